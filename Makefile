@@ -1,0 +1,47 @@
+# Every target sets up what it needs; a bare machine has only Python 3.11+, git and make.
+PYTHON ?= python3
+UV     := $(or $(shell command -v uv),.uv/bin/uv)
+BIN    := .venv/bin
+
+.PHONY: help setup demo test check lock clean
+
+help:
+	@echo "make setup   install everything into .venv"
+	@echo "make demo    the whole pipeline on drawn films, in minutes"
+	@echo "make test    all tests"
+	@echo "make check   format, lint, types, import rules"
+	@echo "make lock    compile requirements.lock anew from pyproject.toml"
+	@echo "make clean   remove .venv and .uv"
+
+setup: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) --no-python-downloads .venv
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.uv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	@$(PYTHON) -m venv .uv || { echo "Python lacks venv; on Debian: apt install python3-venv"; exit 1; }
+	.uv/bin/python -m pip install --quiet uv==0.13.9
+
+demo: setup
+	$(BIN)/cxr demo
+
+test: setup
+	$(BIN)/pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+lock: | $(UV)
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--group dev pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf .venv .uv

@@ -1,0 +1,123 @@
+"""From the folds' held-out predictions to the tables that everything published is read from.
+
+`metrics/predictions.parquet` is the out-of-fold table: each used film once, judged by the fold that did
+not see it. The other tables are computed from it alone.
+
+Two ways to sum up folds differ and are both shown: the mean over folds (with the standard deviation
+between folds), and the pooled value over all films at once. Pooled ROC-AUC ranks scores of different
+models against each other, so it lies below the mean where folds disagree in scale.
+"""
+
+import logging
+from collections.abc import Iterator
+
+import pandas as pd
+
+from cxr import store
+from cxr.errors import RunError
+from cxr.experiment import Experiment
+from cxr.metrics import COUNTS, Value, binary_metrics, call_films, multiclass_metrics
+from cxr.store import RunFolder
+
+log = logging.getLogger(__name__)
+
+STARTING_PROJECT = {"accuracy": 0.915, "roc_auc": 0.975, "sensitivity": 0.911, "specificity": 0.924, "f1": 0.939}
+"""ResNet-50, 5-fold cross-validation on the Kaggle set, as that project published them."""
+
+
+def evaluate(run: Experiment) -> None:
+    """Write predictions, metrics, summary and confusion tables from the folds' predictions.
+
+    Raises:
+        RunError: a fold is not complete.
+    """
+    require_complete(run)
+    folder = run.folder
+    parts = [store.read_table(folder.fold(k).predictions) for k in range(run.config.folds)]
+    predictions = pd.concat(parts).sort_values("path", ignore_index=True)
+    metrics = metrics_table(predictions, run.classes)
+    store.write_table(folder.predictions, predictions)
+    store.write_table(folder.metrics, metrics)
+    store.write_table(folder.summary, summary_table(metrics))
+    store.write_table(folder.confusion, confusion_table(predictions, run.classes))
+    log.info("tables: %s", folder.metrics.parent)
+
+
+def require_complete(run: Experiment) -> None:
+    """Raise RunError unless every fold has been trained to its end."""
+    folder, n_folds = run.folder, run.config.folds
+    unfinished = [str(fold) for fold in range(n_folds) if not folder.fold(fold).is_complete(run.config_hash)]
+    if unfinished:
+        raise RunError(
+            f"run {folder.run_id!r} lacks fold {', '.join(unfinished)}: "
+            f"type the run's `cxr train` again, or `cxr train-fold {folder.run_id} {unfinished[0]}`."
+        )
+
+
+def metrics_table(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """Return one row per scope, fold, class and metric.
+
+    Columns: scope (`fold` or `pooled`), fold (missing where pooled), class (the positive one of two; of
+    more each one, `macro`, or missing for the whole table), metric, value, ci_low, ci_high, n (films),
+    reason (why a value is NaN). Of two classes every metric is the positive one's. The interval is not
+    computed yet: ci_low and ci_high are NaN.
+    """
+    rows = [
+        {"scope": scope, "fold": fold, "class": name, "metric": metric, "value": value.value, "ci_low": float("nan"),
+         "ci_high": float("nan"), "n": len(films), "reason": value.reason}
+        for scope, fold, films in _scopes(predictions)
+        for name, values in _metrics_by_class(films, classes).items()
+        for metric, value in values.items()
+    ]  # fmt: skip
+    return pd.DataFrame(rows).astype({"fold": "Int32", "class": "str", "reason": "str"})
+
+
+def _scopes(predictions: pd.DataFrame) -> Iterator[tuple[str, int | None, pd.DataFrame]]:
+    for fold in sorted(predictions["fold"].unique().tolist()):
+        yield "fold", fold, predictions[predictions["fold"] == fold]
+    yield "pooled", None, predictions
+
+
+def _metrics_by_class(films: pd.DataFrame, classes: list[str]) -> dict[str | None, dict[str, Value]]:
+    probability = films[[f"probability_{name}" for name in classes]].to_numpy()
+    truth, called = films["label"].to_numpy(dtype=str), call_films(probability, classes)
+    if len(classes) > 2:
+        return multiclass_metrics(truth, called, probability, classes)
+    positive = classes[1]
+    return {positive: binary_metrics(truth == positive, called == positive, probability[:, 1])}
+
+
+def summary_table(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per class and metric: mean and sd (n - 1) over folds, pooled, ci_low, ci_high.
+
+    A metric that is NaN in a fold has a NaN mean: an average over the other folds would flatter it.
+    """
+    keys = ["class", "metric"]
+    by_fold = metrics[metrics["scope"] == "fold"].groupby(keys, sort=False, dropna=False)["value"]
+    spread = by_fold.agg(mean=lambda v: v.mean(skipna=False), sd=lambda v: v.std(skipna=False)).reset_index()
+    pooled = metrics.loc[metrics["scope"] == "pooled", [*keys, "value", "ci_low", "ci_high"]]
+    return spread.merge(pooled.rename(columns={"value": "pooled"}), on=keys, how="left")
+
+
+def confusion_table(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """Return the pooled confusion counts: label, called, n; pairs that never occur are there with 0."""
+    probability = predictions[[f"probability_{name}" for name in classes]].to_numpy()
+    counts = pd.crosstab(predictions["label"], call_films(probability, classes))
+    counts = counts.reindex(index=classes, columns=classes, fill_value=0).rename_axis(index="label", columns="called")
+    return counts.reset_index().melt("label", value_name="n")
+
+
+def headline(folder: RunFolder) -> pd.DataFrame:
+    """Return the run's main metrics in percent: metric, mean, sd, pooled, starting_project (NaN where none).
+
+    Of more than two classes these are the overall and the macro-averaged metrics, which the starting
+    project's figures do not speak of.
+    """
+    summary = store.read_table(folder.summary)
+    positive = store.read_json(folder.config)["positive"]
+    rows = summary[summary["class"].isna() | (summary["class"] == (positive or "macro"))]
+    rows = rows[~rows["metric"].isin(COUNTS)].reset_index(drop=True)
+    reference = rows["metric"].map(STARTING_PROJECT) if positive else float("nan")
+    percent = rows[["mean", "sd", "pooled"]].assign(starting_project=reference) * 100
+    names = rows["metric"].where(rows["class"] != "macro", "macro " + rows["metric"])
+    return percent.assign(metric=names)[["metric", *percent.columns]]

@@ -1,0 +1,163 @@
+"""ResNet-50: where its weights come from, what of it is trained, and the constants that travel with it.
+
+A film is grey; the pretrained first layer wants three channels, so the grey square is repeated and each
+channel gets the mean and deviation that the weights were trained with.
+
+`imagenet-v1` is the default rather than v2: v2's recipe (label smoothing, mixup, cutmix, long schedule)
+gains top-1 accuracy on ImageNet but gives features that transfer worse when the trunk stays frozen
+(Kornblith et al., Why do better loss functions lead to less transferable features, NeurIPS 2021).
+"""
+
+import hashlib
+import logging
+import urllib.error
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import ResNet50_Weights
+
+from cxr.config import Trainable
+from cxr.errors import WeightsError
+
+log = logging.getLogger(__name__)
+
+PUBLISHED = {"imagenet-v1": ResNet50_Weights.IMAGENET1K_V1, "imagenet-v2": ResNet50_Weights.IMAGENET1K_V2}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+RADIMAGENET_MEAN, RADIMAGENET_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+RADIMAGENET_CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+WRAPPERS = ("module.", "model.", "encoder.")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A trunk's state dict as torchvision names it, the constants it wants its input in, and its origin."""
+
+    state: dict[str, Tensor]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    sha256: str
+
+
+def load_pretrained(weights: str) -> Pretrained | None:
+    """Return the weights that `--weights` names; None for the word none.
+
+    Args:
+        weights: imagenet-v1, imagenet-v2, none, or the path of a .pth, .pt or .safetensors file that holds a
+            torchvision ResNet-50 state dict, or RadImageNet's, whose keys are `backbone.<child number>.…`.
+
+    Raises:
+        WeightsError: the file is missing, unsafe, or no ResNet-50; the published file cannot be downloaded.
+    """
+    if weights == "none":
+        return None
+    file = locate_weights(weights)
+    state = _read_state(file)
+    is_radimagenet = "backbone.0.weight" in state
+    mean, std = (RADIMAGENET_MEAN, RADIMAGENET_STD) if is_radimagenet else (IMAGENET_MEAN, IMAGENET_STD)
+    return Pretrained(_as_trunk(state, file), mean, std, _sha256(file))
+
+
+def locate_weights(weights: str) -> Path:
+    """Return the file that holds the weights, downloading a published one into torch's cache if need be."""
+    if weights not in PUBLISHED:
+        file = Path(weights).expanduser()
+        if file.is_file():
+            return file
+        raise WeightsError(f"--weights {weights!r} is no file: give one, or imagenet-v1, imagenet-v2 or none.")
+    url = PUBLISHED[weights].url
+    file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if not file.exists():
+        log.info("downloading %s to %s", url, file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(file), hash_prefix=file.stem.rsplit("-", 1)[-1], progress=False)
+        except (OSError, urllib.error.URLError, RuntimeError) as error:
+            raise WeightsError(
+                f"--weights {weights} needs {file.name}, which is not in torch's cache and cannot be downloaded "
+                f"({type(error).__name__}): fetch {url} elsewhere and put it at {file}, or give --weights FILE."
+            ) from error
+    return file
+
+
+def _read_state(file: Path) -> Mapping[str, Tensor]:
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        raise WeightsError(f"weights file {file} cannot be read: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # pickle.UnpicklingError: torch refuses anything but tensors and plain containers
+        raise WeightsError(
+            f"weights file {file} holds more than tensors, and code in it would be run: "
+            "save the state dict alone, best as .safetensors."
+        ) from error
+    state = state.get("state_dict", state) if isinstance(state, Mapping) else state
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"weights file {file} holds no state dict (a mapping of names to tensors).")
+    return state
+
+
+def _as_trunk(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """Return the tensors under torchvision's names, without the classifier; all there and of the right shape."""
+    with torch.device("meta"):
+        wanted = _trunk_only(torchvision.models.resnet50().state_dict())
+    trunk = _trunk_only({_torchvision_name(name): tensor for name, tensor in state.items()})
+    counters = {name: torch.tensor(0) for name in wanted if name.endswith("num_batches_tracked")}
+    trunk = counters | trunk  # weights saved before torch 0.4.1 lack the counters
+    wrong = sorted(wanted.keys() ^ trunk.keys()) or sorted(n for n in wanted if wanted[n].shape != trunk[n].shape)
+    if wrong:
+        raise WeightsError(f"weights file {file} is no ResNet-50: {len(wrong)} tensors differ, such as {wrong[0]!r}.")
+    return trunk
+
+
+def _trunk_only(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+
+
+def _torchvision_name(name: str) -> str:
+    for wrapper in WRAPPERS:
+        name = name.removeprefix(wrapper)
+    if name.startswith("backbone."):
+        child, _, rest = name.removeprefix("backbone.").partition(".")
+        return f"{RADIMAGENET_CHILDREN[child]}.{rest}" if child in RADIMAGENET_CHILDREN else f"{child}.{rest}"
+    return name
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class Classifier(nn.Module):
+    """Grey squares to logits: torchvision's ResNet-50 behind the constants of its weights.
+
+    The constants are buffers, so they are saved with the weights and cannot be mixed up.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, n_classes: int, pretrained: Pretrained | None = None) -> None:
+        super().__init__()
+        self.network = torchvision.models.resnet50()
+        if pretrained is not None:
+            self.network.load_state_dict(pretrained.state, strict=False)
+        self.network.fc = nn.Linear(self.network.fc.in_features, n_classes)
+        self.register_buffer("mean", torch.tensor(pretrained.mean if pretrained else IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(pretrained.std if pretrained else IMAGENET_STD).view(1, 3, 1, 1))
+
+    def forward(self, grey_B1HW: Tensor) -> Tensor:
+        """Return logits, shape (B, n_classes), for grey values in [0, 1], shape (B, 1, H, W)."""
+        return self.network((grey_B1HW - self.mean) / self.std)
+
+    def trained_parts(self, trainable: Trainable) -> dict[str, list[nn.Module]]:
+        """Return the modules that are trained: the new `head`, and what of the `trunk` goes along."""
+        trunk = [module for name, module in self.network.named_children() if name != "fc"]
+        along = {"head": [], "layer4": [self.network.layer4], "all": trunk}[trainable]
+        return {"head": [self.network.fc], "trunk": along}

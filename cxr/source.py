@@ -1,0 +1,213 @@
+"""Where the bytes of films come from: a folder, a zip, or the Kaggle set.
+
+A source lists files and reads one at a time; nothing is unpacked, moved or written, so no path in a
+hostile archive can lead anywhere. Only what lies as ROOT/[split/]CLASS/film.(jpeg|jpg|png) is a film;
+what archives are known to carry besides (Finder and Windows files, the second nested copy inside the
+real Kaggle archive) is recognised and counted.
+"""
+
+import os
+import re
+import stat
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from cxr.errors import DataError
+
+KAGGLE_DATASET = "paultimothymooney/chest-xray-pneumonia"
+LAYOUT = "Expected ROOT/[split/]CLASS/film.(jpeg|jpg|png), with split one of train, val, test."
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+FILM_SUFFIXES = {".jpeg", ".jpg", ".png"}
+MAX_FILM_BYTES = 256 * 2**20
+MAX_ZIP_RATIO, MAX_ZIP_FREE_BYTES = 100, 256 * 2**20  # X-ray JPEGs and PNGs hardly shrink in a zip
+
+
+class Source(Protocol):
+    """A tree of files by relative POSIX path."""
+
+    def sizes(self) -> Mapping[str, int]:
+        """Return every file's path and size in bytes."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """Return a file's bytes; OSError or zipfile.BadZipFile if they cannot be had."""
+        ...
+
+
+@dataclass(frozen=True)
+class Film:
+    """A file that lies where a film lies; whether it can be read is not known yet."""
+
+    path: str
+    """Relative to ROOT, POSIX; the same for a folder and for a zip of it."""
+    key: str
+    """Its path in the source."""
+    class_folder: str
+    split: str | None
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The films of a source, ordered by path, and how many files of which kind were left aside."""
+
+    films: list[Film]
+    left_aside: dict[str, int]
+
+
+def open_source(data: str) -> Source:
+    """Return the source that `--data` names: a folder, a .zip, or the word kaggle.
+
+    Raises:
+        DataError: nothing is there, the zip is damaged or unsafe, or Kaggle cannot be reached.
+    """
+    path = Path(download_kaggle() if data == "kaggle" else data).expanduser()
+    if path.is_dir():
+        return FolderSource(path)
+    if path.is_file() and zipfile.is_zipfile(path):
+        return ZipSource(path)
+    if path.exists():
+        raise DataError(f"--data {data!r} is neither a folder nor a zip archive (or the zip is damaged).")
+    raise DataError(f"--data {data!r} does not exist: give a folder, a .zip, or the word kaggle.")
+
+
+def download_kaggle() -> str:
+    """Return the folder to which kagglehub downloaded the Kaggle set, or found it downloaded before."""
+    import kagglehub
+
+    try:
+        return kagglehub.dataset_download(KAGGLE_DATASET)
+    except Exception as error:  # kagglehub lets requests', urllib3's and its own errors through
+        raise DataError(
+            f"--data kaggle could not download {KAGGLE_DATASET} ({type(error).__name__}): "
+            f"fetch the archive by hand from https://www.kaggle.com/datasets/{KAGGLE_DATASET} "
+            "and give it with --data archive.zip."
+        ) from error
+
+
+class FolderSource:
+    """A folder on disk; links are followed, as the folder is the user's own, but never in a circle."""
+
+    def __init__(self, root: Path) -> None:
+        self._paths = {_printable(path.relative_to(root)): path for path in _walk(root)}
+
+    def sizes(self) -> Mapping[str, int]:
+        return {name: path.stat().st_size if path.exists() else 0 for name, path in self._paths.items()}
+
+    def read(self, path: str) -> bytes:
+        file = self._paths[path]
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise OSError("not a regular file")
+        return file.read_bytes()
+
+
+def _walk(root: Path) -> Iterable[Path]:
+    def stop(error: OSError) -> None:
+        raise DataError(f"the folder {error.filename!r} cannot be listed ({error.strerror}): check its permissions.")
+
+    seen: set[str] = set()
+    for folder, subfolders, names in os.walk(root, onerror=stop, followlinks=True):
+        seen.add(os.path.realpath(folder))
+        subfolders[:] = sorted(name for name in subfolders if os.path.realpath(Path(folder, name)) not in seen)
+        yield from (Path(folder, name) for name in sorted(names))
+
+
+def _printable(path: Path) -> str:
+    """Return a path as valid Unicode: bytes of a name that are no UTF-8 become escapes like \\xe9."""
+    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+class ZipSource:
+    """A zip archive, read in place."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise DataError(f"the zip {str(path)!r} cannot be opened: {error}.") from error
+        self._members = {info.filename: info for info in self._archive.infolist() if not info.is_dir()}
+        for name in self._members:
+            if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or re.match(r"[A-Za-z]:", name):
+                raise DataError(f"the zip {str(path)!r} is unsafe: member {name!r} leads out of it.")
+        unpacked = sum(info.file_size for info in self._archive.infolist())
+        if unpacked > max(MAX_ZIP_FREE_BYTES, MAX_ZIP_RATIO * path.stat().st_size):
+            raise DataError(
+                f"the zip {str(path)!r} is unsafe: it unpacks to {unpacked:,} bytes, "
+                f"more than {MAX_ZIP_RATIO} times its own size."
+            )
+
+    def sizes(self) -> Mapping[str, int]:
+        return {name: info.file_size for name, info in self._members.items()}
+
+    def read(self, path: str) -> bytes:
+        info = self._members[path]
+        if stat.S_ISLNK(info.external_attr >> 16):
+            raise OSError("a link inside a zip")
+        if info.flag_bits & 0x1:
+            raise OSError("encrypted in the zip")
+        return self._archive.read(info)
+
+
+def list_films(source: Source) -> Listing:
+    """Return the films of a source.
+
+    Raises:
+        DataError: no film at all, films that lie in no class folder, or films under several roots.
+    """
+    sizes = source.sizes()
+    left_aside: Counter[str] = Counter()
+    candidates: list[str] = []
+    for key in sizes:
+        kind = _kind(key)
+        if kind == "film":
+            candidates.append(key)
+        else:
+            left_aside[kind] += 1
+    if not candidates:
+        raise DataError(f"no film found among {len(sizes)} files. {LAYOUT}")
+    roots = Counter(_root(key) for key in candidates)
+    root = min(roots, key=lambda parts: (len(parts), parts))
+    films: list[Film] = []
+    for key in sorted(candidates):
+        if _root(key) == root:
+            films.append(_film(key, root, sizes[key]))
+        elif _is_nested_copy(key, root, sizes):
+            left_aside["nested copy"] += 1
+        else:
+            others = sorted("/".join(parts) or "." for parts in roots)
+            raise DataError(f"films lie under {len(others)} roots, such as {others[0]!r} and {others[1]!r}. {LAYOUT}")
+    return Listing(sorted(films, key=lambda film: film.path), dict(left_aside))
+
+
+def _kind(key: str) -> str:
+    path = PurePosixPath(key)
+    if "__MACOSX" in path.parts or path.name.startswith("._"):
+        return "macOS copy"
+    if path.name in {".DS_Store", "Thumbs.db", "desktop.ini"}:
+        return "folder settings"
+    return "film" if path.suffix.lower() in FILM_SUFFIXES else "other file"
+
+
+def _root(key: str) -> tuple[str, ...]:
+    """Return the folders above [split/]CLASS/film."""
+    folders = PurePosixPath(key).parts[:-1]
+    if not folders:
+        raise DataError(f"every film needs a class folder, but {key!r} lies in none. {LAYOUT}")
+    above_class = folders[:-1]
+    return above_class[:-1] if above_class and above_class[-1].lower() in SPLITS else above_class
+
+
+def _film(key: str, root: tuple[str, ...], n_bytes: int) -> Film:
+    parts = PurePosixPath(key).parts[len(root) :]
+    split = SPLITS[parts[0].lower()] if len(parts) == 3 else None
+    return Film("/".join(parts), key, class_folder=parts[-2], split=split, n_bytes=n_bytes)
+
+
+def _is_nested_copy(key: str, root: tuple[str, ...], sizes: Mapping[str, int]) -> bool:
+    """Tell whether a film deeper down stands, with the same path and size, under `root` as well."""
+    below = PurePosixPath(key).parts[len(_root(key)) :]
+    return sizes.get("/".join((*root, *below))) == sizes[key]

@@ -1,0 +1,102 @@
+"""What a person at the command line sees: log lines, progress bars, the table at the end, an error.
+
+On a terminal long work shows a bar for each record that carries `bar`, `done` and `of`; elsewhere, and
+in a log file, the same records are plain lines. Logs go to stderr, results to stdout.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from cxr.errors import CxrError, FoldFailedError
+
+if TYPE_CHECKING:
+    from cxr.store import RunFolder
+
+
+@contextmanager
+def bars() -> Iterator[None]:
+    """Show progress bars while the block runs, if stderr is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console) as progress:
+        handler = _BarHandler(progress)
+        logging.getLogger().addHandler(handler)
+        try:
+            yield
+        finally:
+            logging.getLogger().removeHandler(handler)
+
+
+class _BarHandler(logging.Handler):
+    """Moves the bar that a record speaks of."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(logging.INFO)
+        self._progress = progress
+        self._bars: dict[str, TaskID] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        name = getattr(record, "bar", None)
+        if name is None:
+            return
+        if name not in self._bars:
+            self._bars[name] = self._progress.add_task(name, total=None)
+        self._progress.update(self._bars[name], completed=vars(record)["done"], total=vars(record)["of"])
+
+
+@contextmanager
+def log_lines() -> Iterator[None]:
+    """Show the core's log records as lines on stderr, and bars, while the block runs."""
+    logger = logging.getLogger("cxr")
+    with bars():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+
+
+def show_results(folder: "RunFolder") -> None:
+    """Print the run's metrics in percent, where its tables are, and a query that reads them."""
+    from cxr import evaluation  # brings torch along, which `--help` does not wait for
+
+    table = Table(title=f"{folder.run_id}: out-of-fold metrics, %", title_justify="left")
+    for column in ("metric", "mean ± sd over folds", "pooled", "starting project"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for row in evaluation.headline(folder).itertuples():
+        values = f"{row.mean:.1f} ± {row.sd:.1f}", f"{row.pooled:.1f}", f"{row.starting_project:.1f}"
+        table.add_row(str(row.metric), *(value.replace("nan", "–") for value in values))
+    Console(width=max(80, Console().width)).print(table)
+    print("Academic and research use only; not a medical device.")
+    print(f"run      {folder.path}")
+    print(f"tables   {folder.metrics.parent}")
+    print(f"query    duckdb -c \"SELECT metric, pooled FROM '{folder.summary}'\"")
+
+
+def run_command(command: Callable[[], object]) -> NoReturn:
+    """Run a command line; a user's mistake ends it with one red sentence and exit code 2."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        command()
+    except CxrError as error:
+        console.print(f"error: {error}", style="red", markup=False)
+        sys.exit(2)
+    except FoldFailedError as error:
+        console.print(f"failed: {error}", style="red", markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)

@@ -1,0 +1,1 @@
+"""Stories told in Prefect flows, and the `cxr` command that starts them."""

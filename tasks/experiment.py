@@ -1,0 +1,21 @@
+"""Begin a run, or take it up again."""
+
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from cxr import experiment
+from cxr.config import TrainConfig
+from cxr.experiment import Experiment
+from cxr.store import RunFolder
+from tasks.logs import core_logs
+
+
+@task(task_run_name="begin-run", cache_policy=NO_CACHE)
+def begin_run(
+    config: TrainConfig, folder: RunFolder, cache: Path, devices: str, redo_fold: tuple[int, ...]
+) -> Experiment:
+    """Read every film, make the folds, write the run's facts; or check that they are the same."""
+    with core_logs():
+        return experiment.begin(config, folder, cache=cache, devices=devices, redo_fold=redo_fold)

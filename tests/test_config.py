@@ -1,0 +1,32 @@
+import pytest
+
+from cxr.config import TrainConfig
+from cxr.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("size", 31), ("size", 1025), ("epochs", 0), ("folds", 1), ("folds", 21), ("seed", -1), ("batch_size", 0),
+        ("learning_rate", 0.0), ("learning_rate", float("nan")), ("trainable", "tail"), ("precision", "int8"),
+        ("patient_pattern", "("), ("patient_pattern", "no group"),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"--{field.replace('_', '-')}"):
+        TrainConfig(data="films", **{field: value})
+
+
+def test_a_frozen_random_trunk_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--trainable all"):
+        TrainConfig(data="films", weights="none", trainable="head")
+
+
+def test_a_config_survives_its_dictionary() -> None:
+    config = TrainConfig(data="films", folds=7, holdout="test")
+    assert TrainConfig.from_dict(config.as_dict()) == config
+
+
+def test_the_default_run_id_follows_from_the_parameters_alone() -> None:
+    assert TrainConfig(data="films").default_run_id == TrainConfig(data="films").default_run_id
+    assert TrainConfig(data="films").default_run_id != TrainConfig(data="films", seed=1).default_run_id

@@ -1,0 +1,58 @@
+import threading
+import time
+
+import pytest
+import torch
+
+from cxr.config import TrainConfig
+from cxr.devices import DeviceLeases, resolve_devices, share_threads
+from cxr.errors import DeviceError
+
+CONFIG = TrainConfig(data="x", size=64)
+
+
+def test_a_list_of_devices_is_taken_as_it_stands() -> None:
+    assert resolve_devices("cpu, cpu", CONFIG) == ["cpu", "cpu"]
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    with pytest.raises(DeviceError, match="--devices names 'cuda:99', but this machine has cpu"):
+        resolve_devices("cuda:99", CONFIG)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here, so auto means it")
+def test_auto_without_a_gpu_runs_folds_side_by_side_as_cores_and_memory_allow() -> None:
+    assert resolve_devices("auto", CONFIG) == ["cpu"] * min(torch.get_num_threads(), 5)
+    assert resolve_devices("auto", TrainConfig(data="x", size=1024, batch_size=4096)) == ["cpu"]
+
+
+def test_folds_of_one_round_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert share_threads(5, 2) == [4, 4, 4, 4, 8]
+    assert share_threads(5, 3) == [2, 2, 2, 4, 4]
+    assert share_threads(3, 16) == [2, 2, 2]
+    assert share_threads(20, 16)[0] == 1
+
+
+def test_no_device_is_lent_twice_at_a_time_and_a_failing_borrower_gives_it_back() -> None:
+    leases, in_use, most = DeviceLeases(["a", "b"]), set(), []
+
+    def borrow() -> None:
+        try:
+            with leases.lease() as device:
+                assert device not in in_use
+                in_use.add(device)
+                most.append(len(in_use))
+                time.sleep(0.01)
+                in_use.remove(device)
+                raise RuntimeError
+        except RuntimeError:
+            pass
+
+    threads = [threading.Thread(target=borrow) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 12
+    assert max(most) == 2

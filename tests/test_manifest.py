@@ -1,0 +1,129 @@
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cxr import manifest
+from cxr.config import TrainConfig
+from cxr.errors import ConfigError, DataError
+from cxr.images import PreparedImages
+from cxr.source import list_films, open_source
+
+Tree = Callable[[dict[str, bytes]], Path]
+Film = Callable[..., bytes]
+
+
+def build(data: Path, cache: Path, **fields: object) -> pd.DataFrame:
+    source = open_source(str(data))
+    config = TrainConfig(data=str(data), **fields)
+    return manifest.build_manifest(source, list_films(source), config, PreparedImages(cache, 32))
+
+
+def test_every_film_found_has_one_row_with_the_contract_columns(sample: Path, tmp_path: Path) -> None:
+    table = build(sample, tmp_path / "cache")
+    assert list(table.columns) == manifest.COLUMNS
+    assert sorted(table["path"]) == sorted(p.relative_to(sample).as_posix() for p in sample.rglob("*.jpeg"))
+    row = table[table["status"] == "used"].iloc[0]
+    data = (sample / row["path"]).read_bytes()
+    assert (row["image_id"], row["n_bytes"]) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert manifest.count_films(table) == {"found": 80, "unreadable": 1, "duplicate": 3, "used": 76}
+
+
+def test_unreadable_films_are_rows_with_a_reason(tree: Tree, film: Film, tmp_path: Path) -> None:
+    root = tree(
+        {"A/ok.png": film(format="PNG"), "A/empty.jpeg": b"", "B/text.jpeg": b"hello", "B/half.jpeg": film()[:-200]}
+    )
+    locked = root / "B" / "locked.png"
+    locked.write_bytes(film())
+    locked.chmod(0)
+    os.mkfifo(root / "B" / "pipe.png")
+    (root / "B" / "gone.png").symlink_to(root / "nowhere.png")
+    rows = build(root, tmp_path / "cache").set_index("path")
+    assert rows.loc["A/ok.png", "status"] == "used"
+    assert rows.drop("A/ok.png")["status"].drop("B/locked.png").eq("unreadable").all()
+    reasons = rows["reason"].fillna("").to_dict()
+    assert reasons["A/empty.jpeg"].startswith("empty")
+    assert reasons["B/text.jpeg"].startswith("not an image")
+    assert reasons["B/half.jpeg"].startswith("truncated")
+    assert "not a regular file" in reasons["B/pipe.png"]
+    assert "No such file" in reasons["B/gone.png"]
+    if os.geteuid() != 0:  # root reads everything
+        assert "Permission denied" in reasons["B/locked.png"]
+
+
+def test_copies_are_marked_and_name_their_original(tree: Tree, film: Film, tmp_path: Path) -> None:
+    table = build(tree({"A/1.png": film(1), "A/2.png": film(1), "B/3.png": film(3)}), tmp_path / "cache").set_index(
+        "path"
+    )
+    assert table["status"].to_dict() == {"A/1.png": "used", "A/2.png": "duplicate", "B/3.png": "used"}
+    assert table.loc["A/2.png", "reason"] == "same bytes as A/1.png"
+
+
+def test_the_same_bytes_in_two_classes_stop_with_both_names(tree: Tree, film: Film, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'A/1.png' and 'B/1.png' hold the same bytes"):
+        build(tree({"A/1.png": film(1), "B/1.png": film(1)}), tmp_path / "cache")
+
+
+def test_patient_and_subtype_are_read_from_kaggle_names(tree: Tree, film: Film, tmp_path: Path) -> None:
+    names = ["PNEUMONIA/person12_bacteria_3.jpeg", "PNEUMONIA/person12_virus_4.jpeg", "NORMAL/IM-0115-0001.jpeg",
+             "NORMAL/NORMAL2-IM-0115-0001-0002.jpeg", "NORMAL/other.jpeg"]  # fmt: skip
+    root = tree({name: film(seed) for seed, name in enumerate(names)})
+    table = build(root, tmp_path / "cache").set_index("path").loc[names]
+    assert table["patient_id"].fillna("-").tolist() == ["person12", "person12", "IM-0115", "NORMAL2-IM-0115", "-"]
+    assert table["subtype"].fillna("-").tolist() == ["bacteria", "virus", "-", "-", "-"]
+    by_subtype = build(root, tmp_path / "cache", label_from="subtype").set_index("path").loc[names]
+    assert by_subtype["label"].tolist() == ["bacteria", "virus", "NORMAL", "NORMAL", "NORMAL"]
+
+
+def test_own_names_give_patients_by_a_pattern(tree: Tree, film: Film, tmp_path: Path) -> None:
+    root = tree({"A/0007_2.png": film(1), "B/0009_1.png": film(2)})
+    assert build(root, tmp_path / "cache", patient_pattern=r"^(\d+)_")["patient_id"].tolist() == ["0007", "0009"]
+
+
+def test_a_folder_and_its_zip_have_the_same_data_hash(sample: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for path in sample.rglob("*.jpeg"):
+            archive.write(path, Path("wrapper") / path.relative_to(sample))
+    tables = [build(data, tmp_path / "cache") for data in (sample, tmp_path / "x.zip")]
+    assert manifest.data_hash(tables[0]) == manifest.data_hash(tables[1])
+    tables[1].loc[0, "label"] = "other"
+    assert manifest.data_hash(tables[0]) != manifest.data_hash(tables[1])
+
+
+def test_a_film_prepared_before_is_not_decoded_again(sample: Path, tmp_path: Path) -> None:
+    first = build(sample, tmp_path / "cache")
+    shards = sorted((tmp_path / "cache").rglob("*.npy"))
+    pd.testing.assert_frame_equal(build(sample, tmp_path / "cache"), first)
+    assert sorted((tmp_path / "cache").rglob("*.npy")) == shards
+
+
+@pytest.mark.parametrize(
+    ("classes", "positive", "expected"),
+    [
+        (["NORMAL", "PNEUMONIA"], None, ["NORMAL", "PNEUMONIA"]),
+        (["NORMAL", "PNEUMONIA"], "NORMAL", ["PNEUMONIA", "NORMAL"]),
+        (["a", "b", "c"], None, ["a", "b", "c"]),
+        (["a", "b"], "a", ["b", "a"]),
+        (["a", "b"], None, "--positive must name one of the classes 'a' and 'b', got None"),
+        (["a", "b"], "c", "--positive must name one of the classes 'a' and 'b', got 'c'"),
+        (["a", "b", "c"], "a", "--positive is for two classes; 3 were found: a, b, c"),
+    ],
+)
+def test_the_positive_class_is_last_of_two(classes: list[str], positive: str | None, expected: list[str] | str) -> None:
+    table = pd.DataFrame({"label": classes, "status": "used", "subtype": None})
+    config = TrainConfig(data="x", positive=positive)
+    if isinstance(expected, list):
+        assert manifest.class_names(table, config) == expected
+    else:
+        with pytest.raises(ConfigError, match=expected):
+            manifest.class_names(table, config)
+
+
+def test_one_class_is_not_enough() -> None:
+    table = pd.DataFrame({"label": ["A", "B"], "status": ["used", "unreadable"], "subtype": None})
+    with pytest.raises(DataError, match="two classes or more"):
+        manifest.class_names(table, TrainConfig(data="x"))

@@ -1,0 +1,51 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cxr import store
+from cxr.errors import ConfigError, RunError
+from cxr.store import RunFolder
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    target = tmp_path / "value.json"
+    store.write_json(target, {"old": True})
+    with pytest.raises(TypeError):
+        store.write_json(target, {"new": object()})
+    assert store.read_json(target) == {"old": True}
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_lock_names_its_living_holder_and_dies_with_it(tmp_path: Path) -> None:
+    lock = tmp_path / "run.lock"
+    code = f"""
+from pathlib import Path
+from cxr import store
+with store.locked(Path({str(lock)!r}), "run x"):
+    print("held", flush=True)
+    input()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(RunError, match=f"run x is in use by process {holder.pid} on"), store.locked(lock, "run x"):
+            pass
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+    with store.locked(lock, "run x"):
+        pass
+
+
+@pytest.mark.parametrize("run_id", ["", "../up", "a/b", ".hidden", "x" * 81, "a\nb"])
+def test_a_run_id_that_is_no_folder_name_is_refused(tmp_path: Path, run_id: str) -> None:
+    with pytest.raises(ConfigError, match="--run-id"):
+        RunFolder.named(tmp_path, run_id)
+
+
+def test_an_unknown_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run 'nowhere'"):
+        RunFolder.existing("nowhere", tmp_path)
