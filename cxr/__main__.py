@@ -1,6 +1,7 @@
 """The core's command line, `python -m cxr`: what needs no Prefect. The `cxr` command adds the flows.
 
-Imports of torch stay inside the commands, so `--help` is quick.
+Imports of torch stay inside the commands, behind the first look at what was typed: `--help` and a
+misspelt run are answered at once.
 """
 
 from pathlib import Path
@@ -33,12 +34,14 @@ def train_fold(
         run: Run id, or path of the run's folder.
         fold: Number of the fold, from 0.
     """
-    from cxr import experiment, supervision, terminal
     from cxr.store import RunFolder
+
+    folder = RunFolder.existing(run, experiments)
+    from cxr import experiment, supervision, terminal
     from cxr.training import train_fold
 
     with supervision.reporting_to_parent() if supervised else terminal.log_lines():
-        begun = experiment.load(RunFolder.existing(run, experiments))
+        begun = experiment.load(folder)
         train_fold(begun, fold, begun.devices[0] if device == "auto" else device)
 
 
@@ -51,11 +54,12 @@ def evaluate(run: str, /, *, device: Device = "auto", experiments: Experiments =
     Args:
         run: Run id, or path of the run's folder.
     """
-    from cxr import evaluation, experiment, store, terminal
-    from cxr.inference import predict_fold
     from cxr.store import RunFolder
 
     folder = RunFolder.existing(run, experiments)
+    from cxr import evaluation, experiment, store, terminal
+    from cxr.inference import predict_fold
+
     with terminal.log_lines(), store.locked(folder.lock, f"run {folder.run_id}"):
         begun = experiment.load(folder)
         evaluation.require_complete(begun)

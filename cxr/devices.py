@@ -1,14 +1,10 @@
 """Which devices there are, how many folds run at a time, and on how many threads each.
 
-One fold runs on one device at a time; more folds than devices wait for a device to come free. A CPU may
-be named several times: small convolutions use two cores better as two folds of one thread than as one
-fold of two (131 against 100 films/s at 64 px on 2 cores).
+One fold runs on one device at a time. A CPU may be named several times: small convolutions use two cores
+better as two folds of one thread than as one fold of two (131 against 100 films/s at 64 px on 2 cores).
 """
 
 import os
-import queue
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -57,21 +53,3 @@ def share_threads(n_folds: int, n_devices: int) -> list[int]:
     n_cores = torch.get_num_threads()
     rounds = [min(n_devices, n_folds - fold // n_devices * n_devices) for fold in range(n_folds)]
     return [max(1, n_cores // n_together) for n_together in rounds]
-
-
-class DeviceLeases:
-    """Hands each device to one borrower at a time; safe between threads."""
-
-    def __init__(self, devices: list[str]) -> None:
-        self._free: queue.Queue[str] = queue.Queue()
-        for device in devices:
-            self._free.put(device)
-
-    @contextmanager
-    def lease(self) -> Iterator[str]:
-        """Wait for a device, yield its name, take it back."""
-        device = self._free.get()
-        try:
-            yield device
-        finally:
-            self._free.put(device)

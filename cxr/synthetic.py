@@ -58,8 +58,9 @@ def draw_films(out: Path, *, n_films: int, seed: int) -> None:
     train = [path for path in originals if path.parts[-3] == "train"]
     for index, original in enumerate(train[:: len(train) // N_COPIES][:N_COPIES]):
         shutil.copyfile(original, original.with_name(original.name.replace(".jpeg", f"{index + 1:02d}.jpeg")))
-    broken = train[-1].read_bytes()
-    train[-1].with_name("person9999_bacteria_9999.jpeg").write_bytes(broken[: len(broken) // 2])
+    sick = [path for path in train if path.parent.name == "PNEUMONIA"]
+    whole = sick[-1].read_bytes()
+    sick[-1].with_name("person9999_bacteria_9999.jpeg").write_bytes(whole[: len(whole) // 2])
     (draft / "SYNTHETIC.txt").write_text(NOTICE)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.exists():

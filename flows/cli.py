@@ -32,8 +32,10 @@ def train(
     Example: cxr train --data chest_xray.zip --run-id first
     """
     from cxr import terminal
+    from cxr.source import open_source
     from cxr.store import RunFolder
 
+    open_source(config.data)  # a misspelt path is told before a server is started
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
     with terminal.bars():

@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-from prefect import flow, unmapped
+from prefect import flow
 
 from cxr.config import KAGGLE_PATIENT, LabelFrom, Placement, Precision, Trainable, TrainConfig
-from cxr.devices import DeviceLeases
 from cxr.store import RunFolder, locked
 from flows.parameters import described_by
 from tasks.evaluation import evaluate_folds
 from tasks.experiment import begin_run
-from tasks.training import require_all, train_fold
+from tasks.training import train_folds
 
 
 @flow(name="train-cv")
@@ -49,7 +48,6 @@ def train_cv(
     folder = RunFolder.named(experiments, run_id or config.default_run_id)
     with locked(folder.lock, f"run {folder.run_id}"):
         run = begin_run(config, folder, cache, devices, redo_fold)
-        trained = train_fold.map(unmapped(run), range(folds), unmapped(DeviceLeases(run.devices)))
-        require_all(trained)
+        train_folds(run)
         evaluate_folds(run)
     return folder.path

@@ -1,14 +1,14 @@
-"""Train a fold in a process of its own, on a device of its own."""
+"""Train folds, each in a process of its own on a device of its own."""
 
+from queue import SimpleQueue
 from typing import Any
 
 from prefect import State, Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
-from prefect.futures import PrefectFutureList
+from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 
-from cxr.devices import DeviceLeases
 from cxr.errors import CxrError, FoldFailedError
 from cxr.experiment import Experiment
 from cxr.supervision import train_fold_in_child
@@ -26,19 +26,29 @@ def _is_no_mistake(task: Task[..., Any], run: TaskRun, state: State) -> bool:
     retry_condition_fn=_is_no_mistake,
     cache_policy=NO_CACHE,
 )
-def train_fold(run: Experiment, fold: int, leases: DeviceLeases) -> int:
-    """Train a fold unless it is complete; resume it if it was begun; return its number."""
+def train_fold(run: Experiment, fold: int, device: str) -> None:
+    """Train a fold unless it is complete; resume it if it was begun."""
     log = get_run_logger()
     if run.folder.fold(fold).is_complete(run.config_hash):
         log.info("fold %d: complete already", fold)
-        return fold
-    with leases.lease() as device:
+    else:
         train_fold_in_child(run.folder.path, fold, device, log)
-    return fold
 
 
-def require_all(trained: PrefectFutureList[int]) -> None:
-    """Wait for every fold; raise once all have ended if any has failed. Finished folds are kept."""
+def train_folds(run: Experiment) -> None:
+    """Start fold after fold, each as soon as a device is free; once all have ended, raise if any has failed.
+
+    A fold keeps its device through its retries. Finished folds are kept whatever the others do.
+    """
+    free: SimpleQueue[str] = SimpleQueue()
+    for device in run.devices:
+        free.put(device)
+    trained: list[PrefectFuture[None]] = []
+    for fold in range(run.config.folds):
+        device = free.get()
+        future = train_fold.submit(run, fold, device)
+        future.add_done_callback(lambda _, device=device: free.put(device))
+        trained.append(future)
     results = [future.result(raise_on_failure=False) for future in trained]
     failures = {fold: result for fold, result in enumerate(results) if isinstance(result, Exception)}
     for failure in failures.values():

@@ -1,11 +1,8 @@
-import threading
-import time
-
 import pytest
 import torch
 
 from cxr.config import TrainConfig
-from cxr.devices import DeviceLeases, resolve_devices, share_threads
+from cxr.devices import resolve_devices, share_threads
 from cxr.errors import DeviceError
 
 CONFIG = TrainConfig(data="x", size=64)
@@ -32,27 +29,3 @@ def test_folds_of_one_round_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> 
     assert share_threads(5, 3) == [2, 2, 2, 4, 4]
     assert share_threads(3, 16) == [2, 2, 2]
     assert share_threads(20, 16)[0] == 1
-
-
-def test_no_device_is_lent_twice_at_a_time_and_a_failing_borrower_gives_it_back() -> None:
-    leases, in_use, most = DeviceLeases(["a", "b"]), set(), []
-
-    def borrow() -> None:
-        try:
-            with leases.lease() as device:
-                assert device not in in_use
-                in_use.add(device)
-                most.append(len(in_use))
-                time.sleep(0.01)
-                in_use.remove(device)
-                raise RuntimeError
-        except RuntimeError:
-            pass
-
-    threads = [threading.Thread(target=borrow) for _ in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(most) == 12
-    assert max(most) == 2

@@ -1,0 +1,76 @@
+import inspect
+import subprocess
+import sys
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import pytest
+
+from cxr import config
+from cxr.config import Placement, TrainConfig
+
+CXR = str(Path(sys.executable).with_name("cxr"))
+
+
+def cxr(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([CXR, *words], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize("verb", ["train", "train-fold", "evaluate", "sample", "demo"])
+def test_every_verb_has_help_with_an_example(verb: str, tmp_path: Path) -> None:
+    result = cxr(verb, "--help", cwd=tmp_path)
+    assert result.returncode == 0
+    assert f"Example: cxr {verb}" in result.stdout
+
+
+def test_the_flow_takes_the_same_parameters_as_the_command(tmp_path: Path) -> None:
+    from flows.train_cv import train_cv
+
+    parameters = inspect.signature(train_cv.fn).parameters
+    expected = {field.name: field for cls in (TrainConfig, Placement) for field in fields(cls)}
+    assert list(parameters) == list(expected)
+    for name, field in expected.items():
+        default = inspect.Parameter.empty if field.default is MISSING else field.default
+        assert parameters[name].default == default, name
+        assert parameters[name].annotation in (field.type, getattr(config, str(field.type), None)), name
+    help_text = cxr("train", "--help", cwd=tmp_path).stdout
+    assert all(f"--{name.replace('_', '-')}" in help_text for name in expected)
+
+
+def test_every_field_of_the_form_is_described() -> None:
+    from flows.train_cv import train_cv
+
+    properties = train_cv.parameters.properties
+    assert all(len(field.get("description", "")) > 10 for field in properties.values())
+    assert properties["trainable"]["enum"] == ["head", "layer4", "all"]
+    assert train_cv.parameters.required == ["data"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["train"], 'parameter "--data" requires an argument'),
+        (["train", "--data", "x", "--size", "7"], "error: --size must lie between 32 and 1024, got 7."),
+        (["train", "--data", "x", "--colour", "red"], "Unknown option"),
+        (
+            ["train", "--data", "nowhere"],
+            "error: --data 'nowhere' does not exist: give a folder, a .zip, or the word kaggle.",
+        ),
+        (["train-fold", "nowhere", "0"], "error: no run 'nowhere' in experiments"),
+        (["evaluate", "nowhere"], "error: no run 'nowhere' in experiments"),
+        (["sample", "films", "--films", "3"], "error: --films must be 40 or more, got 3."),
+    ],
+)
+def test_a_mistake_ends_with_a_sentence_and_code_2(words: list[str], sentence: str, tmp_path: Path) -> None:
+    result = cxr(*words, cwd=tmp_path)
+    assert result.returncode == 2
+    assert sentence.replace('"', "") in " ".join((result.stdout + result.stderr).replace('"', "").split())
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_core_runs_without_prefect(tmp_path: Path) -> None:
+    words = ["sample", "films", "--films", "40"]
+    code = f"import sys; sys.modules['prefect'] = None; from cxr.__main__ import app; app({words})"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120)
+    assert len(list((tmp_path / "films").rglob("*.jpeg"))) == 40

@@ -1,0 +1,103 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr import experiment, store
+from cxr.errors import ConfigError, DataError, FoldError, RunError
+from cxr.experiment import Experiment
+
+Begin = Callable[..., Experiment]
+
+
+def test_a_run_folder_explains_itself(begin: Begin) -> None:
+    run = begin()
+    record = store.read_json(run.folder.config)
+    assert record["config"] == run.config.as_dict()
+    assert record["classes"] == ["NORMAL", "PNEUMONIA"]
+    assert record["positive"] == "PNEUMONIA"
+    assert record["films"] == {"found": 80, "unreadable": 1, "duplicate": 3, "used": 76}
+    assert record["code"].keys() >= {"cxr", "cxr_source_sha256", "requirements_lock_sha256", "torch", "python"}
+    names = {path.name for path in run.folder.path.iterdir()}
+    assert names == {"config.json", "manifest.parquet", "folds.parquet", "leakage_certificate.json"}
+    assert store.read_table(run.folder.folds).columns.tolist() == ["image_id", "path", "label", "group_id", "fold"]
+    assert experiment.load(run.folder) == run
+
+
+def test_the_same_config_takes_the_run_up_and_leaves_its_tables_alone(begin: Begin) -> None:
+    tables = [path for path in begin().folder.path.iterdir() if path.suffix == ".parquet"]
+    before = {path: path.stat().st_mtime_ns for path in tables}
+    begun_at = store.read_json(begin().folder.config)["begun_at"]
+    assert {path: path.stat().st_mtime_ns for path in tables} == before
+    assert store.read_json(begin().folder.config)["begun_at"] == begun_at
+
+
+def test_another_config_for_a_run_is_refused_and_shows_the_difference(begin: Begin) -> None:
+    begin()
+    with pytest.raises(RunError, match=r"another config: epochs 1 → 9; seed 0 → 4\. Give the same values"):
+        begin(epochs=9, seed=4)
+
+
+def test_changed_data_is_another_run_and_moved_data_is_the_same(begin: Begin, sample: Path, tmp_path: Path) -> None:
+    begin()
+    moved = tmp_path / "moved"
+    shutil.copytree(sample, moved)
+    assert begin(data=str(moved)).config.data == str(moved)
+    next(moved.rglob("IM-*.jpeg")).unlink()
+    with pytest.raises(RunError, match="another config: data"):
+        begin(data=str(moved))
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"data": "nowhere"}, DataError),
+        ({"folds": 20}, FoldError),
+        ({"positive": "COVID"}, ConfigError),
+        ({"holdout": "night"}, ConfigError),
+    ],
+)
+def test_a_mistake_leaves_no_run_behind(begin: Begin, tmp_path: Path, fields: dict, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        begin(**fields)
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_a_fold_to_redo_must_exist(begin: Begin, tmp_path: Path) -> None:
+    run = begin()
+    with pytest.raises(ConfigError, match="--redo-fold must name a fold from 0 to 1, got 2"):
+        experiment.begin(run.config, run.folder, cache=tmp_path / "cache", devices="cpu", redo_fold=(2,))
+
+
+def test_films_are_used_once_each_and_carry_fold_and_subtype(begin: Begin) -> None:
+    run = begin()
+    films, manifest = run.films(), store.read_table(run.folder.manifest)
+    assert films["path"].tolist() == sorted(manifest.loc[manifest["status"] == "used", "path"])
+    assert set(films["subtype"].dropna()) == {"bacteria", "virus"}
+
+
+def test_a_lost_cache_is_made_again_from_the_same_films(begin: Begin, tmp_path: Path) -> None:
+    run = begin()
+    before = run.squares(run.films())
+    shutil.rmtree(tmp_path / "cache")
+    np.testing.assert_array_equal(run.squares(run.films()), before)
+
+
+def test_a_film_changed_since_is_not_taken_for_the_old_one(begin: Begin, sample: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(sample, own)
+    run = begin(data=str(own))
+    shutil.rmtree(tmp_path / "cache")
+    (own / run.films()["path"][0]).write_bytes(b"something else")
+    with pytest.raises(DataError, match="is gone or was changed since the run was begun"):
+        run.squares(run.films())
+
+
+def test_a_holdout_is_never_trained_on_nor_judged(begin: Begin) -> None:
+    run = begin(holdout="test")
+    manifest = store.read_table(run.folder.manifest)
+    assert not set(run.films()["path"]) & set(manifest.loc[manifest["split"] == "test", "path"])
+    assert pd.Series(run.films()["path"]).str.startswith(("train/", "val/")).all()

@@ -1,0 +1,199 @@
+"""The flow with nothing imitated: real processes, killed for real, a real Prefect server and worker."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+BIN = Path(sys.executable).parent
+PROJECT = Path(__file__).parents[1]
+TABLES = ("metrics/predictions.parquet", "metrics/metrics.parquet", "metrics/summary.parquet", "folds.parquet")
+PARAMETERS = {
+    "weights": "none", "trainable": "all", "size": 32, "epochs": 4, "folds": 2, "batch_size": 16, "devices": "cpu",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A Prefect server of the tests' own; yields the environment that its clients need."""
+    home = tmp_path_factory.mktemp("prefect")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    command = [BIN / "prefect", "server", "start", "--port", str(port)]
+    with (home / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_for(lambda: is_healthy(f"http://127.0.0.1:{port}/api/health"), "the Prefect server", timeout_s=120)
+        yield environment
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+def is_healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 loopback
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def wait_for(is_there: Callable[[], object], what: str, timeout_s: float = 240) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_there():
+        assert time.monotonic() < deadline, f"waited {timeout_s} s in vain for {what}"
+        time.sleep(0.05)
+
+
+def train_command(sample: Path, folder: Path) -> list[str]:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in PARAMETERS.items()]
+    places = [f"--experiments={folder / 'experiments'}", f"--cache={folder / 'cache'}", "--run-id=run"]
+    return [str(BIN / "cxr"), "train", f"--data={sample}", *options, *places]
+
+
+def train(sample: Path, folder: Path, server: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = train_command(sample, folder)
+    return subprocess.run(command, env=server, capture_output=True, text=True, timeout=400, check=False)
+
+
+def tables(folder: Path) -> list[pd.DataFrame]:
+    return [pd.read_parquet(folder / "experiments" / "run" / name) for name in TABLES]
+
+
+def assert_same_tables(left: Path, right: Path) -> None:
+    for one, other in zip(tables(left), tables(right), strict=True):
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(sample: Path, server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nobody has killed, and what it printed in `stdout`."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    result = train(sample, folder, server)
+    assert result.returncode == 0, result.stderr
+    (folder / "stdout").write_text(result.stdout)
+    return folder
+
+
+def test_the_command_ends_with_metrics_the_tables_and_a_query(undisturbed: Path) -> None:
+    out = (undisturbed / "stdout").read_text()
+    run = undisturbed / "experiments" / "run"
+    for words in ("roc_auc", "mean ± sd", "97.5", "not a medical device", f"tables   {run / 'metrics'}"):
+        assert words in out
+    assert "\x1b" not in out, "colours belong on a terminal"
+    query = re.search(r'duckdb -c "(.*)"', out)
+    assert query is not None
+    import duckdb
+
+    assert "accuracy" in dict(duckdb.sql(query[1]).fetchall())
+
+
+def start_and_wait_for_epoch_2(fold: int, sample: Path, folder: Path, server: dict[str, str]) -> tuple:
+    """Start `cxr train`; return its process and the process id of the fold once it is in its third epoch."""
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(train_command(sample, folder), env=server, stdout=log, stderr=log)
+    line = f"fold {fold}: epoch 2 of 4"
+    wait_for(lambda: line in (folder / "log").read_text() or process.poll() is not None, line)
+    assert process.poll() is None, (folder / "log").read_text()
+    holder = folder / "experiments" / "run" / "folds" / f"fold={fold}" / ".lock.json"
+    return process, json.loads(holder.read_text())["pid"]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+def test_a_killed_fold_process_fails_its_own_task_and_is_resumed_by_the_retry(
+    undisturbed: Path, sample: Path, server: dict[str, str], tmp_path: Path
+) -> None:
+    process, fold_pid = start_and_wait_for_epoch_2(0, sample, tmp_path, server)
+    os.kill(fold_pid, signal.SIGKILL)
+    assert process.wait(timeout=300) == 0
+    log = (tmp_path / "log").read_text()
+    assert "process of fold 0 was ended by SIGKILL" in log
+    assert "fold 0: taken up again after epoch" in log
+    assert_same_tables(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("killed", ["the flow", "the flow and the fold"])
+def test_the_same_command_finishes_what_a_kill_left_and_redoes_no_finished_fold(
+    killed: str, undisturbed: Path, sample: Path, server: dict[str, str], tmp_path: Path
+) -> None:
+    process, fold_pid = start_and_wait_for_epoch_2(1, sample, tmp_path, server)
+    finished = tmp_path / "experiments" / "run" / "folds" / "fold=0" / "complete.json"  # one device: 0 comes first
+    before = finished.stat().st_mtime_ns
+    process.kill()
+    process.wait()
+    if killed == "the flow and the fold":
+        os.kill(fold_pid, signal.SIGKILL)
+    wait_for(lambda: not is_alive(fold_pid), "the fold's process to end with its parent", timeout_s=20)
+    result = train(sample, tmp_path, server)
+    assert result.returncode == 0, result.stderr
+    assert "fold 0: complete already" in result.stderr
+    assert "fold 1: taken up again after epoch" in result.stderr
+    assert finished.stat().st_mtime_ns == before
+    assert_same_tables(tmp_path, undisturbed)
+
+
+def test_a_mistake_ends_a_flow_with_one_sentence_and_code_2(
+    sample: Path, server: dict[str, str], tmp_path: Path
+) -> None:
+    command = [word.replace("--folds=2", "--folds=20") for word in train_command(sample, tmp_path)]
+    result = subprocess.run(command, env=server, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("error: class 'NORMAL' has")
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "experiments" / "run").exists()
+
+
+def test_the_deployment_on_a_server_and_a_worker_gives_the_same_tables(
+    undisturbed: Path, sample: Path, server: dict[str, str], tmp_path: Path
+) -> None:
+    def prefect(*words: str) -> str:
+        result = subprocess.run(
+            [BIN / "prefect", "--no-prompt", *words],
+            cwd=PROJECT,
+            env=server,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    prefect("work-pool", "create", "cxr-cpu", "--type", "process", "--overwrite")
+    prefect("deploy", "--all")
+    places = {"experiments": str(tmp_path / "experiments"), "cache": str(tmp_path / "cache"), "run_id": "run"}
+    values = PARAMETERS | places | {"data": str(sample)}
+    parameters = [f"--param={name}={json.dumps(value)}" for name, value in values.items()]
+    command = [BIN / "prefect", "worker", "start", "--pool", "cxr-cpu"]
+    with (tmp_path / "worker.log").open("w") as log:
+        worker = subprocess.Popen(command, cwd=PROJECT, env=server, stdout=log, stderr=log, start_new_session=True)
+    try:
+        prefect("deployment", "run", "train-cv/default", *parameters, "--watch")
+    finally:
+        os.killpg(worker.pid, signal.SIGTERM)
+        worker.wait(timeout=60)
+    assert_same_tables(tmp_path, undisturbed)
+    log = (tmp_path / "worker.log").read_text()
+    assert "train-fold-1" in log
+    assert "roc_auc" in prefect("artifact", "inspect", "metrics-run")
+    assert "starting project" in prefect("artifact", "inspect", "summary-run")

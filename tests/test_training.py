@@ -1,0 +1,168 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file
+
+from cxr import store
+from cxr.errors import RunError
+from cxr.experiment import Experiment
+from cxr.images import PreparedImages
+from cxr.training import FoldTrainer, class_weights, make_optimiser, train_fold, uses_bf16
+
+Begin = Callable[..., Experiment]
+
+
+@pytest.fixture(scope="session")
+def weights_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "resnet50.pth"
+    torch.save(torchvision.models.resnet50().state_dict(), file)
+    return str(file)
+
+
+def weights_of(run: Experiment, fold: int = 0) -> dict[str, torch.Tensor]:
+    return load_file(run.folder.fold(fold).weights)
+
+
+def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_class_weights_by_hand() -> None:
+    assert class_weights([0, 1, 1, 1], 2) == [4 / (2 * 1), 4 / (2 * 3)]
+    assert np.mean([class_weights([0, 1, 1, 2], 3)[target] for target in [0, 1, 1, 2]]) == pytest.approx(1)
+
+
+def test_a_fold_taken_up_again_after_any_epoch_ends_with_the_same_weights_bit_for_bit(begin: Begin) -> None:
+    whole, broken = begin("whole", epochs=3, flip=True), begin("broken", epochs=3, flip=True)
+    train_fold(whole, 0, "cpu")
+    for _ in range(2):
+        trainer = FoldTrainer(broken, 0, "cpu")
+        trainer.resume(broken.folder.fold(0))
+        trainer.train_epoch()
+        trainer.save(broken.folder.fold(0))
+    train_fold(broken, 0, "cpu")
+    assert_same(weights_of(whole), weights_of(broken))
+    tables = [store.read_table(run.folder.fold(0).epochs) for run in (whole, broken)]
+    unlike_by_nature = ["seconds", "films_per_s"]
+    pd.testing.assert_frame_equal(*(table.drop(columns=unlike_by_nature) for table in tables))
+    assert tables[0]["epoch"].tolist() == [1, 2, 3]
+
+
+def test_a_finished_fold_leaves_weights_predictions_curve_and_no_checkpoint(begin: Begin) -> None:
+    run = begin()
+    train_fold(run, 1, "cpu")
+    folder = run.folder.fold(1)
+    names = {"weights.safetensors", "predictions.parquet", "epochs.parquet", "complete.json"}
+    assert {path.name for path in folder.path.iterdir() if not path.name.startswith(".")} == names
+    predictions = store.read_table(folder.predictions)
+    assert predictions.columns.tolist() == [
+        "image_id", "path", "group_id", "fold", "label", "subtype",
+        "logit_NORMAL", "logit_PNEUMONIA", "probability_NORMAL", "probability_PNEUMONIA",
+    ]  # fmt: skip
+    films = run.films()
+    assert predictions["path"].tolist() == films.loc[films["fold"] == 1, "path"].tolist()
+    probability = predictions.filter(like="probability_").to_numpy()
+    logit = predictions.filter(like="logit_").to_numpy()
+    np.testing.assert_allclose(probability, np.exp(logit) / np.exp(logit).sum(axis=1, keepdims=True), atol=1e-12)
+
+
+def test_a_finished_fold_is_not_trained_again_and_a_forgotten_one_is(begin: Begin) -> None:
+    run = begin()
+    train_fold(run, 0, "cpu")
+    first, marker = weights_of(run), run.folder.fold(0).complete.stat().st_mtime_ns
+    train_fold(run, 0, "cpu")
+    assert run.folder.fold(0).complete.stat().st_mtime_ns == marker
+    run.folder.forget_fold(0)
+    train_fold(run, 0, "cpu")
+    assert run.folder.fold(0).complete.stat().st_mtime_ns != marker
+    assert_same(first, weights_of(run))
+
+
+def test_held_out_films_teach_nothing(begin: Begin) -> None:
+    honest, blinded = begin("honest"), begin("blinded")
+    train_fold(honest, 0, "cpu")
+    held_out = honest.films().query("fold == 0")["image_id"]
+    white = np.full((32, 32), 255, np.uint8)
+    PreparedImages(blinded.cache, 32).add(dict.fromkeys(held_out, white))  # in a later shard, so it wins, or
+    for shard in sorted((blinded.cache / "prepared").rglob("*.parquet")):  # wherever it is found first
+        ids = store.read_table(shard)["image_id"]
+        squares = np.load(shard.with_suffix(".npy"))
+        squares[ids.isin(held_out).to_numpy()] = 255
+        np.save(shard.with_suffix(".npy"), squares)
+    train_fold(blinded, 0, "cpu")
+    assert_same(weights_of(honest), weights_of(blinded))
+    probabilities = [store.read_table(r.folder.fold(0).predictions)["probability_NORMAL"] for r in (honest, blinded)]
+    assert probabilities[0].nunique() > probabilities[1].nunique() == 1
+
+
+@pytest.mark.parametrize(("trainable", "trained"), [("head", ("fc.",)), ("layer4", ("fc.", "layer4."))])
+def test_what_is_frozen_keeps_its_weights_and_batch_statistics(
+    begin: Begin, weights_file: str, trainable: str, trained: tuple[str, ...]
+) -> None:
+    run = begin(weights=weights_file, trainable=trainable)
+    train_fold(run, 0, "cpu")
+    before = torch.load(weights_file, weights_only=True)
+    after = {name.removeprefix("network."): tensor for name, tensor in weights_of(run).items()}
+    for name, tensor in before.items():
+        if name.startswith("fc."):
+            assert after[name].shape[0] == 2
+        elif not name.endswith("num_batches_tracked"):
+            assert torch.equal(tensor, after[name]) != name.startswith(trained), name
+
+
+def test_pretrained_layers_learn_at_a_tenth_and_random_ones_at_full_rate(begin: Begin, weights_file: str) -> None:
+    for weights, rates in ((weights_file, [1e-3, 1e-4]), ("none", [1e-3, 1e-3])):
+        trainer = FoldTrainer(begin(f"run-{len(weights)}", weights=weights), 0, "cpu")
+        optimiser, _ = make_optimiser(trainer.model, trainer.run.config)
+        assert [group["lr"] for group in optimiser.param_groups] == pytest.approx(rates)
+        n_parameters = sum(p.numel() for group in optimiser.param_groups for p in group["params"])
+        assert n_parameters == sum(p.numel() for p in trainer.model.parameters())
+
+
+def test_a_damaged_checkpoint_says_how_to_go_on(begin: Begin) -> None:
+    run = begin()
+    store.write_json(run.folder.fold(0).checkpoint, {"not": "a checkpoint"})
+    with pytest.raises(RunError, match=r"checkpoint of fold 0 is damaged .* give --redo-fold 0"):
+        train_fold(run, 0, "cpu")
+
+
+def test_a_fold_that_the_run_does_not_have_is_named(begin: Begin) -> None:
+    with pytest.raises(RunError, match="has folds 0 to 1, got 2"):
+        train_fold(begin(), 2, "cpu")
+
+
+def test_fewer_films_than_a_batch_make_one_step(begin: Begin) -> None:
+    run = begin(batch_size=4096)
+    train_fold(run, 0, "cpu")
+    assert run.folder.fold(0).is_complete(run.config_hash)
+
+
+def test_precision_is_taken_as_given_and_auto_asks_the_device() -> None:
+    assert uses_bf16("bf16", "cpu")
+    assert not uses_bf16("fp32", "cpu")
+    assert uses_bf16("auto", "cpu") == torch.cpu.get_capabilities().get("avx512_bf16", False)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here; the same code runs on the CPU above")
+def test_a_fold_trains_on_a_gpu_and_repeats_itself_when_deterministic(begin: Begin) -> None:
+    runs = [begin(name, devices="cuda:0", deterministic=True, epochs=2) for name in ("one", "two")]
+    for run in runs:
+        train_fold(run, 0, "cuda:0")
+    assert_same(*(weights_of(run) for run in runs))
+
+
+def test_temporary_files_of_a_killed_process_are_swept(begin: Begin) -> None:
+    run = begin()
+    leftover = run.folder.fold(0).path / ".checkpoint.pt.99999.tmp"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"half")
+    train_fold(run, 0, "cpu")
+    assert not leftover.exists()
+    assert Path(run.folder.fold(0).complete).exists()
