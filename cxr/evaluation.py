@@ -10,13 +10,23 @@ models against each other, so it lies below the mean where folds disagree in sca
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cxr import store
 from cxr.errors import RunError
 from cxr.experiment import Experiment
 from cxr.metrics import COUNTS, Value, binary_metrics, call_films, multiclass_metrics
+from cxr.statistics import (
+    average_replicates,
+    draw_groups,
+    percentile_interval,
+    replicate_accuracy,
+    replicate_metrics,
+)
 from cxr.store import RunFolder
 
 log = logging.getLogger(__name__)
@@ -33,6 +43,7 @@ def evaluate(run: Experiment) -> None:
     """
     require_complete(run)
     folder = run.folder
+    store.sweep(folder.predictions.parent)
     parts = [store.read_table(folder.fold(k).predictions) for k in range(run.config.folds)]
     predictions = pd.concat(parts).sort_values("path", ignore_index=True)
     metrics = metrics_table(predictions, run.classes)
@@ -58,17 +69,18 @@ def metrics_table(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame
     """Return one row per scope, fold, class and metric.
 
     Columns: scope (`fold` or `pooled`), fold (missing where pooled), class (the positive one of two; of
-    more each one, `macro`, or missing for the whole table), metric, value, ci_low, ci_high, n (films),
-    reason (why a value is NaN). Of two classes every metric is the positive one's. The interval is not
-    computed yet: ci_low and ci_high are NaN.
+    more each one, `macro`, or missing for the whole table), metric, value, ci_low and ci_high (95 %, from
+    a bootstrap over groups; NaN for counts), n (films), reason (why a value is NaN). Of two classes every
+    metric is the positive one's.
     """
-    rows = [
-        {"scope": scope, "fold": fold, "class": name, "metric": metric, "value": value.value, "ci_low": float("nan"),
-         "ci_high": float("nan"), "n": len(films), "reason": value.reason}
-        for scope, fold, films in _scopes(predictions)
-        for name, values in _metrics_by_class(films, classes).items()
-        for metric, value in values.items()
-    ]  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    for scope, fold, films in _scopes(predictions):
+        intervals = _intervals_by_class(films, classes)
+        for name, values in _metrics_by_class(films, classes).items():
+            for metric, (value, reason) in values.items():
+                low, high = intervals[name].get(metric, (float("nan"), float("nan")))
+                row = {"scope": scope, "fold": fold, "class": name, "metric": metric, "value": value}
+                rows.append(row | {"ci_low": low, "ci_high": high, "n": len(films), "reason": reason})
     return pd.DataFrame(rows).astype({"fold": "Int32", "class": "str", "reason": "str"})
 
 
@@ -78,13 +90,37 @@ def _scopes(predictions: pd.DataFrame) -> Iterator[tuple[str, int | None, pd.Dat
     yield "pooled", None, predictions
 
 
-def _metrics_by_class(films: pd.DataFrame, classes: list[str]) -> dict[str | None, dict[str, Value]]:
+def _judged(films: pd.DataFrame, classes: list[str]) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.float64]]:
+    """Return each film's class, the class it is called, and its probabilities, shape (n, n_classes)."""
     probability = films[[f"probability_{name}" for name in classes]].to_numpy()
-    truth, called = films["label"].to_numpy(dtype=str), call_films(probability, classes)
+    return films["label"].to_numpy(dtype=str), call_films(probability, classes), probability
+
+
+def _metrics_by_class(films: pd.DataFrame, classes: list[str]) -> dict[str | None, dict[str, Value]]:
+    truth, called, probability = _judged(films, classes)
     if len(classes) > 2:
         return multiclass_metrics(truth, called, probability, classes)
     positive = classes[1]
     return {positive: binary_metrics(truth == positive, called == positive, probability[:, 1])}
+
+
+def _intervals_by_class(films: pd.DataFrame, classes: list[str]) -> dict[str | None, dict[str, tuple[float, float]]]:
+    truth, called, probability = _judged(films, classes)
+    group = films["group_id"].factorize()[0].astype(np.int64)
+    drawn = draw_groups(int(group.max()) + 1)
+    replicates: dict[str | None, dict[str, NDArray[np.float64]]] = {
+        name: replicate_metrics(truth == name, called == name, probability[:, column], group, drawn)
+        for column, name in enumerate(classes)
+        if len(classes) > 2 or column == 1
+    }
+    if len(classes) > 2:
+        macro = average_replicates(list(replicates.values()))
+        overall = {"accuracy": replicate_accuracy(truth == called, group, drawn)}
+        replicates |= {"macro": macro, None: overall | {"balanced_accuracy": macro["sensitivity"]}}
+    return {
+        name: {metric: percentile_interval(values) for metric, values in by_metric.items()}
+        for name, by_metric in replicates.items()
+    }
 
 
 def summary_table(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -108,7 +144,7 @@ def confusion_table(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFra
 
 
 def headline(folder: RunFolder) -> pd.DataFrame:
-    """Return the run's main metrics in percent: metric, mean, sd, pooled, starting_project (NaN where none).
+    """Return the run's main metrics in percent: metric, mean, sd, pooled, its interval, starting_project (or NaN).
 
     Of more than two classes these are the overall and the macro-averaged metrics, which the starting
     project's figures do not speak of.
@@ -118,6 +154,6 @@ def headline(folder: RunFolder) -> pd.DataFrame:
     rows = summary[summary["class"].isna() | (summary["class"] == (positive or "macro"))]
     rows = rows[~rows["metric"].isin(COUNTS)].reset_index(drop=True)
     reference = rows["metric"].map(STARTING_PROJECT) if positive else float("nan")
-    percent = rows[["mean", "sd", "pooled"]].assign(starting_project=reference) * 100
+    percent = rows[["mean", "sd", "pooled", "ci_low", "ci_high"]].assign(starting_project=reference) * 100
     names = rows["metric"].where(rows["class"] != "macro", "macro " + rows["metric"])
     return percent.assign(metric=names)[["metric", *percent.columns]]

@@ -60,7 +60,10 @@ def load_pretrained(weights: str) -> Pretrained | None:
     state = _read_state(file)
     is_radimagenet = "backbone.0.weight" in state
     mean, std = (RADIMAGENET_MEAN, RADIMAGENET_STD) if is_radimagenet else (IMAGENET_MEAN, IMAGENET_STD)
-    return Pretrained(_as_trunk(state, file), mean, std, _sha256(file))
+    sha256 = _sha256(file)
+    if weights in PUBLISHED and not sha256.startswith(file.stem.rsplit("-", 1)[-1]):
+        log.warning("%s is not the file that torchvision publishes: its SHA-256 is %s", file, sha256)
+    return Pretrained(_as_trunk(state, file), mean, std, sha256)
 
 
 def locate_weights(weights: str) -> Path:

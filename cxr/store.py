@@ -48,6 +48,12 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that a killed process left under `folder`; call it under the lock."""
+    for leftover in folder.rglob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON."""
     with replacing(path) as temporary:
@@ -134,11 +140,6 @@ class FoldFolder:
     def is_complete(self, config_hash: str) -> bool:
         """Tell whether the fold was finished under the config with this hash."""
         return self.complete.exists() and read_json(self.complete)["config_hash"] == config_hash
-
-    def sweep(self) -> None:
-        """Remove the temporary files that a killed process left; call it under the fold's lock."""
-        for leftover in self.path.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -74,10 +74,11 @@ def show_results(folder: "RunFolder") -> None:
     from cxr import evaluation  # brings torch along, which `--help` does not wait for
 
     table = Table(title=f"{folder.run_id}: out-of-fold metrics, %", title_justify="left")
-    for column in ("metric", "mean ± sd over folds", "pooled", "starting project"):
+    for column in ("metric", "mean ± sd over folds", "pooled [95 %]", "starting project"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for row in evaluation.headline(folder).itertuples():
-        values = f"{row.mean:.1f} ± {row.sd:.1f}", f"{row.pooled:.1f}", f"{row.starting_project:.1f}"
+        interval = f"{row.pooled:.1f} [{row.ci_low:.1f}, {row.ci_high:.1f}]"
+        values = f"{row.mean:.1f} ± {row.sd:.1f}", interval, f"{row.starting_project:.1f}"
         table.add_row(str(row.metric), *(value.replace("nan", "–") for value in values))
     Console(width=max(80, Console().width)).print(table)
     print("Academic and research use only; not a medical device.")

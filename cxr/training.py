@@ -53,7 +53,7 @@ def train_fold(run: Experiment, fold: int, device: str) -> None:
         if folder.is_complete(run.config_hash):
             log.info("fold %d: complete already", fold)
             return
-        folder.sweep()
+        store.sweep(folder.path)
         start = time.monotonic()
         trainer = FoldTrainer(run, fold, device)
         trainer.resume(folder)

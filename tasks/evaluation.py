@@ -27,15 +27,15 @@ def evaluate_folds(run: Experiment) -> None:
 
 def _markdown(folder: RunFolder, table: pd.DataFrame) -> str:
     rows = [
-        f"| {row.metric} | {row.mean} ± {row.sd} | {row.pooled} | {row.starting_project} |".replace("nan", "–")
-        for row in table.itertuples()
+        f"| {r.metric} | {r.mean} ± {r.sd} | {r.pooled} [{r.ci_low}, {r.ci_high}] | {r.starting_project} |"
+        for r in table.itertuples()
     ]
     return "\n".join(
         [
             f"# Run {folder.run_id}: out-of-fold metrics, %",
-            "| metric | mean ± sd over folds | pooled | starting project |",
+            "| metric | mean ± sd over folds | pooled [95 %] | starting project |",
             "| --- | --- | --- | --- |",
-            *rows,
+            *(row.replace("nan", "–") for row in rows),
             "",
             f"Tables: `{folder.metrics.parent}`. Academic and research use only; not a medical device.",
         ]

@@ -110,9 +110,14 @@ def test_four_classes_from_folders_work_through_the_whole_pipeline(begin: Begin,
 
 def test_a_mean_over_folds_is_nan_where_a_fold_is(tmp_path: Path) -> None:
     predictions = pd.DataFrame(
-        {"fold": [0, 0, 1, 1], "label": ["N", "P", "P", "P"], "probability_N": [0.9, 0.2, 0.4, 0.6],
-         "probability_P": [0.1, 0.8, 0.6, 0.4]}
-    )  # fmt: skip
+        {
+            "fold": [0, 0, 1, 1],
+            "group_id": list("abcd"),
+            "label": ["N", "P", "P", "P"],
+            "probability_N": [0.9, 0.2, 0.4, 0.6],
+            "probability_P": [0.1, 0.8, 0.6, 0.4],
+        }
+    )
     metrics = evaluation.metrics_table(predictions, ["N", "P"])
     in_fold_1 = metrics.query("fold == 1").set_index("metric")
     assert math.isnan(in_fold_1.loc["roc_auc", "value"])

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from cxr import statistics
+from cxr.metrics import COUNTS, binary_metrics
+from cxr.statistics import draw_groups, percentile_interval, replicate_accuracy, replicate_metrics
+
+
+def draw_films(seed: int = 0, n_films: int = 80, n_groups: int = 25) -> tuple:
+    generator = np.random.default_rng(seed)
+    truth = generator.random(n_films) < 0.7
+    probability = np.round(np.clip(0.3 * truth + generator.random(n_films) * 0.7, 0, 1), 1)  # with ties
+    return truth, probability >= 0.5, probability, generator.integers(0, n_groups, n_films)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_replicate_equals_the_metrics_of_the_films_it_draws(seed: int) -> None:
+    truth, called, probability, group = draw_films(seed)
+    drawn = draw_groups(25, seed=seed)
+    replicates = replicate_metrics(truth, called, probability, group, drawn)
+    accuracy = replicate_accuracy(truth == called, group, drawn)
+    for number in (0, 1, 99, 100, 999):
+        films = np.repeat(np.arange(len(truth)), drawn[number, group].astype(int))
+        expected = binary_metrics(truth[films], called[films], probability[films])
+        assert accuracy[number] == pytest.approx(expected["accuracy"].value, abs=1e-12)
+        for name in set(expected) - set(COUNTS):
+            assert replicates[name][number] == pytest.approx(expected[name].value, abs=1e-12, nan_ok=True), name
+
+
+def test_a_replicate_draws_as_many_groups_as_there_are() -> None:
+    drawn = draw_groups(7)
+    assert drawn.shape == (statistics.N_REPLICATES, 7)
+    assert (drawn.sum(axis=1) == 7).all()
+    np.testing.assert_array_equal(drawn, draw_groups(7))
+
+
+def test_more_films_of_the_same_patients_do_not_narrow_an_interval() -> None:
+    truth, called, probability, group = draw_films()
+    drawn = draw_groups(25)
+    once = replicate_metrics(truth, called, probability, group, drawn)
+    fourfold = replicate_metrics(*(np.tile(values, 4) for values in (truth, called, probability, group)), drawn)
+    for name, values in once.items():
+        np.testing.assert_allclose(values, fourfold[name], atol=1e-12)
+
+
+def test_an_undefined_metric_has_no_interval_and_undefined_replicates_do_not_count() -> None:
+    assert np.isnan(percentile_interval(np.array([np.nan, np.nan]))).all()
+    assert percentile_interval(np.array([np.nan, 2.0, 2.0])) == (2.0, 2.0)
+    low, high = percentile_interval(np.linspace(0, 1, 1001))
+    assert (low, high) == pytest.approx((0.025, 0.975))
