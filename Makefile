@@ -1,4 +1,4 @@
-# Every target sets up what it needs; a bare machine has only Python 3.11+, git and make.
+# Every target sets up what it needs; a bare machine has only Python 3.11 to 3.13, git and make.
 PYTHON ?= python3
 UV     := $(or $(shell command -v uv),.uv/bin/uv)
 BIN    := .venv/bin
@@ -16,14 +16,14 @@ help:
 setup: .venv/installed
 
 .venv/installed: requirements.lock pyproject.toml | $(UV)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "Python 3.11 to 3.13 is needed: make PYTHON=/path/to/python3.12 …"; exit 1; }
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) --no-python-downloads .venv
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .uv/bin/uv:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 …"; exit 1; }
 	@$(PYTHON) -m venv .uv || { echo "Python lacks venv; on Debian: apt install python3-venv"; exit 1; }
 	.uv/bin/python -m pip install --quiet uv==0.13.9
 

@@ -5,6 +5,7 @@ better as two folds of one thread than as one fold of two (131 against 100 films
 """
 
 import os
+from pathlib import Path
 
 import torch
 
@@ -39,9 +40,17 @@ def resolve_devices(devices: str, config: TrainConfig) -> list[str]:
 
 
 def _n_cpu_slots(config: TrainConfig) -> int:
-    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    memory_gib = _memory_bytes() / 2**30
     fold_gib = PROCESS_GIB + config.batch_size * (config.size / 224) ** 2 * ACTIVATIONS_GIB_PER_FILM
     return max(1, min(torch.get_num_threads(), config.folds, int(memory_gib / fold_gib)))
+
+
+def _memory_bytes() -> int:
+    """Return the machine's memory, or the container's limit where that is lower."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.exists() else "max"
+    return physical if text == "max" else min(physical, int(text))
 
 
 def share_threads(n_folds: int, n_devices: int) -> list[int]:

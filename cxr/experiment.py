@@ -5,6 +5,7 @@ A run's identity is its config, the content of its data and the content of its w
 for a run that exists it checks that the identity is the same. `config.json` is written last.
 """
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -23,7 +24,7 @@ import cxr
 from cxr import store
 from cxr.config import TrainConfig
 from cxr.devices import resolve_devices, share_threads
-from cxr.errors import ConfigError, DataError, RunError
+from cxr.errors import ConfigError, DataError, FoldError, RunError
 from cxr.folds import assign_folds, certify, read_folds
 from cxr.images import PreparedImages, decode_square
 from cxr.manifest import build_manifest, class_names, count_films, data_hash
@@ -115,6 +116,7 @@ def begin(
         log.info("left aside: %d × %s", n_files, kind)
     classes = class_names(manifest, config)
     folds = assign_folds(manifest, config)
+    _require_classes(classes, folds)
     certificate = certify(manifest, folds, config)
     log.info(
         "folds: %d of %d films in %d groups from %d patient ids; none crosses folds",
@@ -130,10 +132,11 @@ def begin(
         store.write_table(folder.manifest, manifest)
         store.write_table(folder.folds, folds)
         store.write_json(folder.certificate, certificate)
+    first = store.read_json(folder.config) if folder.config.exists() else {}
     record = {
         "run_id": folder.run_id,
-        "begun_at": store.read_json(folder.config)["begun_at"] if folder.config.exists() else store.now(),
-        "config": config.as_dict(),
+        "begun_at": first.get("begun_at", store.now()),
+        "config": _with_whole_paths(config).as_dict(),
         "identity": identity,
         "config_hash": _digest(identity),
         "classes": classes,
@@ -142,7 +145,7 @@ def begin(
         "left_aside": listing.left_aside,
         "cache": str(cache.resolve()),
         "devices": slots,
-        "code": code_provenance(),
+        "code": first.get("code", code_provenance()),
     }
     store.write_json(folder.config, record)
     for fold in redo_fold:
@@ -175,6 +178,18 @@ def _require_same(folder: RunFolder, identity: Mapping[str, Any]) -> None:
             f"run {folder.run_id!r} was begun with another config: {'; '.join(changed)}. "
             "Give the same values, or another --run-id."
         )
+
+
+def _require_classes(classes: list[str], folds: pd.DataFrame) -> None:
+    lacking = sorted(set(classes) - set(folds["label"]))
+    if lacking:
+        raise FoldError(f"class {lacking[0]!r} has films in the holdout alone: give no --holdout, or more films of it.")
+
+
+def _with_whole_paths(config: TrainConfig) -> TrainConfig:
+    """Return the config as it is found again from any folder."""
+    places = {name: Path(getattr(config, name)).expanduser() for name in ("data", "weights")}
+    return dataclasses.replace(config, **{name: str(path.resolve()) for name, path in places.items() if path.exists()})
 
 
 def _digest(identity: Mapping[str, Any]) -> str:

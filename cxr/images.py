@@ -25,6 +25,8 @@ from cxr import store
 
 log = logging.getLogger(__name__)
 
+DECODER = "v1"
+"""Part of the cache's key: change it with `decode_square`, and films are decoded anew."""
 FORMATS = ("JPEG", "PNG")
 MIN_SIDE_PX = 32
 MAX_PIXELS = 100_000_000
@@ -110,7 +112,7 @@ class PreparedImages:
 
     def __init__(self, cache: Path, size: int) -> None:
         self.size = size
-        self._folder = cache / "prepared" / f"size={size}"
+        self._folder = cache / "prepared" / DECODER / f"size={size}"
         self._place: dict[str, tuple[NDArray[np.uint8], int]] = {}
         for index in sorted(self._folder.glob("*.parquet")):
             self._open_shard(index)
@@ -121,7 +123,7 @@ class PreparedImages:
             squares = np.load(index.with_suffix(".npy"), mmap_mode="r")
             if squares.shape != (len(ids), self.size, self.size) or squares.dtype != np.uint8:
                 raise ValueError(f"shape {squares.shape} for {len(ids)} films")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             log.warning("prepared images in %s are damaged (%s); these films are decoded again", index, error)
             return
         self._place.update({image_id: (squares, row) for row, image_id in enumerate(ids)})

@@ -34,6 +34,8 @@ def predict_logits(model: Classifier, squares: NDArray[np.uint8], device: str) -
         squares: shape (n, size, size).
         device: where the model is.
     """
+    # TF32 is what GPUs take for float32 by default
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # pyright: ignore[reportAttributeAccessIssue]
     model.eval()
     batches = torch.from_numpy(squares).split(BATCH_SIZE)
     logits = [model(to_grey(batch.to(device))).cpu() for batch in batches]

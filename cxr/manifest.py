@@ -9,7 +9,6 @@ import hashlib
 import logging
 import os
 import re
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +71,7 @@ def _read_film(source: Source, film: Film, prepared: PreparedImages) -> _Reading
         return _Reading(reason=f"too large: {film.n_bytes:,} bytes, at most {MAX_FILM_BYTES:,}")
     try:
         data = source.read(film.key)
-    except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+    except Exception as error:  # OSError; from a damaged zip also BadZipFile, zlib.error, EOFError, struct.error, …
         return _Reading(reason=f"cannot be read: {getattr(error, 'strerror', None) or error}")
     image_id = hashlib.sha256(data).hexdigest()
     try:

@@ -58,7 +58,7 @@ def load_pretrained(weights: str) -> Pretrained | None:
         return None
     file = locate_weights(weights)
     state = _read_state(file)
-    is_radimagenet = "backbone.0.weight" in state
+    is_radimagenet = any(name.endswith("backbone.0.weight") for name in state)
     mean, std = (RADIMAGENET_MEAN, RADIMAGENET_STD) if is_radimagenet else (IMAGENET_MEAN, IMAGENET_STD)
     sha256 = _sha256(file)
     if weights in PUBLISHED and not sha256.startswith(file.stem.rsplit("-", 1)[-1]):

@@ -127,7 +127,7 @@ class ZipSource:
     def __init__(self, path: Path) -> None:
         try:
             self._archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError) as error:
             raise DataError(f"the zip {str(path)!r} cannot be opened: {error}.") from error
         self._members = {info.filename: info for info in self._archive.infolist() if not info.is_dir()}
         for name in self._members:
@@ -149,6 +149,8 @@ class ZipSource:
             raise OSError("a link inside a zip")
         if info.flag_bits & 0x1:
             raise OSError("encrypted in the zip")
+        if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+            raise OSError("compressed in an unusual way in the zip")  # zipfile bounds only deflate's output
         return self._archive.read(info)
 
 

@@ -8,7 +8,6 @@ temporary name beside the target, flush it to the disk and rename it. A unit of 
 import json
 import os
 import re
-import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -210,7 +209,12 @@ class RunFolder:
         return FoldFolder(self.path / "folds" / f"fold={fold}")
 
     def forget_fold(self, fold: int) -> None:
-        """Remove what a fold has computed, completion marker first, so that it is trained anew."""
+        """Remove what a fold has computed, completion marker first, so that it is trained anew.
+
+        Raises:
+            RunError: another process trains the fold.
+        """
         folder = self.fold(fold)
-        folder.complete.unlink(missing_ok=True)
-        shutil.rmtree(folder.path, ignore_errors=True)
+        with locked(folder.lock, f"fold {fold} of run {self.run_id}"):
+            for file in (folder.complete, folder.checkpoint, folder.predictions, folder.epochs, folder.weights):
+                file.unlink(missing_ok=True)

@@ -62,7 +62,7 @@ def train_fold_in_child(run_folder: Path, fold: int, device: str, log: logging.L
         RunError: the child met a user's mistake, such as a damaged checkpoint.
         FoldFailedError: the child was killed or broke down; a new call resumes the fold.
     """
-    command = [sys.executable, "-m", "cxr", "train-fold", str(run_folder), str(fold), "--supervised", "--device"]
+    command = [sys.executable, "-P", "-m", "cxr", "train-fold", str(run_folder), str(fold), "--supervised", "--device"]
     with subprocess.Popen(
         [*command, "cuda:0" if device.startswith("cuda") else device],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -97,5 +97,4 @@ def _environment(device: str) -> dict[str, str]:
         visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
         index = int(device.removeprefix("cuda:"))
         environment["CUDA_VISIBLE_DEVICES"] = visible[index] if visible != [""] else str(index)
-        environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # --deterministic needs it before start
     return environment

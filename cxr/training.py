@@ -7,6 +7,7 @@ the same weights bit for bit.
 """
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from cxr import store
 from cxr.augmentation import augment
 from cxr.config import Precision, TrainConfig
 from cxr.errors import RunError
-from cxr.experiment import Experiment
+from cxr.experiment import Experiment, code_provenance
 from cxr.inference import predict_fold, to_grey
 from cxr.model import Classifier, load_pretrained
 from cxr.store import FoldFolder
@@ -72,6 +73,7 @@ def train_fold(run: Experiment, fold: int, device: str) -> None:
                 "n_training_films": trainer.n_films,
                 "seconds": round(time.monotonic() - start, 1),
                 "finished_at": store.now(),
+                "code": code_provenance(),
             },
         )
         folder.checkpoint.unlink(missing_ok=True)
@@ -93,7 +95,10 @@ class FoldTrainer:
             torch.device(device).type, torch.bfloat16, enabled=uses_bf16(config.precision, device)
         )
         if config.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first call
             torch.use_deterministic_algorithms(True)
+        if config.precision == "fp32":
+            torch.backends.cudnn.conv.fp32_precision = "ieee"  # pyright: ignore[reportAttributeAccessIssue]
         torch.manual_seed(config.seed * 1000 + fold)
         self.generator = torch.Generator().manual_seed(config.seed * 1000 + fold)
         model = Classifier(len(run.classes), load_pretrained(config.weights))
@@ -107,7 +112,7 @@ class FoldTrainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Full batches an epoch; the rest of each shuffle waits for the next one."""
+        """Full batches an epoch; the fewer than `batch_size` films left over are others in each epoch."""
         return max(1, self.n_films // self.run.config.batch_size)
 
     def train_epoch(self) -> None:
@@ -221,4 +226,4 @@ def uses_bf16(precision: Precision, device: str) -> bool:
         return precision == "bf16"
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

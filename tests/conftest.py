@@ -1,7 +1,10 @@
 """Films and runs that several tests share: drawn, seeded, made once."""
 
 import io
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +51,20 @@ def tree(tmp_path: Path) -> Callable[[dict[str, bytes]], Path]:
         return root
 
     return write
+
+
+@contextmanager
+def lock_holder(lock: Path, what: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that holds a lock until it is killed or the block ends."""
+    words = f"with store.locked(Path({str(lock)!r}), {what!r}): print(); input()"
+    code = f"from pathlib import Path; from cxr import store\n{words}"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from cxr import experiment, store
 from cxr.errors import ConfigError, DataError, FoldError, RunError
 from cxr.experiment import Experiment
+from tests.conftest import lock_holder
 
 Begin = Callable[..., Experiment]
 
@@ -64,6 +65,31 @@ def test_a_mistake_leaves_no_run_behind(begin: Begin, tmp_path: Path, fields: di
     with pytest.raises(error):
         begin(**fields)
     assert not (tmp_path / "experiments").exists()
+
+
+def test_a_class_that_only_the_holdout_has_is_an_error(begin: Begin, film, tree) -> None:
+    names = [f"train/{label}/{n}.png" for label in "AB" for n in range(4)] + [f"test/C/{n}.png" for n in range(4)]
+    data = tree({name: film(seed) for seed, name in enumerate(names)})
+    with pytest.raises(FoldError, match="class 'C' has films in the holdout alone"):
+        begin(data=str(data), holdout="test")
+
+
+def test_a_run_is_found_again_from_another_folder(begin: Begin, sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sample.parent)
+    assert begin(data=sample.name).config.data == str(sample)
+
+
+def test_a_fold_in_training_elsewhere_is_not_forgotten(begin: Begin) -> None:
+    run = begin()
+    store.write_json(run.folder.fold(0).epochs, {})
+    with (
+        lock_holder(run.folder.fold(0).lock, "fold 0") as holder,
+        pytest.raises(RunError, match=f"fold 0 of run run is in use by process {holder.pid}"),
+    ):
+        run.folder.forget_fold(0)
+    assert run.folder.fold(0).epochs.exists()
+    run.folder.forget_fold(0)
+    assert not run.folder.fold(0).epochs.exists()
 
 
 def test_a_fold_to_redo_must_exist(begin: Begin, tmp_path: Path) -> None:

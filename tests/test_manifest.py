@@ -55,6 +55,25 @@ def test_unreadable_films_are_rows_with_a_reason(tree: Tree, film: Film, tmp_pat
         assert "Permission denied" in reasons["B/locked.png"]
 
 
+def test_damaged_and_unusual_zip_members_are_rows_with_a_reason(film: Film, tmp_path: Path) -> None:
+    ways = {"A/1.png": zipfile.ZIP_STORED, "A/2.png": zipfile.ZIP_DEFLATED, "B/3.png": zipfile.ZIP_STORED,
+            "B/4.png": zipfile.ZIP_BZIP2}  # fmt: skip
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for seed, (name, way) in enumerate(ways.items()):
+            archive.writestr(name, film(seed), way)
+        places = {info.filename: info.header_offset for info in archive.infolist()}
+    data = bytearray((tmp_path / "x.zip").read_bytes())
+    for name in ("A/2.png", "B/3.png"):
+        data[places[name] + 60 : places[name] + 80] = b"\xff" * 20
+    (tmp_path / "x.zip").write_bytes(data)
+    rows = build(tmp_path / "x.zip", tmp_path / "cache").set_index("path")
+    assert rows["status"].to_dict() == {"A/1.png": "used"} | dict.fromkeys(
+        ["A/2.png", "B/3.png", "B/4.png"], "unreadable"
+    )
+    assert rows.loc["A/2.png":, "reason"].str.startswith("cannot be read: ").all()
+    assert rows.loc["B/4.png", "reason"].endswith("compressed in an unusual way in the zip")
+
+
 def test_copies_are_marked_and_name_their_original(tree: Tree, film: Film, tmp_path: Path) -> None:
     table = build(tree({"A/1.png": film(1), "A/2.png": film(1), "B/3.png": film(3)}), tmp_path / "cache").set_index(
         "path"

@@ -1,7 +1,5 @@
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +7,7 @@ import pytest
 from cxr import store
 from cxr.errors import ConfigError, RunError
 from cxr.store import RunFolder
+from tests.conftest import lock_holder
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -22,16 +21,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
 
 def test_a_lock_names_its_living_holder_and_dies_with_it(tmp_path: Path) -> None:
     lock = tmp_path / "run.lock"
-    code = f"""
-from pathlib import Path
-from cxr import store
-with store.locked(Path({str(lock)!r}), "run x"):
-    print("held", flush=True)
-    input()
-"""
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
+    with lock_holder(lock, "run x") as holder:
         with pytest.raises(RunError, match=f"run x is in use by process {holder.pid} on"), store.locked(lock, "run x"):
             pass
         os.kill(holder.pid, signal.SIGKILL)

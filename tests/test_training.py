@@ -153,8 +153,11 @@ def test_precision_is_taken_as_given_and_auto_asks_the_device() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here; the same code runs on the CPU above")
 def test_a_fold_trains_on_a_gpu_and_repeats_itself_when_deterministic(begin: Begin) -> None:
     runs = [begin(name, devices="cuda:0", deterministic=True, epochs=2) for name in ("one", "two")]
-    for run in runs:
-        train_fold(run, 0, "cuda:0")
+    try:
+        for run in runs:
+            train_fold(run, 0, "cuda:0")
+    finally:
+        torch.use_deterministic_algorithms(False)
     assert_same(*(weights_of(run) for run in runs))
 
 
