@@ -50,8 +50,10 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 def predict_fold(run: Experiment, fold: int, device: str) -> None:
     """Write the held-out predictions of a fold whose weights are on disk.
 
+    On a CPU with the threads that trained it, so the same weights give the same bits again.
     Columns: image_id, path, group_id, fold, label, subtype, then logit_<class> and probability_<class>.
     """
+    torch.set_num_threads(run.n_threads[fold])
     folder = run.folder.fold(fold)
     model = Classifier(len(run.classes))
     model.load_state_dict(load_file(folder.weights))

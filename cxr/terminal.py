@@ -74,7 +74,7 @@ def show_results(folder: "RunFolder") -> None:
     from cxr import evaluation  # brings torch along, which `--help` does not wait for
 
     table = Table(title=f"{folder.run_id}: out-of-fold metrics, %", title_justify="left")
-    for column in ("metric", "mean ± sd over folds", "pooled [95 %]", "starting project"):
+    for column in ("metric", "mean ± sd", "pooled [95 %]", "starting project"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for row in evaluation.headline(folder).itertuples():
         interval = f"{row.pooled:.1f} [{row.ci_low:.1f}, {row.ci_high:.1f}]"
