@@ -119,7 +119,7 @@ def _patches(
     x: NDArray[np.floating], y: NDArray[np.float64], disease: Disease | None, scene: np.random.Generator
 ) -> NDArray[np.floating]:
     """Return the density added to the lungs; healthy ones now and then carry one faint harmless shadow."""
-    count, strength, spread = {"bacteria": (1, 2.2, 0.2), "virus": (6, 1.1, 0.13), None: (1, 0.5, 0.15)}[disease]
+    count, strength, spread = {"bacteria": (1, 3.4, 0.22), "virus": (6, 1.9, 0.14), None: (1, 0.5, 0.15)}[disease]
     density = np.zeros_like(x)
     for _ in range(count):
         side = scene.choice((-1, 1))
