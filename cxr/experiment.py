@@ -28,8 +28,8 @@ from cxr.errors import ConfigError, DataError, FoldError, RunError
 from cxr.folds import assign_folds, certify, read_folds
 from cxr.images import PreparedImages, decode_square
 from cxr.manifest import build_manifest, class_names, count_films, data_hash
-from cxr.model import load_pretrained
-from cxr.source import list_films, open_source
+from cxr.model import PUBLISHED, load_pretrained
+from cxr.source import KAGGLE, Listing, list_films, open_source
 from cxr.store import RunFolder
 
 log = logging.getLogger(__name__)
@@ -108,12 +108,7 @@ def begin(
     source = open_source(config.data)
     listing = list_films(source)
     manifest = build_manifest(source, listing, config, PreparedImages(cache, config.size))
-    counts = count_films(manifest)
-    log.info("films: %s", " → ".join(f"{n:,} {name}" for name, n in counts.items()))
-    for row in manifest[manifest["status"] == "unreadable"].head(20).itertuples():
-        log.warning("unreadable: %s (%s)", row.path, row.reason)
-    for kind, n_files in listing.left_aside.items():
-        log.info("left aside: %d × %s", n_files, kind)
+    _log_films(manifest, listing)
     classes = class_names(manifest, config)
     folds = assign_folds(manifest, config)
     _require_classes(classes, folds)
@@ -126,26 +121,27 @@ def begin(
         "data": data_hash(manifest),
         "weights": pretrained.sha256 if pretrained else "none",
     }
+    first = {"begun_at": store.now(), "code": code_provenance()}
     if folder.config.exists():
-        _require_same(folder, identity)
+        first = store.read_json(folder.config)
+        _require_same(folder.run_id, first["identity"], identity)
     else:
         store.write_table(folder.manifest, manifest)
         store.write_table(folder.folds, folds)
         store.write_json(folder.certificate, certificate)
-    first = store.read_json(folder.config) if folder.config.exists() else {}
     record = {
         "run_id": folder.run_id,
-        "begun_at": first.get("begun_at", store.now()),
+        "begun_at": first["begun_at"],
         "config": _with_whole_paths(config).as_dict(),
         "identity": identity,
         "config_hash": _digest(identity),
         "classes": classes,
         "positive": classes[1] if len(classes) == 2 else None,
-        "films": counts,
+        "films": count_films(manifest),
         "left_aside": listing.left_aside,
         "cache": str(cache.resolve()),
         "devices": slots,
-        "code": first.get("code", code_provenance()),
+        "code": first["code"],
     }
     store.write_json(folder.config, record)
     for fold in redo_fold:
@@ -166,8 +162,15 @@ def load(folder: RunFolder) -> Experiment:
     )
 
 
-def _require_same(folder: RunFolder, identity: Mapping[str, Any]) -> None:
-    before = store.read_json(folder.config)["identity"]
+def _log_films(manifest: pd.DataFrame, listing: Listing) -> None:
+    log.info("films: %s", " → ".join(f"{n:,} {name}" for name, n in count_films(manifest).items()))
+    for row in manifest[manifest["status"] == "unreadable"].head(20).itertuples():
+        log.warning("unreadable: %s (%s)", row.path, row.reason)
+    for kind, n_files in listing.left_aside.items():
+        log.info("left aside: %d × %s", n_files, kind)
+
+
+def _require_same(run_id: str, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     changed = [
         f"{name} {before.get(name)!r} → {identity.get(name)!r}"
         for name in sorted(before.keys() | identity.keys())
@@ -175,7 +178,7 @@ def _require_same(folder: RunFolder, identity: Mapping[str, Any]) -> None:
     ]
     if changed:
         raise RunError(
-            f"run {folder.run_id!r} was begun with another config: {'; '.join(changed)}. "
+            f"run {run_id!r} was begun with another config: {'; '.join(changed)}. "
             "Give the same values, or another --run-id."
         )
 
@@ -188,8 +191,12 @@ def _require_classes(classes: list[str], folds: pd.DataFrame) -> None:
 
 def _with_whole_paths(config: TrainConfig) -> TrainConfig:
     """Return the config as it is found again from any folder."""
-    places = {name: Path(getattr(config, name)).expanduser() for name in ("data", "weights")}
-    return dataclasses.replace(config, **{name: str(path.resolve()) for name, path in places.items() if path.exists()})
+    data, weights = config.data, config.weights
+    if data != KAGGLE:
+        data = str(Path(data).expanduser().resolve())
+    if weights not in ("none", *PUBLISHED):
+        weights = str(Path(weights).expanduser().resolve())
+    return dataclasses.replace(config, data=data, weights=weights)
 
 
 def _digest(identity: Mapping[str, Any]) -> str:

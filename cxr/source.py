@@ -18,6 +18,7 @@ from typing import Protocol
 
 from cxr.errors import DataError
 
+KAGGLE = "kaggle"
 KAGGLE_DATASET = "paultimothymooney/chest-xray-pneumonia"
 LAYOUT = "Expected ROOT/[split/]CLASS/film.(jpeg|jpg|png), with split one of train, val, test."
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -65,7 +66,7 @@ def open_source(data: str) -> Source:
     Raises:
         DataError: nothing is there, the zip is damaged or unsafe, or Kaggle cannot be reached.
     """
-    path = Path(download_kaggle() if data == "kaggle" else data).expanduser()
+    path = Path(download_kaggle() if data == KAGGLE else data).expanduser()
     if path.is_dir():
         return FolderSource(path)
     if path.is_file() and zipfile.is_zipfile(path):

@@ -79,6 +79,14 @@ def test_a_run_is_found_again_from_another_folder(begin: Begin, sample: Path, mo
     assert begin(data=sample.name).config.data == str(sample)
 
 
+def test_a_word_stays_a_word_where_a_file_of_that_name_lies(
+    begin: Begin, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "none").write_text("no weights")
+    monkeypatch.chdir(tmp_path)
+    assert begin(data=str(sample)).config.weights == "none"
+
+
 def test_a_fold_in_training_elsewhere_is_not_forgotten(begin: Begin) -> None:
     run = begin()
     store.write_json(run.folder.fold(0).epochs, {})
