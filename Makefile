@@ -41,7 +41,7 @@ check: setup
 
 lock: | $(UV)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--group dev pyproject.toml --output-file requirements.lock
+		--all-extras --group dev pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf .venv .uv

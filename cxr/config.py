@@ -1,4 +1,4 @@
-"""What a run computes: one frozen dataclass, each field checked where it is made.
+"""What a run computes: frozen dataclasses, each field checked where it is made.
 
 Only what changes the numbers stands here. Where the work is done and kept (devices, folders, run id)
 is no part of a run's identity, so a run begun on one machine can be finished on another.
@@ -23,62 +23,31 @@ KAGGLE_PATIENT = r"^(person\d+|(?:NORMAL2-)?IM-\d+)(?=[-_.])"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """One cross-validated training.
+class DataConfig:
+    """Which films there are, what they are called, and how they are parted into folds.
 
     Attributes:
-        data: Folder or .zip laid out as ROOT/[split/]CLASS/film.(jpeg|jpg|png), or the word kaggle.
-        weights: Where the ResNet-50 starts: imagenet-v1, imagenet-v2, none, or a .pth or .safetensors file.
-        trainable: What is trained: head (frozen feature extractor), layer4 (and head), or all.
-        size: Side of the square that films are scaled to, in pixels, 32 to 1024.
-        epochs: Passes over the training films, 1 to 1000; fixed, nothing is selected on the held-out fold.
+        data: Folder or .zip laid out as ROOT/[split/]CLASS/film.(jpeg|jpg|png|dcm), or the word kaggle.
         folds: Number of cross-validation folds, 2 to 20.
         seed: Seed of folds, initial weights, order of films and augmentation.
-        batch_size: Films per training step, 1 to 4096.
-        learning_rate: Peak of the one-cycle schedule for the head; pretrained layers get a tenth.
         label_from: The class is the film's folder, or the subtype in its name (NORMAL / bacteria / virus).
         positive: Positive class where there are two; PNEUMONIA if the data has it.
         holdout: Split of the archive that cross-validation never sees, such as test.
         patient_pattern: Regular expression whose first group, searched in the file name, is the patient id.
-        augment: Mild shifts, turns, zoom, brightness and contrast on each training batch.
-        flip: Mirror half of the training films left to right as well.
-        precision: Arithmetic of training: bf16 where the device has it (auto), fp32, or bf16.
-        deterministic: Use deterministic GPU kernels, slower; on a CPU training always is.
     """
 
     data: str
-    weights: str = "imagenet-v1"
-    trainable: Trainable = "head"
-    size: int = 224
-    epochs: int = 10
     folds: int = 5
     seed: int = 0
-    batch_size: int = 64
-    learning_rate: float = 1e-3
     label_from: LabelFrom = "folder"
     positive: str | None = None
     holdout: str | None = None
     patient_pattern: str = KAGGLE_PATIENT
-    augment: bool = True
-    flip: bool = False
-    precision: Precision = "auto"
-    deterministic: bool = False
 
     def __post_init__(self) -> None:
-        _require_choice("trainable", self.trainable, ("head", "layer4", "all"))
         _require_choice("label-from", self.label_from, ("folder", "subtype"))
-        _require_choice("precision", self.precision, ("auto", "fp32", "bf16"))
-        _require_range("size", self.size, 32, 1024)
-        _require_range("epochs", self.epochs, 1, 1000)
         _require_range("folds", self.folds, 2, 20)
         _require_range("seed", self.seed, 0, 2**31 - 1)
-        _require_range("batch-size", self.batch_size, 1, 4096)
-        _require_range("learning-rate", self.learning_rate, 1e-8, 1.0)
-        if self.weights == "none" and self.trainable != "all":
-            raise ConfigError(
-                f"--weights none leaves nothing worth freezing, but --trainable is {self.trainable!r}: "
-                "give pretrained weights, or --trainable all."
-            )
         try:
             n_groups = re.compile(self.patient_pattern).groups
         except re.error as error:
@@ -101,25 +70,85 @@ class TrainConfig:
     def default_run_id(self) -> str:
         """A readable name that the same parameters always give, so that typing a command again resumes it."""
         digest = hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
-        return f"{self.trainable}-{self.size}px-{digest[:8]}"
+        return f"{self._kind}-{digest[:8]}"
+
+    @property
+    def _kind(self) -> str:
+        return "films"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placement:
-    """Where a run is kept and computed: no part of its identity.
+class TrainConfig(DataConfig):
+    """One cross-validated training on such films.
+
+    Attributes:
+        weights: Where the ResNet-50 starts: imagenet-v1, imagenet-v2, none, or a .pth or .safetensors file.
+        trainable: What is trained: head (frozen feature extractor), layer4 (and head), or all.
+        size: Side of the square that films are scaled to, in pixels, 32 to 1024.
+        epochs: Passes over the training films, 1 to 1000; fixed, nothing is selected on the held-out fold.
+        batch_size: Films per training step, 1 to 4096.
+        learning_rate: Peak of the one-cycle schedule for the head; pretrained layers get a tenth.
+        augment: Mild shifts, turns, zoom, brightness and contrast on each training batch.
+        flip: Mirror half of the training films left to right as well.
+        precision: Arithmetic of training: bf16 where the device has it (auto), fp32, or bf16.
+        deterministic: Use deterministic GPU kernels, slower; on a CPU training always is.
+    """
+
+    weights: str = "imagenet-v1"
+    trainable: Trainable = "head"
+    size: int = 224
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    augment: bool = True
+    flip: bool = False
+    precision: Precision = "auto"
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_choice("trainable", self.trainable, ("head", "layer4", "all"))
+        _require_choice("precision", self.precision, ("auto", "fp32", "bf16"))
+        _require_range("size", self.size, 32, 1024)
+        _require_range("epochs", self.epochs, 1, 1000)
+        _require_range("batch-size", self.batch_size, 1, 4096)
+        _require_range("learning-rate", self.learning_rate, 1e-8, 1.0)
+        if self.weights == "none" and self.trainable != "all":
+            raise ConfigError(
+                f"--weights none leaves nothing worth freezing, but --trainable is {self.trainable!r}: "
+                "give pretrained weights, or --trainable all."
+            )
+
+    @property
+    def _kind(self) -> str:
+        return f"{self.trainable}-{self.size}px"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where tables are kept: no part of a run's identity.
 
     Attributes:
         run_id: Name of the run; by default one that follows from the config, so the same command resumes.
-        devices: auto, cpu, cpu,cpu or cuda:0,cuda:1; one fold on each at a time, the others wait.
         experiments: Folder that holds all runs.
         cache: Folder for prepared films; shared by all runs, safe to delete.
-        redo_fold: Folds to train anew although they are finished.
     """
 
     run_id: str | None = None
-    devices: str = "auto"
     experiments: Path = Path("experiments")
     cache: Path = Path("cache")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement(Place):
+    """Where a run is computed, too.
+
+    Attributes:
+        devices: auto, cpu, cpu,cpu or cuda:0,cuda:1; one fold on each at a time, the others wait.
+        redo_fold: Folds to train anew although they are finished.
+    """
+
+    devices: str = "auto"
     redo_fold: tuple[int, ...] = ()
 
 

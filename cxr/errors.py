@@ -6,8 +6,10 @@ CxrError                a mistake of the user's: one sentence with rule, value a
 ├── FoldError           folds cannot be made, or the stored ones leak or were damaged
 ├── WeightsError        pretrained weights are missing or do not fit a ResNet-50
 ├── DeviceError         a device that this machine does not have
-└── RunError            a run that is unknown, in use, unfinished, or was begun with another config
+├── RunError            a run that is unknown, in use, unfinished, or was begun with another config
+└── ChecksFailedError   a critical expectation about the data failed; the report names the films
 
+UnreadableError              bytes that are no film: the film's reason in the manifest, never the end of a run
 FoldFailedError              a fold's process ended badly: no mistake of the user's, a retry resumes it
 """
 
@@ -38,6 +40,14 @@ class DeviceError(CxrError):
 
 class RunError(CxrError):
     """The run is unknown, in use, unfinished, or was begun with another config."""
+
+
+class ChecksFailedError(CxrError):
+    """A critical expectation about the data failed; the report names the films."""
+
+
+class UnreadableError(Exception):
+    """The bytes are no film that can be used; the message is the reason."""
 
 
 class FoldFailedError(Exception):

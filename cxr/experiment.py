@@ -1,8 +1,8 @@
 """A run: what identifies it, how it is begun or taken up again, and how its films are found.
 
 A run's identity is its config, the content of its data and the content of its weights, hashed together.
-`begin` reads every film and makes the folds before it writes a file, so a mistake leaves nothing behind;
-for a run that exists it checks that the identity is the same. `config.json` is written last.
+`begin` takes up what `dataset.examine` found in the films; for a run that exists it checks that the identity
+is the same. `config.json` is written last, and without it a run has not begun.
 """
 
 import dataclasses
@@ -21,15 +21,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import cxr
-from cxr import store
+from cxr import dataset, store
 from cxr.config import TrainConfig
 from cxr.devices import resolve_devices, share_threads
-from cxr.errors import ConfigError, DataError, FoldError, RunError
-from cxr.folds import assign_folds, certify, read_folds
-from cxr.images import PreparedImages, decode_square
-from cxr.manifest import build_manifest, class_names, count_films, data_hash
+from cxr.errors import ConfigError, FoldError, RunError
+from cxr.folds import read_folds
+from cxr.images import PreparedImages
 from cxr.model import PUBLISHED, load_pretrained
-from cxr.source import KAGGLE, Listing, list_films, open_source
+from cxr.source import KAGGLE
 from cxr.store import RunFolder
 
 log = logging.getLogger(__name__)
@@ -68,7 +67,7 @@ class Experiment:
 
     def squares(self, films: pd.DataFrame) -> NDArray[np.uint8]:
         """Return the films' grey squares, shape (n, size, size), decoding again what the cache has lost."""
-        prepared = PreparedImages(self.cache, self.config.size)
+        prepared = PreparedImages.of_size(self.cache, self.config.size)
         missing = films[[image_id not in prepared for image_id in films["image_id"]]]
         if not missing.empty:
             log.info("decoding %d films that the cache does not hold", len(missing))
@@ -76,59 +75,50 @@ class Experiment:
         return prepared.load(films["image_id"].tolist())
 
     def _decode(self, films: pd.DataFrame) -> dict[str, NDArray[np.uint8]]:
-        source = open_source(self.config.data)
-        keys = {film.path: film.key for film in list_films(source).films}
-        squares: dict[str, NDArray[np.uint8]] = {}
-        for path, image_id in zip(films["path"], films["image_id"], strict=True):
-            data = source.read(keys[path]) if path in keys else b""
-            if hashlib.sha256(data).hexdigest() != image_id:
-                raise DataError(
-                    f"film {path!r} in {self.config.data!r} is gone or was changed since the run was begun."
-                )
-            squares[image_id] = decode_square(data, self.config.size)
-        return squares
+        squares = dataset.read_squares(self.config, self.config.size)
+        return {i: squares(path, i) for path, i in zip(films["path"], films["image_id"], strict=True)}
 
 
-def begin(
-    config: TrainConfig, folder: RunFolder, *, cache: Path, devices: str, redo_fold: tuple[int, ...] = ()
-) -> Experiment:
-    """Begin the run in `folder`, or take it up again if it was begun with the same config, data and weights.
-
-    Args:
-        redo_fold: folds whose results are forgotten.
+def require_startable(
+    config: TrainConfig, folder: RunFolder, devices: str, redo_fold: tuple[int, ...]
+) -> tuple[list[str], str]:
+    """Return the devices and the hash of the weights, before hours are spent on reading films.
 
     Raises:
-        CxrError: the data, weights or parameters cannot be used, or the run exists with others.
+        CxrError: a fold to redo, a device or the weights are not there, or the run exists with another config.
     """
     for fold in redo_fold:
         if not 0 <= fold < config.folds:
             raise ConfigError(f"--redo-fold must name a fold from 0 to {config.folds - 1}, got {fold}.")
     slots = resolve_devices(devices, config)
     pretrained = load_pretrained(config.weights)
-    source = open_source(config.data)
-    listing = list_films(source)
-    manifest = build_manifest(source, listing, config, PreparedImages(cache, config.size))
-    _log_films(manifest, listing)
-    classes = class_names(manifest, config)
-    folds = assign_folds(manifest, config)
-    _require_classes(classes, folds)
-    certificate = certify(manifest, folds, config)
-    log.info(
-        "folds: %d of %d films in %d groups from %d patient ids; none crosses folds",
-        config.folds, certificate["n_films"], certificate["n_groups"], certificate["n_patient_ids"],
-    )  # fmt: skip
-    identity = config.as_dict() | {
-        "data": data_hash(manifest),
-        "weights": pretrained.sha256 if pretrained else "none",
-    }
+    weights_hash = pretrained.sha256 if pretrained else "none"
+    if folder.has_begun:
+        before = store.read_json(folder.config)["identity"]
+        _require_same(folder.run_id, before, config.as_dict() | {"weights": weights_hash, "data": before["data"]})
+    return slots, weights_hash
+
+
+def begin(
+    config: TrainConfig, folder: RunFolder, *, cache: Path, devices: str, redo_fold: tuple[int, ...] = ()
+) -> Experiment:
+    """Begin the run whose films were examined in `folder`, or take it up again.
+
+    Args:
+        redo_fold: folds whose results are forgotten.
+
+    Raises:
+        CxrError: as for `require_startable`, or no folds could be made.
+    """
+    slots, weights_hash = require_startable(config, folder, devices, redo_fold)
+    data = store.read_json(folder.data)
+    if data["no_folds_because"]:
+        raise FoldError(data["no_folds_because"])
+    identity = config.as_dict() | {"data": data["data_hash"], "weights": weights_hash}
     first = {"begun_at": store.now(), "code": code_provenance()}
-    if folder.config.exists():
+    if folder.has_begun:
         first = store.read_json(folder.config)
-        _require_same(folder.run_id, first["identity"], identity)
-    else:
-        store.write_table(folder.manifest, manifest)
-        store.write_table(folder.folds, folds)
-        store.write_json(folder.certificate, certificate)
+    classes = data["classes"]
     record = {
         "run_id": folder.run_id,
         "begun_at": first["begun_at"],
@@ -137,8 +127,8 @@ def begin(
         "config_hash": _digest(identity),
         "classes": classes,
         "positive": classes[1] if len(classes) == 2 else None,
-        "films": count_films(manifest),
-        "left_aside": listing.left_aside,
+        "films": data["films"],
+        "left_aside": data["left_aside"],
         "cache": str(cache.resolve()),
         "devices": slots,
         "code": first["code"],
@@ -162,14 +152,6 @@ def load(folder: RunFolder) -> Experiment:
     )
 
 
-def _log_films(manifest: pd.DataFrame, listing: Listing) -> None:
-    log.info("films: %s", " → ".join(f"{n:,} {name}" for name, n in count_films(manifest).items()))
-    for row in manifest[manifest["status"] == "unreadable"].head(20).itertuples():
-        log.warning("unreadable: %s (%s)", row.path, row.reason)
-    for kind, n_files in listing.left_aside.items():
-        log.info("left aside: %d × %s", n_files, kind)
-
-
 def _require_same(run_id: str, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     changed = [
         f"{name} {before.get(name)!r} → {identity.get(name)!r}"
@@ -181,12 +163,6 @@ def _require_same(run_id: str, before: Mapping[str, Any], identity: Mapping[str,
             f"run {run_id!r} was begun with another config: {'; '.join(changed)}. "
             "Give the same values, or another --run-id."
         )
-
-
-def _require_classes(classes: list[str], folds: pd.DataFrame) -> None:
-    lacking = sorted(set(classes) - set(folds["label"]))
-    if lacking:
-        raise FoldError(f"class {lacking[0]!r} has films in the holdout alone: give no --holdout, or more films of it.")
 
 
 def _with_whole_paths(config: TrainConfig) -> TrainConfig:

@@ -1,8 +1,8 @@
 """Fold assignment: which films are held out together.
 
 A patient never stands in two folds: films of one person look alike, and a split by film flatters AUC.
-A group is everything that a patient id or identical bytes tie together (union-find); films without an
-id are a group each. Groups go to folds by scikit-learn's StratifiedGroupKFold.
+A group is everything that a patient id, identical bytes or a verified near-duplicate tie together
+(union-find); films without any of these are a group each. Groups go to folds by scikit-learn's StratifiedGroupKFold.
 
 The leakage certificate states what was kept apart. It is computed from the tables, not from the
 assignment's own variables, and computed and compared again whenever folds are read.
@@ -20,22 +20,23 @@ from scipy.cluster.hierarchy import DisjointSet
 from sklearn.model_selection import StratifiedGroupKFold
 
 from cxr import store
-from cxr.config import TrainConfig
+from cxr.config import DataConfig
 from cxr.errors import ConfigError, FoldError
+from cxr.near_duplicates import verified_pairs
 from cxr.store import RunFolder
 
 COLUMNS = ["image_id", "path", "label", "group_id", "fold"]
 
 
-def assign_folds(manifest: pd.DataFrame, config: TrainConfig) -> pd.DataFrame:
+def assign_folds(manifest: pd.DataFrame, near_duplicates: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
     """Return one row per readable film outside the holdout: image_id, path, label, group_id, fold.
 
     Raises:
         ConfigError: the holdout names no split of the data, or takes all of it.
         FoldError: a class has fewer groups than there are folds.
     """
-    films = _cross_validated(manifest, config.holdout)
-    films["group_id"] = group_films(films)
+    films = cross_validated(manifest, near_duplicates, config.holdout)
+    films["group_id"] = group_films(films, near_duplicates)
     _require_groups(films, config.folds)
     splitter = StratifiedGroupKFold(config.folds, shuffle=True, random_state=config.seed)
     fold = np.empty(len(films), dtype=np.int32)
@@ -45,25 +46,31 @@ def assign_folds(manifest: pd.DataFrame, config: TrainConfig) -> pd.DataFrame:
     return films[COLUMNS]
 
 
-def _cross_validated(manifest: pd.DataFrame, holdout: str | None) -> pd.DataFrame:
-    """Return the readable films outside the holdout, also without copies of films inside it."""
+def cross_validated(manifest: pd.DataFrame, near_duplicates: pd.DataFrame, holdout: str | None) -> pd.DataFrame:
+    """Return the readable films outside the holdout, without copies and near-duplicates of films inside it.
+
+    Raises:
+        ConfigError: the holdout names no split of the data, or takes all of it.
+    """
     readable = manifest[manifest["status"] != "unreadable"]
     if holdout is not None:
-        held_out = readable[readable["split"] == holdout]
-        if held_out.empty:
+        held_out = set(readable.loc[readable["split"] == holdout, "image_id"])
+        if not held_out:
             splits = sorted(readable["split"].dropna().unique())
             raise ConfigError(f"--holdout {holdout!r} names no split of the data, which has {splits or 'none'}.")
-        readable = readable[~readable["image_id"].isin(held_out["image_id"])]
+        alike = {image_id for pair in verified_pairs(near_duplicates) if held_out & set(pair) for image_id in pair}
+        readable = readable[~readable["image_id"].isin(held_out | alike)]
         if readable.empty:
             raise ConfigError(f"--holdout {holdout!r} leaves no film for cross-validation.")
     return readable.reset_index(drop=True)
 
 
-def group_films(films: pd.DataFrame) -> pd.Series:
+def group_films(films: pd.DataFrame, near_duplicates: pd.DataFrame) -> pd.Series:
     """Return each film's group id: the first patient id of its group in order, or the film's hash.
 
     Args:
         films: needs image_id and patient_id (None where the name has none).
+        near_duplicates: pairs of films; those among `films` that are verified are joined.
     """
     groups: DisjointSet = DisjointSet()
     for image_id, patient_id in zip(films["image_id"], films["patient_id"], strict=True):
@@ -71,6 +78,9 @@ def group_films(films: pd.DataFrame) -> pd.Series:
         if isinstance(patient_id, str):
             groups.add(("a patient", patient_id))  # sorts before "image": a group is called by a patient
             groups.merge(("a patient", patient_id), ("image", image_id))
+    for a, b in verified_pairs(near_duplicates):
+        if ("image", a) in groups and ("image", b) in groups:
+            groups.merge(("image", a), ("image", b))
     names = {member: min(subset)[1] for subset in groups.subsets() for member in subset}
     return films["image_id"].map(lambda image_id: names["image", image_id])
 
@@ -84,22 +94,28 @@ def _require_groups(films: pd.DataFrame, n_folds: int) -> None:
         )
 
 
-def certify(manifest: pd.DataFrame, folds: pd.DataFrame, config: TrainConfig) -> dict[str, Any]:
+def certify(
+    manifest: pd.DataFrame, near_duplicates: pd.DataFrame, folds: pd.DataFrame, config: DataConfig
+) -> dict[str, Any]:
     """Return the leakage certificate, recomputed from the tables alone.
 
     Raises:
-        FoldError: a film is missing or doubled, or a group, patient or identical film stands in two folds.
+        FoldError: a film is missing or doubled, or a group, patient, identical film or near-duplicate stands
+            in two folds; the sentence names the group.
     """
-    expected = _cross_validated(manifest, config.holdout)
-    _require_each_film_once(expected, folds)
-    known = folds.merge(expected[["path", "patient_id", "subtype", "split"]], on="path", how="left")
+    known = trace_films(manifest, near_duplicates, folds, config)
+    _require_each_film_once(known)
     crossing = {
-        f"{name}_crossing_folds": _crossing(known, column, "fold")
-        for name, column in (("groups", "group_id"), ("patient_ids", "patient_id"), ("identical_bytes", "image_id"))
+        "groups": _crossing(known, "group_id", "fold"),
+        "patient_ids": _crossing(known, "patient_id", "fold"),
+        "identical_bytes": _crossing(known, "image_id", "fold"),
+        "near_duplicates": _parted_pairs(known, near_duplicates),
     }
     for name, ids in crossing.items():
         if ids:
-            raise FoldError(f"folds leak: {len(ids)} {name.replace('_', ' ')}, first {ids[0]!r}. Begin a new run.")
+            raise FoldError(
+                f"folds leak: {len(ids)} {name.replace('_', ' ')} in two folds, first {ids[0]!r}. Begin a new run."
+            )
     whole = manifest[manifest["status"] != "unreadable"]
     whole = whole.assign(series_id=whole["patient_id"] + " " + whole["subtype"].fillna(""))
     return {
@@ -110,7 +126,8 @@ def certify(manifest: pd.DataFrame, folds: pd.DataFrame, config: TrainConfig) ->
         "patient_key": _patient_key(known, config),
         "holdout": config.holdout,
         "n_films_held_out": int((whole["split"] == config.holdout).sum()) if config.holdout else 0,
-        **{name: len(ids) for name, ids in crossing.items()},
+        "n_near_duplicate_pairs": len(verified_pairs(near_duplicates)),
+        **{f"{name}_crossing_folds": len(ids) for name, ids in crossing.items()},
         "patient_ids_crossing_archive_splits": {
             "coarse_key": len(_crossing(whole, "patient_id", "split")),
             "series_key": len(_crossing(whole, "series_id", "split")),
@@ -128,14 +145,31 @@ def certify(manifest: pd.DataFrame, folds: pd.DataFrame, config: TrainConfig) ->
     }
 
 
-def _require_each_film_once(expected: pd.DataFrame, folds: pd.DataFrame) -> None:
-    doubled = folds[folds.duplicated("path")]
-    if not doubled.empty:
-        row = doubled.iloc[0]
-        raise FoldError(f"folds are damaged: {row['path']!r} of group {row['group_id']!r} stands in two rows.")
-    strangers = sorted(set(expected["path"]) ^ set(folds["path"]))
-    if strangers:
-        raise FoldError(f"folds are damaged: {len(strangers)} films differ from the manifest, first {strangers[0]!r}.")
+def trace_films(
+    manifest: pd.DataFrame, near_duplicates: pd.DataFrame, folds: pd.DataFrame, config: DataConfig
+) -> pd.DataFrame:
+    """Return the folds beside what the manifest says: one row per film that either knows, more if it is doubled.
+
+    Columns: those of the folds (missing where a film has no fold), patient_id, subtype, split, true_group (the
+    group made anew from the manifest; missing where the manifest does not know the film) and n_rows.
+    """
+    films = cross_validated(manifest, near_duplicates, config.holdout)
+    films["true_group"] = group_films(films, near_duplicates)
+    known = folds.merge(films[["path", "patient_id", "subtype", "split", "true_group"]], on="path", how="outer")
+    return known.assign(n_rows=known.groupby("path")["path"].transform("size"))
+
+
+def _require_each_film_once(known: pd.DataFrame) -> None:
+    for rows, what in (
+        (known["n_rows"] > 1, "stands in two rows"),
+        (known["fold"].isna(), "is missing"),
+        (known["true_group"].isna(), "is not in the manifest"),
+        (known["group_id"] != known["true_group"], "stands in another group"),
+    ):
+        if rows.any():
+            row = known[rows].iloc[0]
+            group = row["true_group"] if isinstance(row["true_group"], str) else row["group_id"]
+            raise FoldError(f"folds are damaged: {row['path']!r} of group {group!r} {what}. Begin a new run.")
 
 
 def _crossing(films: pd.DataFrame, key: str, boundary: str) -> list[str]:
@@ -144,20 +178,29 @@ def _crossing(films: pd.DataFrame, key: str, boundary: str) -> list[str]:
     return sides[sides > 1].index.astype(str).tolist()
 
 
-def _patient_key(known: pd.DataFrame, config: TrainConfig) -> str:
+def _parted_pairs(known: pd.DataFrame, near_duplicates: pd.DataFrame) -> list[str]:
+    """Return the groups whose verified near-duplicates stand in two folds."""
+    film = known.drop_duplicates("image_id").set_index("image_id")
+    fold, group = film["fold"].to_dict(), film["true_group"].to_dict()
+    pairs = [(a, b) for a, b in verified_pairs(near_duplicates) if a in fold and b in fold]
+    return sorted({str(group[a]) for a, b in pairs if fold[a] != fold[b]})
+
+
+def _patient_key(known: pd.DataFrame, config: DataConfig) -> str:
     if known["patient_id"].isna().all():
         return "none: no file name holds a patient id, so every film is its own group and leakage is not excluded"
     return f"file name, first group of {config.patient_pattern!r}"
 
 
-def read_folds(run: RunFolder, config: TrainConfig) -> pd.DataFrame:
+def read_folds(run: RunFolder, config: DataConfig) -> pd.DataFrame:
     """Return the run's folds after certifying them anew.
 
     Raises:
         FoldError: the tables leak, are damaged, or no longer say what the stored certificate says.
     """
     folds = store.read_table(run.folds)
-    certificate = certify(store.read_table(run.manifest), folds, config)
+    manifest, near_duplicates = store.read_table(run.manifest), store.read_table(run.near_duplicates)
+    certificate = certify(manifest, near_duplicates, folds, config)
     stored = store.read_json(run.certificate)
     changed = sorted(key for key in certificate.keys() | stored.keys() if certificate.get(key) != stored.get(key))
     if changed:

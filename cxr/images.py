@@ -21,58 +21,89 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from cxr import store
+from cxr import dicom, store
+from cxr.errors import UnreadableError
 
 log = logging.getLogger(__name__)
 
-DECODER = "v1"
-"""Part of the cache's key: change it with `decode_square`, and films are decoded anew."""
+DECODER = "v2"
+"""Part of the cache's key: change it with `decode_film`, and films are decoded anew."""
 FORMATS = ("JPEG", "PNG")
 MIN_SIDE_PX = 32
 MAX_PIXELS = 100_000_000
-
-
-class UnreadableError(Exception):
-    """The bytes are no film that can be used; the message is the reason."""
+DECODED_PX = 256
+"""Films are decoded to this side at least, whatever square is wanted, so that all squares agree."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a film's header says: size in pixels, as stored, and Pillow's mode."""
+    """What a film's header says: size in pixels, as stored; Pillow's mode or DICOM's; bits per channel."""
 
     width: int
     height: int
     mode: str
+    bits: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded film."""
+
+    grey: Image.Image
+    """Mode L, upright, scaled down but not below 256 px or the size asked for."""
+    chroma: float
+    """Mean distance of its pixels from grey, in levels of 255; 0 for a grey film."""
 
 
 def read_header(data: bytes) -> Header:
     """Return what the header says, pixels untouched.
 
     Raises:
-        UnreadableError: empty, no JPEG or PNG, under 32 px on a side, or over 100 million pixels.
+        UnreadableError: empty, no JPEG, PNG or DICOM film, under 32 px on a side, or over 100 million pixels.
     """
-    with _open(data) as image:
-        return Header(image.width, image.height, image.mode)
+    if dicom.is_dicom(data):
+        header = Header(*dicom.read_size(data))
+    else:
+        with _open(data) as image:
+            header = Header(image.width, image.height, image.mode, {"I": 16, "1": 1}.get(image.mode[0], 8))
+    if header.width * header.height > MAX_PIXELS:
+        raise UnreadableError(f"too large: {header.width}×{header.height}, at most {MAX_PIXELS:,} pixels")
+    if min(header.width, header.height) < MIN_SIDE_PX:
+        raise UnreadableError(f"too small: {header.width}×{header.height}, at least {MIN_SIDE_PX} px a side")
+    return header
 
 
-def decode_square(data: bytes, size: int) -> NDArray[np.uint8]:
-    """Return the film as a grey square, shape (size, size).
+def decode_film(data: bytes, least_px: int) -> Picture:
+    """Return the film in grey, at least `least_px` (and 256) px a side where it has as many.
 
-    Grey is luma for colour films. 16-bit films are scaled by their own range, as 12-bit exports would
-    be black if the top byte were taken.
+    Grey is luma for colour films. 16-bit and DICOM films are scaled by their own range, as 12-bit exports
+    would be black if the top byte were taken.
 
     Raises:
         UnreadableError: as for `read_header`, or truncated, or damaged.
     """
+    read_header(data)
+    if dicom.is_dicom(data):
+        return _picture(dicom.read_pixels(data))
     with _open(data) as image:
         try:
-            image.draft("L", (2 * size, 2 * size))
+            side = max(least_px, DECODED_PX)
+            image.draft("L" if image.mode == "L" else "YCbCr", (side, side))
             image.load()
-            grey = ImageOps.exif_transpose(_to_grey(image))
-            return np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR))
+            return _picture(image)
         except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
             reason = "truncated" if "truncated" in str(error) else "damaged"
             raise UnreadableError(f"{reason}: {error}") from error
+
+
+def decode_square(data: bytes, size: int) -> NDArray[np.uint8]:
+    """Return the film as a grey square, shape (size, size); errors as for `decode_film`."""
+    return stretch(decode_film(data, size).grey, size)
+
+
+def stretch(grey: Image.Image, size: int) -> NDArray[np.uint8]:
+    """Return a grey image stretched to a square, shape (size, size)."""
+    return np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def _open(data: bytes) -> Image.Image:
@@ -81,64 +112,80 @@ def _open(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the stricter rule
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise UnreadableError(f"too large: over {MAX_PIXELS:,} pixels") from error
     except Exception as error:
-        raise UnreadableError("not an image: no JPEG or PNG header") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise UnreadableError(f"too large: {image.width}×{image.height}, at most {MAX_PIXELS:,} pixels")
-    if min(image.size) < MIN_SIDE_PX:
-        raise UnreadableError(f"too small: {image.width}×{image.height}, at least {MIN_SIDE_PX} px a side")
-    return image
+        raise UnreadableError("not an image: no JPEG, PNG or DICOM header") from error
 
 
-def _to_grey(image: Image.Image) -> Image.Image:
-    if not image.mode.startswith(("I", "F")):
-        return image.convert("L")
-    values = np.asarray(image, dtype=np.float64)
-    low, high = values.min(), values.max()
-    grey = Image.fromarray(((values - low) * (255.0 / max(high - low, 1.0))).round().astype(np.uint8))
-    grey.info = image.info
-    return grey
+def _picture(image: Image.Image) -> Picture:
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, dtype=np.float64)
+        low, high = values.min(), values.max()
+        scaled = ((values - low) * (255.0 / ((high - low) or 1.0))).round().astype(np.uint8)
+        grey, chroma = Image.fromarray(scaled), 0.0
+    elif image.mode in ("L", "1"):
+        grey, chroma = image.convert("L"), 0.0
+    else:
+        luma = image if image.mode == "YCbCr" else image.convert("RGB").convert("YCbCr")
+        small = np.asarray(luma.resize((64, 64), Image.Resampling.BOX), dtype=np.float64)
+        grey, chroma = luma.getchannel("Y"), float(np.hypot(*(small[..., k] - 128.0 for k in (1, 2))).mean())
+    if 0x0112 in (exif := image.getexif()):
+        grey.info["exif"] = exif.tobytes()
+        grey = ImageOps.exif_transpose(grey)
+    return Picture(grey, chroma)
 
 
 class PreparedImages:
     """Grey squares of one size on disk, found by film content; films are added, never changed.
 
-    A call to `add` writes one shard: the squares as a memory-mapped `.npy` and the ids beside it. The
-    ids are written last, so a shard without them was never finished and is not looked at.
+    A call to `add` writes one shard: the squares as a memory-mapped `.npy`, and beside it a table of the
+    ids and of whatever else is known of the films. The table is written last, so a shard without it was
+    never finished and is not looked at.
     """
 
-    def __init__(self, cache: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int) -> None:
         self.size = size
-        self._folder = cache / "prepared" / DECODER / f"size={size}"
+        self._folder = folder
         self._place: dict[str, tuple[NDArray[np.uint8], int]] = {}
+        self._facts: list[pd.DataFrame] = []
         for index in sorted(self._folder.glob("*.parquet")):
             self._open_shard(index)
 
+    @classmethod
+    def of_size(cls, cache: Path, size: int) -> "PreparedImages":
+        """Return the store of the squares that a model of this size is fed with."""
+        return cls(cache / "prepared" / DECODER / f"size={size}", size)
+
     def _open_shard(self, index: Path) -> None:
         try:
-            ids = store.read_table(index)["image_id"]
+            facts = store.read_table(index)
             squares = np.load(index.with_suffix(".npy"), mmap_mode="r")
-            if squares.shape != (len(ids), self.size, self.size) or squares.dtype != np.uint8:
-                raise ValueError(f"shape {squares.shape} for {len(ids)} films")
+            if squares.shape != (len(facts), self.size, self.size) or squares.dtype != np.uint8:
+                raise ValueError(f"shape {squares.shape} for {len(facts)} films")
         except (OSError, ValueError, EOFError) as error:
             log.warning("prepared images in %s are damaged (%s); these films are decoded again", index, error)
             return
-        self._place.update({image_id: (squares, row) for row, image_id in enumerate(ids)})
+        self._place.update({image_id: (squares, row) for row, image_id in enumerate(facts["image_id"])})
+        self._facts.append(facts)
 
     def __contains__(self, image_id: str) -> bool:
         return image_id in self._place
 
-    def add(self, squares: dict[str, NDArray[np.uint8]]) -> None:
-        """Keep the squares, each of shape (size, size), under their films' ids."""
+    def add(self, squares: dict[str, NDArray[np.uint8]], facts: pd.DataFrame | None = None) -> None:
+        """Keep the squares, each of shape (size, size), under their films' ids.
+
+        Args:
+            facts: one row per square, in their order: what else is known of the film.
+        """
         if not squares:
             return
         index = self._folder / f"{uuid.uuid4().hex}.parquet"
         with store.replacing(index.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
             np.save(file, np.stack(list(squares.values())))
-        store.write_table(index, pd.DataFrame({"image_id": list(squares)}))
+        ids = pd.DataFrame({"image_id": list(squares)})
+        store.write_table(index, ids if facts is None else pd.concat([ids, facts], axis=1))
         self._open_shard(index)
 
     def load(self, image_ids: Sequence[str]) -> NDArray[np.uint8]:
@@ -148,3 +195,9 @@ class PreparedImages:
             shard, place = self._place[image_id]
             squares[row] = shard[place]
         return squares
+
+    def facts(self) -> pd.DataFrame:
+        """Return what was kept of each film beside its square, indexed by image_id."""
+        if not self._facts:
+            return pd.DataFrame({"image_id": []}).set_index("image_id")
+        return pd.concat(self._facts).drop_duplicates("image_id").set_index("image_id")

@@ -1,32 +1,38 @@
-"""The manifest: one row per film found, whether it can be used, and if not, why.
+"""The manifest: one row per film found, whether it can be used, and if not, why; and its vital signs.
 
 Every file that lies where a film lies has a row. `status` is `unreadable` (with the reason), `duplicate`
 (the same bytes under the same label stand in an earlier row), or `used`. Copies are neither trained on
-nor judged twice, yet stay in the table and in the folds, so that nobody can hold one out by mistake.
+nor judged twice, yet stay in the table and in the folds, so that nobody can hold one out by mistake. The
+same bytes under two labels stay `used` with the other's path as reason: the data checks stop there.
 """
 
+import dataclasses
 import hashlib
 import logging
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr.config import TrainConfig
-from cxr.errors import ConfigError, DataError
-from cxr.images import Header, PreparedImages, UnreadableError, decode_square, read_header
+from cxr import dicom
+from cxr.config import DataConfig
+from cxr.errors import ConfigError, DataError, UnreadableError
+from cxr.images import Header, PreparedImages, decode_film, read_header, stretch
 from cxr.source import MAX_FILM_BYTES, Film, Listing, Source
+from cxr.vitals import Vitals, measure, open_vitals
 
 log = logging.getLogger(__name__)
 
+VITALS = [field.name for field in dataclasses.fields(Vitals)]
 COLUMNS = [
     "image_id", "path", "label", "subtype", "split", "patient_id",
-    "width", "height", "mode", "n_bytes", "status", "reason",
+    "width", "height", "mode", "bits", "n_bytes", "status", "reason", *VITALS,
 ]  # fmt: skip
 SUBTYPE = re.compile(r"_(bacteria|virus)(?=[_.])", re.IGNORECASE)
 CHUNK = 512
@@ -34,55 +40,97 @@ CHUNK = 512
 
 @dataclass(frozen=True)
 class _Reading:
-    """What one film's bytes gave."""
+    """What one film's bytes gave; the last three are None as well where the film was decoded before."""
 
     image_id: str | None = None
     header: Header | None = None
-    square: NDArray[np.uint8] | None = None
-    """None as well where the square was prepared before."""
+    patient_id: str | None = None
     reason: str | None = None
+    square: NDArray[np.uint8] | None = None
+    thumbnail: NDArray[np.uint8] | None = None
+    vitals: Vitals | None = None
 
 
-def build_manifest(source: Source, listing: Listing, config: TrainConfig, prepared: PreparedImages) -> pd.DataFrame:
-    """Read every film once; return the manifest, ordered by path, and leave the squares in `prepared`.
+class _Reader:
+    """Reads films and keeps what was decoded: thumbnails with vital signs, and squares of a size if one is given."""
+
+    def __init__(self, source: Source, cache: Path, size: int | None, *, with_dicom: bool) -> None:
+        self.source = source
+        self.thumbnails = open_vitals(cache)
+        self.prepared = PreparedImages.of_size(cache, size) if size else None
+        self.patient_key = dicom.patient_key(cache) if with_dicom else None
+
+    def read(self, film: Film) -> _Reading:
+        if film.n_bytes > MAX_FILM_BYTES:
+            return _Reading(reason=f"too large: {film.n_bytes:,} bytes, at most {MAX_FILM_BYTES:,}")
+        try:
+            data = self.source.read(film.key)
+        except Exception as error:  # OSError; from a damaged zip also BadZipFile, zlib.error, EOFError, struct.error, …
+            return _Reading(reason=f"cannot be read: {getattr(error, 'strerror', None) or error}")
+        image_id = hashlib.sha256(data).hexdigest()
+        try:
+            header = read_header(data)
+            patient_id = (
+                dicom.hash_patient(data, self.patient_key) if self.patient_key and dicom.is_dicom(data) else None
+            )
+            if image_id in self.thumbnails and (self.prepared is None or image_id in self.prepared):
+                return _Reading(image_id, header, patient_id)
+            size = self.prepared.size if self.prepared else 0
+            picture = decode_film(data, size)
+            vitals, thumbnail = measure(picture)
+            square = stretch(picture.grey, size) if size else None
+            return _Reading(image_id, header, patient_id, None, square, thumbnail, vitals)
+        except UnreadableError as error:
+            return _Reading(image_id, reason=str(error))
+
+    def keep(self, readings: list[_Reading]) -> None:
+        """Write to the cache what it lacks of these films."""
+        new = {r.image_id: r for r in readings if r.image_id and r.thumbnail is not None}
+        fresh = {image_id: r for image_id, r in new.items() if image_id not in self.thumbnails}
+        facts = pd.DataFrame([dataclasses.asdict(r.vitals) for r in fresh.values() if r.vitals])
+        self.thumbnails.add({image_id: r.thumbnail for image_id, r in fresh.items() if r.thumbnail is not None}, facts)
+        if self.prepared is not None:
+            missing = {i: r.square for i, r in new.items() if r.square is not None and i not in self.prepared}
+            self.prepared.add(missing)
+
+
+def build_manifest(
+    source: Source, listing: Listing, config: DataConfig, cache: Path, size: int | None = None
+) -> pd.DataFrame:
+    """Read every film once; return the manifest, ordered by path.
+
+    Args:
+        size: side of the squares, in pixels, to leave in the cache beside the vital signs; None for none.
 
     Raises:
-        DataError: the same bytes stand in two classes.
+        DataError: there are DICOM films and pydicom is missing.
     """
+    n_dicom = sum(film.path.lower().endswith(".dcm") for film in listing.films)
+    if n_dicom:
+        dicom.require_pydicom(n_dicom)
+    reader = _Reader(source, cache, size, with_dicom=n_dicom > 0)
     rows: list[dict[str, Any]] = []
     total = len(listing.films)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, total, CHUNK):
             films = listing.films[start : start + CHUNK]
-            readings = list(pool.map(lambda film: _read_film(source, film, prepared), films))
+            readings = list(pool.map(reader.read, films))
             rows += [_row(film, reading, config) for film, reading in zip(films, readings, strict=True)]
-            prepared.add({r.image_id: r.square for r in readings if r.image_id and r.square is not None})
+            reader.keep(readings)
             log.info(
                 "read %d of %d films", len(rows), total, extra={"bar": "films read", "done": len(rows), "of": total}
             )
-    numbers = {"width": "Int32", "height": "Int32", "n_bytes": "int64"}
-    manifest = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(COLUMNS, "str") | numbers)
+    facts = reader.thumbnails.facts()
+    known = [column for column in COLUMNS if column not in VITALS]
+    numbers = {"width": "Int32", "height": "Int32", "bits": "Int32", "n_bytes": "int64"}
+    manifest = pd.DataFrame(rows, columns=known).astype(dict.fromkeys(known, "str") | numbers)
+    readable = manifest["image_id"].where(manifest["status"] != "unreadable")
+    manifest = pd.concat([manifest, facts.reindex(readable).reindex(columns=VITALS).reset_index(drop=True)], axis=1)
     _mark_copies(manifest)
     return manifest
 
 
-def _read_film(source: Source, film: Film, prepared: PreparedImages) -> _Reading:
-    if film.n_bytes > MAX_FILM_BYTES:
-        return _Reading(reason=f"too large: {film.n_bytes:,} bytes, at most {MAX_FILM_BYTES:,}")
-    try:
-        data = source.read(film.key)
-    except Exception as error:  # OSError; from a damaged zip also BadZipFile, zlib.error, EOFError, struct.error, …
-        return _Reading(reason=f"cannot be read: {getattr(error, 'strerror', None) or error}")
-    image_id = hashlib.sha256(data).hexdigest()
-    try:
-        header = read_header(data)
-        square = None if image_id in prepared else decode_square(data, prepared.size)
-        return _Reading(image_id, header, square)
-    except UnreadableError as error:
-        return _Reading(image_id, reason=str(error))
-
-
-def _row(film: Film, reading: _Reading, config: TrainConfig) -> dict[str, Any]:
+def _row(film: Film, reading: _Reading, config: DataConfig) -> dict[str, Any]:
     name = film.path.rsplit("/", 1)[-1]
     subtype = SUBTYPE.search(name)
     patient = re.search(config.patient_pattern, name)
@@ -94,10 +142,11 @@ def _row(film: Film, reading: _Reading, config: TrainConfig) -> dict[str, Any]:
         "label": subtype if subtype and config.label_from == "subtype" else film.class_folder,
         "subtype": subtype,
         "split": film.split,
-        "patient_id": patient.group(1) if patient else None,
+        "patient_id": reading.patient_id or (patient.group(1) if patient else None),
         "width": header.width if header else None,
         "height": header.height if header else None,
         "mode": header.mode if header else None,
+        "bits": header.bits if header else None,
         "n_bytes": film.n_bytes,
         "status": "used" if header else "unreadable",
         "reason": reading.reason,
@@ -106,14 +155,14 @@ def _row(film: Film, reading: _Reading, config: TrainConfig) -> dict[str, Any]:
 
 def _mark_copies(manifest: pd.DataFrame) -> None:
     readable = manifest[manifest["status"] == "used"]
-    for image_id, copies in readable[readable.duplicated("image_id", keep=False)].groupby("image_id", sort=False):
-        if copies["label"].nunique() > 1:
-            first, other = copies.drop_duplicates("label")["path"].head(2)
-            raise DataError(
-                f"a film has one label, but {first!r} and {other!r} hold the same bytes "
-                f"(SHA-256 {str(image_id)[:12]}…) in two classes: remove the wrong one."
-            )
-        manifest.loc[copies.index[1:], ["status", "reason"]] = ["duplicate", f"same bytes as {copies['path'].iloc[0]}"]
+    for _, copies in readable[readable.duplicated("image_id", keep=False)].groupby("image_id", sort=False):
+        first = copies.drop_duplicates("label")
+        for label, same in copies.groupby("label"):
+            manifest.loc[same.index[1:], ["status", "reason"]] = ["duplicate", f"same bytes as {same['path'].iloc[0]}"]
+            others = first[first["label"] != label]
+            if not others.empty:
+                other = others.iloc[0]
+                manifest.loc[same.index[0], "reason"] = f"same bytes as {other['path']}, which is {other['label']}"
 
 
 def data_hash(manifest: pd.DataFrame) -> str:
@@ -130,7 +179,18 @@ def count_films(manifest: pd.DataFrame) -> dict[str, int]:
     }
 
 
-def class_names(manifest: pd.DataFrame, config: TrainConfig) -> list[str]:
+def count_identical(manifest: pd.DataFrame) -> dict[str, int]:
+    """Return how many groups of byte-identical films there are, of how many films, and how many in two classes."""
+    readable = manifest[manifest["status"] != "unreadable"]
+    copies = readable[readable.duplicated("image_id", keep=False)].groupby("image_id")
+    return {
+        "groups": copies.ngroups,
+        "films": int(copies.size().sum()),
+        "across_classes": int((copies["label"].nunique() > 1).sum()),
+    }
+
+
+def class_names(manifest: pd.DataFrame, config: DataConfig) -> list[str]:
     """Return the classes in the order of the model's outputs: sorted, but of two the positive one last.
 
     Raises:

@@ -1,7 +1,7 @@
 """Where the bytes of films come from: a folder, a zip, or the Kaggle set.
 
 A source lists files and reads one at a time; nothing is unpacked, moved or written, so no path in a
-hostile archive can lead anywhere. Only what lies as ROOT/[split/]CLASS/film.(jpeg|jpg|png) is a film;
+hostile archive can lead anywhere. Only what lies as ROOT/[split/]CLASS/film.(jpeg|jpg|png|dcm) is a film;
 what archives are known to carry besides (Finder and Windows files, the second nested copy inside the
 real Kaggle archive) is recognised and counted.
 """
@@ -20,9 +20,9 @@ from cxr.errors import DataError
 
 KAGGLE = "kaggle"
 KAGGLE_DATASET = "paultimothymooney/chest-xray-pneumonia"
-LAYOUT = "Expected ROOT/[split/]CLASS/film.(jpeg|jpg|png), with split one of train, val, test."
+LAYOUT = "Expected ROOT/[split/]CLASS/film.(jpeg|jpg|png|dcm), with split one of train, val, test."
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-FILM_SUFFIXES = {".jpeg", ".jpg", ".png"}
+FILM_SUFFIXES = {".jpeg", ".jpg", ".png", ".dcm"}
 MAX_FILM_BYTES = 256 * 2**20
 MAX_ZIP_RATIO, MAX_ZIP_FREE_BYTES = 100, 256 * 2**20  # X-ray JPEGs and PNGs hardly shrink in a zip
 
@@ -32,6 +32,10 @@ class Source(Protocol):
 
     def sizes(self) -> Mapping[str, int]:
         """Return every file's path and size in bytes."""
+        ...
+
+    def empty_folders(self) -> list[str]:
+        """Return the folders that hold neither a file nor a folder."""
         ...
 
     def read(self, path: str) -> bytes:
@@ -54,10 +58,12 @@ class Film:
 
 @dataclass(frozen=True)
 class Listing:
-    """The films of a source, ordered by path, and how many files of which kind were left aside."""
+    """The films of a source, ordered by path, how many files of which kind were left aside, and what is empty."""
 
     films: list[Film]
     left_aside: dict[str, int]
+    empty_folders: list[str]
+    """Class folders without a film, relative to ROOT."""
 
 
 def open_source(data: str) -> Source:
@@ -94,10 +100,18 @@ class FolderSource:
     """A folder on disk; links are followed, as the folder is the user's own, but never in a circle."""
 
     def __init__(self, root: Path) -> None:
-        self._paths = {_printable(path.relative_to(root)): path for path in _walk(root)}
+        self._paths: dict[str, Path] = {}
+        self._empty: list[str] = []
+        for folder, names, is_leaf in _walk(root):
+            self._paths |= {_printable((folder / name).relative_to(root)): folder / name for name in names}
+            if is_leaf and not names:
+                self._empty.append(_printable(folder.relative_to(root)))
 
     def sizes(self) -> Mapping[str, int]:
         return {name: path.stat().st_size if path.exists() else 0 for name, path in self._paths.items()}
+
+    def empty_folders(self) -> list[str]:
+        return self._empty
 
     def read(self, path: str) -> bytes:
         file = self._paths[path]
@@ -106,7 +120,9 @@ class FolderSource:
         return file.read_bytes()
 
 
-def _walk(root: Path) -> Iterable[Path]:
+def _walk(root: Path) -> Iterable[tuple[Path, list[str], bool]]:
+    """Yield each folder, its files' names, and whether it has no folder in it."""
+
     def stop(error: OSError) -> None:
         raise DataError(f"the folder {error.filename!r} cannot be listed ({error.strerror}): check its permissions.")
 
@@ -114,7 +130,7 @@ def _walk(root: Path) -> Iterable[Path]:
     for folder, subfolders, names in os.walk(root, onerror=stop, followlinks=True):
         seen.add(os.path.realpath(folder))
         subfolders[:] = sorted(name for name in subfolders if os.path.realpath(Path(folder, name)) not in seen)
-        yield from (Path(folder, name) for name in sorted(names))
+        yield Path(folder), sorted(names), not subfolders
 
 
 def _printable(path: Path) -> str:
@@ -143,6 +159,11 @@ class ZipSource:
 
     def sizes(self) -> Mapping[str, int]:
         return {name: info.file_size for name, info in self._members.items()}
+
+    def empty_folders(self) -> list[str]:
+        folders = {info.filename.rstrip("/") for info in self._archive.infolist() if info.is_dir()}
+        filled = {parent.as_posix() for name in [*self._members, *folders] for parent in PurePosixPath(name).parents}
+        return sorted(folders - filled)
 
     def read(self, path: str) -> bytes:
         info = self._members[path]
@@ -183,7 +204,19 @@ def list_films(source: Source) -> Listing:
         else:
             others = sorted("/".join(parts) or "." for parts in roots)
             raise DataError(f"films lie under {len(others)} roots, such as {others[0]!r} and {others[1]!r}. {LAYOUT}")
-    return Listing(sorted(films, key=lambda film: film.path), dict(left_aside))
+    empty = [folder for folder in source.empty_folders() if _is_class_folder(folder, root)]
+    below_root = [PurePosixPath(folder).relative_to(PurePosixPath(*root)).as_posix() for folder in sorted(empty)]
+    return Listing(sorted(films, key=lambda film: film.path), dict(left_aside), below_root)
+
+
+def _is_class_folder(folder: str, root: tuple[str, ...]) -> bool:
+    """Tell whether a folder lies as ROOT/[split/]CLASS."""
+    parts = PurePosixPath(folder).parts
+    below = parts[len(root) :]
+    hidden = any(part.startswith((".", "__")) for part in below)
+    is_class = len(below) == 1 and below[0].lower() not in SPLITS
+    is_split_class = len(below) == 2 and below[0].lower() in SPLITS
+    return parts[: len(root)] == root and (is_class or is_split_class) and not hidden
 
 
 def _kind(key: str) -> str:

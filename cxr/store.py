@@ -55,13 +55,18 @@ def sweep(folder: Path) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object that `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` in UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -160,7 +165,7 @@ class RunFolder:
     def existing(cls, run: str, experiments: Path) -> "RunFolder":
         """Return the run called `run`, which is its id or the path of its folder."""
         for path in (experiments / run, Path(run)):
-            if (path / "config.json").is_file():
+            if cls(path).has_begun:
                 return cls(path.resolve())
         raise RunError(f"no run {run!r} in {experiments}: give a run id from there, or the path of a run's folder.")
 
@@ -177,8 +182,21 @@ class RunFolder:
         return self.path / "config.json"
 
     @property
+    def has_begun(self) -> bool:
+        """The config is written last, after the data have passed their checks."""
+        return self.config.exists()
+
+    @property
     def manifest(self) -> Path:
         return self.path / "manifest.parquet"
+
+    @property
+    def near_duplicates(self) -> Path:
+        return self.path / "near_duplicates.parquet"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data.json"
 
     @property
     def folds(self) -> Path:
@@ -203,6 +221,26 @@ class RunFolder:
     @property
     def confusion(self) -> Path:
         return self.path / "metrics" / "confusion.parquet"
+
+    @property
+    def checks(self) -> Path:
+        return self.path / "checks"
+
+    @property
+    def expectations(self) -> Path:
+        return self.checks / "expectations.parquet"
+
+    @property
+    def confounders(self) -> Path:
+        return self.checks / "confounders.parquet"
+
+    @property
+    def checks_report(self) -> Path:
+        return self.checks / "report.html"
+
+    def verdict(self, table: str) -> Path:
+        """Return what the data checks found about a table."""
+        return self.checks / f"{table}.json"
 
     def fold(self, fold: int) -> FoldFolder:
         """Return the folder of one fold."""

@@ -111,8 +111,14 @@ def _draw_film(patient: _Patient, view: int) -> NDArray[np.floating]:
     ribs = np.cos((y + 0.35 * x**2) * body.uniform(26, 34) + body.uniform(0, 6))
     film += 0.05 * np.clip(ribs, 0, 1) * (0.4 + lungs)
     film += 0.16 * lungs * _patches(x, y, patient.disease, scene)
-    film += scene.normal(0, 0.02, film.shape)
+    film += _vessels(scene) + scene.normal(0, 0.02, film.shape)
     return np.clip(film * scene.uniform(0.85, 1.15) + scene.normal(0, 0.03), 0, 1)
+
+
+def _vessels(scene: np.random.Generator) -> NDArray[np.float32]:
+    """Return the fine texture that tells one film from another, shape (CANVAS_PX, CANVAS_PX), around 0."""
+    coarse = Image.fromarray(scene.normal(0, 0.04, (CANVAS_PX // 3, CANVAS_PX // 3)).astype(np.float32))
+    return np.asarray(coarse.resize((CANVAS_PX, CANVAS_PX), Image.Resampling.BICUBIC))
 
 
 def _patches(

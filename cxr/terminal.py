@@ -84,7 +84,35 @@ def show_results(folder: "RunFolder") -> None:
     print("Academic and research use only; not a medical device.")
     print(f"run      {folder.path}")
     print(f"tables   {folder.metrics.parent}")
+    print(f"checks   {folder.checks_report}")
     print(f"query    duckdb -c \"SELECT metric, pooled FROM '{folder.summary}'\"")
+
+
+def show_checks(folder: "RunFolder") -> None:
+    """Print what the data checks found, what acquisition alone predicts, and where the report is."""
+    from cxr import store
+
+    data = store.read_json(folder.data)
+    print("films    " + " → ".join(f"{n:,} {name}" for name, n in data["films"].items()))
+    print(
+        "copies   {groups} byte-identical groups ({films} films), {across_classes} across classes".format(
+            **data["identical"]
+        )
+    )
+    table = store.read_table(folder.expectations)
+    for severity in ("critical", "warning", "info"):
+        rows = table[table["severity"] == severity]
+        print(f"{severity:<9}{rows['passed'].sum()} of {len(rows)} expectations passed")
+    for row in table[~table["passed"]].itertuples():
+        print(f"  {row.severity}, {row.table}: {row.sentence}\n    {row.n_unexpected} × not so: {row.examples}")
+    if folder.confounders.exists():
+        baseline = store.read_table(folder.confounders)
+        alone = baseline[baseline["features"] == "all"].set_index("metric")["value"]
+        print(f"acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of {alone['roc_auc']:.3f}")
+    stops = (~table["passed"] & (table["severity"] == "critical")).any()
+    print("verdict  " + ("stopped: something critical is wrong" if stops else "passed"))
+    print(f"report   {folder.checks_report}")
+    print("Academic and research use only; not a medical device.")
 
 
 def run_command(command: Callable[[], object]) -> NoReturn:

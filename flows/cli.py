@@ -2,6 +2,9 @@
 
 import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, cast
@@ -9,8 +12,9 @@ from typing import Annotated, cast
 from cyclopts import Parameter
 
 from cxr.__main__ import app
-from cxr.config import Placement, TrainConfig
-from cxr.errors import CxrError, FoldFailedError
+from cxr.config import DataConfig, Place, Placement, TrainConfig
+from cxr.errors import ChecksFailedError, CxrError, FoldFailedError
+from data_checks.tolerances import Checking, Tolerances
 
 PREFECT_DEFAULTS = {  # as in prefect.toml, which Prefect reads only from the working folder
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -20,10 +24,43 @@ PREFECT_DEFAULTS = {  # as in prefect.toml, which Prefect reads only from the wo
 
 
 @app.command
+def validate(
+    *,
+    config: Annotated[DataConfig, Parameter(name="*")],
+    place: Annotated[Place, Parameter(name="*")] = Place(),  # noqa: B008 it is frozen
+    checks: Annotated[Checking, Parameter(name="*")] = Checking(),  # noqa: B008
+) -> None:
+    """Judge a folder of chest X-rays with Great Expectations, as the Prefect flow validate-dataset.
+
+    Nothing is trained. Exit code 0 if the data may be trained on, 1 if something critical is wrong with
+    them, 2 if they could not be judged.
+
+    Example: cxr validate --data chest_xray.zip
+    """
+    from cxr import terminal
+    from cxr.source import open_source
+    from cxr.store import RunFolder
+
+    open_source(config.data)  # what is misspelt is told before a server is started
+    limits = {"tolerances": asdict(Tolerances.of(checks.tolerances)), "data_docs": checks.data_docs}
+    with _prefect():
+        from flows.validate_dataset import validate_dataset
+
+        folder = RunFolder.named(place.experiments, place.run_id or config.default_run_id)
+        try:
+            validate_dataset(**asdict(config), **asdict(place), **limits)
+        except ChecksFailedError:
+            terminal.show_checks(folder)
+            sys.exit(1)
+    terminal.show_checks(folder)
+
+
+@app.command
 def train(
     *,
     config: Annotated[TrainConfig, Parameter(name="*")],
     place: Annotated[Placement, Parameter(name="*")] = Placement(),  # noqa: B008 it is frozen
+    checks: Annotated[Checking, Parameter(name="*")] = Checking(),  # noqa: B008
 ) -> None:
     """Cross-validate a ResNet-50 on a folder of chest X-rays, as the Prefect flow train-cv.
 
@@ -35,16 +72,26 @@ def train(
     from cxr.source import open_source
     from cxr.store import RunFolder
 
-    open_source(config.data)  # a misspelt path is told before a server is started
-    for name, value in PREFECT_DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    with terminal.bars():
+    open_source(config.data)  # what is misspelt is told before a server is started
+    limits = {"tolerances": asdict(Tolerances.of(checks.tolerances)), "data_docs": checks.data_docs}
+    with _prefect():
         from flows.train_cv import train_cv
 
-        for name in ("prefect.flow_runs", "prefect.task_runs"):
-            logging.getLogger(name).addFilter(_tells_no_known_error_twice)
-        path = cast(Path, train_cv(**asdict(config), **asdict(place)))
+        path = cast(Path, train_cv(**asdict(config), **asdict(place), **limits))
     terminal.show_results(RunFolder(path))
+
+
+@contextmanager
+def _prefect() -> Iterator[None]:
+    """Set Prefect's defaults before it is imported; show bars; tell known errors in one sentence, once."""
+    from cxr import terminal
+
+    for name, value in PREFECT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_tells_no_known_error_twice)
+    with terminal.bars():
+        yield
 
 
 def _tells_no_known_error_twice(record: logging.LogRecord) -> bool:

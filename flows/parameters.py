@@ -1,7 +1,8 @@
 """A flow's form in the UI, described with the sentences that the command line shows."""
 
-import inspect
 from collections.abc import Callable
+from inspect import cleandoc, getdoc
+from textwrap import indent
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -14,8 +15,11 @@ def described_by(*configs: type) -> Callable[[Function], Function]:
     """
 
     def describe(function: Function) -> Function:
-        attributes = [(inspect.getdoc(config) or "").partition("Attributes:\n")[2].rstrip() for config in configs]
-        function.__doc__ = "\n".join([inspect.getdoc(function) or "", "", "Args:", *attributes])
+        classes = dict.fromkeys(base for config in configs for base in reversed(config.__mro__))
+        attributes = [(base.__doc__ or "").partition("Attributes:\n")[2].rstrip() for base in classes]
+        function.__doc__ = "\n".join(
+            [getdoc(function) or "", "", "Args:", *(indent(cleandoc(lines), "    ") for lines in attributes if lines)]
+        )
         return function
 
     return describe

@@ -16,6 +16,6 @@ from tasks.logs import core_logs
 def begin_run(
     config: TrainConfig, folder: RunFolder, cache: Path, devices: str, redo_fold: tuple[int, ...]
 ) -> Experiment:
-    """Read every film, make the folds, write the run's facts; or check that they are the same."""
+    """Write the facts of a run whose films were examined; or check that they are the same."""
     with core_logs():
         return experiment.begin(config, folder, cache=cache, devices=devices, redo_fold=redo_fold)

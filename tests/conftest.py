@@ -1,8 +1,13 @@
 """Films and runs that several tests share: drawn, seeded, made once."""
 
 import io
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr import experiment
+from cxr import dataset, experiment
 from cxr.config import TrainConfig
 from cxr.experiment import Experiment
 from cxr.store import RunFolder
 from cxr.synthetic import draw_films
+
+BIN = Path(sys.executable).parent
+PROJECT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +83,43 @@ def begin(tmp_path: Path, sample: Path) -> Callable[..., Experiment]:
         small = {"data": str(sample), "weights": "none", "trainable": "all", "size": 32, "folds": 2, "epochs": 1}
         config = TrainConfig(**(small | {"batch_size": 16} | fields))
         folder = RunFolder.named(tmp_path / "experiments", run_id)
+        dataset.examine(config, folder, cache=tmp_path / "cache", size=config.size)
         return experiment.begin(config, folder, cache=tmp_path / "cache", devices=devices)
 
     return begin_run
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A Prefect server of the tests' own; yields the environment that its clients need."""
+    home = tmp_path_factory.mktemp("prefect")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    command = [BIN / "prefect", "server", "start", "--port", str(port)]
+    with (home / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_for(lambda: is_healthy(f"http://127.0.0.1:{port}/api/health"), "the Prefect server", timeout_s=120)
+        yield environment
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+def is_healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 loopback
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def wait_for(is_there: Callable[[], object], what: str, timeout_s: float = 240) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_there():
+        assert time.monotonic() < deadline, f"waited {timeout_s} s in vain for {what}"
+        time.sleep(0.05)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cxr import config
-from cxr.config import Placement, TrainConfig
+from cxr.config import DataConfig, Place, Placement, TrainConfig
+from data_checks.tolerances import Checking
 
 CXR = str(Path(sys.executable).with_name("cxr"))
 
@@ -16,34 +17,35 @@ def cxr(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([CXR, *words], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.mark.parametrize("verb", ["train", "train-fold", "evaluate", "sample", "demo"])
+@pytest.mark.parametrize("verb", ["validate", "train", "train-fold", "evaluate", "sample", "demo"])
 def test_every_verb_has_help_with_an_example(verb: str, tmp_path: Path) -> None:
     result = cxr(verb, "--help", cwd=tmp_path)
     assert result.returncode == 0
     assert f"Example: cxr {verb}" in result.stdout
 
 
-def test_the_flow_takes_the_same_parameters_as_the_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("verb", "classes"),
+    [("train", (TrainConfig, Placement, Checking)), ("validate", (DataConfig, Place, Checking))],
+)
+def test_the_flow_takes_the_same_parameters_as_the_command(verb: str, classes: tuple, tmp_path: Path) -> None:
     from flows.train_cv import train_cv
+    from flows.validate_dataset import validate_dataset
 
-    parameters = inspect.signature(train_cv.fn).parameters
-    expected = {field.name: field for cls in (TrainConfig, Placement) for field in fields(cls)}
+    flow = {"train": train_cv, "validate": validate_dataset}[verb]
+    parameters = inspect.signature(flow.fn).parameters
+    expected = {field.name: field for cls in classes for field in fields(cls)}
     assert list(parameters) == list(expected)
     for name, field in expected.items():
         default = inspect.Parameter.empty if field.default is MISSING else field.default
         assert parameters[name].default == default, name
-        assert parameters[name].annotation in (field.type, getattr(config, str(field.type), None)), name
-    help_text = cxr("train", "--help", cwd=tmp_path).stdout
+        if name != "tolerances":  # a form may hold the values themselves
+            assert parameters[name].annotation in (field.type, getattr(config, str(field.type), None)), name
+    help_text = cxr(verb, "--help", cwd=tmp_path).stdout
     assert all(f"--{name.replace('_', '-')}" in help_text for name in expected)
-
-
-def test_every_field_of_the_form_is_described() -> None:
-    from flows.train_cv import train_cv
-
-    properties = train_cv.parameters.properties
+    properties = flow.parameters.properties
     assert all(len(field.get("description", "")) > 10 for field in properties.values())
-    assert properties["trainable"]["enum"] == ["head", "layer4", "all"]
-    assert train_cv.parameters.required == ["data"]
+    assert flow.parameters.required == ["data"]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,8 @@ def test_every_field_of_the_form_is_described() -> None:
         ),
         (["train-fold", "nowhere", "0"], "error: no run 'nowhere' in experiments"),
         (["evaluate", "nowhere"], "error: no run 'nowhere' in experiments"),
+        (["validate", "--data", "nowhere"], "error: --data 'nowhere' does not exist"),
+        (["validate", "--data", "x", "--folds", "1"], "error: --folds must lie between 2 and 20, got 1."),
         (["sample", "films", "--films", "3"], "error: --films must be 40 or more, got 3."),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from cxr import experiment, store
 from cxr.errors import ConfigError, DataError, FoldError, RunError
 from cxr.experiment import Experiment
+from cxr.store import RunFolder
 from tests.conftest import lock_holder
 
 Begin = Callable[..., Experiment]
@@ -23,7 +24,8 @@ def test_a_run_folder_explains_itself(begin: Begin) -> None:
     assert record["films"] == {"found": 80, "unreadable": 1, "duplicate": 3, "used": 76}
     assert record["code"].keys() >= {"cxr", "cxr_source_sha256", "requirements_lock_sha256", "torch", "python"}
     names = {path.name for path in run.folder.path.iterdir()}
-    assert names == {"config.json", "manifest.parquet", "folds.parquet", "leakage_certificate.json"}
+    assert names == {"config.json", "data.json", "manifest.parquet", "near_duplicates.parquet", "folds.parquet",
+                     "leakage_certificate.json"}  # fmt: skip
     assert store.read_table(run.folder.folds).columns.tolist() == ["image_id", "path", "label", "group_id", "fold"]
     assert experiment.load(run.folder) == run
 
@@ -56,7 +58,6 @@ def test_changed_data_is_another_run_and_moved_data_is_the_same(begin: Begin, sa
     ("fields", "error"),
     [
         ({"data": "nowhere"}, DataError),
-        ({"folds": 20}, FoldError),
         ({"positive": "COVID"}, ConfigError),
         ({"holdout": "night"}, ConfigError),
     ],
@@ -65,6 +66,15 @@ def test_a_mistake_leaves_no_run_behind(begin: Begin, tmp_path: Path, fields: di
     with pytest.raises(error):
         begin(**fields)
     assert not (tmp_path / "experiments").exists()
+
+
+def test_films_of_which_no_folds_can_be_made_begin_no_run(begin: Begin, tmp_path: Path) -> None:
+    with pytest.raises(FoldError, match="fewer than the 20 folds"):
+        begin(folds=20)
+    folder = RunFolder(tmp_path / "experiments" / "run")
+    assert not folder.has_begun
+    assert not folder.folds.exists()
+    assert len(store.read_table(folder.manifest)) == 80
 
 
 def test_a_class_that_only_the_holdout_has_is_an_error(begin: Begin, film, tree) -> None:

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,6 @@ import pytest
 from cxr import manifest
 from cxr.config import TrainConfig
 from cxr.errors import ConfigError, DataError
-from cxr.images import PreparedImages
 from cxr.source import list_films, open_source
 
 Tree = Callable[[dict[str, bytes]], Path]
@@ -20,7 +20,7 @@ Film = Callable[..., bytes]
 def build(data: Path, cache: Path, **fields: object) -> pd.DataFrame:
     source = open_source(str(data))
     config = TrainConfig(data=str(data), **fields)
-    return manifest.build_manifest(source, list_films(source), config, PreparedImages(cache, 32))
+    return manifest.build_manifest(source, list_films(source), config, cache, 32)
 
 
 def test_every_film_found_has_one_row_with_the_contract_columns(sample: Path, tmp_path: Path) -> None:
@@ -82,9 +82,34 @@ def test_copies_are_marked_and_name_their_original(tree: Tree, film: Film, tmp_p
     assert table.loc["A/2.png", "reason"] == "same bytes as A/1.png"
 
 
-def test_the_same_bytes_in_two_classes_stop_with_both_names(tree: Tree, film: Film, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"'A/1.png' and 'B/1.png' hold the same bytes"):
-        build(tree({"A/1.png": film(1), "B/1.png": film(1)}), tmp_path / "cache")
+def test_the_same_bytes_in_two_classes_name_each_other_and_are_counted(tree: Tree, film: Film, tmp_path: Path) -> None:
+    files = {"A/1.png": film(1), "A/2.png": film(1), "B/1.png": film(1), "B/3.png": film(3)}
+    table = build(tree(files), tmp_path / "cache")
+    rows = table.set_index("path")
+    assert rows["status"].to_dict() == {"A/1.png": "used", "A/2.png": "duplicate", "B/1.png": "used", "B/3.png": "used"}
+    assert rows.loc["A/1.png", "reason"] == "same bytes as B/1.png, which is B"
+    assert rows.loc["B/1.png", "reason"] == "same bytes as A/1.png, which is A"
+    assert manifest.count_identical(table) == {"groups": 1, "films": 3, "across_classes": 1}
+
+
+def test_a_film_keeps_its_vital_signs_whatever_the_size_and_an_unreadable_one_has_none(
+    sample: Path, tmp_path: Path
+) -> None:
+    listing = list_films(open_source(str(sample)))
+    config = TrainConfig(data=str(sample))
+    source = open_source(str(sample))
+    tables = [manifest.build_manifest(source, listing, config, tmp_path / str(size), size) for size in (None, 32, 64)]
+    for table in tables[1:]:
+        pd.testing.assert_frame_equal(table, tables[0])
+    readable = tables[0]["status"] != "unreadable"
+    assert tables[0].loc[readable, manifest.VITALS].notna().all(axis=None)
+    assert tables[0].loc[~readable, manifest.VITALS].isna().all(axis=None)
+
+
+def test_a_lost_vitals_cache_is_measured_again(sample: Path, tmp_path: Path) -> None:
+    before = build(sample, tmp_path / "cache")
+    shutil.rmtree(tmp_path / "cache" / "vitals")
+    pd.testing.assert_frame_equal(build(sample, tmp_path / "cache"), before)
 
 
 def test_patient_and_subtype_are_read_from_kaggle_names(tree: Tree, film: Film, tmp_path: Path) -> None:

@@ -4,16 +4,14 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from tests.conftest import wait_for
 
 BIN = Path(sys.executable).parent
 PROJECT = Path(__file__).parents[1]
@@ -21,42 +19,6 @@ TABLES = ("metrics/predictions.parquet", "metrics/metrics.parquet", "metrics/sum
 PARAMETERS = {
     "weights": "none", "trainable": "all", "size": 32, "epochs": 4, "folds": 2, "batch_size": 16, "devices": "cpu",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A Prefect server of the tests' own; yields the environment that its clients need."""
-    home = tmp_path_factory.mktemp("prefect")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
-    command = [BIN / "prefect", "server", "start", "--port", str(port)]
-    with (home / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        wait_for(lambda: is_healthy(f"http://127.0.0.1:{port}/api/health"), "the Prefect server", timeout_s=120)
-        yield environment
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=60)
-
-
-def is_healthy(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 loopback
-            return answer.status == 200
-    except OSError:
-        return False
-
-
-def wait_for(is_there: Callable[[], object], what: str, timeout_s: float = 240) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_there():
-        assert time.monotonic() < deadline, f"waited {timeout_s} s in vain for {what}"
-        time.sleep(0.05)
 
 
 def train_command(sample: Path, folder: Path) -> list[str]:
@@ -158,9 +120,10 @@ def test_a_mistake_ends_a_flow_with_one_sentence_and_code_2(
     command = [word.replace("--folds=2", "--folds=20") for word in train_command(sample, tmp_path)]
     result = subprocess.run(command, env=server, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].startswith("error: class 'NORMAL' has")
+    assert "error: the checks stop here: manifest: Each class has 20 patients or more" in result.stderr
     assert "Traceback" not in result.stderr
-    assert not (tmp_path / "experiments" / "run").exists()
+    assert not (tmp_path / "experiments" / "run" / "config.json").exists()
+    assert (tmp_path / "experiments" / "run" / "checks" / "report.html").exists()
 
 
 def test_the_deployment_on_a_server_and_a_worker_gives_the_same_tables(
@@ -189,11 +152,16 @@ def test_the_deployment_on_a_server_and_a_worker_gives_the_same_tables(
         worker = subprocess.Popen(command, cwd=PROJECT, env=server, stdout=log, stderr=log, start_new_session=True)
     try:
         prefect("deployment", "run", "train-cv/default", *parameters, "--watch")
+        alone = [word for word in parameters if word.startswith(("--param=data=", "--param=exp", "--param=cache="))]
+        prefect("deployment", "run", "validate-dataset/default", *alone, '--param=run_id="alone"', "--watch")
     finally:
         os.killpg(worker.pid, signal.SIGTERM)
         worker.wait(timeout=60)
     assert_same_tables(tmp_path, undisturbed)
+    assert (tmp_path / "experiments" / "alone" / "checks" / "report.html").exists()
     log = (tmp_path / "worker.log").read_text()
     assert "train-fold-1" in log
     assert "roc_auc" in prefect("artifact", "inspect", "metrics-run")
     assert "starting project" in prefect("artifact", "inspect", "summary-run")
+    assert "Every file can be read" in prefect("artifact", "inspect", "verdict-data-run")
+    assert "least_probability" in prefect("artifact", "inspect", "checks-results-run")

@@ -90,7 +90,7 @@ def test_held_out_films_teach_nothing(begin: Begin) -> None:
     train_fold(honest, 0, "cpu")
     held_out = honest.films().query("fold == 0")["image_id"]
     white = np.full((32, 32), 255, np.uint8)
-    PreparedImages(blinded.cache, 32).add(dict.fromkeys(held_out, white))  # in a later shard, so it wins, or
+    PreparedImages.of_size(blinded.cache, 32).add(dict.fromkeys(held_out, white))  # in a later shard, so it wins, or
     for shard in sorted((blinded.cache / "prepared").rglob("*.parquet")):  # wherever it is found first
         ids = store.read_table(shard)["image_id"]
         squares = np.load(shard.with_suffix(".npy"))

@@ -1,0 +1,1 @@
+"""What cxr is measured against; each file runs by one command."""

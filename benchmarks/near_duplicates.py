@@ -1,0 +1,100 @@
+"""How many planted copies the near-duplicate search finds, and how many it makes up: recall by kind, precision.
+
+    python -m benchmarks.near_duplicates --data chest_xray.zip
+
+Copies of films are changed, re-encoded and planted under another patient's name among all films of the
+set; whatever else is verified counts as made up, unless it is a pair of the set without plants.
+"""
+
+import argparse
+import io
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cxr import dataset, store
+from cxr.config import DataConfig
+from cxr.source import list_films, open_source
+from cxr.store import RunFolder
+
+PER_KIND = 50
+
+
+def _crop(film: Image.Image, left: float, top: float, right: float, bottom: float) -> Image.Image:
+    w, h = film.size
+    return film.crop((round(w * left), round(h * top), w - round(w * right), h - round(h * bottom)))
+
+
+def _levels(film: Image.Image, change) -> Image.Image:
+    return film.point([int(np.clip(change(level), 0, 255)) for level in range(256)])
+
+
+KINDS = {
+    "JPEG quality 40": (40, lambda film: film),
+    "JPEG quality 15": (15, lambda film: film),
+    "half the size": (75, lambda film: film.resize((film.width // 2, film.height // 2))),
+    "1.5 times the size": (75, lambda film: film.resize((film.width * 3 // 2, film.height * 3 // 2))),
+    "brighter by 30 levels": (75, lambda film: _levels(film, lambda v: v + 30)),
+    "contrast × 0.8": (75, lambda film: _levels(film, lambda v: v * 0.8)),
+    "gamma 1.3": (75, lambda film: _levels(film, lambda v: 255 * (v / 255) ** 1.3)),
+    "cropped 1 % a side": (75, lambda film: _crop(film, 0.01, 0.01, 0.01, 0.01)),
+    "cropped 2 % a side": (75, lambda film: _crop(film, 0.02, 0.02, 0.02, 0.02)),
+    "cropped 4 % a side": (75, lambda film: _crop(film, 0.04, 0.04, 0.04, 0.04)),
+    "cropped 3 % left and top": (75, lambda film: _crop(film, 0.03, 0.03, 0, 0)),
+    "cropped 2 %, smaller, brighter": (
+        60, lambda film: _levels(_crop(film, 0.02, 0.02, 0.02, 0.02).resize((180, 180)), lambda v: v + 15)
+    ),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Plant, search, count."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True)
+    data = parser.parse_args().data
+    with tempfile.TemporaryDirectory() as scratch:
+        planted = _plant(data, Path(scratch) / "films")
+        start = time.monotonic()
+        folder = RunFolder(Path(scratch) / "run")
+        dataset.examine(DataConfig(data=str(Path(scratch) / "films")), folder, cache=Path(scratch) / "cache")
+        seconds = time.monotonic() - start
+        table = store.read_table(folder.near_duplicates)
+    verified = {frozenset(pair) for pair in table.loc[table["verified"], ["path_a", "path_b"]].to_numpy().tolist()}
+    found = {kind: sum(pair in verified for pair in pairs) for kind, pairs in planted.items()}
+    everything = {pair for pairs in planted.values() for pair in pairs}
+    for kind, n_found in found.items():
+        print(f"{kind:<32}{n_found:>3} of {len(planted[kind])}")
+    recall, precision = sum(found.values()) / len(everything), len(verified & everything) / max(len(verified), 1)
+    figures = {"recall": recall, "precision": precision, "n_planted": len(everything), "n_verified": len(verified),
+               "n_candidates": len(table), "seconds_with_decoding": round(seconds, 1)}  # fmt: skip
+    print(json.dumps(figures))
+
+
+def _plant(data: str, root: Path) -> dict[str, list[frozenset[str]]]:
+    """Write all films of the set and the changed copies; return the planted pairs by kind."""
+    source = open_source(data)
+    films = list_films(source).films
+    content = {film.path: source.read(film.key) for film in films}
+    first = {data: path for path, data in reversed(content.items())}  # the first path of each content
+    chosen = np.random.default_rng(0).choice(sorted(first.values()), PER_KIND * len(KINDS), replace=False).tolist()
+    for path, film in content.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(film)
+    planted: dict[str, list[frozenset[str]]] = {}
+    for number, path in enumerate(chosen):
+        kind = list(KINDS)[number // PER_KIND]
+        quality, change = KINDS[kind]
+        copy = f"{path.rpartition('/')[0]}/person{90_000 + number}_bacteria_1.jpeg"
+        stream = io.BytesIO()
+        change(Image.open(io.BytesIO(content[path])).convert("L")).save(stream, "JPEG", quality=quality)
+        (root / copy).write_bytes(stream.getvalue())
+        planted.setdefault(kind, []).append(frozenset((path, copy)))
+    return planted
+
+
+if __name__ == "__main__":
+    main()

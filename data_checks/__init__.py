@@ -1,0 +1,1 @@
+"""Great Expectations judges every table the pipeline lives on: one suite per table, named as the table."""

@@ -1,0 +1,136 @@
+"""The gate: which suites judge which tables when, and whether the run may go on.
+
+The data are judged before anything is trained on them, the results before anybody reads them. Each
+verdict is written before the gate closes, so whoever is stopped finds a report.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cxr import store
+from cxr.config import DataConfig
+from cxr.confounders import confounder_baseline
+from cxr.errors import ChecksFailedError
+from cxr.experiment import Experiment
+from cxr.store import RunFolder
+from data_checks import confounders, folds, manifest, metrics, near_duplicates, predictions
+from data_checks.report import write_report
+from data_checks.tolerances import Tolerances
+from data_checks.verdict import Finding, Verdict, judge, open_context
+
+log = logging.getLogger("cxr.checks")
+
+TABLES = ("manifest", "near_duplicates", "folds", "confounders", "predictions", "metrics")
+
+
+def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data_docs: bool = False) -> list[Verdict]:
+    """Judge what `cxr.dataset.examine` left in the folder; write the verdicts and the report; return the verdicts."""
+    context = open_context(folder.checks / "data_docs" if data_docs else None)
+    films, pairs = store.read_table(folder.manifest), store.read_table(folder.near_duplicates)
+    data = store.read_json(folder.data)
+    suite = manifest.expectations(config.folds, _classes(data, config), _folders(films, data), limit)
+    verdicts = [
+        judge(context, "manifest", manifest.GRAIN, manifest.describe(films), manifest.NAMES, suite),
+        judge(context, "near_duplicates", near_duplicates.GRAIN, near_duplicates.describe(pairs, films),
+              near_duplicates.NAMES, near_duplicates.expectations()),
+    ]  # fmt: skip
+    if data["no_folds_because"]:
+        verdicts.append(_no_folds(data["no_folds_because"]))
+        folder.confounders.unlink(missing_ok=True)
+    else:
+        assigned, classes = store.read_table(folder.folds), data["classes"]
+        rows = folds.describe(assigned, films, pairs, config)
+        suite = folds.expectations(config.folds, len(classes), limit)
+        verdicts.append(judge(context, "folds", folds.GRAIN, rows, folds.NAMES, suite))
+        baseline = confounder_baseline(films, assigned, classes)
+        store.write_table(folder.confounders, baseline)
+        rows, suite = confounders.describe(baseline), confounders.expectations(limit)
+        verdicts.append(judge(context, "confounders", confounders.GRAIN, rows, confounders.NAMES, suite))
+    if data_docs:
+        context.build_data_docs()
+    _write(folder, config, verdicts)
+    return verdicts
+
+
+def check_results(run: Experiment, limit: Tolerances) -> list[Verdict]:
+    """Judge the run's predictions and metrics; write the verdicts and the report; return the verdicts."""
+    context, folder, n_folds = open_context(), run.folder, run.config.folds
+    rows = predictions.describe(store.read_table(folder.predictions), run.films(), run.classes)
+    suite = predictions.expectations(run.classes, n_folds, limit)
+    verdicts = [judge(context, "predictions", predictions.GRAIN, rows, predictions.NAMES, suite)]
+    rows, suite = metrics.describe(store.read_table(folder.metrics)), metrics.expectations(n_folds)
+    verdicts.append(judge(context, "metrics", metrics.GRAIN, rows, metrics.NAMES, suite))
+    _write(folder, run.config, verdicts)
+    return verdicts
+
+
+def _classes(data: dict, config: DataConfig) -> list[str]:
+    """Return the names that a used film is to be found of: folders, unless labels come from elsewhere."""
+    return data["class_folders"] if config.label_from == "folder" else data["classes"] or []
+
+
+def _folders(films: pd.DataFrame, data: dict) -> list[str]:
+    return sorted({*films["path"].str.rpartition("/")[0], *data["empty_folders"]})
+
+
+def _no_folds(reason: str) -> Verdict:
+    finding = Finding("folds_can_be_made", None, "critical", False, "Folds can be made.", 0, 1, [{"value": reason}])
+    return Verdict("folds", folds.GRAIN, "critical", [finding])
+
+
+def _write(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdict]) -> None:
+    for verdict in verdicts:
+        store.write_json(folder.verdict(verdict.table), verdict.as_dict())
+    everything = read_verdicts(folder)
+    store.write_table(folder.expectations, expectations_table(everything))
+    write_report(folder, config, everything)
+    for verdict in verdicts:
+        for finding in [*verdict.failed("critical"), *verdict.failed("warning")]:
+            log.log(
+                logging.ERROR if finding.severity == "critical" else logging.WARNING,
+                "%s: %s: %s Not so: %s", finding.severity, verdict.table, finding.sentence, finding.examples(3),
+            )  # fmt: skip
+    log.info("checks: %s", folder.checks_report)
+
+
+def read_verdicts(folder: RunFolder) -> list[Verdict]:
+    """Return the verdicts that stand in a run's folder."""
+    return [
+        Verdict.from_dict(store.read_json(folder.verdict(table))) for table in TABLES if folder.verdict(table).exists()
+    ]
+
+
+def expectations_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """Return one row per table and expectation: what `checks/expectations.parquet` holds."""
+    rows = [
+        {
+            "table": verdict.table,
+            "expectation": finding.expectation,
+            "column": finding.column,
+            "severity": finding.severity,
+            "passed": finding.passed,
+            "sentence": finding.sentence,
+            "n_rows": finding.n_rows,
+            "n_unexpected": finding.n_unexpected,
+            "examples": finding.examples(3),
+        }
+        for verdict in verdicts
+        for finding in verdict.findings
+    ]
+    return pd.DataFrame(rows).astype({"column": "str", "examples": "str"})
+
+
+def require(verdicts: Sequence[Verdict], report: Path) -> None:
+    """Raise ChecksFailedError if anything critical failed."""
+    failed = [(verdict, finding) for verdict in verdicts for finding in verdict.failed("critical")]
+    stopping = [verdict for verdict in verdicts if verdict.highest_failed == "critical"]
+    if stopping:
+        verdict, finding = failed[0]
+        others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise ChecksFailedError(
+            f"the checks stop here: {verdict.table}: {finding.sentence} Not so: {finding.examples(3)}{others}. "
+            f"See {report}."
+        )

@@ -1,0 +1,164 @@
+"""The report of the data checks: one HTML file that needs no network, for a person to read.
+
+Text from the data (paths, labels, reasons) is escaped by Jinja; films are shown as small JPEGs inside the file.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cxr import __version__, store
+from cxr.config import DataConfig
+from cxr.dataset import read_pictures
+from cxr.errors import DataError, UnreadableError
+from cxr.store import RunFolder
+from data_checks.expect import SEVERITIES
+from data_checks.verdict import Finding, Verdict, say
+
+MAX_THUMBNAILS = 12
+THUMBNAIL_PX = 112
+N_BINS = 30
+MEASURES = {
+    "width": "Width, px", "height": "Height, px", "mean": "Mean grey level", "contrast": "Contrast (sd of grey levels)",
+    "border": "Border (mean grey level)", "n_bytes": "Bytes",
+}  # fmt: skip
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
+"""Okabe and Ito's, which colour-blind readers tell apart."""
+
+
+def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdict]) -> None:
+    """Write `checks/report.html` from the tables in the folder."""
+    from jinja2 import Environment, StrictUndefined
+
+    films, data = store.read_table(folder.manifest), store.read_json(folder.data)
+    certificate = store.read_json(folder.certificate) if folder.certificate.exists() else None
+    baseline = store.read_table(folder.confounders) if folder.confounders.exists() else None
+    labels = sorted(films["label"].dropna().unique())
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((files("data_checks") / "report.html.j2").read_text(encoding="utf-8"))
+    counts = {s: sum(len(verdict.failed(s)) for verdict in verdicts) for s in SEVERITIES}
+    page = template.render(
+        run_id=folder.run_id,
+        made_at=store.now(),
+        version=__version__,
+        data=data,
+        config=config,
+        counts=counts,
+        verdicts=verdicts,
+        flow=_flow(data["films"], certificate),
+        colours=dict(zip(labels, COLOURS * (len(labels) // len(COLOURS) + 1), strict=False)),
+        class_rows=_class_rows(films),
+        patients=_films_per_patient(films),
+        reasons=_reasons(films),
+        charts=[_chart(films, name, title, labels) for name, title in MEASURES.items()],
+        certificate=certificate,
+        baseline=_baseline(baseline),
+        thumbnails=_Thumbnails(films, config).of,
+        max_thumbnails=MAX_THUMBNAILS,
+    )
+    store.write_text(folder.checks_report, page)
+
+
+def _flow(counts: dict[str, int], certificate: dict[str, Any] | None) -> list[tuple[str, int]]:
+    """Return the steps of the flow diagram."""
+    steps = [(name, counts[name]) for name in ("found", "unreadable", "duplicate", "used")]
+    return steps + ([("groups (patients)", certificate["n_groups"])] if certificate else [])
+
+
+def _class_rows(films: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return used films by class and archive split."""
+    used = films[films["status"] == "used"]
+    table = pd.crosstab(used["label"], used["split"].fillna("no split"))
+    order = [s for s in ("train", "val", "test", "no split") if s in table]
+    return [
+        {"label": label, "n": int(row.sum()), "share": row.sum() / len(used), "splits": {s: int(row[s]) for s in order}}
+        for label, row in table.iterrows()
+    ]
+
+
+def _films_per_patient(films: pd.DataFrame) -> list[tuple[str, int]]:
+    per_patient = films.loc[films["status"] == "used", "patient_id"].dropna().value_counts()
+    bins = pd.cut(per_patient, [0, 1, 2, 5, 10, np.inf], labels=["1", "2", "3 to 5", "6 to 10", "more than 10"])
+    counts = bins.value_counts(sort=False)
+    return [(str(name), int(n)) for name, n in counts.items()] if len(per_patient) else []
+
+
+def _reasons(films: pd.DataFrame) -> list[tuple[str, str]]:
+    unreadable = films[films["status"] == "unreadable"]
+    return list(zip(unreadable["path"], unreadable["reason"], strict=True))
+
+
+def _chart(films: pd.DataFrame, name: str, title: str, labels: Sequence[str]) -> dict[str, Any]:
+    """Return a histogram by class: shares of each class's films per bin, as polylines in a 300 × 110 box."""
+    values = films.loc[films["status"] == "used", [name, "label"]].dropna().astype({name: float})
+    if values.empty or values[name].nunique() == 1:
+        only = f"{values[name].iloc[0]:g} for every film" if not values.empty else "no film"
+        return {"title": title, "only": only}
+    edges = np.histogram_bin_edges(values[name], bins=N_BINS)
+    shares = {label: np.histogram(group[name], bins=edges)[0] / len(group) for label, group in values.groupby("label")}
+    top = max(share.max() for share in shares.values())
+    lines = {
+        label: " ".join(
+            f"{300 * (k + side) / N_BINS:.1f},{110 * (1 - share / top):.1f}"
+            for k, share in enumerate(shares[label])
+            for side in (0, 1)
+        )
+        for label in labels
+        if label in shares
+    }
+    medians = "; ".join(f"{label} median {group[name].median():.4g}" for label, group in values.groupby("label"))
+    return {
+        "title": title, "only": None, "lines": lines, "medians": medians, "low": f"{edges[0]:.4g}",
+        "high": f"{edges[-1]:.4g}", "top": f"{top:.0%}",
+    }  # fmt: skip
+
+
+def _baseline(baseline: pd.DataFrame | None) -> dict[str, Any] | None:
+    if baseline is None:
+        return None
+    alone = baseline[(baseline["features"] != "all")].set_index("features")["value"]
+    together = baseline[baseline["features"] == "all"].set_index("metric")["value"]
+    return {"together": together.to_dict(), "alone": alone.to_dict()}
+
+
+class _Thumbnails:
+    """The first offending films of a finding as data URIs, each film decoded once."""
+
+    def __init__(self, films: pd.DataFrame, config: DataConfig) -> None:
+        readable = films[films["status"] != "unreadable"]
+        self._image_id = dict(zip(readable["path"], readable["image_id"], strict=True))
+        self._config = config
+        self._read: Callable[..., Any] | None = None
+        self._known: dict[str, str | None] = {}
+
+    def of(self, finding: Finding) -> list[dict[str, Any]]:
+        """Return name and pictures of each offending row that can be shown."""
+        rows = finding.unexpected[:MAX_THUMBNAILS]
+        return [
+            {"paths": paths, "pictures": [self._picture(path) for path in paths], "value": say(row.get("value"))}
+            for row in rows
+            for paths in [[row[name] for name in ("path", "path_a", "path_b") if row.get(name)]]
+        ]
+
+    def _picture(self, path: str) -> str | None:
+        if path not in self._known:
+            self._known[path] = self._encode(path)
+        return self._known[path]
+
+    def _encode(self, path: str) -> str | None:
+        if path not in self._image_id:
+            return None
+        try:
+            self._read = self._read or read_pictures(self._config, THUMBNAIL_PX)
+            picture = self._read(path, self._image_id[path]).grey
+        except (DataError, UnreadableError):  # gone since; the row says what the table knows
+            return None
+        picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+        stream = io.BytesIO()
+        picture.save(stream, "JPEG", quality=80)
+        return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,88 @@
+"""What is still acceptable: every number that an expectation compares with, in one place, with its reason.
+
+Set them from a TOML file (`--tolerances FILE`, one `name = value` a line) or as a flow parameter.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxr.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerances:
+    """Limits of the expectations; shares run from 0 to 1, grey levels from 0 to 255."""
+
+    readable_share: float = 0.95
+    """Below this share of readable files the folder is broken, not a film here and there; critical."""
+    blank_contrast: float = 4.0
+    """A film whose grey levels spread less is blank: real films spread 20 to 87 levels."""
+    blank_share: float = 0.01
+    """More blank films than this share are an export gone wrong; critical."""
+    dark_share: float = 0.8
+    """More of a film at black means a collimated sliver or a failed exposure; real films reach 0.34."""
+    bright_share: float = 0.5
+    """More of a film at white means a saturated exposure; real films reach 0.08."""
+    chroma: float = 8.0
+    """Levels from grey above which a film counts as a colour photograph; radiographs saved as RGB have under 1."""
+    min_side_px: float = 128
+    """Smaller films have lost the texture that a pneumonia is seen by."""
+    max_aspect: float = 2.5
+    """Width to height, or height to width; wider films are strips or montages. The Kaggle set reaches 2.4."""
+    class_share: float = 0.05
+    """A class rarer than this makes its sensitivity a matter of a few films."""
+    films_per_patient: float = 50
+    """More films under one id mean that the name pattern lumps patients together; the Kaggle set reaches 31."""
+    prevalence_gap: float = 0.05
+    """How far a class's share in a fold may lie from its share in all folds: grouped folds cannot match it exactly."""
+    fold_size_gap: float = 0.3
+    """How far a fold's size may lie from the mean fold's, as a share of it."""
+    probability_sum_error: float = 1e-6
+    """Rounding of a softmax in double precision is far below this."""
+    confounder_auc: float = 0.7
+    """If acquisition alone ranks the classes better than this, a model may be reading the scanner, not the lung."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                raise ConfigError(f"tolerance {field.name} must be a number of 0 or more, got {value!r}.")
+            if field.name.endswith(("_share", "_gap")) and value > 1:
+                raise ConfigError(f"tolerance {field.name} is a share from 0 to 1, got {value!r}.")
+
+    @classmethod
+    def of(cls, given: Path | Mapping[str, float] | None) -> "Tolerances":
+        """Return the tolerances that a TOML file or a mapping sets, the others at their defaults.
+
+        Raises:
+            ConfigError: the file is missing or no TOML, or a name or value is wrong.
+        """
+        values = _read(Path(given)) if isinstance(given, str | Path) else dict(given or {})
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"there is no tolerance {name!r}; known are {', '.join(known)}.")
+        return cls(**values)
+
+
+def _read(path: Path) -> dict[str, float]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"--tolerances {str(path)!r} cannot be read as TOML: {error}.") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checking:
+    """How strictly tables are judged, and what is written about it.
+
+    Attributes:
+        tolerances: TOML file with limits that differ from the defaults, such as class_share = 0.02.
+        data_docs: Write Great Expectations' own pages as well; they load scripts from the network.
+    """
+
+    tolerances: Path | None = None
+    data_docs: bool = False

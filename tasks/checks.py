@@ -1,0 +1,47 @@
+"""Judge tables with Great Expectations, show the verdict as an artifact, and stop what should not go on."""
+
+import re
+from collections.abc import Sequence
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from cxr.config import DataConfig
+from cxr.experiment import Experiment
+from cxr.store import RunFolder
+from data_checks import gate
+from data_checks.tolerances import Tolerances
+from data_checks.verdict import Verdict
+from tasks.logs import core_logs
+
+
+@task(task_run_name="check-data", cache_policy=NO_CACHE)
+def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, data_docs: bool = False) -> None:
+    """Judge films, copies, folds and acquisition; ChecksFailedError if anything critical failed."""
+    with core_logs():
+        verdicts = gate.check_data(folder, config, limit, data_docs=data_docs)
+    _publish(folder, verdicts, "data")
+    gate.require(verdicts, folder.checks_report)
+
+
+@task(task_run_name="check-results", cache_policy=NO_CACHE)
+def check_results(run: Experiment, limit: Tolerances) -> None:
+    """Judge predictions and metrics; ChecksFailedError if anything critical failed."""
+    with core_logs():
+        verdicts = gate.check_results(run, limit)
+    _publish(run.folder, verdicts, "results")
+    gate.require(verdicts, run.folder.checks_report)
+
+
+def _publish(folder: RunFolder, verdicts: Sequence[Verdict], what: str) -> None:
+    key = f"{what}-{re.sub(r'[^a-z0-9]+', '-', folder.run_id.lower()).strip('-')}"
+    table = gate.expectations_table(verdicts)
+    rows = [table.columns.tolist(), *table.astype(object).where(table.notna(), None).to_numpy().tolist()]
+    create_table_artifact(rows, key=f"checks-{key}")
+    failed = table[~table["passed"]]
+    lines = [f"| {r.severity} | {r.table} | {r.sentence} | {r.n_unexpected} |" for r in failed.itertuples()]
+    heading = f"# Checks of {what}: {folder.run_id}\n\n{len(table)} expectations, {len(failed)} failed.\n\n"
+    columns = "| severity | table | expectation | exceptions |\n| --- | --- | --- | --- |\n"
+    report = f"\n\nReport: `{folder.checks_report}`. Academic and research use only; not a medical device."
+    create_markdown_artifact(heading + columns + "\n".join(lines) + report, key=f"verdict-{key}")

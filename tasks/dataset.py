@@ -1,0 +1,18 @@
+"""Examine the films."""
+
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from cxr import dataset
+from cxr.config import DataConfig
+from cxr.store import RunFolder
+from tasks.logs import core_logs
+
+
+@task(task_run_name="examine-films", cache_policy=NO_CACHE)
+def examine_films(config: DataConfig, folder: RunFolder, cache: Path, size: int | None = None) -> None:
+    """Read every film, find copies, make folds; or check that the films are those of the run."""
+    with core_logs():
+        dataset.examine(config, folder, cache=cache, size=size)
