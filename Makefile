@@ -3,13 +3,14 @@ PYTHON ?= python3
 UV     := $(or $(shell command -v uv),.uv/bin/uv)
 BIN    := .venv/bin
 
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo test check bench lock clean
 
 help:
 	@echo "make setup   install everything into .venv"
 	@echo "make demo    the whole pipeline on drawn films, in minutes"
 	@echo "make test    all tests"
 	@echo "make check   format, lint, types, import rules"
+	@echo "make bench   measure against peers and limits: make bench DATA=chest_xray.zip"
 	@echo "make lock    compile requirements.lock anew from pyproject.toml"
 	@echo "make clean   remove .venv and .uv"
 
@@ -29,15 +30,16 @@ setup: .venv/installed
 
 demo: setup
 	$(BIN)/cxr demo
-
 test: setup
 	$(BIN)/pytest
-
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+bench: setup
+	$(BIN)/python -m benchmarks.near_duplicates --data $(DATA)
+	$(BIN)/python -m benchmarks.frozen_trunk --data $(DATA)
 
 lock: | $(UV)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \

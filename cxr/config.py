@@ -18,6 +18,7 @@ from cxr.errors import ConfigError
 Trainable = Literal["head", "layer4", "all"]
 LabelFrom = Literal["folder", "subtype"]
 Precision = Literal["auto", "fp32", "bf16"]
+Compile = Literal["auto", "on", "off"]
 
 KAGGLE_PATIENT = r"^(person\d+|(?:NORMAL2-)?IM-\d+)(?=[-_.])"
 
@@ -88,7 +89,8 @@ class TrainConfig(DataConfig):
         epochs: Passes over the training films, 1 to 1000; fixed, nothing is selected on the held-out fold.
         batch_size: Films per training step, 1 to 4096.
         learning_rate: Peak of the one-cycle schedule for the head; pretrained layers get a tenth.
-        augment: Mild shifts, turns, zoom, brightness and contrast on each training batch.
+        augment: Mild shifts, turns, zoom, brightness and contrast on each training batch, where all is trained.
+        views: Versions of each film that frozen layers see, 1 to 64: the film, the others changed mildly.
         flip: Mirror half of the training films left to right as well.
         precision: Arithmetic of training: bf16 where the device has it (auto), fp32, or bf16.
         deterministic: Use deterministic GPU kernels, slower; on a CPU training always is.
@@ -101,6 +103,7 @@ class TrainConfig(DataConfig):
     batch_size: int = 64
     learning_rate: float = 1e-3
     augment: bool = True
+    views: int = 1
     flip: bool = False
     precision: Precision = "auto"
     deterministic: bool = False
@@ -111,12 +114,18 @@ class TrainConfig(DataConfig):
         _require_choice("precision", self.precision, ("auto", "fp32", "bf16"))
         _require_range("size", self.size, 32, 1024)
         _require_range("epochs", self.epochs, 1, 1000)
+        _require_range("views", self.views, 1, 64)
         _require_range("batch-size", self.batch_size, 1, 4096)
         _require_range("learning-rate", self.learning_rate, 1e-8, 1.0)
         if self.weights == "none" and self.trainable != "all":
             raise ConfigError(
                 f"--weights none leaves nothing worth freezing, but --trainable is {self.trainable!r}: "
                 "give pretrained weights, or --trainable all."
+            )
+        if self.views > 1 and self.trainable == "all":
+            raise ConfigError(
+                f"--views is for frozen layers, which see each film once; --trainable all changes films in each batch "
+                f"instead: leave out --views {self.views}, or give --trainable head."
             )
 
     @property
@@ -146,10 +155,15 @@ class Placement(Place):
     Attributes:
         devices: auto, cpu, cpu,cpu or cuda:0,cuda:1; one fold on each at a time, the others wait.
         redo_fold: Folds to train anew although they are finished.
+        compile: Compile what runs frozen layers: on, off, or where the number of films repays it (auto).
     """
 
     devices: str = "auto"
     redo_fold: tuple[int, ...] = ()
+    compile: Compile = "auto"
+
+    def __post_init__(self) -> None:
+        _require_choice("compile", self.compile, ("auto", "on", "off"))
 
 
 def _require_range(name: str, value: float, least: float, most: float) -> None:

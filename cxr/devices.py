@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from cxr.config import TrainConfig
+from cxr.config import Precision, TrainConfig
 from cxr.errors import DeviceError
 
 PROCESS_GIB = 1.5
@@ -62,3 +62,12 @@ def share_threads(n_folds: int, n_devices: int) -> list[int]:
     n_cores = torch.get_num_threads()
     rounds = [min(n_devices, n_folds - fold // n_devices * n_devices) for fold in range(n_folds)]
     return [max(1, n_cores // n_together) for n_together in rounds]
+
+
+def uses_bf16(precision: Precision, device: str) -> bool:
+    """Tell whether bfloat16 is used: where asked, or where the device has it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 import cxr
 from cxr import dataset, store
-from cxr.config import TrainConfig
+from cxr.config import Compile, TrainConfig
 from cxr.devices import resolve_devices, share_threads
 from cxr.errors import ConfigError, FoldError, RunError
 from cxr.folds import read_folds
-from cxr.images import PreparedImages
+from cxr.images import open_prepared
 from cxr.model import PUBLISHED, load_pretrained
 from cxr.source import KAGGLE
 from cxr.store import RunFolder
@@ -45,9 +45,12 @@ class Experiment:
     config_hash: str
     classes: list[str]
     """In the order of the model's outputs; of two the positive one is last."""
+    weights_hash: str
+    """SHA-256 of the pretrained weights' file, or none."""
     cache: Path
     devices: list[str]
     """One for each fold that runs at the same time."""
+    compile: Compile
 
     @property
     def n_threads(self) -> list[int]:
@@ -67,7 +70,7 @@ class Experiment:
 
     def squares(self, films: pd.DataFrame) -> NDArray[np.uint8]:
         """Return the films' grey squares, shape (n, size, size), decoding again what the cache has lost."""
-        prepared = PreparedImages.of_size(self.cache, self.config.size)
+        prepared = open_prepared(self.cache, self.config.size)
         missing = films[[image_id not in prepared for image_id in films["image_id"]]]
         if not missing.empty:
             log.info("decoding %d films that the cache does not hold", len(missing))
@@ -91,6 +94,8 @@ def require_startable(
         if not 0 <= fold < config.folds:
             raise ConfigError(f"--redo-fold must name a fold from 0 to {config.folds - 1}, got {fold}.")
     slots = resolve_devices(devices, config)
+    if config.trainable == "head":
+        slots = slots[:1]  # seconds a fold: one after the other, with all cores
     pretrained = load_pretrained(config.weights)
     weights_hash = pretrained.sha256 if pretrained else "none"
     if folder.has_begun:
@@ -100,7 +105,13 @@ def require_startable(
 
 
 def begin(
-    config: TrainConfig, folder: RunFolder, *, cache: Path, devices: str, redo_fold: tuple[int, ...] = ()
+    config: TrainConfig,
+    folder: RunFolder,
+    *,
+    cache: Path,
+    devices: str,
+    redo_fold: tuple[int, ...] = (),
+    compile: Compile = "auto",
 ) -> Experiment:
     """Begin the run whose films were examined in `folder`, or take it up again.
 
@@ -131,6 +142,7 @@ def begin(
         "left_aside": data["left_aside"],
         "cache": str(cache.resolve()),
         "devices": slots,
+        "compile": compile,
         "code": first["code"],
     }
     store.write_json(folder.config, record)
@@ -147,8 +159,10 @@ def load(folder: RunFolder) -> Experiment:
         config=TrainConfig.from_dict(record["config"]),
         config_hash=record["config_hash"],
         classes=record["classes"],
+        weights_hash=record["identity"]["weights"],
         cache=Path(record["cache"]),
         devices=record["devices"],
+        compile=record["compile"],
     )
 
 

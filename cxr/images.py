@@ -1,4 +1,4 @@
-"""From a film's bytes to one grey square, and the store that keeps the squares.
+"""From a film's bytes to one grey square.
 
 A film is decoded once: libjpeg scales while it decodes (PIL's `draft`), the result is stretched to a
 uint8 square and kept in `cache/`, keyed by the film's content and the square's size, for all folds and
@@ -9,22 +9,17 @@ scanners apart, is not shown to the model as empty margins.
 """
 
 import io
-import logging
-import uuid
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from cxr import dicom, store
+from cxr import dicom
 from cxr.errors import UnreadableError
-
-log = logging.getLogger(__name__)
+from cxr.film_arrays import FilmArrays
 
 DECODER = "v2"
 """Part of the cache's key: change it with `decode_film`, and films are decoded anew."""
@@ -137,67 +132,6 @@ def _picture(image: Image.Image) -> Picture:
     return Picture(grey, chroma)
 
 
-class PreparedImages:
-    """Grey squares of one size on disk, found by film content; films are added, never changed.
-
-    A call to `add` writes one shard: the squares as a memory-mapped `.npy`, and beside it a table of the
-    ids and of whatever else is known of the films. The table is written last, so a shard without it was
-    never finished and is not looked at.
-    """
-
-    def __init__(self, folder: Path, size: int) -> None:
-        self.size = size
-        self._folder = folder
-        self._place: dict[str, tuple[NDArray[np.uint8], int]] = {}
-        self._facts: list[pd.DataFrame] = []
-        for index in sorted(self._folder.glob("*.parquet")):
-            self._open_shard(index)
-
-    @classmethod
-    def of_size(cls, cache: Path, size: int) -> "PreparedImages":
-        """Return the store of the squares that a model of this size is fed with."""
-        return cls(cache / "prepared" / DECODER / f"size={size}", size)
-
-    def _open_shard(self, index: Path) -> None:
-        try:
-            facts = store.read_table(index)
-            squares = np.load(index.with_suffix(".npy"), mmap_mode="r")
-            if squares.shape != (len(facts), self.size, self.size) or squares.dtype != np.uint8:
-                raise ValueError(f"shape {squares.shape} for {len(facts)} films")
-        except (OSError, ValueError, EOFError) as error:
-            log.warning("prepared images in %s are damaged (%s); these films are decoded again", index, error)
-            return
-        self._place.update({image_id: (squares, row) for row, image_id in enumerate(facts["image_id"])})
-        self._facts.append(facts)
-
-    def __contains__(self, image_id: str) -> bool:
-        return image_id in self._place
-
-    def add(self, squares: dict[str, NDArray[np.uint8]], facts: pd.DataFrame | None = None) -> None:
-        """Keep the squares, each of shape (size, size), under their films' ids.
-
-        Args:
-            facts: one row per square, in their order: what else is known of the film.
-        """
-        if not squares:
-            return
-        index = self._folder / f"{uuid.uuid4().hex}.parquet"
-        with store.replacing(index.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
-            np.save(file, np.stack(list(squares.values())))
-        ids = pd.DataFrame({"image_id": list(squares)})
-        store.write_table(index, ids if facts is None else pd.concat([ids, facts], axis=1))
-        self._open_shard(index)
-
-    def load(self, image_ids: Sequence[str]) -> NDArray[np.uint8]:
-        """Return the squares of the films in the order given, shape (n, size, size); KeyError if one is missing."""
-        squares = np.empty((len(image_ids), self.size, self.size), dtype=np.uint8)
-        for row, image_id in enumerate(image_ids):
-            shard, place = self._place[image_id]
-            squares[row] = shard[place]
-        return squares
-
-    def facts(self) -> pd.DataFrame:
-        """Return what was kept of each film beside its square, indexed by image_id."""
-        if not self._facts:
-            return pd.DataFrame({"image_id": []}).set_index("image_id")
-        return pd.concat(self._facts).drop_duplicates("image_id").set_index("image_id")
+def open_prepared(cache: Path, size: int) -> FilmArrays:
+    """Return the store of the grey squares that a model of this size is fed with, each of shape (size, size)."""
+    return FilmArrays(cache / "prepared" / DECODER / f"size={size}", (size, size), np.uint8)

@@ -1,6 +1,6 @@
 """From a fold's trained weights to its predictions on the films it never saw.
 
-Always in float32: these are the numbers that everything published is computed from.
+What was trained runs in float32: these are the numbers that everything published is computed from.
 """
 
 import logging
@@ -10,20 +10,16 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from torch import Tensor
 
-from cxr import store
+from cxr import features, store
 from cxr.experiment import Experiment
-from cxr.model import Classifier
+from cxr.model import Classifier, to_grey
 
 log = logging.getLogger(__name__)
 
 BATCH_SIZE = 64
-
-
-def to_grey(squares: Tensor) -> Tensor:
-    """Return uint8 squares (B, H, W) as grey values in [0, 1], shape (B, 1, H, W), channels last."""
-    return squares.unsqueeze(1).float().div(255).contiguous(memory_format=torch.channels_last)
+N_COMPARED = 16
+"""Held-out films of a fold on which features and whole network are compared."""
 
 
 @torch.inference_mode()
@@ -47,11 +43,16 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return torch.from_numpy(logits).softmax(dim=1).numpy()
 
 
-def predict_fold(run: Experiment, fold: int, device: str) -> None:
+def predict_fold(run: Experiment, fold: int, device: str) -> float:
     """Write the held-out predictions of a fold whose weights are on disk.
 
-    On a CPU with the threads that trained it, so the same weights give the same bits again.
+    On a CPU with the threads that trained it, so the same weights give the same bits again. Where layers
+    are frozen their cached features are used, the same that the other layers were trained on.
     Columns: image_id, path, group_id, fold, label, subtype, then logit_<class> and probability_<class>.
+
+    Returns:
+        The largest probability difference, on a few of the films, from the whole network in float32: what
+        bfloat16 in the frozen layers costs; 0 where none are frozen.
     """
     torch.set_num_threads(run.n_threads[fold])
     folder = run.folder.fold(fold)
@@ -59,9 +60,32 @@ def predict_fold(run: Experiment, fold: int, device: str) -> None:
     model.load_state_dict(load_file(folder.weights))
     model.to(device).to(memory_format=torch.channels_last)
     films = run.films().query("fold == @fold").reset_index(drop=True)
-    logits = predict_logits(model, run.squares(films), device)
+    logits, difference = _held_out_logits(run, model, films, device)
     scores = np.hstack([logits, softmax(logits)])
     names = [f"{kind}_{name}" for kind in ("logit", "probability") for name in run.classes]
     identity = films[["image_id", "path", "group_id", "fold", "label", "subtype"]]
     store.write_table(folder.predictions, pd.concat([identity, pd.DataFrame(scores, columns=names)], axis=1))
     log.info("fold %d: predicted %d held-out films", fold, len(films))
+    return difference
+
+
+def _held_out_logits(
+    run: Experiment, model: Classifier, films: pd.DataFrame, device: str
+) -> tuple[NDArray[np.float64], float]:
+    if run.config.trainable == "all":
+        return predict_logits(model, run.squares(films), device), 0.0
+    features.extract(run, device)
+    logits = _logits_from_features(run, model, films, device)
+    few = np.linspace(0, len(films) - 1, min(N_COMPARED, len(films)), dtype=int)
+    reference = predict_logits(model, run.squares(films.iloc[few]), device)
+    return logits, float(np.abs(softmax(logits[few]) - softmax(reference)).max())
+
+
+@torch.inference_mode()
+def _logits_from_features(run: Experiment, model: Classifier, films: pd.DataFrame, device: str) -> NDArray[np.float64]:
+    _, trained = model.eval().stages(run.config.trainable)
+    kept, image_ids = features.open_features(run, 0, device), films["image_id"].tolist()
+    starts = range(0, len(image_ids), BATCH_SIZE)
+    batches = (torch.from_numpy(kept.load(image_ids[k : k + BATCH_SIZE])) for k in starts)
+    logits = [trained(batch.to(device, torch.float32)).cpu() for batch in batches]
+    return torch.cat(logits).double().numpy()

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cxr import dicom
 from cxr.config import DataConfig
 from cxr.errors import ConfigError, DataError, UnreadableError
-from cxr.images import Header, PreparedImages, decode_film, read_header, stretch
+from cxr.images import Header, decode_film, open_prepared, read_header, stretch
 from cxr.source import MAX_FILM_BYTES, Film, Listing, Source
 from cxr.vitals import Vitals, measure, open_vitals
 
@@ -57,7 +57,8 @@ class _Reader:
     def __init__(self, source: Source, cache: Path, size: int | None, *, with_dicom: bool) -> None:
         self.source = source
         self.thumbnails = open_vitals(cache)
-        self.prepared = PreparedImages.of_size(cache, size) if size else None
+        self.size = size
+        self.prepared = open_prepared(cache, size) if size else None
         self.patient_key = dicom.patient_key(cache) if with_dicom else None
 
     def read(self, film: Film) -> _Reading:
@@ -75,10 +76,9 @@ class _Reader:
             )
             if image_id in self.thumbnails and (self.prepared is None or image_id in self.prepared):
                 return _Reading(image_id, header, patient_id)
-            size = self.prepared.size if self.prepared else 0
-            picture = decode_film(data, size)
+            picture = decode_film(data, self.size or 0)
             vitals, thumbnail = measure(picture)
-            square = stretch(picture.grey, size) if size else None
+            square = stretch(picture.grey, self.size) if self.size else None
             return _Reading(image_id, header, patient_id, None, square, thumbnail, vitals)
         except UnreadableError as error:
             return _Reading(image_id, reason=str(error))

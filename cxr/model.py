@@ -137,6 +137,11 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def to_grey(squares: Tensor) -> Tensor:
+    """Return uint8 squares (B, H, W) as grey values in [0, 1], shape (B, 1, H, W), channels last."""
+    return squares.unsqueeze(1).float().div(255).contiguous(memory_format=torch.channels_last)
+
+
 class Classifier(nn.Module):
     """Grey squares to logits: torchvision's ResNet-50 behind the constants of its weights.
 
@@ -157,7 +162,19 @@ class Classifier(nn.Module):
 
     def forward(self, grey_B1HW: Tensor) -> Tensor:
         """Return logits, shape (B, n_classes), for grey values in [0, 1], shape (B, 1, H, W)."""
-        return self.network((grey_B1HW - self.mean) / self.std)
+        return self.network(self.normalise(grey_B1HW))
+
+    def normalise(self, grey_B1HW: Tensor) -> Tensor:
+        """Return what the network is fed with, shape (B, 3, H, W)."""
+        return (grey_B1HW - self.mean) / self.std
+
+    def stages(self, trainable: Trainable) -> tuple[nn.Sequential, nn.Sequential]:
+        """Return what is frozen and what is trained: one after the other they are the network, modules shared."""
+        trunk = [module for name, module in self.network.named_children() if name != "fc"]
+        order = [*trunk, nn.Flatten(), self.network.fc]
+        first = {"head": self.network.fc, "layer4": self.network.layer4, "all": order[0]}[trainable]
+        start = next(index for index, module in enumerate(order) if module is first)
+        return nn.Sequential(*order[:start]), nn.Sequential(*order[start:])
 
     def trained_parts(self, trainable: Trainable) -> dict[str, list[nn.Module]]:
         """Return the modules that are trained: the new `head`, and what of the `trunk` goes along."""

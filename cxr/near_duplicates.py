@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr.images import PreparedImages
+from cxr.film_arrays import FilmArrays
 from cxr.vitals import CROPS_PX
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ MIN_OVERLAP = 0.5
 
 
 def find_near_duplicates(
-    manifest: pd.DataFrame, thumbnails: PreparedImages, read_square: Callable[[str, str], NDArray[np.uint8]]
+    manifest: pd.DataFrame, thumbnails: FilmArrays, read_square: Callable[[str, str], NDArray[np.uint8]]
 ) -> pd.DataFrame:
     """Return one row per candidate pair among the used films, best correlation first.
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -21,13 +22,14 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
-from cxr import store
+from cxr import features, store
 from cxr.augmentation import augment
-from cxr.config import Precision, TrainConfig
+from cxr.config import TrainConfig
+from cxr.devices import uses_bf16
 from cxr.errors import RunError
 from cxr.experiment import Experiment, code_provenance
-from cxr.inference import predict_fold, to_grey
-from cxr.model import Classifier, load_pretrained
+from cxr.inference import predict_fold
+from cxr.model import Classifier, load_pretrained, to_grey
 from cxr.store import FoldFolder
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ log = logging.getLogger(__name__)
 PRETRAINED_SHARE = 0.1
 """Learning rate of pretrained layers as a share of the head's: they are refined, not relearnt."""
 WEIGHT_DECAY = 0.01
+RESIDENT_BYTES = 2**30
+"""Features up to this size are kept in memory, or on the device; larger ones are read batch by batch."""
 
 
 def train_fold(run: Experiment, fold: int, device: str) -> None:
@@ -62,7 +66,7 @@ def train_fold(run: Experiment, fold: int, device: str) -> None:
             trainer.train_epoch()
             trainer.save(folder)
         trainer.finish(folder)
-        predict_fold(run, fold, device)
+        difference = predict_fold(run, fold, device)
         store.write_json(
             folder.complete,
             {
@@ -71,12 +75,48 @@ def train_fold(run: Experiment, fold: int, device: str) -> None:
                 "device": device,
                 "n_threads": torch.get_num_threads(),
                 "n_training_films": trainer.n_films,
+                "largest_probability_difference": difference,
                 "seconds": round(time.monotonic() - start, 1),
                 "finished_at": store.now(),
                 "code": code_provenance(),
             },
         )
         folder.checkpoint.unlink(missing_ok=True)
+
+
+class _SquareBatches:
+    """Grey squares, kept on the device and changed mildly there, batch by batch."""
+
+    def __init__(self, run: Experiment, films: pd.DataFrame, device: str) -> None:
+        self._squares = torch.from_numpy(run.squares(films)).to(device)
+        self._config = run.config
+
+    def take(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the films of a batch as grey values, shape (B, 1, H, W)."""
+        grey_B1HW = to_grey(self._squares[batch])
+        return augment(grey_B1HW, generator, flip=self._config.flip) if self._config.augment else grey_B1HW
+
+
+class _FeatureBatches:
+    """What the frozen layers gave; of each film one of its views, drawn anew in each epoch."""
+
+    def __init__(self, run: Experiment, films: pd.DataFrame, device: str) -> None:
+        features.extract(run, device)
+        self._device, self._image_ids = device, films["image_id"].tolist()
+        self._views = [features.open_features(run, view, device) for view in range(run.config.views)]
+        self._resident: Tensor | None = None
+        if len(films) * len(self._views) * self._views[0].n_bytes <= RESIDENT_BYTES:
+            loaded = [torch.from_numpy(view.load(self._image_ids)) for view in self._views]
+            self._resident = torch.stack(loaded).to(device)
+
+    def take(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the films' features, shape (B, …)."""
+        view = torch.randint(len(self._views), (len(batch),), generator=generator)
+        if self._resident is not None:
+            return self._resident[view.to(self._device), batch].float()
+        drawn = zip(view.tolist(), batch.tolist(), strict=True)
+        arrays = [self._views[v].load([self._image_ids[row]]) for v, row in drawn]
+        return torch.from_numpy(np.concatenate(arrays)).to(self._device, torch.float32)
 
 
 class FoldTrainer:
@@ -88,12 +128,10 @@ class FoldTrainer:
         targets = [run.classes.index(label) for label in films["label"]]
         self.run, self.fold, self.device = run, fold, device
         self.n_films, self.epoch, self.history = len(films), 0, list[dict[str, Any]]()
-        self.squares = torch.from_numpy(run.squares(films)).to(device)
         self.targets = torch.tensor(targets, device=device)
         self.class_weight = torch.tensor(class_weights(targets, len(run.classes)), dtype=torch.float32, device=device)
-        self.amp = torch.autocast(
-            torch.device(device).type, torch.bfloat16, enabled=uses_bf16(config.precision, device)
-        )
+        bf16 = uses_bf16(config.precision, device) and config.trainable != "head"  # one small layer gains nothing
+        self.amp = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16)
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first call
             torch.use_deterministic_algorithms(True)
@@ -103,6 +141,9 @@ class FoldTrainer:
         self.generator = torch.Generator().manual_seed(config.seed * 1000 + fold)
         model = Classifier(len(run.classes), load_pretrained(config.weights))
         self.model = model.to(device).to(memory_format=torch.channels_last)
+        whole = config.trainable == "all"
+        self.layers = self.model if whole else self.model.stages(config.trainable)[1]
+        self.inputs = _SquareBatches(run, films, device) if whole else _FeatureBatches(run, films, device)
         self.optimiser, self.trained = make_optimiser(self.model, config)
         self.schedule = OneCycleLR(
             self.optimiser,
@@ -141,12 +182,9 @@ class FoldTrainer:
         )  # fmt: skip
 
     def _step(self, batch: Tensor) -> Tensor:
-        config = self.run.config
-        grey_B1HW = to_grey(self.squares[batch])
-        if config.augment:
-            grey_B1HW = augment(grey_B1HW, self.generator, flip=config.flip)
+        x_B = self.inputs.take(batch, self.generator)
         with self.amp:
-            logits_BK = self.model(grey_B1HW)
+            logits_BK = self.layers(x_B)
         loss = F.cross_entropy(logits_BK.float(), self.targets[batch], weight=self.class_weight)
         loss.backward()
         self.optimiser.step()
@@ -160,7 +198,7 @@ class FoldTrainer:
             "config_hash": self.run.config_hash,
             "epoch": self.epoch,
             "history": self.history,
-            "model": self.model.state_dict(),
+            "layers": self.layers.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "generator": self.generator.get_state(),
@@ -181,7 +219,7 @@ class FoldTrainer:
         if state["config_hash"] != self.run.config_hash:
             return
         self.epoch, self.history = state["epoch"], state["history"]
-        self.model.load_state_dict(state["model"])
+        self.layers.load_state_dict(state["layers"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.generator.set_state(state["generator"])
@@ -218,12 +256,3 @@ def make_optimiser(model: Classifier, config: TrainConfig) -> tuple[AdamW, Seque
         if parameters:
             groups.append({"params": parameters, "lr": rate})
     return AdamW(groups, weight_decay=WEIGHT_DECAY, fused=True), [*parts["head"], *parts["trunk"]]
-
-
-def uses_bf16(precision: Precision, device: str) -> bool:
-    """Tell whether training runs in bfloat16 mixed precision: where asked, or where the device has it."""
-    if precision != "auto":
-        return precision == "bf16"
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

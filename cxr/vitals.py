@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxr.images import DECODED_PX, DECODER, Picture, PreparedImages, stretch
+from cxr.film_arrays import FilmArrays
+from cxr.images import DECODED_PX, DECODER, Picture, stretch
 
 VERSION = f"v1-{DECODER}"
 """Part of the cache's key: change it with what is measured."""
@@ -68,6 +69,6 @@ def _hash(image: Image.Image, crop_px: int) -> str:
     return str(imagehash.phash(image.crop((crop_px, crop_px, image.width - crop_px, image.height - crop_px))))
 
 
-def open_vitals(cache: Path) -> PreparedImages:
+def open_vitals(cache: Path) -> FilmArrays:
     """Return the store of thumbnails and vital signs."""
-    return PreparedImages(cache / "vitals" / VERSION, THUMBNAIL_PX)
+    return FilmArrays(cache / "vitals" / VERSION, (THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)

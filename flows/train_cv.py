@@ -4,7 +4,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from cxr.config import KAGGLE_PATIENT, LabelFrom, Placement, Precision, Trainable, TrainConfig
+from cxr.config import KAGGLE_PATIENT, Compile, LabelFrom, Placement, Precision, Trainable, TrainConfig
 from cxr.experiment import require_startable
 from cxr.store import RunFolder, locked
 from data_checks.tolerances import Checking, Tolerances
@@ -13,6 +13,7 @@ from tasks.checks import check_data, check_results
 from tasks.dataset import examine_films
 from tasks.evaluation import evaluate_folds
 from tasks.experiment import begin_run
+from tasks.features import extract_features
 from tasks.training import train_folds
 
 
@@ -33,6 +34,7 @@ def train_cv(
     batch_size: int = 64,
     learning_rate: float = 1e-3,
     augment: bool = True,
+    views: int = 1,
     flip: bool = False,
     precision: Precision = "auto",
     deterministic: bool = False,
@@ -41,6 +43,7 @@ def train_cv(
     cache: Path = Path("cache"),
     devices: str = "auto",
     redo_fold: tuple[int, ...] = (),
+    compile: Compile = "auto",
     tolerances: Path | dict[str, float] | None = None,
     data_docs: bool = False,
 ) -> Path:
@@ -48,8 +51,8 @@ def train_cv(
     config = TrainConfig(
         data=data, folds=folds, seed=seed, label_from=label_from, positive=positive, holdout=holdout,
         patient_pattern=patient_pattern, weights=weights, trainable=trainable, size=size, epochs=epochs,
-        batch_size=batch_size, learning_rate=learning_rate, augment=augment, flip=flip, precision=precision,
-        deterministic=deterministic,
+        batch_size=batch_size, learning_rate=learning_rate, augment=augment, views=views, flip=flip,
+        precision=precision, deterministic=deterministic,
     )  # fmt: skip
     limit = Tolerances.of(tolerances)
     folder = RunFolder.named(experiments, run_id or config.default_run_id)
@@ -58,7 +61,8 @@ def train_cv(
         examine_films(config, folder, cache, size)
         if not folder.has_begun:
             check_data(folder, config, limit, data_docs)
-        run = begin_run(config, folder, cache, devices, redo_fold)
+        run = begin_run(config, folder, cache, devices, redo_fold, compile)
+        extract_features(run)
         train_folds(run)
         evaluate_folds(run)
         check_results(run, limit)

@@ -9,9 +9,11 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 
+from cxr import training
 from cxr.errors import CxrError, FoldFailedError
 from cxr.experiment import Experiment
 from cxr.supervision import train_fold_in_child
+from tasks.logs import core_logs
 
 
 def _is_no_mistake(task: Task[..., Any], run: TaskRun, state: State) -> bool:
@@ -31,6 +33,9 @@ def train_fold(run: Experiment, fold: int, device: str) -> None:
     log = get_run_logger()
     if run.folder.fold(fold).is_complete(run.config_hash):
         log.info("fold %d: complete already", fold)
+    elif run.config.trainable == "head":
+        with core_logs():
+            training.train_fold(run, fold, device)  # seconds: a process of its own would take longer to start
     else:
         train_fold_in_child(run.folder.path, fold, device, log)
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from PIL import Image
 
 from cxr import dataset, experiment
@@ -32,6 +34,15 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sample") / "chest_xray"
     draw_films(out, n_films=80, seed=1)
     return out
+
+
+@pytest.fixture(scope="session")
+def weights_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A ResNet-50 state dict made on the spot, as torchvision saves it."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "resnet50.pth"
+    torch.save(torchvision.models.resnet50().state_dict(), file)
+    return str(file)
 
 
 @pytest.fixture

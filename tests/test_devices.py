@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cxr.config import TrainConfig
-from cxr.devices import resolve_devices, share_threads
+from cxr.devices import resolve_devices, share_threads, uses_bf16
 from cxr.errors import DeviceError
 
 CONFIG = TrainConfig(data="x", size=64)
@@ -29,3 +29,9 @@ def test_folds_of_one_round_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> 
     assert share_threads(5, 3) == [2, 2, 2, 4, 4]
     assert share_threads(3, 16) == [2, 2, 2]
     assert share_threads(20, 16)[0] == 1
+
+
+def test_precision_is_taken_as_given_and_auto_asks_the_device() -> None:
+    assert uses_bf16("bf16", "cpu")
+    assert not uses_bf16("fp32", "cpu")
+    assert uses_bf16("auto", "cpu") == torch.cpu.get_capabilities().get("avx512_bf16", False)

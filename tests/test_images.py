@@ -1,15 +1,13 @@
 import io
 import struct
 import zlib
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cxr.errors import UnreadableError
-from cxr.images import Header, PreparedImages, decode_square, read_header
+from cxr.images import Header, decode_square, read_header
 
 
 def encode(image: Image.Image, format: str, **options: object) -> bytes:
@@ -83,35 +81,3 @@ def test_a_film_lying_on_its_side_is_set_upright() -> None:
     turned = GRADIENT.transpose(Image.Transpose.ROTATE_90)
     upright = decode_square(encode(GRADIENT, "PNG"), 64)
     assert np.abs(decode_square(encode(turned, "PNG", exif=exif), 64).astype(int) - upright).max() <= 2
-
-
-def test_prepared_films_come_back_by_content_in_any_order(tmp_path: Path) -> None:
-    squares = {name: np.full((32, 32), value, np.uint8) for value, name in enumerate("abc")}
-    PreparedImages.of_size(tmp_path, 32).add({name: squares[name] for name in "ab"})
-    PreparedImages.of_size(tmp_path, 32).add({"c": squares["c"]})
-    prepared = PreparedImages.of_size(tmp_path, 32)
-    assert "c" in prepared
-    assert "d" not in prepared
-    np.testing.assert_array_equal(prepared.load(["c", "a", "c"])[:, 0, 0], [2, 0, 2])
-    with pytest.raises(KeyError):
-        prepared.load(["d"])
-
-
-def test_sizes_do_not_mix(tmp_path: Path) -> None:
-    PreparedImages.of_size(tmp_path, 32).add({"a": np.zeros((32, 32), np.uint8)})
-    assert "a" not in PreparedImages.of_size(tmp_path, 64)
-
-
-def test_a_damaged_shard_is_said_and_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    PreparedImages.of_size(tmp_path, 32).add({"a": np.zeros((32, 32), np.uint8)})
-    (shard,) = tmp_path.rglob("*.npy")
-    shard.write_bytes(shard.read_bytes()[:-10])
-    assert "a" not in PreparedImages.of_size(tmp_path, 32)
-    assert "damaged" in caplog.text
-
-
-def test_a_shard_without_its_ids_was_never_finished(tmp_path: Path, film: Callable[..., bytes]) -> None:
-    PreparedImages.of_size(tmp_path, 32).add({"a": decode_square(film(), 32)})
-    (ids,) = tmp_path.rglob("*.parquet")
-    ids.unlink()
-    assert "a" not in PreparedImages.of_size(tmp_path, 32)

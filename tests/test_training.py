@@ -5,24 +5,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torchvision
 from safetensors.torch import load_file
 
 from cxr import store
 from cxr.errors import RunError
 from cxr.experiment import Experiment
-from cxr.images import PreparedImages
-from cxr.training import FoldTrainer, class_weights, make_optimiser, train_fold, uses_bf16
+from cxr.images import open_prepared
+from cxr.training import FoldTrainer, class_weights, make_optimiser, train_fold
 
 Begin = Callable[..., Experiment]
-
-
-@pytest.fixture(scope="session")
-def weights_file(tmp_path_factory: pytest.TempPathFactory) -> str:
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("weights") / "resnet50.pth"
-    torch.save(torchvision.models.resnet50().state_dict(), file)
-    return str(file)
 
 
 def weights_of(run: Experiment, fold: int = 0) -> dict[str, torch.Tensor]:
@@ -90,7 +81,7 @@ def test_held_out_films_teach_nothing(begin: Begin) -> None:
     train_fold(honest, 0, "cpu")
     held_out = honest.films().query("fold == 0")["image_id"]
     white = np.full((32, 32), 255, np.uint8)
-    PreparedImages.of_size(blinded.cache, 32).add(dict.fromkeys(held_out, white))  # in a later shard, so it wins, or
+    open_prepared(blinded.cache, 32).add(dict.fromkeys(held_out, white))  # in a later shard, so it wins, or
     for shard in sorted((blinded.cache / "prepared").rglob("*.parquet")):  # wherever it is found first
         ids = store.read_table(shard)["image_id"]
         squares = np.load(shard.with_suffix(".npy"))
@@ -142,12 +133,6 @@ def test_fewer_films_than_a_batch_make_one_step(begin: Begin) -> None:
     run = begin(batch_size=4096)
     train_fold(run, 0, "cpu")
     assert run.folder.fold(0).is_complete(run.config_hash)
-
-
-def test_precision_is_taken_as_given_and_auto_asks_the_device() -> None:
-    assert uses_bf16("bf16", "cpu")
-    assert not uses_bf16("fp32", "cpu")
-    assert uses_bf16("auto", "cpu") == torch.cpu.get_capabilities().get("avx512_bf16", False)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here; the same code runs on the CPU above")

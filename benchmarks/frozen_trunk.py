@@ -1,0 +1,133 @@
+"""Five-fold cross-validation of a head on a frozen trunk, against its limit and against the loop people write.
+
+    python -m benchmarks.frozen_trunk --data chest_xray.zip
+
+Ours is timed from prepared films to the folds' predictions, Prefect and the data checks apart. The limit
+is one forward pass over the same films: batch norm folded, bfloat16, channels-last, not compiled. The loop
+runs every film of every fold and epoch through the frozen trunk (float32 as `torch.hub` gives it); its cost
+for a film and epoch is measured on a few films and multiplied out. The weights are random: they cost the same.
+"""
+
+import argparse
+import dataclasses
+import json
+import platform
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+
+from cxr import dataset, experiment, features
+from cxr.config import TrainConfig
+from cxr.experiment import Experiment
+from cxr.forward import accelerate
+from cxr.model import Classifier, load_pretrained, to_grey
+from cxr.store import RunFolder, now
+from cxr.training import train_fold
+
+EPOCHS = 10
+N_IN_LOOP = 64
+
+
+def main() -> None:
+    """Time every variant, print the ratios, keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--size", type=int, default=224)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        figures = _measure(arguments.data, arguments.size, arguments.repeats, Path(scratch))
+    record = figures | {
+        "benchmark": "frozen_trunk", "at": now(), "torch": torch.__version__, "machine": platform.processor(),
+        "n_threads": torch.get_num_threads(), "abilities": str(torch.cpu.get_capabilities()), "epochs": EPOCHS,
+    }  # fmt: skip
+    out = Path(__file__).with_name("results") / "frozen_trunk.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(record, indent=2) + "\n")
+    for name, value in figures.items():
+        print(f"{name:<44}{value}")
+
+
+def _measure(data: str, size: int, repeats: int, scratch: Path) -> dict[str, float]:
+    torch.manual_seed(0)
+    weights = scratch / "resnet50.pth"
+    torch.save(torchvision.models.resnet50().state_dict(), weights)
+    config = TrainConfig(data=data, weights=str(weights), size=size, epochs=EPOCHS)
+    folder = RunFolder(scratch / "run")
+    dataset.examine(config, folder, cache=scratch / "cache", size=size)
+    run = experiment.begin(config, folder, cache=scratch / "cache", devices="cpu", compile="off")
+    squares = run.squares(run.films())
+    n_films = len(squares)
+    plain, compiled, limit = [], [], []
+    for repeat in range(repeats):
+        limit.append(_timed(lambda: _forward_pass(run, squares)))
+        plain.append(_timed(lambda run=run, repeat=repeat: _cross_validate(run, f"plain{repeat}")))
+        with_kernels = dataclasses.replace(run, compile="on")
+        if repeat == 0:
+            _cross_validate(with_kernels, "warm-up")  # makes the kernels that a second run finds in the cache
+        compiled.append(_timed(lambda run=with_kernels, repeat=repeat: _cross_validate(run, f"compiled{repeat}")))
+    other_rate = dataclasses.replace(run, config=dataclasses.replace(config, learning_rate=1e-4))
+    more_epochs = dataclasses.replace(run, config=dataclasses.replace(config, epochs=2 * EPOCHS))
+    second = _timed(lambda: _cross_validate(other_rate, "second", keep_features=True))
+    longer = _timed(lambda: _cross_validate(more_epochs, "longer", keep_features=True)) - second
+    loop = _loop_seconds_per_film(run, squares[:N_IN_LOOP]) * n_films * EPOCHS * (config.folds - 1)
+    one_pass = statistics.median(limit)
+    return {
+        "n_films": n_films,
+        "one forward pass (limit), s": round(one_pass, 1),
+        "five folds, not compiled, s": round(statistics.median(plain), 1),
+        "five folds, compiled, kernels cached, s": round(statistics.median(compiled), 1),
+        "five folds / limit": round(statistics.median(a / b for a, b in zip(plain, limit, strict=True)), 2),
+        "five folds, compiled / limit": round(
+            statistics.median(a / b for a, b in zip(compiled, limit, strict=True)), 2
+        ),
+        "another learning rate, s": round(second, 1),
+        "ten epochs more, s": round(longer, 1),
+        "the loop people write (multiplied out), s": round(loop),
+        "the loop / five folds": round(loop / statistics.median(plain)),
+    }
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _cross_validate(run: Experiment, name: str, *, keep_features: bool = False) -> None:
+    """Extract the features and train and judge every fold in a folder of its own."""
+    if not keep_features:
+        shutil.rmtree(run.cache / "features", ignore_errors=True)
+    copy = RunFolder(run.folder.path.with_name(name))
+    shutil.copytree(run.folder.path, copy.path, ignore=shutil.ignore_patterns("folds", ".*"))
+    mine = dataclasses.replace(run, folder=copy)
+    features.extract(mine, "cpu")
+    for fold in range(run.config.folds):
+        train_fold(mine, fold, "cpu")
+
+
+def _forward_pass(run: Experiment, squares: np.ndarray) -> None:
+    model = Classifier(2, load_pretrained(run.config.weights)).eval()
+    frozen, _ = model.stages("head")
+    forward = accelerate(
+        frozen, "cpu", bf16=True, n_films=len(squares), size=run.config.size, compile="off", cache=run.cache
+    )
+    for part in torch.from_numpy(squares).split(features.CHUNK):
+        forward(model.normalise(to_grey(part)))
+
+
+def _loop_seconds_per_film(run: Experiment, squares: np.ndarray) -> float:
+    model = Classifier(2, load_pretrained(run.config.weights)).eval()
+    with torch.no_grad():
+        return _timed(lambda: model(to_grey(torch.from_numpy(squares)).contiguous())) / len(squares)
+
+
+if __name__ == "__main__":
+    main()
