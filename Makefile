@@ -38,8 +38,8 @@ check: setup
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 bench: setup
-	$(BIN)/python -m benchmarks.near_duplicates --data $(DATA)
-	$(BIN)/python -m benchmarks.frozen_trunk --data $(DATA)
+	for name in near_duplicates frozen_trunk training start_up; do \
+		$(BIN)/python -m benchmarks.$$name --data $(DATA) || exit 1; done
 
 lock: | $(UV)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -64,6 +64,9 @@ def _out_of_fold(
     probability = np.zeros((len(truth), len(classes)))
     for held_out in np.unique(fold):
         train, test = fold != held_out, fold == held_out
+        if len(np.unique(truth[train])) == 1:  # nothing to tell apart: all that is known is that one class
+            probability[test, classes.index(truth[train][0])] = 1
+            continue
         model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
         model.fit(features[train], truth[train])
         columns = [classes.index(name) for name in model.classes_]

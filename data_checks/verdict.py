@@ -157,7 +157,7 @@ def _finding(one: "ExpectationValidationResult", names: Sequence[str], n_rows: i
         severity=config.severity.value,
         passed=bool(one.success),
         sentence=(config.meta or {})["sentence"],
-        n_rows=int(result.get("element_count", n_rows)) - int(result.get("missing_count", 0) if offending else 0),
+        n_rows=int(result.get("element_count", n_rows)) - int(result.get("missing_count", 0)),
         n_unexpected=int(result.get("unexpected_count", len(named))) or len(named),
         unexpected=named[:MAX_NAMED],
     )

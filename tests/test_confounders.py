@@ -43,6 +43,12 @@ def test_films_of_the_held_out_fold_are_not_learnt_from() -> None:
     assert auc(baseline, "width") < 0.75, "what only fold 0 tells cannot be known when fold 0 is judged"
 
 
+def test_a_fold_that_leaves_one_class_to_learn_from_is_no_crash() -> None:
+    manifest, folds = draw(3, width_tells=True)
+    parted = folds.assign(fold=(folds["label"] == "B").astype(int))
+    assert auc(confounder_baseline(manifest, parted, ["A", "B"]), "all") == 0, "each fold is called the other class"
+
+
 def test_three_classes_are_averaged() -> None:
     baseline = confounder_baseline(*draw(2, width_tells=True, classes="ABC"), ["A", "B", "C"])
     assert 0.6 < auc(baseline, "all") < 0.9

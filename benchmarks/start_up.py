@@ -1,0 +1,58 @@
+"""Start-up: what a command costs before it does anything.
+
+    python -m benchmarks.start_up --data films
+
+Medians of whole processes: `cxr --help`, `cxr validate --help`, and a `cxr train` of which everything is done.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cxr.store import now
+
+CXR = str(Path(sys.executable).with_name("cxr"))
+
+
+def main() -> None:
+    """Time each command, print the medians, keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        small = ["--weights=none", "--trainable=all", "--size=32", "--epochs=1", "--folds=2", "--batch-size=16"]
+        done = [CXR, "train", f"--data={Path(arguments.data).resolve()}", *small]
+        subprocess.run(done, cwd=scratch, check=True, capture_output=True)
+        commands = {
+            "python -c pass": [sys.executable, "-c", "pass"],
+            "cxr --help": [CXR, "--help"],
+            "cxr train --help": [CXR, "train", "--help"],
+            "cxr train, everything done before": done,
+        }
+        figures = {name: _median_s(command, scratch, arguments.repeats) for name, command in commands.items()}
+    record = {"benchmark": "start_up", "at": now(), "seconds": figures, "n_cores": os.cpu_count()}
+    out = Path(__file__).with_name("results") / "start_up.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(record, indent=2) + "\n")
+    for name, seconds in figures.items():
+        print(f"{name:<40}{seconds:.2f} s")
+
+
+def _median_s(command: list[str], folder: str, repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    return round(statistics.median(times), 2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Training the whole network: a fold's films per second against the same step on random tensors.
+
+    python -m benchmarks.training --data chest_xray.zip --size 64
+
+The limit is forward, backward and optimiser step on one batch that is already where it is needed; what a
+fold does besides is drawing, taking and changing films. Medians of rounds taken in turn.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from cxr import dataset, experiment
+from cxr.config import TrainConfig
+from cxr.store import RunFolder, now
+from cxr.training import FoldTrainer
+
+STEPS = 12
+
+
+def main() -> None:
+    """Time both in turn, print the ratio, keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        config = TrainConfig(data=arguments.data, weights="none", trainable="all", size=arguments.size)
+        folder, cache = RunFolder(Path(scratch) / "run"), Path(scratch) / "cache"
+        dataset.examine(config, folder, cache=cache, size=config.size)
+        run = experiment.begin(config, folder, cache=cache, devices=arguments.device)
+        trainer = FoldTrainer(run, 0, arguments.device)
+    trainer.model.train()
+    ours, limit = [], []
+    for repeat in range(arguments.repeats + 1):
+        rates = _films_per_s(trainer, trainer._step), _films_per_s(trainer, _bare_step(trainer))
+        if repeat:  # the first round warms up
+            ours.append(rates[0])
+            limit.append(rates[1])
+    figures = {
+        "size, px": config.size,
+        "batch": config.batch_size,
+        "a fold in training, films/s": round(statistics.median(ours), 1),
+        "the step on a random batch (limit), films/s": round(statistics.median(limit), 1),
+        "fold / limit": round(statistics.median(a / b for a, b in zip(ours, limit, strict=True)), 3),
+    }
+    record = figures | {
+        "benchmark": "training", "at": now(), "torch": torch.__version__, "device": arguments.device,
+        "n_threads": torch.get_num_threads(), "abilities": str(torch.cpu.get_capabilities()),
+    }  # fmt: skip
+    out = Path(__file__).with_name("results") / "training.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(record, indent=2) + "\n")
+    for name, value in figures.items():
+        print(f"{name:<48}{value}")
+
+
+def _films_per_s(trainer: FoldTrainer, step) -> float:
+    order = torch.randperm(trainer.n_films)[: STEPS * trainer.run.config.batch_size]
+    trainer.schedule.last_epoch = 0
+    start = time.perf_counter()
+    losses = [step(batch.to(trainer.device)) for batch in order.split(trainer.run.config.batch_size)]
+    torch.stack(losses).mean().item()  # waits for a GPU to finish
+    return len(order) / (time.perf_counter() - start)
+
+
+def _bare_step(trainer: FoldTrainer):
+    batch_size, size = trainer.run.config.batch_size, trainer.run.config.size
+    grey = torch.rand(batch_size, 1, size, size, device=trainer.device).to(memory_format=torch.channels_last)
+    targets = torch.randint(2, (batch_size,), device=trainer.device)
+
+    def step(_: torch.Tensor) -> torch.Tensor:
+        with trainer.amp:
+            logits = trainer.model(grey)
+        loss = F.cross_entropy(logits.float(), targets)
+        loss.backward()
+        trainer.optimiser.step()
+        trainer.optimiser.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    return step
+
+
+if __name__ == "__main__":
+    main()
