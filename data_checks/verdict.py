@@ -7,6 +7,7 @@ severity that failed: critical stops, warning is shown, info counts.
 import dataclasses
 import logging
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
     from great_expectations.expectations.expectation import Expectation
 
+HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
+"""A content hash, of which a person reads the beginning."""
 MAX_NAMED = 1000
 """Offending rows that a verdict names; all are counted."""
 
@@ -74,7 +77,7 @@ class Verdict:
 
 
 def _name(row: dict[str, Any]) -> str:
-    words = [str(value) for name, value in row.items() if name != "value" and value is not None]
+    words = [HASH.sub(r"\1…", str(value)) for name, value in row.items() if name != "value" and value is not None]
     value = say(row.get("value"))
     return (" ".join(words) + (f" ({value})" if value and value not in words else "")) if words else value
 
