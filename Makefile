@@ -38,7 +38,7 @@ check: setup
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 bench: setup
-	for name in near_duplicates frozen_trunk training start_up; do \
+	for name in decoding near_duplicates frozen_trunk training start_up; do \
 		$(BIN)/python -m benchmarks.$$name --data $(DATA) || exit 1; done
 
 lock: | $(UV)

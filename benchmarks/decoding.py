@@ -1,0 +1,66 @@
+"""Decoding: libjpeg's scaled decoding against decoding whole, in films per second and in grey levels.
+
+python -m benchmarks.decoding --data originals.zip
+"""
+
+import argparse
+import io
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxr.images import decode_square, stretch
+from cxr.source import list_films, open_source
+from cxr.store import now
+
+SIZE = 224
+
+
+def main() -> None:
+    """Time both on one core, in turn; compare what they give."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    source = open_source(arguments.data)
+    films = [source.read(film.key) for film in list_films(source).films]
+    ways = {"scaled": lambda film: decode_square(film, SIZE), "whole": _decode_whole}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(arguments.repeats):
+        for name, way in ways.items():
+            seconds[name].append(_timed(films, way))
+    difference = np.abs(np.stack([ways["scaled"](film).astype(int) - ways["whole"](film) for film in films]))
+    figures = {
+        "n_films": len(films),
+        "scaled, films/s": round(len(films) / statistics.median(seconds["scaled"])),
+        "whole, films/s": round(len(films) / statistics.median(seconds["whole"])),
+        "scaled / whole": round(statistics.median(np.divide(seconds["whole"], seconds["scaled"]).tolist()), 2),
+        "mean difference, grey levels": round(float(difference.mean()), 2),
+        "largest mean difference of a film": round(float(difference.mean(axis=(1, 2)).max()), 2),
+        "99.9 % of pixels differ by at most": float(np.quantile(difference, 0.999)),
+    }
+    out = Path(__file__).with_name("results") / "decoding.json"
+    out.write_text(json.dumps(figures | {"benchmark": "decoding", "at": now(), "size_px": SIZE}, indent=2) + "\n")
+    for name, value in figures.items():
+        print(f"{name:<40}{value}")
+
+
+def _decode_whole(film: bytes) -> NDArray[np.uint8]:
+    return stretch(Image.open(io.BytesIO(film)).convert("L"), SIZE)
+
+
+def _timed(films: list[bytes], way: Callable[[bytes], object]) -> float:
+    start = time.perf_counter()
+    for film in films:
+        way(film)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
