@@ -2,8 +2,8 @@
 
 Only the tags in `PIXEL_TAGS` are read. The patient's id is read for one purpose, to keep the films of a
 patient in one fold, and leaves this module only as a keyed hash (HMAC-SHA256) whose key stays on this
-machine: equal ids give equal hashes, and without the key nobody can try ids out. Reasons name tags and
-types, never values, as values may identify.
+machine: equal ids give equal hashes, and without the key nobody can try ids out. Reasons name types of
+errors and the modality, never another tag's value, as values may identify.
 
 Needs the extra `cxr[dicom]` (pydicom). Source: DICOM PS3.3, C.7.6.3 (pixels), C.11.1 and C.11.2 (modality
 and VOI look-up).
@@ -127,11 +127,14 @@ def hash_patient(data: bytes, key: bytes) -> str | None:
 
     Args:
         key: of `patient_key`.
+
+    Raises:
+        UnreadableError: the id cannot be read; a film of an unknown patient could leak between folds.
     """
     try:
         patient_id = str(_read_tags(data, ["PatientID"]).get("PatientID") or "").strip()
-    except Exception:  # a damaged film has a reason of its own in the manifest
-        return None
+    except Exception as error:
+        raise UnreadableError(f"its patient id cannot be read ({type(error).__name__})") from None
     return "dicom-" + hmac.new(key, patient_id.encode(), hashlib.sha256).hexdigest()[:16] if patient_id else None
 
 

@@ -105,17 +105,7 @@ def certify(
     """
     known = trace_films(manifest, near_duplicates, folds, config)
     _require_each_film_once(known)
-    crossing = {
-        "groups": _crossing(known, "group_id", "fold"),
-        "patient_ids": _crossing(known, "patient_id", "fold"),
-        "identical_bytes": _crossing(known, "image_id", "fold"),
-        "near_duplicates": _parted_pairs(known, near_duplicates),
-    }
-    for name, ids in crossing.items():
-        if ids:
-            raise FoldError(
-                f"folds leak: {len(ids)} {name.replace('_', ' ')} in two folds, first {ids[0]!r}. Begin a new run."
-            )
+    crossing = _require_nothing_crosses(known, near_duplicates)
     whole = manifest[manifest["status"] != "unreadable"]
     whole = whole.assign(series_id=whole["patient_id"] + " " + whole["subtype"].fillna(""))
     return {
@@ -127,21 +117,37 @@ def certify(
         "holdout": config.holdout,
         "n_films_held_out": int((whole["split"] == config.holdout).sum()) if config.holdout else 0,
         "n_near_duplicate_pairs": len(verified_pairs(near_duplicates)),
-        **{f"{name}_crossing_folds": len(ids) for name, ids in crossing.items()},
+        **crossing,
         "patient_ids_crossing_archive_splits": {
             "coarse_key": len(_crossing(whole, "patient_id", "split")),
             "series_key": len(_crossing(whole, "series_id", "split")),
         },
-        "folds": [
-            {
-                "fold": number,
-                "n_films": len(fold),
-                "n_groups": int(fold["group_id"].nunique()),
-                "n_films_per_class": {label: int(n) for label, n in fold["label"].value_counts().sort_index().items()},
-            }
-            for number in sorted(folds["fold"].unique().tolist())
-            for fold in [folds[folds["fold"] == number]]
-        ],
+        "folds": [_count_fold(number, fold) for number, fold in folds.groupby("fold")],
+    }
+
+
+def _require_nothing_crosses(known: pd.DataFrame, near_duplicates: pd.DataFrame) -> dict[str, int]:
+    """Return how many of each kind stand in two folds: none, or FoldError with the first."""
+    crossing = {
+        "groups": _crossing(known, "group_id", "fold"),
+        "patient_ids": _crossing(known, "patient_id", "fold"),
+        "identical_bytes": _crossing(known, "image_id", "fold"),
+        "near_duplicates": _parted_pairs(known, near_duplicates),
+    }
+    for name, ids in crossing.items():
+        if ids:
+            raise FoldError(
+                f"folds leak: {len(ids)} {name.replace('_', ' ')} in two folds, first {ids[0]!r}. Begin a new run."
+            )
+    return {f"{name}_crossing_folds": len(ids) for name, ids in crossing.items()}
+
+
+def _count_fold(number: Any, fold: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "fold": int(number),
+        "n_films": len(fold),
+        "n_groups": int(fold["group_id"].nunique()),
+        "n_films_per_class": {label: int(n) for label, n in fold["label"].value_counts().sort_index().items()},
     }
 
 

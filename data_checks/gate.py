@@ -39,7 +39,8 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data
     ]  # fmt: skip
     if data["no_folds_because"]:
         verdicts.append(_no_folds(data["no_folds_because"]))
-        folder.confounders.unlink(missing_ok=True)
+        for stale in (folder.confounders, folder.verdict("confounders")):
+            stale.unlink(missing_ok=True)
     else:
         assigned, classes = store.read_table(folder.folds), data["classes"]
         rows = folds.describe(assigned, films, pairs, config)
@@ -47,6 +48,8 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data
         verdicts.append(judge(context, "folds", folds.GRAIN, rows, folds.NAMES, suite))
         baseline = confounder_baseline(films, assigned, classes)
         store.write_table(folder.confounders, baseline)
+        together = baseline[(baseline["features"] == "all") & (baseline["metric"] == "roc_auc")]["value"].iloc[0]
+        log.info("acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of %.3f", together)
         rows, suite = confounders.describe(baseline), confounders.expectations(limit)
         verdicts.append(judge(context, "confounders", confounders.GRAIN, rows, confounders.NAMES, suite))
     if data_docs:

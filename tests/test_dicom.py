@@ -160,6 +160,12 @@ def test_another_key_gives_another_hash_and_the_same_key_the_same(tmp_path: Path
     assert dicom.hash_patient(make_dicom(PatientID=None), one) is None
 
 
+def test_a_film_whose_patient_cannot_be_read_is_left_out_rather_than_taken_for_nobody(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableError, match="its patient id cannot be read") as caught:
+        dicom.hash_patient(make_dicom(syntax=DeflatedExplicitVRLittleEndian), dicom.patient_key(tmp_path))
+    assert "SECRET" not in str(caught.value)
+
+
 def test_without_pydicom_the_way_out_is_named(hospital: Path, tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['pydicom'] = None\n"

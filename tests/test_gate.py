@@ -292,6 +292,14 @@ def test_a_verdict_reads_as_it_was_written(sample: Path, tmp_path: Path, cache: 
     assert gate.read_verdicts(folder) != check(sample, folder, cache) == gate.read_verdicts(folder)
 
 
+def test_a_verdict_of_an_earlier_look_does_not_stay(sample: Path, tmp_path: Path, cache: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    check(sample, folder, cache)
+    check(sample, folder, cache, folds=20)
+    assert [v.table for v in gate.read_verdicts(folder)] == ["manifest", "near_duplicates", "folds"]
+    assert "confounders" not in set(store.read_table(folder.expectations)["table"])
+
+
 def test_no_folds_is_a_verdict_with_the_reason(sample: Path, tmp_path: Path, cache: Path) -> None:
     verdicts = check(sample, RunFolder(tmp_path / "run"), cache, folds=20)
     with pytest.raises(ChecksFailedError, match="20 patients or more"):
