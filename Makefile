@@ -20,7 +20,7 @@ setup: .venv/installed
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "Python 3.11 to 3.13 is needed: make PYTHON=/path/to/python3.12 …"; exit 1; }
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) --no-python-downloads .venv
-	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -38,9 +38,9 @@ check: setup
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 bench: setup
-	for name in decoding near_duplicates frozen_trunk training start_up; do \
+	$(UV) pip install --quiet --python $(BIN)/python --group bench
+	for name in decoding near_duplicates frozen_trunk training scoring growth start_up; do \
 		$(BIN)/python -m benchmarks.$$name --data $(DATA) || exit 1; done
-
 lock: | $(UV)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--all-extras --group dev pyproject.toml --output-file requirements.lock

@@ -5,19 +5,17 @@ python -m benchmarks.decoding --data originals.zip
 
 import argparse
 import io
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.results import keep
 from cxr.images import decode_square, stretch
 from cxr.source import list_films, open_source
-from cxr.store import now
 
 SIZE = 224
 
@@ -45,10 +43,7 @@ def main() -> None:
         "largest mean difference of a film": round(float(difference.mean(axis=(1, 2)).max()), 2),
         "99.9 % of pixels differ by at most": float(np.quantile(difference, 0.999)),
     }
-    out = Path(__file__).with_name("results") / "decoding.json"
-    out.write_text(json.dumps(figures | {"benchmark": "decoding", "at": now(), "size_px": SIZE}, indent=2) + "\n")
-    for name, value in figures.items():
-        print(f"{name:<40}{value}")
+    keep("decoding", figures)
 
 
 def _decode_whole(film: bytes) -> NDArray[np.uint8]:

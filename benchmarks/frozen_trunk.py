@@ -10,8 +10,6 @@ for a film and epoch is measured on a few films and multiplied out. The weights 
 
 import argparse
 import dataclasses
-import json
-import platform
 import shutil
 import statistics
 import tempfile
@@ -23,12 +21,13 @@ import numpy as np
 import torch
 import torchvision
 
+from benchmarks.results import keep
 from cxr import dataset, experiment, features
 from cxr.config import TrainConfig
 from cxr.experiment import Experiment
 from cxr.forward import accelerate
-from cxr.model import Classifier, load_pretrained, to_grey
-from cxr.store import RunFolder, now
+from cxr.layout import RunFolder
+from cxr.model import Classifier, load_pretrained, normalise, to_grey
 from cxr.training import train_fold
 
 EPOCHS = 10
@@ -44,15 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         figures = _measure(arguments.data, arguments.size, arguments.repeats, Path(scratch))
-    record = figures | {
-        "benchmark": "frozen_trunk", "at": now(), "torch": torch.__version__, "machine": platform.processor(),
-        "n_threads": torch.get_num_threads(), "abilities": str(torch.cpu.get_capabilities()), "epochs": EPOCHS,
-    }  # fmt: skip
-    out = Path(__file__).with_name("results") / "frozen_trunk.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(record, indent=2) + "\n")
-    for name, value in figures.items():
-        print(f"{name:<44}{value}")
+    keep("frozen_trunk", figures)
 
 
 def _measure(data: str, size: int, repeats: int, scratch: Path) -> dict[str, float]:
@@ -117,10 +108,10 @@ def _forward_pass(run: Experiment, squares: np.ndarray) -> None:
     model = Classifier(2, load_pretrained(run.config.weights)).eval()
     frozen, _ = model.stages("head")
     forward = accelerate(
-        frozen, "cpu", bf16=True, n_films=len(squares), size=run.config.size, compile="off", cache=run.cache
+        lambda: frozen, "one pass", "cpu", bf16=True, n_films=len(squares), compile="off", cache=run.cache
     )
     for part in torch.from_numpy(squares).split(features.CHUNK):
-        forward(model.normalise(to_grey(part)))
+        forward(normalise(to_grey(part), model.mean, model.std))
 
 
 def _loop_seconds_per_film(run: Experiment, squares: np.ndarray) -> float:

@@ -6,8 +6,6 @@ Medians of whole processes: `cxr --help`, `cxr validate --help`, and a `cxr trai
 """
 
 import argparse
-import json
-import os
 import statistics
 import subprocess
 import sys
@@ -15,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from cxr.store import now
+from benchmarks.results import keep
 
 CXR = str(Path(sys.executable).with_name("cxr"))
 
@@ -36,13 +34,8 @@ def main() -> None:
             "cxr train --help": [CXR, "train", "--help"],
             "cxr train, everything done before": done,
         }
-        figures = {name: _median_s(command, scratch, arguments.repeats) for name, command in commands.items()}
-    record = {"benchmark": "start_up", "at": now(), "seconds": figures, "n_cores": os.cpu_count()}
-    out = Path(__file__).with_name("results") / "start_up.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(record, indent=2) + "\n")
-    for name, seconds in figures.items():
-        print(f"{name:<40}{seconds:.2f} s")
+        figures = {f"{name}, s": _median_s(command, scratch, arguments.repeats) for name, command in commands.items()}
+    keep("start_up", figures)
 
 
 def _median_s(command: list[str], folder: str, repeats: int) -> float:

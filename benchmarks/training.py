@@ -7,7 +7,6 @@ fold does besides is drawing, taking and changing films. Medians of rounds taken
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -16,9 +15,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from benchmarks.results import keep
 from cxr import dataset, experiment
 from cxr.config import TrainConfig
-from cxr.store import RunFolder, now
+from cxr.layout import RunFolder
 from cxr.training import FoldTrainer
 
 STEPS = 12
@@ -52,15 +52,7 @@ def main() -> None:
         "the step on a random batch (limit), films/s": round(statistics.median(limit), 1),
         "fold / limit": round(statistics.median(a / b for a, b in zip(ours, limit, strict=True)), 3),
     }
-    record = figures | {
-        "benchmark": "training", "at": now(), "torch": torch.__version__, "device": arguments.device,
-        "n_threads": torch.get_num_threads(), "abilities": str(torch.cpu.get_capabilities()),
-    }  # fmt: skip
-    out = Path(__file__).with_name("results") / "training.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(record, indent=2) + "\n")
-    for name, value in figures.items():
-        print(f"{name:<48}{value}")
+    keep("training", figures)
 
 
 def _films_per_s(trainer: FoldTrainer, step) -> float:

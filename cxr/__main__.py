@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from cxr import __version__
+from cxr.config import OperatingPoint
 
 HELP = """Cross-validated chest X-ray classification as a batch pipeline.
 
@@ -18,6 +19,7 @@ Academic and research use only; not a medical device.
 app = App(name="cxr", help=HELP, version=__version__, result_action="return_value")
 
 Experiments = Annotated[Path, Parameter(help="Folder that holds all runs.")]
+Models = Annotated[Path, Parameter(help="Folder that holds all models.")]
 Device = Annotated[str, Parameter(help="cpu, cuda:<index>, or auto: a GPU if there is one.")]
 
 
@@ -34,7 +36,7 @@ def train_fold(
         run: Run id, or path of the run's folder.
         fold: Number of the fold, from 0.
     """
-    from cxr.store import RunFolder
+    from cxr.layout import RunFolder
 
     folder = RunFolder.existing(run, experiments)
     from cxr import experiment, supervision, terminal
@@ -55,7 +57,7 @@ def evaluate(run: str, /, *, device: Device = "auto", experiments: Experiments =
     Args:
         run: Run id, or path of the run's folder.
     """
-    from cxr.store import RunFolder
+    from cxr.layout import RunFolder
 
     folder = RunFolder.existing(run, experiments)
     from cxr import evaluation, experiment, store, terminal
@@ -86,6 +88,103 @@ def sample(out: Path, /, *, films: int = 400, seed: int = 0) -> None:
 
     draw_films(out, n_films=films, seed=seed)
     print(f"{films} synthetic films in {out}")
+
+
+@app.command
+def package(
+    run: str, /, *, name: str, models: Models = Path("models"), experiments: Experiments = Path("experiments"),
+    operating_point: OperatingPoint = "youden", promote: bool = False, onnx: bool = False,
+) -> None:  # fmt: skip
+    """Make a finished run the next version of a model: weights, calibration, thresholds, and a card, in one folder.
+
+    Example: cxr package real64 --name pneumonia --promote
+
+    Args:
+        run: Run id, or path of the run's folder.
+        name: Name of the model.
+        operating_point: Which threshold calls a film positive: half (0.5), youden, sensitivity_95, or specificity_95.
+        promote: Make it the champion as well, as `cxr promote` does.
+        onnx: Write model.onnx as well, from uint8 squares to calibrated probabilities; needs the extra [onnx].
+    """
+    from cxr.layout import ModelFolder, RunFolder
+
+    folder, model = RunFolder.existing(run, experiments), ModelFolder.named(models, name)
+    from cxr import experiment, registry, terminal
+    from cxr.packaging import make_package
+
+    with terminal.log_lines():
+        made = make_package(experiment.load(folder), model, operating_point=operating_point, onnx=onnx)
+        if promote:
+            registry.promote(model, made.version)
+    print(f"version  {made.version}")
+    print(f"package  {made.path}")
+    print(f"card     {made.card}")
+    if registry.champion_version(model) != made.version:
+        print(f"to let it score: cxr promote {name} {made.version}")
+
+
+@app.command
+def promote(name: str, version: str, /, *, models: Models = Path("models"), force: bool = False) -> None:
+    """Make a version of a model its champion, unless the films that both were judged on show it worse.
+
+    Example: cxr promote pneumonia 2
+
+    Args:
+        name: Name of the model.
+        version: Version, as `cxr models` shows it.
+        force: Promote a version that is shown worse, or cannot be compared.
+    """
+    from cxr import registry, terminal
+    from cxr.layout import ModelFolder
+
+    with terminal.log_lines():
+        verdict = registry.promote(ModelFolder.named(models, name), version, force=force)
+    print(f"champion {name} {version}: {verdict}")
+
+
+@app.command
+def rollback(name: str, /, *, models: Models = Path("models")) -> None:
+    """Make the champion before this one the champion again.
+
+    Example: cxr rollback pneumonia
+
+    Args:
+        name: Name of the model.
+    """
+    from cxr import registry, terminal
+    from cxr.layout import ModelFolder
+
+    with terminal.log_lines():
+        version = registry.rollback(ModelFolder.named(models, name))
+    print(f"champion {name} {version}")
+
+
+@app.command
+def models(*, models: Models = Path("models")) -> None:
+    """Show every version of every model, and which are champions.
+
+    Example: cxr models
+    """
+    from cxr import registry, terminal
+
+    terminal.show_models(registry.list_models(models))
+
+
+@app.command
+def release(batch: str, /, *, out: Annotated[Path, Parameter(help="Folder of the scores.")] = Path("scores")) -> None:
+    """Publish what the checks have held of a batch.
+
+    Example: cxr release 2026-11-23
+
+    Args:
+        batch: The batch's folder in the inbox.
+    """
+    from cxr import scores, terminal
+    from cxr.layout import ScoresFolder
+
+    with terminal.log_lines():
+        n_rows = scores.release(ScoresFolder(out.expanduser().resolve()), batch)
+    print(f"published {n_rows} rows of batch {batch!r}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,12 @@ Trainable = Literal["head", "layer4", "all"]
 LabelFrom = Literal["folder", "subtype"]
 Precision = Literal["auto", "fp32", "bf16"]
 Compile = Literal["auto", "on", "off"]
+OperatingPoint = Literal["half", "youden", "sensitivity_95", "specificity_95"]
 
+BLANK_CONTRAST = 4.0
+"""A film whose grey levels spread less is blank: real films spread 20 to 87 levels."""
+PHOTOGRAPH_CHROMA = 8.0
+"""Levels from grey above which a film is a colour photograph; radiographs saved as RGB have under 1."""
 KAGGLE_PATIENT = r"^(person\d+|(?:NORMAL2-)?IM-\d+)(?=[-_.])"
 
 
@@ -163,6 +168,41 @@ class Placement(Place):
     compile: Compile = "auto"
 
     def __post_init__(self) -> None:
+        _require_choice("compile", self.compile, ("auto", "on", "off"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """Which model scores an inbox, how, and where the scores go.
+
+    Attributes:
+        name: Name of the model, whose champion scores.
+        out: Folder of the scores.
+        models: Folder that holds all packaged models.
+        cache: Folder for compiled kernels and what was measured of this machine; safe to delete.
+        settle: Files that changed more recently wait for the next run, in seconds.
+        force: Publish batches that the checks would hold.
+        device: auto, cpu, or cuda:<index>.
+        precision: Arithmetic: fp32, bf16, or bf16 where the device has it and no probability moves by over 0.01 (auto).
+        compile: Compile the network: on, off, or where the number of films repays it (auto).
+        workers: Processes that decode ahead of the network; by default none on a CPU, the cores less one for a GPU.
+    """
+
+    name: str
+    out: Path = Path("scores")
+    models: Path = Path("models")
+    cache: Path = Path("cache")
+    settle: float = 60.0
+    force: bool = False
+    device: str = "auto"
+    precision: Precision = "auto"
+    compile: Compile = "auto"
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        _require_range("settle", self.settle, 0, 86400)
+        _require_range("workers", self.workers or 0, 0, 256)
+        _require_choice("precision", self.precision, ("auto", "fp32", "bf16"))
         _require_choice("compile", self.compile, ("auto", "on", "off"))
 
 

@@ -17,7 +17,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cxr.metrics import COUNTS, binary_metrics, call_films, multiclass_metrics
+from cxr.calibration import call_films
+from cxr.metrics import COUNTS, binary_metrics, multiclass_metrics
 
 NUMBERS = ["width", "height", "aspect", "mean", "contrast", "border"]
 COLUMNS = ["features", "metric", "value", "reason"]

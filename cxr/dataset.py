@@ -19,10 +19,10 @@ from cxr.config import DataConfig
 from cxr.errors import DataError, FoldError, RunError
 from cxr.folds import assign_folds, certify
 from cxr.images import DECODED_PX, Picture, decode_film, stretch
+from cxr.layout import RunFolder
 from cxr.manifest import build_manifest, class_names, count_films, count_identical, data_hash
 from cxr.near_duplicates import find_near_duplicates
 from cxr.source import Listing, list_films, open_source
-from cxr.store import RunFolder
 from cxr.vitals import open_vitals
 
 log = logging.getLogger(__name__)

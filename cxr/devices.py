@@ -29,14 +29,28 @@ def resolve_devices(devices: str, config: TrainConfig) -> list[str]:
     Raises:
         DeviceError: a device is misspelt or not there.
     """
-    present = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if devices == "auto":
-        return present or ["cpu"] * _n_cpu_slots(config)
-    slots = [slot.strip() for slot in devices.split(",")]
-    for slot in slots:
-        if slot not in ("cpu", *present):
-            raise DeviceError(f"--devices names {slot!r}, but this machine has {', '.join(['cpu', *present])}.")
-    return slots
+        return _gpus() or ["cpu"] * _n_cpu_slots(config)
+    return [_require_present(slot.strip()) for slot in devices.split(",")]
+
+
+def resolve_device(device: str) -> str:
+    """Return the one device that `--device` names: cpu, cuda:<index>, or auto, the first GPU if there is one.
+
+    Raises:
+        DeviceError: it is misspelt or not there.
+    """
+    return next(iter(_gpus()), "cpu") if device == "auto" else _require_present(device)
+
+
+def _gpus() -> list[str]:
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+
+
+def _require_present(device: str) -> str:
+    if device not in ("cpu", *_gpus()):
+        raise DeviceError(f"{device!r} is no device of this machine, which has {', '.join(['cpu', *_gpus()])}.")
+    return device
 
 
 def _n_cpu_slots(config: TrainConfig) -> int:

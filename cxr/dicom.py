@@ -98,7 +98,7 @@ def _film(data: bytes) -> Iterator["Dataset"]:
     except UnreadableError:
         raise
     except Exception as error:  # pydicom raises AttributeError, ValueError, NotImplementedError, RuntimeError, …
-        raise UnreadableError(f"damaged or unsupported DICOM ({type(error).__name__})") from None
+        raise UnreadableError("damaged", f"DICOM that cannot be decoded ({type(error).__name__})") from None
 
 
 def _read_tags(data: bytes, tags: list[str]) -> "Dataset":
@@ -106,7 +106,7 @@ def _read_tags(data: bytes, tags: list[str]) -> "Dataset":
     from pydicom import config
 
     if DEFLATED in data[:4096]:
-        raise UnreadableError("unsupported format: deflated DICOM, which may unpack without bound")
+        raise UnreadableError("unsupported_format", "deflated DICOM, which may unpack without bound")
     config.settings.reading_validation_mode = config.IGNORE  # its warnings quote the values of tags
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # and so do its messages
     return pydicom.dcmread(io.BytesIO(data), specific_tags=list(tags))
@@ -115,11 +115,11 @@ def _read_tags(data: bytes, tags: list[str]) -> "Dataset":
 def _require_radiograph(film: "Dataset") -> None:
     modality = str(film.get("Modality", ""))
     if modality not in MODALITIES:
-        raise UnreadableError(f"DICOM of something else: modality {modality[:16]!r}")
+        raise UnreadableError("dicom_of_something_else", f"modality {modality[:16]!r}")
     if int(film.get("NumberOfFrames") or 1) != 1:
-        raise UnreadableError("DICOM of something else: several frames")
+        raise UnreadableError("dicom_of_something_else", "several frames")
     if film.PhotometricInterpretation == "PALETTE COLOR":
-        raise UnreadableError("unsupported format: palette DICOM")
+        raise UnreadableError("unsupported_format", "palette DICOM")
 
 
 def hash_patient(data: bytes, key: bytes) -> str | None:
@@ -134,7 +134,7 @@ def hash_patient(data: bytes, key: bytes) -> str | None:
     try:
         patient_id = str(_read_tags(data, ["PatientID"]).get("PatientID") or "").strip()
     except Exception as error:
-        raise UnreadableError(f"its patient id cannot be read ({type(error).__name__})") from None
+        raise UnreadableError("damaged", f"its patient id cannot be read ({type(error).__name__})") from None
     return "dicom-" + hmac.new(key, patient_id.encode(), hashlib.sha256).hexdigest()[:16] if patient_id else None
 
 

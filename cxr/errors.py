@@ -7,11 +7,22 @@ CxrError                a mistake of the user's: one sentence with rule, value a
 ├── WeightsError        pretrained weights are missing or do not fit a ResNet-50
 ├── DeviceError         a device that this machine does not have
 ├── RunError            a run that is unknown, in use, unfinished, or was begun with another config
+├── PackageError        a packaged model that is unknown, damaged, or may not become champion
+├── DiskFullError       no space left; what was there before still stands
 └── ChecksFailedError   a critical expectation about the data failed; the report names the films
 
-UnreadableError              bytes that are no film: the film's reason in the manifest, never the end of a run
+UnreadableError              bytes that are no film: the film's reason in a table, never the end of a run
 FoldFailedError              a fold's process ended badly: no mistake of the user's, a retry resumes it
 """
+
+from typing import Literal
+
+Reason = Literal[
+    "blank", "broken_link", "changed_while_read", "colour_photograph", "damaged", "dicom_of_something_else", "empty",
+    "link_leaves_inbox", "link_to_folder", "not_a_file", "not_an_image", "permission_denied", "too_large", "too_small",
+    "truncated", "unreadable", "unsupported_format",
+]  # fmt: skip
+"""Why a file is no film that can be used: the code in `reason` of the scores."""
 
 
 class CxrError(Exception):
@@ -42,12 +53,28 @@ class RunError(CxrError):
     """The run is unknown, in use, unfinished, or was begun with another config."""
 
 
+class PackageError(CxrError):
+    """The packaged model is unknown, damaged, or may not become champion."""
+
+
+class DiskFullError(CxrError):
+    """There is no space left; what was there before still stands."""
+
+
 class ChecksFailedError(CxrError):
     """A critical expectation about the data failed; the report names the films."""
 
 
 class UnreadableError(Exception):
-    """The bytes are no film that can be used; the message is the reason."""
+    """The bytes are no film that can be used."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason: Reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason.replace('_', ' ').replace('dicom', 'DICOM')}: {self.detail}"
 
 
 class FoldFailedError(Exception):

@@ -17,9 +17,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr import store
+from cxr.calibration import call_films
 from cxr.errors import RunError
 from cxr.experiment import Experiment
-from cxr.metrics import COUNTS, Value, binary_metrics, call_films, multiclass_metrics
+from cxr.layout import RunFolder
+from cxr.metrics import COUNTS, Value, binary_metrics, multiclass_metrics
 from cxr.statistics import (
     average_replicates,
     draw_groups,
@@ -27,7 +29,6 @@ from cxr.statistics import (
     replicate_accuracy,
     replicate_metrics,
 )
-from cxr.store import RunFolder
 
 log = logging.getLogger(__name__)
 

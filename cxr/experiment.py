@@ -27,9 +27,9 @@ from cxr.devices import resolve_devices, share_threads
 from cxr.errors import ConfigError, FoldError, RunError
 from cxr.folds import read_folds
 from cxr.images import open_prepared
+from cxr.layout import RunFolder
 from cxr.model import PUBLISHED, load_pretrained
 from cxr.source import KAGGLE
-from cxr.store import RunFolder
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from cxr.experiment import Experiment
 from cxr.film_arrays import FilmArrays
 from cxr.forward import accelerate
 from cxr.images import DECODER
-from cxr.model import Classifier, load_pretrained, to_grey
+from cxr.model import Classifier, load_pretrained, normalise, to_grey
 
 log = logging.getLogger(__name__)
 
@@ -77,10 +77,10 @@ def _frozen_layers(run: Experiment, device: str, n_films: int) -> Callable[[Tens
     model = Classifier(len(run.classes), load_pretrained(config.weights)).eval()
     frozen, _ = model.stages(config.trainable)
     forward = accelerate(
-        frozen, device, bf16=uses_bf16(config.precision, device), n_films=n_films, size=config.size,
-        compile=run.compile, cache=run.cache,
+        lambda: frozen, f"{run.weights_hash} {config.trainable} {config.size}", device,
+        bf16=uses_bf16(config.precision, device), n_films=n_films, compile=run.compile, cache=run.cache,
     )  # fmt: skip
-    return lambda grey_B1HW: forward(model.normalise(grey_B1HW))
+    return lambda grey_B1HW: forward(normalise(grey_B1HW, model.mean, model.std))
 
 
 def _compute(

@@ -22,8 +22,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from cxr import store
 from cxr.config import DataConfig
 from cxr.errors import ConfigError, FoldError
+from cxr.layout import RunFolder
 from cxr.near_duplicates import verified_pairs
-from cxr.store import RunFolder
 
 COLUMNS = ["image_id", "path", "label", "group_id", "fold"]
 

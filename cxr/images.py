@@ -25,6 +25,8 @@ from cxr.film_arrays import FilmArrays
 DECODER = "v2"
 """Part of the cache's key: change it with `decode_film`, and films are decoded anew."""
 FORMATS = ("JPEG", "PNG")
+OTHER_FORMATS = ("BMP", "GIF", "JPEG2000", "TIFF", "WEBP")
+"""Recognised to say so, never decoded."""
 MIN_SIDE_PX = 32
 MAX_PIXELS = 100_000_000
 DECODED_PX = 256
@@ -63,9 +65,9 @@ def read_header(data: bytes) -> Header:
         with _open(data) as image:
             header = Header(image.width, image.height, image.mode, {"I": 16, "1": 1}.get(image.mode[0], 8))
     if header.width * header.height > MAX_PIXELS:
-        raise UnreadableError(f"too large: {header.width}×{header.height}, at most {MAX_PIXELS:,} pixels")
+        raise UnreadableError("too_large", f"{header.width}×{header.height}, at most {MAX_PIXELS:,} pixels")
     if min(header.width, header.height) < MIN_SIDE_PX:
-        raise UnreadableError(f"too small: {header.width}×{header.height}, at least {MIN_SIDE_PX} px a side")
+        raise UnreadableError("too_small", f"{header.width}×{header.height}, at least {MIN_SIDE_PX} px a side")
     return header
 
 
@@ -89,7 +91,7 @@ def decode_film(data: bytes, least_px: int) -> Picture:
             return _picture(image)
         except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
             reason = "truncated" if "truncated" in str(error) else "damaged"
-            raise UnreadableError(f"{reason}: {error}") from error
+            raise UnreadableError(reason, str(error)) from error
 
 
 def decode_square(data: bytes, size: int) -> NDArray[np.uint8]:
@@ -104,15 +106,24 @@ def stretch(grey: Image.Image, size: int) -> NDArray[np.uint8]:
 
 def _open(data: bytes) -> Image.Image:
     if not data:
-        raise UnreadableError("empty: 0 bytes")
+        raise UnreadableError("empty", "0 bytes")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the stricter rule
             return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise UnreadableError(f"too large: over {MAX_PIXELS:,} pixels") from error
+        raise UnreadableError("too_large", f"over {MAX_PIXELS:,} pixels") from error
     except Exception as error:
-        raise UnreadableError("not an image: no JPEG, PNG or DICOM header") from error
+        raise _refusal(data) from error
+
+
+def _refusal(data: bytes) -> UnreadableError:
+    """Return why bytes without a JPEG or PNG header are refused; headers of other formats are read, nothing more."""
+    try:
+        with Image.open(io.BytesIO(data), formats=OTHER_FORMATS) as image:
+            return UnreadableError("unsupported_format", f"{image.format}, not JPEG, PNG or DICOM")
+    except Exception:  # as above
+        return UnreadableError("not_an_image", "no JPEG, PNG or DICOM header")
 
 
 def _picture(image: Image.Image) -> Picture:

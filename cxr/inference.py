@@ -10,37 +10,16 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from scipy.special import softmax
 
 from cxr import features, store
 from cxr.experiment import Experiment
-from cxr.model import Classifier, to_grey
+from cxr.model import BATCH_SIZE, Classifier, predict_logits
 
 log = logging.getLogger(__name__)
 
-BATCH_SIZE = 64
 N_COMPARED = 16
 """Held-out films of a fold on which features and whole network are compared."""
-
-
-@torch.inference_mode()
-def predict_logits(model: Classifier, squares: NDArray[np.uint8], device: str) -> NDArray[np.float64]:
-    """Return the logits of the films, shape (n, n_classes).
-
-    Args:
-        squares: shape (n, size, size).
-        device: where the model is.
-    """
-    # TF32 is what GPUs take for float32 by default
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # pyright: ignore[reportAttributeAccessIssue]
-    model.eval()
-    batches = torch.from_numpy(squares).split(BATCH_SIZE)
-    logits = [model(to_grey(batch.to(device))).cpu() for batch in batches]
-    return torch.cat(logits).double().numpy()
-
-
-def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return probabilities, shape (n, n_classes), each row summing to 1."""
-    return torch.from_numpy(logits).softmax(dim=1).numpy()
 
 
 def predict_fold(run: Experiment, fold: int, device: str) -> float:
@@ -61,7 +40,7 @@ def predict_fold(run: Experiment, fold: int, device: str) -> float:
     model.to(device).to(memory_format=torch.channels_last)
     films = run.films().query("fold == @fold").reset_index(drop=True)
     logits, difference = _held_out_logits(run, model, films, device)
-    scores = np.hstack([logits, softmax(logits)])
+    scores = np.hstack([logits, softmax(logits, axis=1)])
     names = [f"{kind}_{name}" for kind in ("logit", "probability") for name in run.classes]
     identity = films[["image_id", "path", "group_id", "fold", "label", "subtype"]]
     store.write_table(folder.predictions, pd.concat([identity, pd.DataFrame(scores, columns=names)], axis=1))
@@ -78,7 +57,7 @@ def _held_out_logits(
     logits = _logits_from_features(run, model, films, device)
     few = np.linspace(0, len(films) - 1, min(N_COMPARED, len(films)), dtype=int)
     reference = predict_logits(model, run.squares(films.iloc[few]), device)
-    return logits, float(np.abs(softmax(logits[few]) - softmax(reference)).max())
+    return logits, float(np.abs(softmax(logits[few], axis=1) - softmax(reference, axis=1)).max())
 
 
 @torch.inference_mode()

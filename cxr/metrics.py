@@ -98,13 +98,3 @@ def multiclass_metrics(
 def _macro(values: list[tuple[str, Value]]) -> Value:
     reasons = [f"{name}: {value.reason}" for name, value in values if value.reason]
     return Value(float(np.mean([value.value for _, value in values])), "; ".join(reasons) or None)
-
-
-def call_films(probability: NDArray[np.float64], classes: Sequence[str]) -> NDArray[np.str_]:
-    """Return the class each film is called: of two the positive one from 0.5 up, of more the likeliest.
-
-    Args:
-        probability: shape (n, n_classes), columns in the order of `classes`, of two the positive one last.
-    """
-    column = (probability[:, 1] >= 0.5).astype(int) if len(classes) == 2 else probability.argmax(axis=1)
-    return np.asarray(classes)[column]

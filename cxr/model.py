@@ -15,23 +15,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-import torchvision
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights
 
 from cxr.config import Trainable
 from cxr.errors import WeightsError
 
 log = logging.getLogger(__name__)
 
-PUBLISHED = {"imagenet-v1": ResNet50_Weights.IMAGENET1K_V1, "imagenet-v2": ResNet50_Weights.IMAGENET1K_V2}
+PUBLISHED = {
+    "imagenet-v1": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+    "imagenet-v2": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
+}
+"""torchvision's ResNet50_Weights.IMAGENET1K_V1 and _V2; a file's name ends with the beginning of its hash."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RADIMAGENET_MEAN, RADIMAGENET_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 RADIMAGENET_CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 WRAPPERS = ("module.", "model.", "encoder.")
+BATCH_SIZE = 64
+"""Films that go through a network together where nothing is trained."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ def locate_weights(weights: str) -> Path:
         if file.is_file():
             return file
         raise WeightsError(f"--weights {weights!r} is no file: give one, or imagenet-v1, imagenet-v2 or none.")
-    url = PUBLISHED[weights].url
+    url = PUBLISHED[weights]
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     if not file.exists():
         log.info("downloading %s to %s", url, file)
@@ -108,6 +114,8 @@ def _read_state(file: Path) -> Mapping[str, Tensor]:
 
 def _as_trunk(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
     """Return the tensors under torchvision's names, without the classifier; all there and of the right shape."""
+    import torchvision
+
     with torch.device("meta"):
         wanted = _trunk_only(torchvision.models.resnet50().state_dict())
     trunk = _trunk_only({_torchvision_name(name): tensor for name, tensor in state.items()})
@@ -142,6 +150,11 @@ def to_grey(squares: Tensor) -> Tensor:
     return squares.unsqueeze(1).float().div(255).contiguous(memory_format=torch.channels_last)
 
 
+def normalise(grey_B1HW: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Return what a network is fed with, shape (B, 3, H, W); mean and std have shape (1, 3, 1, 1)."""
+    return (grey_B1HW - mean) / std
+
+
 class Classifier(nn.Module):
     """Grey squares to logits: torchvision's ResNet-50 behind the constants of its weights.
 
@@ -152,6 +165,8 @@ class Classifier(nn.Module):
     std: Tensor
 
     def __init__(self, n_classes: int, pretrained: Pretrained | None = None) -> None:
+        import torchvision  # takes seconds, and a package whose graphs are compiled does without it
+
         super().__init__()
         self.network = torchvision.models.resnet50()
         if pretrained is not None:
@@ -162,11 +177,7 @@ class Classifier(nn.Module):
 
     def forward(self, grey_B1HW: Tensor) -> Tensor:
         """Return logits, shape (B, n_classes), for grey values in [0, 1], shape (B, 1, H, W)."""
-        return self.network(self.normalise(grey_B1HW))
-
-    def normalise(self, grey_B1HW: Tensor) -> Tensor:
-        """Return what the network is fed with, shape (B, 3, H, W)."""
-        return (grey_B1HW - self.mean) / self.std
+        return self.network(normalise(grey_B1HW, self.mean, self.std))
 
     def stages(self, trainable: Trainable) -> tuple[nn.Sequential, nn.Sequential]:
         """Return what is frozen and what is trained: one after the other they are the network, modules shared."""
@@ -181,3 +192,19 @@ class Classifier(nn.Module):
         trunk = [module for name, module in self.network.named_children() if name != "fc"]
         along = {"head": [], "layer4": [self.network.layer4], "all": trunk}[trainable]
         return {"head": [self.network.fc], "trunk": along}
+
+
+@torch.inference_mode()
+def predict_logits(model: Classifier, squares: NDArray[np.uint8], device: str) -> NDArray[np.float64]:
+    """Return the logits of the films, shape (n, n_classes).
+
+    Args:
+        squares: shape (n, size, size).
+        device: where the model is.
+    """
+    # TF32 is what GPUs take for float32 by default
+    torch.backends.cudnn.allow_tf32 = False
+    model.eval()
+    batches = torch.from_numpy(squares).split(BATCH_SIZE)
+    logits = [model(to_grey(batch.to(device))).cpu() for batch in batches]
+    return torch.cat(logits).double().numpy()

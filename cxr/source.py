@@ -13,7 +13,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Protocol
 
 from cxr.errors import DataError
@@ -103,9 +103,9 @@ class FolderSource:
         self._paths: dict[str, Path] = {}
         self._empty: list[str] = []
         for folder, names, is_leaf in _walk(root):
-            self._paths |= {_printable((folder / name).relative_to(root)): folder / name for name in names}
+            self._paths |= {printable((folder / name).relative_to(root)): folder / name for name in names}
             if is_leaf and not names:
-                self._empty.append(_printable(folder.relative_to(root)))
+                self._empty.append(printable(folder.relative_to(root)))
 
     def sizes(self) -> Mapping[str, int]:
         return {name: path.stat().st_size if path.exists() else 0 for name, path in self._paths.items()}
@@ -133,9 +133,13 @@ def _walk(root: Path) -> Iterable[tuple[Path, list[str], bool]]:
         yield Path(folder), sorted(names), not subfolders
 
 
-def _printable(path: Path) -> str:
-    """Return a path as valid Unicode: bytes of a name that are no UTF-8 become escapes like \\xe9."""
-    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def printable(path: PurePath) -> str:
+    """Return a path as valid Unicode: bytes of a name that are no UTF-8 become escapes like \\xe9, and \\ becomes \\\\.
+
+    Two paths never give the same.
+    """
+    doubled = path.as_posix().replace("\\", "\\\\")
+    return doubled.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class ZipSource:
@@ -221,11 +225,14 @@ def _is_class_folder(folder: str, root: tuple[str, ...]) -> bool:
 
 def _kind(key: str) -> str:
     path = PurePosixPath(key)
+    return litter(path) or ("film" if path.suffix.lower() in FILM_SUFFIXES else "other file")
+
+
+def litter(path: PurePath) -> str | None:
+    """Return what a file is that Finder or Windows left beside others; None for any other file."""
     if "__MACOSX" in path.parts or path.name.startswith("._"):
         return "macOS copy"
-    if path.name in {".DS_Store", "Thumbs.db", "desktop.ini"}:
-        return "folder settings"
-    return "film" if path.suffix.lower() in FILM_SUFFIXES else "other file"
+    return "folder settings" if path.name in {".DS_Store", "Thumbs.db", "desktop.ini"} else None
 
 
 def _root(key: str) -> tuple[str, ...]:

@@ -1,17 +1,15 @@
-"""Names, atomic writes and locks of everything that a run keeps on disk.
+"""Atomic writes and locks: a reader never sees half a file, and a dead process holds nothing.
 
-No other module knows a file name under `experiments/`. A reader never sees half a file: writers fill a
-temporary name beside the target, flush it to the disk and rename it. A unit of work is finished when its
-`complete.json` stands, and that is written last. Locks belong to a process and die with it.
+Writers fill a temporary name beside the target, flush it to the disk and rename it. A full disk is told in
+one sentence and leaves what stood there before.
 """
 
+import errno
 import json
 import os
-import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,22 +17,30 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from cxr.errors import ConfigError, RunError
-
-RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+from cxr.errors import DiskFullError, RunError
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; once filled it takes the place of `path` in one step, or nothing changes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path; once filled it takes the place of `path` in one step, or nothing changes.
+
+    Raises:
+        DiskFullError: there is no space left.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(
+            f"no space is left to write {str(path)!r}: free some and type the same command again; nothing is lost."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -109,150 +115,3 @@ def locked(lock_file: Path, what: str, *, patience_s: float = 0.0) -> Iterator[N
             f"{what} is in use by process {who.get('pid', '?')} on {who.get('host', '?')} "
             f"since {who.get('since', '?')}: wait for it to end, or stop it."
         ) from None
-
-
-@dataclass(frozen=True)
-class FoldFolder:
-    """Where one fold keeps its files."""
-
-    path: Path
-
-    @property
-    def weights(self) -> Path:
-        return self.path / "weights.safetensors"
-
-    @property
-    def epochs(self) -> Path:
-        return self.path / "epochs.parquet"
-
-    @property
-    def predictions(self) -> Path:
-        return self.path / "predictions.parquet"
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.path / "checkpoint.pt"
-
-    @property
-    def complete(self) -> Path:
-        return self.path / "complete.json"
-
-    @property
-    def lock(self) -> Path:
-        return self.path / ".lock"
-
-    def is_complete(self, config_hash: str) -> bool:
-        """Tell whether the fold was finished under the config with this hash."""
-        return self.complete.exists() and read_json(self.complete)["config_hash"] == config_hash
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Where a run keeps its files: `experiments/<run_id>/`."""
-
-    path: Path
-
-    @classmethod
-    def named(cls, experiments: Path, run_id: str) -> "RunFolder":
-        """Return the folder of run `run_id`, there or not; refuse an id that is no plain folder name."""
-        if not RUN_ID.fullmatch(run_id):
-            raise ConfigError(
-                f"--run-id must be letters, digits, '.', '_' or '-', 80 at most and no '.' first, got {run_id!r}."
-            )
-        return cls((experiments / run_id).resolve())
-
-    @classmethod
-    def existing(cls, run: str, experiments: Path) -> "RunFolder":
-        """Return the run called `run`, which is its id or the path of its folder."""
-        for path in (experiments / run, Path(run)):
-            if cls(path).has_begun:
-                return cls(path.resolve())
-        raise RunError(f"no run {run!r} in {experiments}: give a run id from there, or the path of a run's folder.")
-
-    @property
-    def run_id(self) -> str:
-        return self.path.name
-
-    @property
-    def lock(self) -> Path:
-        return self.path.parent / ".locks" / f"{self.run_id}.lock"
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.json"
-
-    @property
-    def has_begun(self) -> bool:
-        """The config is written last, after the data have passed their checks."""
-        return self.config.exists()
-
-    @property
-    def manifest(self) -> Path:
-        return self.path / "manifest.parquet"
-
-    @property
-    def near_duplicates(self) -> Path:
-        return self.path / "near_duplicates.parquet"
-
-    @property
-    def data(self) -> Path:
-        return self.path / "data.json"
-
-    @property
-    def folds(self) -> Path:
-        return self.path / "folds.parquet"
-
-    @property
-    def certificate(self) -> Path:
-        return self.path / "leakage_certificate.json"
-
-    @property
-    def predictions(self) -> Path:
-        return self.path / "metrics" / "predictions.parquet"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics" / "metrics.parquet"
-
-    @property
-    def summary(self) -> Path:
-        return self.path / "metrics" / "summary.parquet"
-
-    @property
-    def confusion(self) -> Path:
-        return self.path / "metrics" / "confusion.parquet"
-
-    @property
-    def checks(self) -> Path:
-        return self.path / "checks"
-
-    @property
-    def expectations(self) -> Path:
-        return self.checks / "expectations.parquet"
-
-    @property
-    def confounders(self) -> Path:
-        return self.checks / "confounders.parquet"
-
-    @property
-    def checks_report(self) -> Path:
-        return self.checks / "report.html"
-
-    def verdict(self, table: str) -> Path:
-        """Return what the data checks found about a table."""
-        return self.checks / f"{table}.json"
-
-    def fold(self, fold: int) -> FoldFolder:
-        """Return the folder of one fold."""
-        return FoldFolder(self.path / "folds" / f"fold={fold}")
-
-    def forget_fold(self, fold: int) -> None:
-        """Remove what a fold has computed, completion marker first, so that it is trained anew.
-
-        Raises:
-            RunError: another process trains the fold.
-        """
-        folder = self.fold(fold)
-        with locked(folder.lock, f"fold {fold} of run {self.run_id}"):
-            for file in (folder.complete, folder.checkpoint, folder.predictions, folder.epochs, folder.weights):
-                file.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ Each patient has a body (lungs, heart, ribs, habitus) that all films of theirs s
 is drawn as one dense patch in a lung, viral as faint patches in both. Some patches are hardly there and
 some healthy films carry harmless shadows, so a model can learn the signal but not perfectly.
 
-Every film says SYNTHETIC in a corner, in its metadata, and in a text file beside the folders.
+Every film says SYNTHETIC in a corner and in its metadata, and a data set in a text file beside its folders.
 """
 
 import io
@@ -65,6 +65,26 @@ def draw_films(out: Path, *, n_films: int, seed: int) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.exists():
         out.rmdir()
+    draft.rename(out)
+
+
+def draw_inbox(out: Path, *, n_films: int, seed: int) -> None:
+    """Draw a batch of `n_films` films of other patients, and six files that are no films, under `out`."""
+    draft = out.with_name(f".{out.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    batch = draft / "ward-3"
+    batch.mkdir(parents=True)
+    generator = np.random.default_rng(seed)
+    films = [film for _, film in _films(n_films, generator)]
+    for number, film in enumerate(films, start=1):
+        (batch / f"film-{number:04d}.jpeg").write_bytes(film)
+    (batch / "cut-short.jpeg").write_bytes(films[0][: len(films[0]) // 2])
+    (batch / "empty.jpeg").touch()
+    (batch / "letter.jpeg").write_text("Dear colleague, the film is attached.\n")
+    colours = generator.integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    Image.fromarray(colours).resize((320, 240)).save(batch / "photograph.jpeg")
+    Image.new("L", (300, 300), 90).save(batch / "blank.png")
+    Image.new("L", (300, 300), 90).save(batch / "scan.gif")
     draft.rename(out)
 
 

@@ -17,7 +17,9 @@ from rich.table import Table
 from cxr.errors import CxrError, FoldFailedError
 
 if TYPE_CHECKING:
-    from cxr.store import RunFolder
+    import pandas as pd
+
+    from cxr.layout import NightFolder, RunFolder
 
 
 @contextmanager
@@ -113,6 +115,36 @@ def show_checks(folder: "RunFolder") -> None:
     print("verdict  " + ("stopped: something critical is wrong" if stops else "passed"))
     print(f"report   {folder.checks_report}")
     print("Academic and research use only; not a medical device.")
+
+
+def show_night(folder: "NightFolder") -> None:
+    """Print what became of each batch, and where the record and the page are."""
+    from cxr import store
+
+    record = store.read_json(folder.record)
+    for batch in record["batches"]:
+        if batch["decision"] != "nothing new" or batch["n_waiting"]:
+            counts = f"{batch['n_scored']} scored, {batch['n_quarantined']} quarantined, {batch['n_waiting']} waiting"
+            print(f"{batch['decision']:<20} {batch['batch']!r}: {counts}")
+    n_scored = sum(batch["n_scored"] for batch in record["batches"])
+    print(f"model    {record['model']} {record['model_version']}, {n_scored:,} films scored tonight")
+    print(f"report   {folder.report}")
+    places = f"'{folder.path.parent.parent}/batch=*/*.parquet', hive_partitioning=false"
+    print(f'query    duckdb -c "FROM read_parquet({places})"')
+    print("Academic and research use only; not a medical device.")
+
+
+def show_models(table: "pd.DataFrame") -> None:
+    """Print one line per version of a model."""
+    shown = Table()
+    for column in table.columns:
+        shown.add_column(str(column), justify="right" if column in ("size", "n_films", "roc_auc") else "left")
+    for row in table.to_dict("records"):
+        auc = f"{row['roc_auc']:.1f}" if row["roc_auc"] is not None else "–"
+        shown.add_row(*map(str, (row | {"champion": "yes" if row["champion"] else "", "roc_auc": auc}).values()))
+    Console(width=max(100, Console().width)).print(shown)
+    if table.empty:
+        print("no model yet: `cxr package RUN --name NAME` makes one of a finished run")
 
 
 def run_command(command: Callable[[], object]) -> NoReturn:

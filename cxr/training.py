@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
@@ -29,8 +29,8 @@ from cxr.devices import uses_bf16
 from cxr.errors import RunError
 from cxr.experiment import Experiment, code_provenance
 from cxr.inference import predict_fold
+from cxr.layout import FoldFolder
 from cxr.model import Classifier, load_pretrained, to_grey
-from cxr.store import FoldFolder
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class FoldTrainer:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first call
             torch.use_deterministic_algorithms(True)
         if config.precision == "fp32":
-            torch.backends.cudnn.conv.fp32_precision = "ieee"  # pyright: ignore[reportAttributeAccessIssue]
+            torch.backends.cudnn.allow_tf32 = False
         torch.manual_seed(config.seed * 1000 + fold)
         self.generator = torch.Generator().manual_seed(config.seed * 1000 + fold)
         model = Classifier(len(run.classes), load_pretrained(config.weights))
@@ -229,7 +229,7 @@ class FoldTrainer:
         """Write the weights and the training curve."""
         weights = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
         with store.replacing(folder.weights) as temporary:
-            save_file(weights, temporary)
+            temporary.write_bytes(save(weights))
         store.write_table(folder.epochs, pd.DataFrame(self.history).assign(fold=self.fold))
 
 

@@ -23,9 +23,12 @@ def between(
     return _expectation("ColumnValuesToBeBetween", severity, sentence, column=column, **bounds)
 
 
-def one_of(column: str, severity: Severity, sentence: str, values: Collection[Any]) -> "Expectation":
-    """Expect each value to be one of `values`."""
-    return _expectation("ColumnValuesToBeInSet", severity, sentence, column=column, value_set=list(values))
+def one_of(
+    column: str, severity: Severity, sentence: str, values: Collection[Any], *, mostly: float = 1.0
+) -> "Expectation":
+    """Expect a value to be one of `values`, in a share of `mostly` of the rows at least."""
+    given = {"value_set": list(values), "mostly": mostly}
+    return _expectation("ColumnValuesToBeInSet", severity, sentence, column=column, **given)
 
 
 def all_of(column: str, severity: Severity, sentence: str, values: Collection[Any]) -> "Expectation":

@@ -15,8 +15,9 @@ from cxr.config import DataConfig
 from cxr.confounders import confounder_baseline
 from cxr.errors import ChecksFailedError
 from cxr.experiment import Experiment
-from cxr.store import RunFolder
-from data_checks import confounders, folds, manifest, metrics, near_duplicates, predictions
+from cxr.layout import RunFolder
+from data_checks import confounders, folds, manifest, metrics, near_duplicates, predictions, scores
+from data_checks import drift as drift_suite
 from data_checks.report import write_report
 from data_checks.tolerances import Tolerances
 from data_checks.verdict import Finding, Verdict, judge, open_context
@@ -70,6 +71,24 @@ def check_results(run: Experiment, limit: Tolerances) -> list[Verdict]:
     return verdicts
 
 
+def check_scores(
+    rows: pd.DataFrame, drift: pd.DataFrame, classes: Sequence[str], version: str, limit: Tolerances
+) -> list[Verdict]:
+    """Judge a batch's new scores and its drift; whatever is critical holds the batch.
+
+    Args:
+        rows: as `cxr.scores.scores_table` makes them.
+        drift: of `cxr.drift.compare`.
+    """
+    context = open_context()
+    suite = scores.expectations(classes, version, limit)
+    verdicts = [judge(context, "scores", scores.GRAIN, scores.describe(rows, classes), scores.NAMES, suite)]
+    compared, suite = drift_suite.describe(drift, limit), drift_suite.expectations(limit)
+    verdicts.append(judge(context, "drift", drift_suite.GRAIN, compared, drift_suite.NAMES, suite))
+    _log_failed(verdicts)
+    return verdicts
+
+
 def _classes(data: dict, config: DataConfig) -> list[str]:
     """Return the names that a used film is to be found of: folders, unless labels come from elsewhere."""
     return data["class_folders"] if config.label_from == "folder" else data["classes"] or []
@@ -90,13 +109,17 @@ def _write(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdict]) -
     everything = read_verdicts(folder)
     store.write_table(folder.expectations, expectations_table(everything))
     write_report(folder, config, everything)
+    _log_failed(verdicts)
+    log.info("checks: %s", folder.checks_report)
+
+
+def _log_failed(verdicts: Sequence[Verdict]) -> None:
     for verdict in verdicts:
         for finding in [*verdict.failed("critical"), *verdict.failed("warning")]:
             log.log(
                 logging.ERROR if finding.severity == "critical" else logging.WARNING,
                 "%s: %s: %s Not so: %s", finding.severity, verdict.table, finding.sentence, finding.examples(3),
             )  # fmt: skip
-    log.info("checks: %s", folder.checks_report)
 
 
 def read_verdicts(folder: RunFolder) -> list[Verdict]:

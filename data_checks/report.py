@@ -3,10 +3,7 @@
 Text from the data (paths, labels, reasons) is escaped by Jinja; films are shown as small JPEGs inside the file.
 """
 
-import base64
-import io
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -16,33 +13,28 @@ from cxr import __version__, store
 from cxr.config import DataConfig
 from cxr.dataset import read_pictures
 from cxr.errors import DataError, UnreadableError
-from cxr.store import RunFolder
+from cxr.layout import RunFolder
 from data_checks.expect import SEVERITIES
+from data_checks.page import COLOURS, THUMBNAIL_PX, outline, render, thumbnail
 from data_checks.verdict import Finding, Verdict, say
 
 MAX_THUMBNAILS = 12
-THUMBNAIL_PX = 112
 N_BINS = 30
 MEASURES = {
     "width": "Width, px", "height": "Height, px", "mean": "Mean grey level", "contrast": "Contrast (sd of grey levels)",
     "border": "Border (mean grey level)", "n_bytes": "Bytes",
 }  # fmt: skip
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
-"""Okabe and Ito's, which colour-blind readers tell apart."""
 
 
 def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdict]) -> None:
     """Write `checks/report.html` from the tables in the folder."""
-    from jinja2 import Environment, StrictUndefined
-
     films, data = store.read_table(folder.manifest), store.read_json(folder.data)
     certificate = store.read_json(folder.certificate) if folder.certificate.exists() else None
     baseline = store.read_table(folder.confounders) if folder.confounders.exists() else None
     labels = sorted(films["label"].dropna().unique())
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((files("data_checks") / "report.html.j2").read_text(encoding="utf-8"))
     counts = {s: sum(len(verdict.failed(s)) for verdict in verdicts) for s in SEVERITIES}
-    page = template.render(
+    page = render(
+        "report.html.j2",
         run_id=folder.run_id,
         made_at=store.now(),
         version=__version__,
@@ -102,15 +94,7 @@ def _chart(films: pd.DataFrame, name: str, title: str, labels: Sequence[str]) ->
     edges = np.histogram_bin_edges(values[name], bins=N_BINS)
     shares = {label: np.histogram(group[name], bins=edges)[0] / len(group) for label, group in values.groupby("label")}
     top = max(share.max() for share in shares.values())
-    lines = {
-        label: " ".join(
-            f"{300 * (k + side) / N_BINS:.1f},{110 * (1 - share / top):.1f}"
-            for k, share in enumerate(shares[label])
-            for side in (0, 1)
-        )
-        for label in labels
-        if label in shares
-    }
+    lines = {label: outline(shares[label], top) for label in labels if label in shares}
     medians = "; ".join(f"{label} median {group[name].median():.4g}" for label, group in values.groupby("label"))
     return {
         "title": title, "only": None, "lines": lines, "medians": medians, "low": f"{edges[0]:.4g}",
@@ -158,7 +142,4 @@ class _Thumbnails:
             picture = self._read(path, self._image_id[path]).grey
         except (DataError, UnreadableError):  # gone since; the row says what the table knows
             return None
-        picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-        stream = io.BytesIO()
-        picture.save(stream, "JPEG", quality=80)
-        return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+        return thumbnail(picture)

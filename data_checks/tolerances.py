@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxr.config import BLANK_CONTRAST, PHOTOGRAPH_CHROMA
 from cxr.errors import ConfigError
 
 
@@ -18,16 +19,16 @@ class Tolerances:
 
     readable_share: float = 0.95
     """Below this share of readable files the folder is broken, not a film here and there; critical."""
-    blank_contrast: float = 4.0
-    """A film whose grey levels spread less is blank: real films spread 20 to 87 levels."""
+    blank_contrast: float = BLANK_CONTRAST
+    """A film whose grey levels spread less is blank."""
     blank_share: float = 0.01
     """More blank films than this share are an export gone wrong; critical."""
     dark_share: float = 0.8
     """More of a film at black means a collimated sliver or a failed exposure; real films reach 0.34."""
     bright_share: float = 0.5
     """More of a film at white means a saturated exposure; real films reach 0.08."""
-    chroma: float = 8.0
-    """Levels from grey above which a film counts as a colour photograph; radiographs saved as RGB have under 1."""
+    chroma: float = PHOTOGRAPH_CHROMA
+    """Levels from grey above which a film counts as a colour photograph."""
     min_side_px: float = 128
     """Smaller films have lost the texture that a pneumonia is seen by."""
     max_aspect: float = 2.5
@@ -42,6 +43,20 @@ class Tolerances:
     """How far a fold's size may lie from the mean fold's, as a share of it."""
     probability_sum_error: float = 1e-6
     """Rounding of a softmax in double precision is far below this."""
+    photograph_share: float = 0.2
+    """More colour photographs than this among a batch's readable pictures are an album, not a night's films; held."""
+    quarantined_share: float = 0.2
+    """More quarantined files than this deserve a look at where they come from."""
+    novel_share: float = 0.1
+    """A batch is held if it surely (99.9 %) holds a larger share of novel films; of ordinary films 1 % are novel."""
+    drift_films: float = 20
+    """With fewer films only a change of everything would show."""
+    drift_effect: float = 0.3
+    """Distance of two distributions (Kolmogorov-Smirnov, 0 to 1) below which a difference is of no consequence."""
+    drift_p_value: float = 0.001
+    """Chance of any such difference where there is none; corrected for the number of statistics."""
+    accuracy_loss: float = 0.1
+    """The estimate from probabilities alone is coarse, and a batch of hard films is no fault."""
     confounder_auc: float = 0.7
     """If acquisition alone ranks the classes better than this, a model may be reading the scanner, not the lung."""
 
@@ -50,7 +65,7 @@ class Tolerances:
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
                 raise ConfigError(f"tolerance {field.name} must be a number of 0 or more, got {value!r}.")
-            if field.name.endswith(("_share", "_gap")) and value > 1:
+            if field.name.endswith(("_share", "_gap", "_loss")) and value > 1:
                 raise ConfigError(f"tolerance {field.name} is a share from 0 to 1, got {value!r}.")
 
     @classmethod

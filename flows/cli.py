@@ -11,8 +11,8 @@ from typing import Annotated, cast
 
 from cyclopts import Parameter
 
-from cxr.__main__ import app
-from cxr.config import DataConfig, Place, Placement, TrainConfig
+from cxr.__main__ import app, package
+from cxr.config import DataConfig, Place, Placement, ScoreConfig, TrainConfig
 from cxr.errors import ChecksFailedError, CxrError, FoldFailedError
 from data_checks.tolerances import Checking, Tolerances
 
@@ -38,8 +38,8 @@ def validate(
     Example: cxr validate --data chest_xray.zip
     """
     from cxr import terminal
+    from cxr.layout import RunFolder
     from cxr.source import open_source
-    from cxr.store import RunFolder
 
     open_source(config.data)  # what is misspelt is told before a server is started
     limits = {"tolerances": asdict(Tolerances.of(checks.tolerances)), "data_docs": checks.data_docs}
@@ -69,8 +69,8 @@ def train(
     Example: cxr train --data chest_xray.zip --run-id first
     """
     from cxr import terminal
+    from cxr.layout import RunFolder
     from cxr.source import open_source
-    from cxr.store import RunFolder
 
     open_source(config.data)  # what is misspelt is told before a server is started
     limits = {"tolerances": asdict(Tolerances.of(checks.tolerances)), "data_docs": checks.data_docs}
@@ -79,6 +79,41 @@ def train(
 
         path = cast(Path, train_cv(**asdict(config), **asdict(place), **limits))
     terminal.show_results(RunFolder(path))
+
+
+@app.command
+def score(
+    inbox: Path,
+    /,
+    *,
+    config: Annotated[ScoreConfig, Parameter(name="*")],
+    tolerances: Annotated[Path | None, Parameter(help="TOML file with limits that differ from the defaults.")] = None,
+) -> None:
+    """Score the films of an inbox that its champion has not seen, batch by batch; hold batches that look wrong.
+
+    The same steps as the deployment score-batch/nightly, in this process and without a Prefect server. Exit
+    code 0 if all scores are published, 1 if a batch is held, 2 if nothing could be scored.
+
+    Example: cxr score inbox --name pneumonia
+
+    Args:
+        inbox: Folder of batches, one folder each; read, never changed.
+    """
+    from cxr import scoring, store, terminal
+    from cxr.layout import ScoresFolder
+    from data_checks import night as nights
+
+    limit, folder = Tolerances.of(tolerances), ScoresFolder(config.out.expanduser().resolve())
+    with terminal.log_lines(), store.locked(folder.lock, f"scores folder {str(folder.path)!r}"):
+        night, batches = scoring.open_night(inbox, config)
+        outcomes = []
+        for batch in batches:
+            for chunk in scoring.chunks(batch):
+                scoring.score_chunk(night, batch.name, chunk)
+            outcomes.append(nights.conclude(night, batch, limit))
+            nights.write_night(night, outcomes)
+    terminal.show_night(folder.night(night.started_at))
+    sys.exit(1 if nights.totals(outcomes)["held"] else 0)
 
 
 @contextmanager
@@ -101,19 +136,23 @@ def _tells_no_known_error_twice(record: logging.LogRecord) -> bool:
 
 @app.command
 def demo() -> None:
-    """Draw synthetic films and cross-validate on them: the whole pipeline in minutes, no data needed.
+    """Draw synthetic films, cross-validate on them, package the result and score a new folder with bad files in it.
 
     Example: cxr demo
     """
-    from cxr.synthetic import draw_films
+    from cxr.synthetic import draw_films, draw_inbox
 
-    films = Path("demo") / "chest_xray"
+    films, inbox = Path("demo") / "chest_xray", Path("demo") / "inbox"
     if not films.exists():
         draw_films(films, n_films=400, seed=0)
     train(
         config=TrainConfig(data=str(films), weights="none", trainable="all", size=64, epochs=6, batch_size=16),
         place=Placement(run_id="demo"),
     )
+    package("demo", name="demo", promote=True)
+    if not inbox.exists():
+        draw_inbox(inbox, n_films=40, seed=1)
+    score(inbox, config=ScoreConfig(name="demo", out=Path("demo") / "scores", settle=0))
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ from prefect import flow
 
 from cxr.config import KAGGLE_PATIENT, Compile, LabelFrom, Placement, Precision, Trainable, TrainConfig
 from cxr.experiment import require_startable
-from cxr.store import RunFolder, locked
+from cxr.layout import RunFolder
+from cxr.store import locked
 from data_checks.tolerances import Checking, Tolerances
 from flows.parameters import described_by
 from tasks.checks import check_data, check_results

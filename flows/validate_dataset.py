@@ -5,7 +5,8 @@ from pathlib import Path
 from prefect import flow
 
 from cxr.config import KAGGLE_PATIENT, DataConfig, LabelFrom, Place
-from cxr.store import RunFolder, locked
+from cxr.layout import RunFolder
+from cxr.store import locked
 from data_checks.tolerances import Checking, Tolerances
 from flows.parameters import described_by
 from tasks.checks import check_data

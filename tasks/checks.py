@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from cxr.config import DataConfig
 from cxr.experiment import Experiment
-from cxr.store import RunFolder
+from cxr.layout import RunFolder
 from data_checks import gate
 from data_checks.tolerances import Tolerances
 from data_checks.verdict import Verdict

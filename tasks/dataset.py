@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from cxr import dataset
 from cxr.config import DataConfig
-from cxr.store import RunFolder
+from cxr.layout import RunFolder
 from tasks.logs import core_logs
 
 

@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from cxr import evaluation
 from cxr.experiment import Experiment
-from cxr.store import RunFolder
+from cxr.layout import RunFolder
 from tasks.logs import core_logs
 
 

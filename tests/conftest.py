@@ -18,11 +18,13 @@ import torch
 import torchvision
 from PIL import Image
 
-from cxr import dataset, experiment
+from cxr import dataset, evaluation, experiment, registry
 from cxr.config import TrainConfig
 from cxr.experiment import Experiment
-from cxr.store import RunFolder
+from cxr.layout import ModelFolder, RunFolder
+from cxr.packaging import make_package
 from cxr.synthetic import draw_films
+from cxr.training import train_fold
 
 BIN = Path(sys.executable).parent
 PROJECT = Path(__file__).parents[1]
@@ -98,6 +100,22 @@ def begin(tmp_path: Path, sample: Path) -> Callable[..., Experiment]:
         return experiment.begin(config, folder, cache=tmp_path / "cache", devices=devices)
 
     return begin_run
+
+
+@pytest.fixture(scope="session")
+def home(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model `tiny`, champion version 1, made of a run on the drawn films."""
+    home = tmp_path_factory.mktemp("home")
+    config = TrainConfig(data=str(sample), weights="none", trainable="all", size=64, folds=2, epochs=2, batch_size=8)
+    folder = RunFolder.named(home / "experiments", "run")
+    dataset.examine(config, folder, cache=home / "cache", size=config.size)
+    run = experiment.begin(config, folder, cache=home / "cache", devices="cpu")
+    for fold in range(config.folds):
+        train_fold(run, fold, "cpu")
+    evaluation.evaluate(run)
+    model = ModelFolder.named(home / "models", "tiny")
+    registry.promote(model, make_package(run, model).version)
+    return home
 
 
 @pytest.fixture(scope="session")

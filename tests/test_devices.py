@@ -13,7 +13,7 @@ def test_a_list_of_devices_is_taken_as_it_stands() -> None:
 
 
 def test_a_device_that_is_not_there_is_named() -> None:
-    with pytest.raises(DeviceError, match="--devices names 'cuda:99', but this machine has cpu"):
+    with pytest.raises(DeviceError, match="'cuda:99' is no device of this machine, which has cpu"):
         resolve_devices("cuda:99", CONFIG)
 
 

@@ -17,7 +17,7 @@ from cxr import dataset, dicom, store
 from cxr.config import DataConfig
 from cxr.errors import UnreadableError
 from cxr.images import Header, decode_square, read_header
-from cxr.store import RunFolder
+from cxr.layout import RunFolder
 
 RAMP = np.linspace(0, 4095, 96 * 80).reshape(96, 80).astype(np.uint16)
 
@@ -97,8 +97,8 @@ def test_a_colour_capture_becomes_luma() -> None:
         ({"Modality": "CT"}, "DICOM of something else: modality 'CT'"),
         ({"NumberOfFrames": 2, "PixelData": RAMP.tobytes() * 2}, "several frames"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "palette"),
-        ({"PixelData": RAMP.tobytes()[:100]}, "damaged or unsupported DICOM"),
-        ({"Rows": None}, "damaged or unsupported DICOM"),
+        ({"PixelData": RAMP.tobytes()[:100]}, "DICOM that cannot be decoded"),
+        ({"Rows": None}, "DICOM that cannot be decoded"),
         ({"Rows": 30_000, "Columns": 30_000}, "too large: 30000×30000"),
         ({"Rows": 16, "PixelData": RAMP[:16].tobytes()}, "too small"),
         ({"syntax": DeflatedExplicitVRLittleEndian}, "deflated"),
@@ -113,7 +113,7 @@ def test_a_dicom_that_is_no_film_has_a_reason_without_a_name_in_it(tags: dict, r
 
 def test_pixels_that_are_not_what_the_syntax_says_are_damaged() -> None:
     data = make_dicom()
-    with pytest.raises(UnreadableError, match="damaged or unsupported DICOM"):
+    with pytest.raises(UnreadableError, match="DICOM that cannot be decoded"):
         decode_square(data.replace(ExplicitVRLittleEndian.encode() + b"\0", JPEG2000Lossless.encode()[:20]), 64)
 
 
@@ -170,7 +170,7 @@ def test_without_pydicom_the_way_out_is_named(hospital: Path, tmp_path: Path) ->
     code = (
         "import sys; sys.modules['pydicom'] = None\n"
         "from pathlib import Path; from cxr import dataset; from cxr.config import DataConfig\n"
-        "from cxr.store import RunFolder; from cxr.errors import DataError\n"
+        "from cxr.layout import RunFolder; from cxr.errors import DataError\n"
         f"try: dataset.examine(DataConfig(data={str(hospital)!r}), RunFolder(Path('run')), cache=Path('cache'))\n"
         "except DataError as error: print(error)"
     )

@@ -9,7 +9,7 @@ import pytest
 from cxr import experiment, store
 from cxr.errors import ConfigError, DataError, FoldError, RunError
 from cxr.experiment import Experiment
-from cxr.store import RunFolder
+from cxr.layout import RunFolder
 from tests.conftest import lock_holder
 
 Begin = Callable[..., Experiment]

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torchvision
 
-from cxr import forward, store
+from cxr import forward
 from cxr.errors import DeviceError
 from cxr.forward import accelerate, fold_batch_norm
 
@@ -25,9 +25,9 @@ def layers() -> torch.nn.Sequential:
 IMAGES = torch.rand(19, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
-def run(layers: torch.nn.Sequential, cache: Path, **options) -> torch.Tensor:
-    usual = {"bf16": False, "n_films": 19, "size": 64, "compile": "off", "cache": cache}
-    return accelerate(layers, "cpu", **(usual | options))(IMAGES)
+def run(layers: torch.nn.Sequential, cache: Path, images: torch.Tensor = IMAGES, **options) -> torch.Tensor:
+    usual = {"bf16": False, "n_films": 19, "compile": "off", "cache": cache}
+    return accelerate(lambda: copy.deepcopy(layers), "layers", "cpu", **(usual | options))(images)
 
 
 def test_folding_leaves_no_batch_norm_and_changes_nothing_but_rounding(layers: torch.nn.Sequential) -> None:
@@ -48,24 +48,38 @@ def test_the_fast_forward_gives_what_the_layers_give_for_any_number_of_films(
     assert (close - expected).abs().max() < 0.05 * expected.abs().max()
 
 
-def test_compiled_layers_give_the_same_and_leave_a_mark(layers: torch.nn.Sequential, tmp_path: Path) -> None:
+def test_a_compiled_graph_gives_the_same_and_is_made_once(layers: torch.nn.Sequential, tmp_path: Path) -> None:
+    layers = layers[:4]  # what is compiled is of no consequence here
     with torch.no_grad():
         expected = layers(IMAGES)
     torch.testing.assert_close(run(layers, tmp_path, compile="on"), expected, atol=1e-4, rtol=1e-4)
-    (mark,) = (tmp_path / "compiled").glob("made-*.json")
-    assert store.read_json(mark)["seconds"] > 0
+    (graph,) = (tmp_path / "compiled").glob("*.pt2")
+    made_at = graph.stat().st_mtime_ns
+
+    def never() -> torch.nn.Module:
+        raise AssertionError("the graph in the cache holds the weights")
+
+    again = accelerate(never, "layers", "cpu", bf16=False, n_films=1, compile="auto", cache=tmp_path)
+    torch.testing.assert_close(again(IMAGES[:1]), expected[:1], atol=1e-4, rtol=1e-4)
+    assert graph.stat().st_mtime_ns == made_at
+    graph.write_bytes(b"damaged")
+    torch.testing.assert_close(run(layers, tmp_path, compile="on"), expected, atol=1e-4, rtol=1e-4)
+    assert graph.stat().st_size > 1000
 
 
-@pytest.mark.parametrize(
-    ("n_films", "warm", "expected"), [(3999, False, False), (4000, False, True), (999, True, False), (1000, True, True)]
-)
-def test_auto_compiles_where_it_repays(n_films: int, warm: bool, expected: bool) -> None:
-    assert forward._is_to_be_compiled("auto", "cpu", n_films, warm) == expected
-    assert not forward._is_to_be_compiled("off", "cpu", n_films, warm)
+def test_auto_makes_a_graph_once_as_many_films_went_through_as_repay_it(tmp_path: Path) -> None:
+    graph = forward._Graph(tmp_path, "kind")
+    assert not graph.repays(1500)
+    assert not graph.repays(2000)
+    assert graph.repays(500)
+    graph.file.touch()
+    assert forward._Graph(tmp_path, "kind").repays(1)
 
 
-def test_without_a_compiler_auto_goes_on_and_on_says_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_auto_goes_on_and_on_says_what_is_needed(
+    layers: torch.nn.Sequential, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    assert not forward._is_to_be_compiled("auto", "cpu", 10**6, False)
+    run(layers, tmp_path, images=IMAGES[:1], compile="auto", n_films=10**6)
     with pytest.raises(DeviceError, match=r"--compile on needs a C\+\+ compiler \(on Debian: apt install g\+\+\)"):
-        forward._is_to_be_compiled("on", "cpu", 10, False)
+        run(layers, tmp_path, compile="on")

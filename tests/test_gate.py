@@ -18,7 +18,7 @@ from PIL import Image
 from cxr import dataset, store
 from cxr.config import DataConfig
 from cxr.errors import ChecksFailedError, ConfigError, FoldError
-from cxr.store import RunFolder
+from cxr.layout import RunFolder
 from data_checks import gate
 from data_checks.tolerances import Tolerances
 
@@ -175,7 +175,7 @@ def test_an_unreadable_file_is_named(films: Path, tmp_path: Path) -> None:
         pytest.skip("root reads every file, and setpriv, which takes that away, is not here")
     code = (
         "import sys; from pathlib import Path; from cxr import dataset; from cxr.config import DataConfig\n"
-        "from cxr.store import RunFolder; folder = RunFolder(Path(sys.argv[2]))\n"
+        "from cxr.layout import RunFolder; folder = RunFolder(Path(sys.argv[2]))\n"
         "dataset.examine(DataConfig(data=sys.argv[1]), folder, cache=Path(sys.argv[3]))"
     )
     folder = RunFolder(tmp_path / "run")

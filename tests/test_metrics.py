@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from cxr.metrics import COUNTS, NAMES, binary_metrics, call_films, multiclass_metrics
+from cxr.calibration import call_films
+from cxr.metrics import COUNTS, NAMES, binary_metrics, multiclass_metrics
 
 
 def twin(truth: np.ndarray, called: np.ndarray, probability: np.ndarray) -> dict[str, float]:

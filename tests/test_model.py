@@ -7,8 +7,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from cxr.errors import WeightsError
-from cxr.inference import to_grey
-from cxr.model import IMAGENET_MEAN, IMAGENET_STD, RADIMAGENET_MEAN, Classifier, load_pretrained
+from cxr.model import IMAGENET_MEAN, IMAGENET_STD, RADIMAGENET_MEAN, Classifier, load_pretrained, to_grey
 
 
 @pytest.fixture(scope="module")

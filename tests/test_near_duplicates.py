@@ -9,8 +9,8 @@ from PIL import Image
 
 from cxr import dataset, store
 from cxr.config import DataConfig
+from cxr.layout import RunFolder
 from cxr.near_duplicates import MAX_DISTANCE, _candidates, correlate_aligned, correlate_texture
-from cxr.store import RunFolder
 from cxr.synthetic import draw_films
 from cxr.vitals import CROPS_PX
 

@@ -6,7 +6,7 @@ import pytest
 
 from cxr import store
 from cxr.errors import ConfigError, RunError
-from cxr.store import RunFolder
+from cxr.layout import RunFolder
 from tests.conftest import lock_holder
 
 

@@ -1,0 +1,159 @@
+"""Scoring originals, from disk to table: ours, what others write, and the rate of the forward pass alone (limit).
+
+    python -m benchmarks.scoring --data originals.zip
+
+The films are repeated to `--films`, each copy with other bytes. The model is a ResNet-50 with random weights whose
+head was trained on the films, so that five folds share one trunk; a night before makes the compiled graph and
+measures bfloat16, as it would have. Whole processes count from start to end; medians of paired rounds.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+
+from benchmarks.processes import run_measured
+from benchmarks.results import keep
+from cxr import dataset, evaluation, experiment, registry, scoring
+from cxr.config import ScoreConfig, TrainConfig
+from cxr.ensemble import Ensemble
+from cxr.inbox import Arrival
+from cxr.layout import ModelFolder, RunFolder
+from cxr.packaging import make_package
+from cxr.source import list_films, open_source
+from cxr.training import train_fold
+
+CXR = str(Path(sys.executable).with_name("cxr"))
+
+
+def main() -> None:
+    """Time every variant, print the ratios, keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--films", type=int, default=1200)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch)
+        _make_model(arguments.data, home)
+        for name, n_films in (("inbox", arguments.films), ("inbox5", 5 * arguments.films), ("few", 64), ("none", 0)):
+            _fill(home / name / "night", arguments.data, n_films)
+        score_as_process(home, "few", "warm-up", arguments.device, "--compile=on")
+        keep("scoring", _measure(home, arguments.films, arguments.repeats, arguments.device))
+
+
+def _make_model(data: str, home: Path) -> None:
+    torch.manual_seed(0)
+    torch.save(torchvision.models.resnet50().state_dict(), home / "resnet50.pth")
+    config = TrainConfig(data=data, weights=str(home / "resnet50.pth"), epochs=3, learning_rate=1e-4)
+    folder = RunFolder(home / "run")
+    dataset.examine(config, folder, cache=home / "cache", size=config.size)
+    run = experiment.begin(config, folder, cache=home / "cache", devices="cpu")
+    for fold in range(config.folds):
+        train_fold(run, fold, "cpu")
+    evaluation.evaluate(run)
+    model = ModelFolder.named(home / "models", "model")
+    registry.promote(model, make_package(run, model).version)
+
+
+def _fill(folder: Path, data: str, n_films: int) -> None:
+    """Write the originals again and again; what follows a film's end makes each copy another."""
+    folder.mkdir(parents=True)
+    source = open_source(data)
+    films = [source.read(film.key) for film in list_films(source).films]
+    for number in range(n_films):
+        (folder / f"{number:06d}.jpeg").write_bytes(films[number % len(films)] + b"%d" % number)
+
+
+def _measure(home: Path, n_films: int, repeats: int, device: str) -> dict[str, object]:
+    ours: dict[str, list[float]] = {"rate": [], "limit": [], "night": [], "start": []}
+    peers: dict[str, list[float]] = {"plain": [], "tuned": [], "lightning": []}
+    memory = {}
+    for repeat in range(repeats):
+        rate, limit = _rates(home, repeat, device)
+        ours["rate"].append(rate)
+        ours["limit"].append(limit)
+        seconds, memory[n_films] = score_as_process(home, "inbox", f"scores{repeat}", device)
+        ours["night"].append(seconds)
+        ours["start"].append(score_as_process(home, "none", "nothing", device)[0])
+        for peer, times in peers.items():
+            words = ["-m", "benchmarks.peers", peer, str(home / "inbox"), str(home / "peer.csv")]
+            times.append(timed_process([sys.executable, *words])[0])
+    _, memory[5 * n_films] = score_as_process(home, "inbox5", "five", device)
+    night = statistics.median(ours["night"])
+    figures: dict[str, object] = {
+        "films": n_films,
+        "first film opened to table closed, films/s": round(statistics.median(ours["rate"]), 1),
+        "forward pass alone, compiled (limit), films/s": round(statistics.median(ours["limit"]), 1),
+        "scoring / limit": _ratio(ours["rate"], ours["limit"]),
+        "a night as a whole process, s": round(night, 1),
+        "a night with nothing new (start-up), s": round(statistics.median(ours["start"]), 1),
+    }
+    for peer, times in peers.items():
+        figures[f"{peer} peer as a whole process, s"] = round(statistics.median(times), 1)
+        figures[f"{peer} peer / a night"] = _ratio(times, ours["night"])
+    for n, gib in memory.items():
+        figures[f"peak memory with {n} films, GiB"] = round(gib, 2)
+    return figures
+
+
+def _ratio(numerators: list[float], denominators: list[float]) -> float:
+    return round(statistics.median(a / b for a, b in zip(numerators, denominators, strict=True)), 2)
+
+
+def _rates(home: Path, repeat: int, device: str) -> tuple[float, float]:
+    """Return films per second of scoring from the first film to the last part, and of the forward pass alone."""
+    config = ScoreConfig(
+        name="model", out=home / f"inner{repeat}", models=home / "models", cache=home / "cache", settle=0, device=device
+    )
+    night, (batch,) = scoring.open_night(home / "inbox", config)
+    scorer = scoring._scorer(night)
+    squares = _squares(scorer, batch.arrivals[: scoring.CHUNK])
+    scorer._ensemble = scorer._ready(squares[:64])
+    ensemble: Ensemble = scorer._ensemble
+    ensemble.run(squares[:64])
+    limit = len(squares) / _timed(lambda: ensemble.run(squares))
+
+    def whole() -> None:
+        for chunk in scoring.chunks(batch):
+            scoring.score_chunk(night, batch.name, chunk)
+
+    return len(batch.arrivals) / _timed(whole), limit
+
+
+def _squares(scorer: scoring.Scorer, arrivals: list[Arrival]) -> np.ndarray:
+    readings = (scoring.read_film(arrival, scorer.package.size) for arrival in arrivals)
+    return np.stack([reading.square for reading in readings if reading.square is not None])
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def score_as_process(home: Path, inbox: str, out: str, device: str, *more: str) -> tuple[float, float]:
+    """Score an inbox with the champion of `model`, all under `home`; return the seconds and the peak memory in GiB."""
+    places = [f"--models={home / 'models'}", f"--cache={home / 'cache'}", f"--out={home / out}"]
+    words = ["score", str(home / inbox), "--name=model", "--settle=0", f"--device={device}", *places, *more]
+    return timed_process([CXR, *words])
+
+
+def timed_process(command: list[str]) -> tuple[float, float]:
+    """Return the seconds and the peak memory in GiB of a process."""
+    ended = run_measured(command)
+    if ended.code not in (0, 1):  # 1: a night of one and the same films may be held
+        raise RuntimeError(ended.said)
+    return ended.seconds, ended.peak_gib
+
+
+if __name__ == "__main__":
+    main()

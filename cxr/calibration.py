@@ -1,0 +1,117 @@
+"""Probabilities that mean what they say, and the thresholds that turn them into calls.
+
+Class weights shift what a network says of a film towards the rare class, and networks are too sure of
+themselves. Both are undone by one temperature and one bias per class, fitted on out-of-fold logits only:
+`probability = softmax(logits / temperature + bias)`. How well that works is measured by cross-fitting:
+each fold is calibrated by the others. Thresholds are chosen on out-of-fold predictions in the same way.
+
+Source: Guo et al., On calibration of modern neural networks, ICML 2017; Alexandari et al., Maximum
+likelihood with bias-corrected calibration is hard to beat at label shift adaptation, ICML 2020.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax, softmax
+
+from cxr.config import OperatingPoint
+
+N_BINS = 15
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns a fold's logits into probabilities; temperature 1 and biases 0 leave them as they are."""
+
+    temperature: float
+    bias: tuple[float, ...]
+    """One for each class; they sum to 0."""
+
+    def probability(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return calibrated probabilities, shape (…, n_classes), for logits of that shape."""
+        return softmax(logits / self.temperature + np.asarray(self.bias), axis=-1)
+
+
+def fit_calibration(logits: NDArray[np.float64], target: NDArray[np.int64]) -> Calibration:
+    """Return the temperature and biases that make the films' classes likeliest.
+
+    Args:
+        logits: shape (n, n_classes), of films that the network was not trained on.
+        target: shape (n,), index of each film's class.
+    """
+    from scipy.optimize import minimize
+
+    n_classes = logits.shape[1]
+
+    def loss(parameters: NDArray[np.float64]) -> float:
+        scaled = logits * np.exp(-parameters[0]) + np.append(parameters[1:], 0)
+        return -float(log_softmax(scaled, axis=1)[np.arange(len(target)), target].mean())
+
+    # a weak prior keeps classes that are told apart without an error from calling for infinite logits
+    prior = 1e-4
+    best = minimize(lambda p: loss(p) + prior * float(p @ p), np.zeros(n_classes), method="BFGS").x
+    bias = np.append(best[1:], 0)
+    return Calibration(float(np.exp(best[0])), tuple((bias - bias.mean()).tolist()))
+
+
+def cross_fit(logits: NDArray[np.float64], target: NDArray[np.int64], fold: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return probabilities of which each fold's were calibrated on the other folds, shape (n, n_classes)."""
+    probability = np.empty_like(logits)
+    for held_out in np.unique(fold):
+        others = fold != held_out
+        probability[~others] = fit_calibration(logits[others], target[others]).probability(logits[~others])
+    return probability
+
+
+def calibration_errors(probability: NDArray[np.float64], target: NDArray[np.int64]) -> dict[str, float]:
+    """Return log_loss, brier (summed over classes) and ece of probabilities, shape (n, n_classes).
+
+    `ece` is the expected calibration error of the likeliest class in 15 bins of equally many films.
+    """
+    n = len(target)
+    truth = np.eye(probability.shape[1])[target]
+    confidence, correct = probability.max(axis=1), (probability.argmax(axis=1) == target).astype(float)
+    _, tied = np.unique(confidence, return_inverse=True)
+    correct = (np.bincount(tied, correct) / np.bincount(tied))[tied]  # films of equal confidence in two bins: alike
+    bins = np.array_split(np.argsort(confidence, kind="stable"), min(N_BINS, n))
+    gaps = [len(rows) / n * abs(confidence[rows].mean() - correct[rows].mean()) for rows in bins]
+    return {
+        "log_loss": float(-np.log(np.clip(probability[np.arange(n), target], 1e-15, 1)).mean()),
+        "brier": float(((probability - truth) ** 2).sum(axis=1).mean()),
+        "ece": float(sum(gaps)),
+    }
+
+
+def fit_thresholds(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict[OperatingPoint, float]:
+    """Return the threshold of each operating point; a film is called positive from its threshold up.
+
+    `half` is 0.5, `youden` maximises sensitivity + specificity, `sensitivity_95` is the highest threshold at
+    which sensitivity is at least 0.95, `specificity_95` the lowest at which specificity is.
+
+    Args:
+        probability: shape (n,), of the positive class, out of fold.
+        truth: shape (n,), is the film of the positive class.
+    """
+    from sklearn.metrics import roc_curve
+
+    false_positive_rate, sensitivity, threshold = roc_curve(truth, probability, drop_intermediate=False)
+    threshold[0] = np.nextafter(1, 2)  # infinite in scikit-learn: nothing is called
+    specificity = 1 - false_positive_rate
+    return {
+        "half": 0.5,
+        "youden": float(threshold[np.argmax(sensitivity + specificity)]),
+        "sensitivity_95": float(threshold[np.argmax(sensitivity >= 0.95)]),
+        "specificity_95": float(threshold[np.flatnonzero(specificity >= 0.95)[-1]]),
+    }
+
+
+def call_films(probability: NDArray[np.float64], classes: Sequence[str], threshold: float = 0.5) -> NDArray[np.str_]:
+    """Return the class each film is called: of two the positive one from `threshold` up, of more the likeliest.
+
+    Args:
+        probability: shape (n, n_classes), columns in the order of `classes`, of two the positive one last.
+    """
+    column = (probability[:, 1] >= threshold).astype(int) if len(classes) == 2 else probability.argmax(axis=1)
+    return np.asarray(classes)[column]

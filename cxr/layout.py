@@ -1,0 +1,336 @@
+"""Where everything stands: the names of all files under `experiments/`, `models/` and `scores/`.
+
+No other module knows one of them. A unit of work is finished when its `complete.json` stands, and that is
+written last.
+"""
+
+import hashlib
+import re
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxr.errors import ConfigError, RunError
+from cxr.store import locked, read_json
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+MAX_FOLDER_NAME = 200
+SHORTENED = re.compile(r".*-[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class FoldFolder:
+    """Where one fold keeps its files."""
+
+    path: Path
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @property
+    def epochs(self) -> Path:
+        return self.path / "epochs.parquet"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.parquet"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    @property
+    def complete(self) -> Path:
+        return self.path / "complete.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+    def is_complete(self, config_hash: str) -> bool:
+        """Tell whether the fold was finished under the config with this hash."""
+        return self.complete.exists() and read_json(self.complete)["config_hash"] == config_hash
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps its files: `experiments/<run_id>/`."""
+
+    path: Path
+
+    @classmethod
+    def named(cls, experiments: Path, run_id: str) -> "RunFolder":
+        """Return the folder of run `run_id`, there or not; refuse an id that is no plain folder name."""
+        if not NAME.fullmatch(run_id):
+            raise ConfigError(
+                f"--run-id must be letters, digits, '.', '_' or '-', 80 at most and no '.' first, got {run_id!r}."
+            )
+        return cls((experiments / run_id).resolve())
+
+    @classmethod
+    def existing(cls, run: str, experiments: Path) -> "RunFolder":
+        """Return the run called `run`, which is its id or the path of its folder."""
+        for path in (experiments / run, Path(run)):
+            if cls(path).has_begun:
+                return cls(path.resolve())
+        raise RunError(f"no run {run!r} in {experiments}: give a run id from there, or the path of a run's folder.")
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def lock(self) -> Path:
+        return self.path.parent / ".locks" / f"{self.run_id}.lock"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def has_begun(self) -> bool:
+        """The config is written last, after the data have passed their checks."""
+        return self.config.exists()
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.parquet"
+
+    @property
+    def near_duplicates(self) -> Path:
+        return self.path / "near_duplicates.parquet"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data.json"
+
+    @property
+    def folds(self) -> Path:
+        return self.path / "folds.parquet"
+
+    @property
+    def certificate(self) -> Path:
+        return self.path / "leakage_certificate.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "metrics" / "predictions.parquet"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics" / "metrics.parquet"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "metrics" / "summary.parquet"
+
+    @property
+    def confusion(self) -> Path:
+        return self.path / "metrics" / "confusion.parquet"
+
+    @property
+    def checks(self) -> Path:
+        return self.path / "checks"
+
+    @property
+    def expectations(self) -> Path:
+        return self.checks / "expectations.parquet"
+
+    @property
+    def confounders(self) -> Path:
+        return self.checks / "confounders.parquet"
+
+    @property
+    def checks_report(self) -> Path:
+        return self.checks / "report.html"
+
+    def verdict(self, table: str) -> Path:
+        """Return what the data checks found about a table."""
+        return self.checks / f"{table}.json"
+
+    def fold(self, fold: int) -> FoldFolder:
+        """Return the folder of one fold."""
+        return FoldFolder(self.path / "folds" / f"fold={fold}")
+
+    def forget_fold(self, fold: int) -> None:
+        """Remove what a fold has computed, completion marker first, so that it is trained anew.
+
+        Raises:
+            RunError: another process trains the fold.
+        """
+        folder = self.fold(fold)
+        with locked(folder.lock, f"fold {fold} of run {self.run_id}"):
+            for file in (folder.complete, folder.checkpoint, folder.predictions, folder.epochs, folder.weights):
+                file.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class PackageFolder:
+    """Where a packaged model keeps its files: `models/<name>/<version>/`."""
+
+    path: Path
+
+    @property
+    def version(self) -> str:
+        return self.path.name
+
+    @property
+    def description(self) -> Path:
+        return self.path / "package.json"
+
+    @property
+    def shared_weights(self) -> Path:
+        return self.path / "shared.safetensors"
+
+    @property
+    def films(self) -> Path:
+        return self.path / "films.parquet"
+
+    @property
+    def novelty(self) -> Path:
+        return self.path / "novelty.safetensors"
+
+    @property
+    def card(self) -> Path:
+        return self.path / "README.md"
+
+    @property
+    def onnx(self) -> Path:
+        return self.path / "model.onnx"
+
+    @property
+    def checksums(self) -> Path:
+        return self.path / "SHA256SUMS"
+
+    def fold_weights(self, fold: int) -> Path:
+        """Return what of a fold's weights it does not share with the others."""
+        return self.path / f"fold-{fold}.safetensors"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """Where the versions of a model stand: `models/<name>/`."""
+
+    path: Path
+
+    @classmethod
+    def named(cls, models: Path, name: str) -> "ModelFolder":
+        """Return the folder of model `name`, there or not; refuse a name that is no plain folder name."""
+        if not NAME.fullmatch(name):
+            raise ConfigError(
+                f"--name must be letters, digits, '.', '_' or '-', 80 at most and no '.' first, got {name!r}."
+            )
+        return cls((models / name).resolve())
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def champion(self) -> Path:
+        return self.path / "champion"
+
+    @property
+    def promotions(self) -> Path:
+        return self.path / "promotions.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path.parent / ".locks" / f"{self.name}.lock"
+
+    def version(self, version: str) -> PackageFolder:
+        """Return the folder of a version, there or not."""
+        return PackageFolder(self.path / version)
+
+    def versions(self) -> list[str]:
+        """Return the versions that are there, oldest first."""
+        numbers = [
+            int(p.name) for p in self.path.glob("*") if p.name.isdecimal() and PackageFolder(p).checksums.exists()
+        ]
+        return [str(number) for number in sorted(numbers)]
+
+
+@dataclass(frozen=True)
+class BatchFolder:
+    """Where the parts of a batch lie that one version of a model has scored."""
+
+    path: Path
+
+    @property
+    def decision(self) -> Path:
+        return self.path / "decision.json"
+
+    def parts(self) -> list[Path]:
+        return sorted(self.path.glob("part-*.parquet"))
+
+
+@dataclass(frozen=True)
+class NightFolder:
+    """Where a run of the nightly job keeps its record: `scores/_nights/<when>/`."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        return self.path / "night.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+
+@dataclass(frozen=True)
+class ScoresFolder:
+    """Where scores stand: published ones as `scores/batch=<folder>/part-….parquet`, all else under a `_` name.
+
+    Readers of Parquet data sets pass over names that begin with `_`, and `scores/batch=*/*.parquet` does not
+    match them, so nobody takes for published what is not.
+    """
+
+    path: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "_work" / "scores.lock"
+
+    def night(self, started_at: str) -> NightFolder:
+        """Return the folder of one night's record and report."""
+        return NightFolder(self.path / "_nights" / started_at)
+
+    def published(self, batch: str) -> BatchFolder:
+        return BatchFolder(self.path / _partition(batch))
+
+    def staged(self, name: str, version: str, batch: str) -> BatchFolder:
+        """Return where parts lie until the batch has been judged."""
+        return BatchFolder(self.path / "_work" / "staged" / name / version / _partition(batch))
+
+    def held(self, name: str, version: str, batch: str) -> BatchFolder:
+        return BatchFolder(self.path / "_held" / name / version / _partition(batch))
+
+    def destination(self, staged: BatchFolder, *, publish: bool) -> BatchFolder:
+        """Return where staged parts belong once their batch has been judged."""
+        version = staged.path.parent
+        held = self.path / "_held" / version.parent.name / version.name
+        return BatchFolder((self.path if publish else held) / staged.path.name)
+
+    def all_staged(self, name: str) -> Iterator[tuple[str, BatchFolder]]:
+        """Yield version and folder of everything staged for a model."""
+        for folder in sorted((self.path / "_work" / "staged" / name).glob("*/*")):
+            yield folder.parent.name, BatchFolder(folder)
+
+    def all_held(self, batch: str | None = None) -> list[BatchFolder]:
+        """Return what is held, of one batch or of all."""
+        pattern = "*/*/*" if batch is None else f"*/*/{_partition(batch)}"
+        return [BatchFolder(folder) for folder in sorted((self.path / "_held").glob(pattern))]
+
+
+def _partition(batch: str) -> str:
+    """Return a batch's folder name: `batch=` and its name, percent-encoded as Hive does, shortened where it is long."""
+    name = urllib.parse.quote(batch, safe=" ()+,@-_.") if batch != "." else "%2E"
+    if len(name) > MAX_FOLDER_NAME or SHORTENED.fullmatch(name):
+        digest = hashlib.sha256(batch.encode()).hexdigest()[:16]
+        name = re.sub(r"%[^%]?$", "", name[: MAX_FOLDER_NAME - 20]) + f"-{digest}"
+        name = urllib.parse.quote(urllib.parse.unquote(name, errors="ignore"), safe=" ()+,@-_.")
+    return f"batch={name}"

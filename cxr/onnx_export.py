@@ -1,0 +1,75 @@
+"""The model as one ONNX graph, from uint8 squares to calibrated probabilities, for who runs no PyTorch.
+
+Needs the extra `cxr[onnx]`. Decoding and stretching stay outside, as `cxr.images` does them: input `squares`,
+uint8 of shape (n, size, size); output `probability`, float32 of shape (n, n_classes).
+"""
+
+import importlib.util
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cxr import store
+from cxr.calibration import Calibration
+from cxr.config import Trainable
+from cxr.errors import ConfigError
+from cxr.model import Classifier, normalise
+
+log = logging.getLogger(__name__)
+
+
+def require_onnx() -> None:
+    """Raise ConfigError where what the export needs is missing."""
+    if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript")):
+        raise ConfigError("--onnx needs onnx and onnxscript: install cxr with the extra [onnx].")
+
+
+class _WholePath(nn.Module):
+    """Squares to the mean of the folds' calibrated probabilities; what the folds share runs once."""
+
+    mean: Tensor
+    std: Tensor
+    bias: Tensor
+
+    def __init__(self, models: Sequence[Classifier], trainable: Trainable, calibration: Calibration) -> None:
+        super().__init__()
+        shared, _ = models[0].stages(trainable)
+        self.shared = shared
+        self.own = nn.ModuleList(model.stages("all")[1][len(shared) :] for model in models)
+        self.register_buffer("mean", models[0].mean)
+        self.register_buffer("std", models[0].std)
+        self.register_buffer("bias", torch.tensor(calibration.bias, dtype=torch.float32))
+        self.temperature = calibration.temperature
+
+    def forward(self, squares: Tensor) -> Tensor:
+        shared = self.shared(normalise(squares.unsqueeze(1).float().div(255), self.mean, self.std))
+        folds = [(own(shared) / self.temperature + self.bias).softmax(dim=1) for own in self.own]
+        return torch.stack(folds).mean(dim=0)
+
+
+def export_onnx(
+    path: Path, models: Sequence[Classifier], trainable: Trainable, size: int, calibration: Calibration
+) -> None:
+    """Write the graph, weights inside, for any number of films.
+
+    Args:
+        models: one for each fold, in evaluation mode.
+        size: side of the squares, in pixels.
+    """
+    whole = _WholePath(models, trainable, calibration).eval()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with torch.no_grad(), warnings.catch_warnings(), store.replacing(path) as temporary:
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        program = torch.onnx.export(
+            whole, (torch.zeros(2, size, size, dtype=torch.uint8),), dynamo=True, verbose=False,
+            input_names=["squares"], output_names=["probability"],
+            dynamic_shapes={"squares": {0: torch.export.Dim("n", min=1)}},
+        )  # fmt: skip
+        if program is None:
+            raise RuntimeError("torch.onnx.export gave no program")
+        program.save(str(temporary), external_data=False)
+    log.info("exported %s", path.name)

@@ -1,0 +1,191 @@
+"""The deployable model: everything that scoring needs, in one folder that is never changed again.
+
+`models/<name>/<version>/` holds the folds' weights (what they share once), calibration and thresholds fitted
+on out-of-fold predictions, the films that drift is judged by, a model card, and where all of it comes from.
+`SHA256SUMS` names every file; a package of which a byte has changed is refused. Weights are safetensors:
+nothing in a package is code.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cxr import store
+from cxr.calibration import Calibration, call_films
+from cxr.config import OperatingPoint, Trainable
+from cxr.drift import Novelty, layout
+from cxr.errors import PackageError
+from cxr.layout import PackageFolder
+from cxr.model import Classifier
+
+FORMAT = 1
+SUM = re.compile(r"^([0-9a-f]{64})  ([\w.-]+)$", re.MULTILINE | re.ASCII)
+
+
+NOVELTY_PARTS = ("network.", "layout.")
+
+
+@dataclass(frozen=True)
+class FilmNovelty:
+    """How far films lie from the training films: in what the network makes of them, and in where they are bright."""
+
+    network: Novelty
+    layout: Novelty
+
+    def distance(self, features: NDArray[np.float32], squares: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return each film's distance, shape (n,), for features (n, n_features) and squares (n, size, size)."""
+        return np.hypot(self.network.distance(features), self.layout.distance(layout(squares)))
+
+    def save(self, path: Path) -> None:
+        """Write what `Package.novelty` reads."""
+        parts = zip(NOVELTY_PARTS, (self.network, self.layout), strict=True)
+        arrays = {part + name: np.ascontiguousarray(v) for part, measure in parts for name, v in vars(measure).items()}
+        with store.replacing(path) as temporary:
+            temporary.write_bytes(save_arrays(arrays))
+
+
+@dataclass(frozen=True)
+class Package:
+    """A packaged model, whose files were found unchanged."""
+
+    folder: PackageFolder
+    name: str
+    classes: list[str]
+    """In the order of the model's outputs; of two the positive one is last."""
+    trainable: Trainable
+    size: int
+    n_folds: int
+    calibration: Calibration
+    thresholds: dict[OperatingPoint, float]
+    """Of two classes; empty for more."""
+    operating_point: OperatingPoint
+    facts: dict[str, Any]
+    """Everything else in package.json."""
+
+    @property
+    def version(self) -> str:
+        """Its number among the versions of the model."""
+        return self.folder.version
+
+    @property
+    def threshold(self) -> float:
+        """From this probability of the positive class on a film is called positive; 0.5 for more than two classes."""
+        return self.thresholds.get(self.operating_point, 0.5)
+
+    @property
+    def identity(self) -> str:
+        """The hash of all its files, and the size of its input."""
+        return f"{sha256_of(self.folder.checksums)} {self.size}"
+
+    def model(self, fold: int) -> Classifier:
+        """Return a fold's network, in evaluation mode."""
+        with torch.device("meta"):
+            model = Classifier(len(self.classes))
+        state = load_file(self.folder.shared_weights) | load_file(self.folder.fold_weights(fold))
+        model.load_state_dict(state, assign=True)
+        return model.eval()
+
+    def head(self, fold: int) -> nn.Linear:
+        """Return the last layer of a fold's network."""
+        weight, bias = self._tensors(fold, "network.fc.weight", "network.fc.bias")
+        head = nn.Linear(weight.shape[1], weight.shape[0])
+        head.load_state_dict({"weight": weight, "bias": bias})
+        return head.eval()
+
+    def constants(self) -> tuple[Tensor, Tensor]:
+        """Return the mean and deviation that inputs are normalised with, each of shape (1, 3, 1, 1)."""
+        mean, std = self._tensors(0, "mean", "std")
+        return mean, std
+
+    def _tensors(self, fold: int, *names: str) -> list[Tensor]:
+        tensors = {}
+        for file in (self.folder.shared_weights, self.folder.fold_weights(fold)):
+            with safe_open(file, framework="pt") as opened:
+                tensors |= {name: opened.get_tensor(name) for name in names if name in opened.keys()}  # noqa: SIM118
+        return [tensors[name] for name in names]
+
+    def films(self) -> pd.DataFrame:
+        """Return one row per film that the model was made from: image_id, fingerprint, group, fold, label, …"""
+        return store.read_table(self.folder.films)
+
+    def novelty(self) -> FilmNovelty:
+        """Return the measure of how far a film lies from the training films."""
+        arrays = load_arrays(self.folder.novelty)
+        parts = [{k.removeprefix(part): v for k, v in arrays.items() if k.startswith(part)} for part in NOVELTY_PARTS]
+        return FilmNovelty(*(Novelty(**part) for part in parts))
+
+    def judge(self, logits: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.str_]]:
+        """Return probabilities (n, n_classes), the folds' spread (n,), and the class each film is called (n,).
+
+        Args:
+            logits: of each fold, shape (n_folds, n, n_classes).
+
+        The probability is the mean of the folds' calibrated ones; the spread is the difference between the
+        highest and the lowest fold, for the class in which it is largest.
+        """
+        by_fold = self.calibration.probability(logits)
+        probability = by_fold.mean(axis=0)
+        spread = (by_fold.max(axis=0) - by_fold.min(axis=0)).max(axis=1)
+        return probability, spread, call_films(probability, self.classes, self.threshold)
+
+
+def load_package(folder: PackageFolder) -> Package:
+    """Return the package in a folder.
+
+    Raises:
+        PackageError: it is not there, was made by a later cxr, or a file was changed, is missing or is one too many.
+    """
+    if not folder.checksums.exists():
+        raise PackageError(f"no model in {str(folder.path)!r}: `cxr models` shows what is there.")
+    _require_unchanged(folder)
+    facts = store.read_json(folder.description)
+    if facts["format"] != FORMAT:
+        raise PackageError(f"{str(folder.path)!r} has package format {facts['format']}, this cxr reads {FORMAT}.")
+    return Package(
+        folder=folder,
+        name=facts["name"],
+        classes=facts["classes"],
+        trainable=facts["trainable"],
+        size=facts["size"],
+        n_folds=facts["n_folds"],
+        calibration=Calibration(facts["calibration"]["temperature"], tuple(facts["calibration"]["bias"])),
+        thresholds=facts["thresholds"],
+        operating_point=facts["operating_point"],
+        facts=facts,
+    )
+
+
+def _require_unchanged(folder: PackageFolder) -> None:
+    sums = folder.checksums.read_bytes().decode("utf-8", errors="replace")
+    expected = {name: digest for digest, name in SUM.findall(sums)}
+    if "".join(f"{digest}  {name}\n" for name, digest in expected.items()) != sums:
+        raise PackageError(
+            f"file {folder.checksums.name!r} of package {str(folder.path)!r} was changed: "
+            "restore it, or package the run again."
+        )
+    present = {path.name for path in folder.path.iterdir()} - {folder.checksums.name}
+    for name in sorted(expected.keys() | present):
+        path = folder.path / name
+        if name not in present or name not in expected or sha256_of(path) != expected[name]:
+            fault = "is missing" if name not in present else "was added" if name not in expected else "was changed"
+            raise PackageError(
+                f"file {name!r} of package {str(folder.path)!r} {fault}: restore it, or package the run again."
+            )
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,335 @@
+"""The nightly job: what is new in the inbox goes through the champion, once.
+
+A night lists each batch, leaves out what this version of the model has scored before, and goes through the
+rest in chunks; each chunk is a part of the scores, written in one step, so a kill costs one chunk at most.
+Nothing of the inbox is moved, renamed or deleted. A file that is no film has a row with the reason.
+
+How films are decoded. On a CPU the forward pass uses every core, and decoding beside it would only get in its
+way: a step's films are decoded by all cores, then the network runs. In front of a GPU, processes decode the
+next step's films while the network runs (`--workers`). Rows do not depend on the number of either.
+"""
+
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from cxr import scores, store
+from cxr.config import BLANK_CONTRAST, PHOTOGRAPH_CHROMA, ScoreConfig
+from cxr.devices import resolve_device, uses_bf16
+from cxr.ensemble import Ensemble
+from cxr.errors import ConfigError, UnreadableError
+from cxr.images import decode_film, read_header, stretch
+from cxr.inbox import Arrival, Batch, batch_names, list_batch, read_arrival
+from cxr.layout import BatchFolder, ModelFolder, ScoresFolder
+from cxr.model import predict_logits
+from cxr.package import Package, load_package
+from cxr.registry import load_champion
+from cxr.vitals import SAME_FILM_BITS, Levels, fingerprint, measure_levels
+
+log = logging.getLogger(__name__)
+
+CHUNK = 512
+"""Films between two writes."""
+STEP = 128
+"""Films that are decoded before the network sees them."""
+TOLERATED_DIFFERENCE = 0.01
+"""If a film's probability moves by more than this against float32, the fast path is refused."""
+N_COMPARED = 32
+
+
+@dataclass(frozen=True)
+class Night:
+    """One run of the job: which model scores which inbox."""
+
+    inbox: Path
+    config: ScoreConfig
+    version: str
+    started_at: str
+    n_films: int
+    """Files that are new and not empty; what compiling has to be repaid by."""
+
+    @property
+    def scores(self) -> ScoresFolder:
+        """Where the scores stand."""
+        return ScoresFolder(self.config.out.expanduser().resolve())
+
+    def staged(self, batch: str) -> BatchFolder:
+        """Return where the batch's parts lie until it has been judged."""
+        return self.scores.staged(self.config.name, self.version, batch)
+
+    def package(self) -> Package:
+        """Return the model that scores tonight."""
+        return _package(self.config.models, self.config.name, self.version)
+
+
+@lru_cache(maxsize=2)
+def _package(models: Path, name: str, version: str) -> Package:
+    return load_package(ModelFolder.named(models, name).version(version))
+
+
+def open_night(inbox: Path, config: ScoreConfig) -> tuple[Night, list[Batch]]:
+    """Return tonight's job and every batch, each with the files that are new; finish what a killed run had decided.
+
+    Call it under the lock of the scores.
+
+    Args:
+        inbox: folder of batches, one folder each; read, never changed.
+
+    Raises:
+        ConfigError: the scores would lie in the inbox.
+        DataError: the inbox cannot be listed.
+        DeviceError: the device is not there.
+        PackageError: the model has no champion, or its files were changed.
+    """
+    inbox, folder = inbox.expanduser().resolve(), ScoresFolder(config.out.expanduser().resolve())
+    if folder.path.is_relative_to(inbox):
+        raise ConfigError(f"--out {str(config.out)!r} lies in the inbox, which is never written to: give another.")
+    resolve_device(config.device)
+    package = load_champion(config.models, config.name)
+    scores.recover(folder, config.name, package.version)
+    batches = []
+    for name, path in batch_names(inbox).items():
+        batch = list_batch(inbox, name, path, config.settle)
+        seen = scores.Seen(folder, config.name, package.version, name)
+        new = [a for a in batch.arrivals if not seen.has_file(a.path, a.n_bytes, a.changed_ns)]
+        batches.append(Batch(name, new, batch.n_waiting, batch.left_aside))
+        log.info("batch %r: %d new files, %d seen before, %d still being copied",
+                 name, len(new), len(batch.arrivals) - len(new), batch.n_waiting)  # fmt: skip
+    started = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S-%fZ")
+    n_films = sum(arrival.n_bytes > 0 for batch in batches for arrival in batch.arrivals)
+    return Night(inbox, config, package.version, started, n_films), batches
+
+
+def chunks(batch: Batch) -> list[list[Arrival]]:
+    """Return the batch's new files in portions that are written together."""
+    return [batch.arrivals[start : start + CHUNK] for start in range(0, len(batch.arrivals), CHUNK)]
+
+
+def score_chunk(night: Night, batch: str, arrivals: Sequence[Arrival]) -> None:
+    """Score films and stage a row for each."""
+    scorer = _scorer(night)
+    table = scorer.score(batch, arrivals)
+    scores.stage(night.staged(batch), table)
+    scorer.take_note(table)  # not before: what could not be written has to be scored again
+    counts = table["status"].value_counts()
+    log.info(
+        "batch %r: %d films scored, %d files quarantined", batch, counts.get("ok", 0), counts.get("quarantined", 0)
+    )
+
+
+@lru_cache(maxsize=1)
+def _scorer(night: Night) -> "Scorer":
+    return Scorer(night)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a file gave: a film's square and measures, or why it is none."""
+
+    arrival: Arrival
+    image_id: str | None = None
+    square: NDArray[np.uint8] | None = None
+    width: int | None = None
+    height: int | None = None
+    levels: Levels | None = None
+    chroma: float | None = None
+    fingerprint: str | None = None
+    refused: UnreadableError | None = None
+
+    @property
+    def is_changing(self) -> bool:
+        """Tell whether the file is being written, so that it waits for the next night."""
+        return self.refused is not None and self.refused.reason == "changed_while_read"
+
+
+def read_film(arrival: Arrival, size: int) -> Reading:
+    """Return what a file holds; what cannot be used has a reason and, where it could be decoded, no square."""
+    image_id = None
+    try:
+        data = read_arrival(arrival)
+        image_id = hashlib.sha256(data).hexdigest()
+        header = read_header(data)
+        picture = decode_film(data, size)
+        square = stretch(picture.grey, size)
+        levels = measure_levels(square)
+        if picture.chroma > PHOTOGRAPH_CHROMA:
+            raise UnreadableError(
+                "colour_photograph", f"{picture.chroma:.0f} levels from grey, at most {PHOTOGRAPH_CHROMA:g}"
+            )
+        if levels.contrast < BLANK_CONTRAST:
+            raise UnreadableError(
+                "blank", f"its grey levels spread by {levels.contrast:.1f}, at least {BLANK_CONTRAST:g}"
+            )
+    except UnreadableError as error:
+        return Reading(arrival, image_id, refused=error)
+    return Reading(arrival, image_id, square, header.width, header.height, levels, picture.chroma, fingerprint(square))
+
+
+class Scorer:
+    """The champion, loaded, and what decodes ahead of it."""
+
+    def __init__(self, night: Night) -> None:
+        self.night, self.package = night, night.package()
+        self.device = resolve_device(night.config.device)
+        self._ensemble: Ensemble | None = None
+        self._novelty = self.package.novelty()
+        films = self.package.films()
+        self._training_ids = set(films["image_id"])
+        self._training_prints = _bits(films["fingerprint"])
+        self._n_ahead, self._pool = self._decoders(night.config.workers)
+        self._batch: str | None = None
+
+    def _decoders(self, workers: int | None) -> tuple[int, Executor]:
+        """Return how many steps are read ahead, and what reads them."""
+        n_cores = os.cpu_count() or 1
+        n_workers = workers if workers is not None else (n_cores - 1 if self.device != "cpu" else 0)
+        if n_workers:
+            return 2, ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"))
+        return 0, ThreadPoolExecutor(n_cores)
+
+    def score(self, batch: str, arrivals: Sequence[Arrival]) -> pd.DataFrame:
+        """Return a row for each file, except those that are being changed or were seen under the same name."""
+        if batch != self._batch:
+            self._batch = batch
+            self._seen = scores.Seen(self.night.scores, self.package.name, self.package.version, batch)
+        rows: list[dict[str, object]] = []
+        answers: dict[str, dict[str, object]] = {}
+        for readings in self._read(arrivals):
+            new = [reading for reading in readings if not self._is_known(reading)]
+            films = {r.image_id: r for r in new if r.image_id and r.refused is None and r.image_id not in answers}
+            known = {image_id: row for image_id in films if (row := self._seen.answer(image_id)) is not None}
+            answers |= known | self._answer([r for image_id, r in films.items() if image_id not in known])
+            rows += [self._row(r, answers.get(r.image_id or "", {})) for r in new]
+        return scores.scores_table(rows, self.package.classes)
+
+    def take_note(self, table: pd.DataFrame) -> None:
+        """Remember that these rows of the batch stand on the disk."""
+        self._seen.add(table)
+
+    def _is_known(self, reading: Reading) -> bool:
+        """Tell whether a file needs no row: it is being written, or has one of this content or for this reason."""
+        path, refused = reading.arrival.path, reading.refused
+        is_refused_again = refused is not None and self._seen.has_refusal(path, refused.reason)
+        return reading.is_changing or is_refused_again or self._seen.has_content(path, reading.image_id)
+
+    def _read(self, arrivals: Sequence[Arrival]) -> Iterator[list[Reading]]:
+        """Yield the readings step by step, as many steps ahead as there are processes for."""
+        read = partial(read_film, size=self.package.size)
+        steps = [arrivals[start : start + STEP] for start in range(0, len(arrivals), STEP)]
+        pending = []
+        for step in steps:
+            pending.append(self._pool.map(read, step, chunksize=8))
+            if len(pending) > self._n_ahead:
+                yield list(pending.pop(0))
+        for readings in pending:
+            yield list(readings)
+
+    def _answer(self, readings: Sequence[Reading]) -> dict[str, dict[str, object]]:
+        """Return what the model says of films, by image_id."""
+        if not readings:
+            return {}
+        squares = np.stack([r.square for r in readings if r.square is not None])
+        if self._ensemble is None:
+            self._ensemble = self._ready(squares)
+        logits, features = self._ensemble.run(squares)
+        probability, spread, called = self.package.judge(logits)
+        novelty = self._novelty.distance(features, squares)
+        in_training = self._are_in_training(readings)
+        answers: dict[str, dict[str, object]] = {}
+        for k, reading in enumerate(readings):
+            answers[reading.image_id or ""] = {
+                **{f"probability_{name}": probability[k, j] for j, name in enumerate(self.package.classes)},
+                "predicted_label": called[k],
+                "fold_spread": spread[k],
+                "in_training": in_training[k],
+                "novelty": novelty[k],
+                "width": reading.width,
+                "height": reading.height,
+                "chroma": reading.chroma,
+                **(vars(reading.levels) if reading.levels else {}),
+            }
+        return answers
+
+    def _row(self, reading: Reading, answer: dict[str, object]) -> dict[str, object]:
+        refused = reading.refused
+        return {
+            "batch": self._batch,
+            "path": reading.arrival.path,
+            "image_id": reading.image_id,
+            "model": self.package.name,
+            "model_version": self.package.version,
+            "status": "quarantined" if refused else "ok",
+            "reason": refused.reason if refused else None,
+            "detail": refused.detail if refused else None,
+            "n_bytes": reading.arrival.n_bytes,
+            "changed_ns": reading.arrival.changed_ns,
+            "scored_at": datetime.now(UTC),
+            **({} if refused else answer),
+        }
+
+    def _are_in_training(self, readings: Sequence[Reading]) -> list[bool]:
+        """Tell of each film whether the model was made from it: the same bytes, or the same film re-encoded."""
+        bits = _bits(pd.Series([reading.fingerprint for reading in readings]))
+        nearest = [int(np.bitwise_count(self._training_prints ^ one).sum(axis=1).min()) for one in bits]
+        return [
+            reading.image_id in self._training_ids or distance <= SAME_FILM_BITS
+            for reading, distance in zip(readings, nearest, strict=True)
+        ]
+
+    def _ready(self, squares: NDArray[np.uint8]) -> Ensemble:
+        """Return the model, as fast as its probabilities stay within 0.01 of float32's on these films."""
+        config, package = self.night.config, self.package
+
+        def ensemble(*, bf16: bool) -> Ensemble:
+            return Ensemble(
+                package, device=self.device, bf16=bf16, n_films=self.night.n_films, compile=config.compile,
+                cache=config.cache,
+            )  # fmt: skip
+
+        if not uses_bf16(config.precision, self.device):
+            return ensemble(bf16=False)
+        fast = ensemble(bf16=True)
+        difference = self._largest_difference(fast, squares)
+        if difference <= TOLERATED_DIFFERENCE:
+            return fast
+        told = f"in bfloat16 a probability moves by {difference:.3f} here, at most {TOLERATED_DIFFERENCE} is allowed"
+        if config.precision == "bf16":
+            raise ConfigError(f"{told}: give --precision fp32, or auto, which chooses it.")
+        log.warning("%s; float32 is used, which is slower", told)
+        return ensemble(bf16=False)
+
+    def _largest_difference(self, fast: Ensemble, squares: NDArray[np.uint8]) -> float:
+        """Return the largest difference of a probability from float32's; measured once on 32 films, then remembered."""
+        machine = torch.cuda.get_device_name(self.device) if self.device != "cpu" else torch.cpu.get_capabilities()
+        facts = json.dumps([self.package.identity, torch.__version__, machine], sort_keys=True, default=str)
+        known = self.night.config.cache / "precision" / f"{hashlib.sha256(facts.encode()).hexdigest()[:16]}.json"
+        if known.exists():
+            return store.read_json(known)["largest_probability_difference"]
+        few = squares[:N_COMPARED]
+        models = (self.package.model(fold).to(self.device) for fold in range(self.package.n_folds))
+        reference = np.stack([predict_logits(model, few, self.device) for model in models])
+        difference = float(np.abs(self.package.judge(fast.run(few)[0])[0] - self.package.judge(reference)[0]).max())
+        log.info("bfloat16 moves a probability by %.4f at most on %d films", difference, len(few))
+        if len(few) == N_COMPARED:
+            store.write_json(
+                known, {"largest_probability_difference": difference, "n_films": len(few), "at": store.now()}
+            )
+        return difference
+
+
+def _bits(fingerprints: pd.Series) -> NDArray[np.uint64]:
+    """Return hexadecimal fingerprints as rows of 64-bit words, shape (n, 4)."""
+    return np.frombuffer(bytes.fromhex("".join(fingerprints)), dtype=np.uint64).reshape(len(fingerprints), -1)

@@ -1,0 +1,50 @@
+"""Score-batch: the nightly job, from an inbox of image folders to published scores."""
+
+from pathlib import Path
+
+from prefect import State, flow
+from prefect.states import Completed, Failed
+
+from cxr.config import Compile, Precision, ScoreConfig
+from cxr.layout import ScoresFolder
+from cxr.store import locked
+from data_checks.night import totals
+from data_checks.tolerances import Tolerances
+from flows.parameters import described_by
+from tasks.scoring import conclude_batch, open_night, report_night, score_batch_in_chunks
+
+
+@flow(name="score-batch")
+@described_by(ScoreConfig)
+def score_batch(
+    inbox: Path,
+    name: str,
+    out: Path = Path("scores"),
+    models: Path = Path("models"),
+    cache: Path = Path("cache"),
+    settle: float = 60.0,
+    force: bool = False,
+    device: str = "auto",
+    precision: Precision = "auto",
+    compile: Compile = "auto",
+    workers: int | None = None,
+    tolerances: Path | dict[str, float] | None = None,
+) -> State:
+    """Score the films of an inbox that the champion has not seen; the run ends in state Held if a batch is held."""
+    config = ScoreConfig(
+        name=name, out=out, models=models, cache=cache, settle=settle, force=force, device=device,
+        precision=precision, compile=compile, workers=workers,
+    )  # fmt: skip
+    limit, folder = Tolerances.of(tolerances), ScoresFolder(out.expanduser().resolve())
+    with locked(folder.lock, f"scores folder {str(folder.path)!r}"):
+        night, batches = open_night(inbox, config)
+        outcomes = []
+        for batch in batches:
+            score_batch_in_chunks(night, batch)
+            outcomes.append(conclude_batch(night, batch, limit))
+        report_night(night, outcomes)
+    held = [outcome.batch for outcome in outcomes if outcome.decision == "held"]
+    counts = ", ".join(f"{n:,} {what}" for what, n in totals(outcomes).items())
+    if held:
+        return Failed(name="Held", message=f"{counts}; held: {held}: look at {folder.night(night.started_at).report}")
+    return Completed(message=counts)

@@ -1,0 +1,59 @@
+"""Score what is new in the inbox: a task for each chunk of films, one that judges each batch, one that reports."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.utilities.annotations import quote
+
+from cxr import scoring
+from cxr.config import ScoreConfig
+from cxr.inbox import Arrival, Batch
+from cxr.scoring import Night
+from data_checks import night as nights
+from data_checks.night import Outcome
+from data_checks.tolerances import Tolerances
+from tasks.logs import core_logs
+
+
+@task(task_run_name="open-night", cache_policy=NO_CACHE)
+def open_night(inbox: Path, config: ScoreConfig) -> tuple[Night, list[Batch]]:
+    """Finish what a killed run had decided; list what is new."""
+    with core_logs():
+        return scoring.open_night(inbox, config)
+
+
+def score_batch_in_chunks(night: Night, batch: Batch) -> None:
+    """Score a batch's new films, one task run for each chunk."""
+    for number, chunk in enumerate(scoring.chunks(batch)):
+        arrivals: Any = quote(chunk)  # Prefect need not look into each
+        score_chunk(night, batch.name, arrivals, number)
+
+
+@task(task_run_name="score-{batch}-{number}", retries=1, cache_policy=NO_CACHE)
+def score_chunk(night: Night, batch: str, arrivals: Sequence[Arrival], number: int) -> None:
+    """Score films and stage a row for each; a chunk that was staged before is not asked for again."""
+    with core_logs():
+        scoring.score_chunk(night, batch, arrivals)
+
+
+@task(task_run_name="conclude-{batch.name}", cache_policy=NO_CACHE)
+def conclude_batch(night: Night, batch: Batch, limit: Tolerances) -> Outcome:
+    """Judge a batch; publish or hold it."""
+    with core_logs():
+        return nights.conclude(night, batch, limit)
+
+
+@task(task_run_name="report-night", cache_policy=NO_CACHE)
+def report_night(night: Night, outcomes: Sequence[Outcome]) -> None:
+    """Write the night's record and page; publish both as artifacts."""
+    with core_logs():
+        nights.write_night(night, outcomes)
+    columns = ["batch", "decision", "n_scored", "n_quarantined", "n_waiting", "n_in_training", "estimated_accuracy"]
+    rows = [[getattr(outcome, column) for column in columns] for outcome in outcomes]
+    name = night.config.name.lower().replace("_", "-").replace(".", "-")
+    create_table_artifact([columns, *rows], key=f"night-{name}")
+    create_markdown_artifact(nights.markdown(night, outcomes), key=f"report-{name}")

@@ -1,0 +1,42 @@
+"""The exported graph against the scorer, from a film's bytes to its probability."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from cxr import experiment, onnx_export, scoring, store
+from cxr.config import ScoreConfig
+from cxr.errors import ConfigError
+from cxr.images import decode_square
+from cxr.layout import ModelFolder, RunFolder
+from cxr.packaging import make_package
+from cxr.synthetic import draw_inbox
+
+
+def test_the_graph_gives_the_probabilities_that_scoring_gives(home: Path, tmp_path: Path) -> None:
+    model = ModelFolder.named(tmp_path / "models", "tiny")
+    made = make_package(experiment.load(RunFolder(home / "experiments" / "run")), model, onnx=True)
+    store.write_text(model.champion, made.version)
+    draw_inbox(tmp_path / "inbox", n_films=5, seed=3)
+    config = ScoreConfig(
+        name="tiny", models=tmp_path / "models", cache=tmp_path / "c", settle=0, precision="fp32", out=tmp_path / "s"
+    )
+    night, (batch,) = scoring.open_night(tmp_path / "inbox", config)
+    rows = scoring.Scorer(night).score(batch.name, batch.arrivals).query("status == 'ok'")
+    films = [(tmp_path / "inbox" / batch.name / path).read_bytes() for path in rows["path"]]
+    squares = np.stack([decode_square(film, night.package().size) for film in films])
+    session = onnxruntime.InferenceSession(made.onnx, providers=["CPUExecutionProvider"])
+    for n_films in (1, len(squares)):
+        (probability,) = session.run(["probability"], {"squares": squares[:n_films]})
+        expected = rows[["probability_NORMAL", "probability_PNEUMONIA"]].to_numpy()[:n_films]
+        np.testing.assert_allclose(probability, expected, atol=1e-5)
+    shutil.rmtree(model.path)
+
+
+def test_a_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_export.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"--onnx needs onnx and onnxscript: install cxr with the extra \[onnx\]"):
+        onnx_export.require_onnx()
