@@ -155,14 +155,16 @@ class RunFolder:
         return FoldFolder(self.path / "folds" / f"fold={fold}")
 
     def forget_fold(self, fold: int) -> None:
-        """Remove what a fold has computed, completion marker first, so that it is trained anew.
+        """Remove what a fold has computed, completion marker first, and the tables made of it: it is trained anew.
 
         Raises:
             RunError: another process trains the fold.
         """
         folder = self.fold(fold)
         with locked(folder.lock, f"fold {fold} of run {self.run_id}"):
-            for file in (folder.complete, folder.checkpoint, folder.predictions, folder.epochs, folder.weights):
+            tables = self.predictions, self.metrics, self.summary, self.confusion
+            own = folder.checkpoint, folder.predictions, folder.epochs, folder.weights
+            for file in (folder.complete, *tables, *own):
                 file.unlink(missing_ok=True)
 
 
@@ -231,6 +233,11 @@ class ModelFolder:
     @property
     def champion(self) -> Path:
         return self.path / "champion"
+
+    @property
+    def newest(self) -> Path:
+        """The number of the newest version ever made: one that was deleted is not given to another."""
+        return self.path / "newest"
 
     @property
     def promotions(self) -> Path:

@@ -81,11 +81,13 @@ def make_package(
             if store.read_json(target.version(version).description)["identity"] == identity:
                 log.info("run %s is version %s of %s already", run.folder.run_id, version, target.name)
                 return target.version(version)
-        version = str(max(map(int, target.versions()), default=0) + 1)
+        numbers = [*target.versions(), target.newest.read_text() if target.newest.exists() else "0"]
+        version = str(max(map(int, numbers)) + 1)
         making = PackageFolder(target.path / f".making-{os.getpid()}")
         making.path.mkdir(parents=True)
         try:
             _fill(making, run, target.name, version, identity)
+            store.write_text(target.newest, version + "\n")
             making.path.rename(target.version(version).path)
         finally:
             shutil.rmtree(making.path, ignore_errors=True)

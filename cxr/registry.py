@@ -51,6 +51,7 @@ def promote(model: ModelFolder, version: str, *, force: bool = False) -> str:
         PackageError: the version is not there or damaged, or is shown worse, or cannot be compared; `force`
             passes over the last two.
     """
+    _require(model)
     with store.locked(model.lock, f"model {model.name}", patience_s=60):
         if version not in model.versions():
             there = ", ".join(model.versions()) or "none"
@@ -80,6 +81,7 @@ def rollback(model: ModelFolder) -> str:
     Raises:
         PackageError: there was none before, or its package is damaged.
     """
+    _require(model)
     with store.locked(model.lock, f"model {model.name}", patience_s=60):
         now = champion_version(model)
         before = _line_of_champions(model, now)[-2:-1]
@@ -91,6 +93,12 @@ def rollback(model: ModelFolder) -> str:
         _set_champion(model, now, before[0], "rollback", force=False)
     log.info("champion of %s: version %s again, instead of %s", model.name, before[0], now)
     return before[0]
+
+
+def _require(model: ModelFolder) -> None:
+    if not model.path.is_dir():
+        there = ", ".join(sorted(p.name for p in model.path.parent.glob("[!.]*") if p.is_dir())) or "none"
+        raise PackageError(f"there is no model {model.name!r} in {str(model.path.parent)!r}; there are: {there}.")
 
 
 def _set_champion(model: ModelFolder, before: str | None, version: str, why: str, *, force: bool) -> None:
@@ -181,4 +189,4 @@ def list_models(models: Path) -> pd.DataFrame:
                 }
             )  # fmt: skip
     columns = ["name", "version", "champion", "run", "made_at", "trainable", "size", "n_films", "roc_auc"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).astype({"roc_auc": float})

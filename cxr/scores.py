@@ -131,6 +131,12 @@ def recover(folder: ScoresFolder, name: str, version: str) -> None:
             shutil.rmtree(staged.path)
 
 
+def held_batches(folder: ScoresFolder) -> dict[str, int]:
+    """Return how many rows are held of each batch, by its name."""
+    names = [pd.read_parquet(part, columns=["batch"])["batch"] for place in folder.all_held() for part in place.parts()]
+    return {str(name): int(n) for name, n in pd.concat(names).value_counts(sort=False).items()} if names else {}
+
+
 def release(folder: ScoresFolder, batch: str) -> int:
     """Publish what is held of a batch; return the number of rows.
 
@@ -140,8 +146,8 @@ def release(folder: ScoresFolder, batch: str) -> int:
     with store.locked(folder.lock, f"scores in {str(folder.path)!r}", patience_s=60):
         held = folder.all_held(batch)
         if not held:
-            there = sorted({repr(read_parts(place)["batch"].iloc[0]) for place in folder.all_held() if place.parts()})
-            raise RunError(f"nothing is held of batch {batch!r}: held are {', '.join(there) or 'none'}.")
+            there = ", ".join(map(repr, held_batches(folder)))
+            raise RunError(f"nothing is held of batch {batch!r}: held are {there or 'none'}.")
         n_rows = 0
         for place in held:
             n_rows += len(read_parts(place)) if place.parts() else 0

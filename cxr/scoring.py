@@ -47,7 +47,7 @@ STEP = 128
 """Films that are decoded before the network sees them."""
 TOLERATED_DIFFERENCE = 0.01
 """If a film's probability moves by more than this against float32, the fast path is refused."""
-N_COMPARED = 32
+N_COMPARED = 64
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,14 @@ class Night:
     def staged(self, batch: str) -> BatchFolder:
         """Return where the batch's parts lie until it has been judged."""
         return self.scores.staged(self.config.name, self.version, batch)
+
+    @property
+    def precision_record(self) -> Path:
+        """Where it is noted how far bfloat16 moves the model's probabilities on this machine, once measured."""
+        device = resolve_device(self.config.device)
+        machine = torch.cuda.get_device_name(device) if device != "cpu" else torch.cpu.get_capabilities()
+        facts = json.dumps([self.package().identity, torch.__version__, machine], sort_keys=True, default=str)
+        return self.config.cache / "precision" / f"{hashlib.sha256(facts.encode()).hexdigest()[:16]}.json"
 
     def package(self) -> Package:
         """Return the model that scores tonight."""
@@ -120,7 +128,7 @@ def chunks(batch: Batch) -> list[list[Arrival]]:
 
 def score_chunk(night: Night, batch: str, arrivals: Sequence[Arrival]) -> None:
     """Score films and stage a row for each."""
-    scorer = _scorer(night)
+    scorer = scorer_of(night)
     table = scorer.score(batch, arrivals)
     scores.stage(night.staged(batch), table)
     scorer.take_note(table)  # not before: what could not be written has to be scored again
@@ -131,7 +139,8 @@ def score_chunk(night: Night, batch: str, arrivals: Sequence[Arrival]) -> None:
 
 
 @lru_cache(maxsize=1)
-def _scorer(night: Night) -> "Scorer":
+def scorer_of(night: Night) -> "Scorer":
+    """Return what scores tonight's films, made once."""
     return Scorer(night)
 
 
@@ -242,9 +251,7 @@ class Scorer:
         if not readings:
             return {}
         squares = np.stack([r.square for r in readings if r.square is not None])
-        if self._ensemble is None:
-            self._ensemble = self._ready(squares)
-        logits, features = self._ensemble.run(squares)
+        logits, features = self.ensemble(squares).run(squares)
         probability, spread, called = self.package.judge(logits)
         novelty = self._novelty.distance(features, squares)
         in_training = self._are_in_training(readings)
@@ -289,8 +296,13 @@ class Scorer:
             for reading, distance in zip(readings, nearest, strict=True)
         ]
 
-    def _ready(self, squares: NDArray[np.uint8]) -> Ensemble:
-        """Return the model, as fast as its probabilities stay within 0.01 of float32's on these films."""
+    def ensemble(self, squares: NDArray[np.uint8]) -> Ensemble:
+        """Return the model, as fast as its probabilities stay within 0.01 of float32's on the first films."""
+        if self._ensemble is None:
+            self._ensemble = self._as_fast_as_allowed(squares)
+        return self._ensemble
+
+    def _as_fast_as_allowed(self, squares: NDArray[np.uint8]) -> Ensemble:
         config, package = self.night.config, self.package
 
         def ensemble(*, bf16: bool) -> Ensemble:
@@ -312,10 +324,8 @@ class Scorer:
         return ensemble(bf16=False)
 
     def _largest_difference(self, fast: Ensemble, squares: NDArray[np.uint8]) -> float:
-        """Return the largest difference of a probability from float32's; measured once on 32 films, then remembered."""
-        machine = torch.cuda.get_device_name(self.device) if self.device != "cpu" else torch.cpu.get_capabilities()
-        facts = json.dumps([self.package.identity, torch.__version__, machine], sort_keys=True, default=str)
-        known = self.night.config.cache / "precision" / f"{hashlib.sha256(facts.encode()).hexdigest()[:16]}.json"
+        """Return the largest difference of a probability from float32's; measured once on 64 films, then remembered."""
+        known = self.night.precision_record
         if known.exists():
             return store.read_json(known)["largest_probability_difference"]
         few = squares[:N_COMPARED]

@@ -5,6 +5,7 @@ in a log file, the same records are plain lines. Logs go to stderr, results to s
 """
 
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -126,6 +127,10 @@ def show_night(folder: "NightFolder") -> None:
         if batch["decision"] != "nothing new" or batch["n_waiting"]:
             counts = f"{batch['n_scored']} scored, {batch['n_quarantined']} quarantined, {batch['n_waiting']} waiting"
             print(f"{batch['decision']:<20} {batch['batch']!r}: {counts}")
+    tonight = {batch["batch"] for batch in record["batches"] if batch["decision"] == "held"}
+    for name, n_rows in record["held"].items():
+        if name not in tonight:
+            print(f"{'held, earlier night':<20} {name!r}: {n_rows} rows, until `cxr release` publishes them")
     n_scored = sum(batch["n_scored"] for batch in record["batches"])
     print(f"model    {record['model']} {record['model_version']}, {n_scored:,} films scored tonight")
     print(f"report   {folder.report}")
@@ -140,7 +145,7 @@ def show_models(table: "pd.DataFrame") -> None:
     for column in table.columns:
         shown.add_column(str(column), justify="right" if column in ("size", "n_films", "roc_auc") else "left")
     for row in table.to_dict("records"):
-        auc = f"{row['roc_auc']:.1f}" if row["roc_auc"] is not None else "–"
+        auc = "–" if math.isnan(row["roc_auc"]) else f"{row['roc_auc']:.1f}"
         shown.add_row(*map(str, (row | {"champion": "yes" if row["champion"] else "", "roc_auc": auc}).values()))
     Console(width=max(100, Console().width)).print(shown)
     if table.empty:

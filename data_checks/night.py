@@ -1,7 +1,8 @@
 """A night's end: each batch judged, published or held; the record and the page that a person reads.
 
-`night.json` and `report.html` stand in `scores/_nights/<when>/`. They are written after each batch anew, so a
-night that was killed leaves the batches it had finished.
+Both stand in `scores/_nights/<when>/`. `night.json` is written after each batch that had
+anything new, so a night that was killed leaves what it had concluded; `report.html`, with its pictures, once at
+the end. Both name what earlier nights still hold.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from cxr.errors import UnreadableError
 from cxr.images import decode_film
 from cxr.inbox import LOOSE, Arrival, Batch, read_arrival
 from cxr.package import Package
-from cxr.scoring import Night
+from cxr.scoring import TOLERATED_DIFFERENCE, Night
 from data_checks import gate
 from data_checks.page import THUMBNAIL_PX, outline, render, thumbnail
 from data_checks.tolerances import Tolerances
@@ -113,27 +114,39 @@ def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return json.loads(rows.to_json(orient="records", double_precision=15))
 
 
-def write_night(night: Night, outcomes: Sequence[Outcome]) -> None:
-    """Write the night's record and page."""
-    folder, package = night.scores.night(night.started_at), night.package()
+def note(night: Night, outcomes: Sequence[Outcome]) -> None:
+    """Note down the last outcome, if there was anything to conclude: what a killed night leaves to be read."""
+    if outcomes[-1].decision != "nothing new":
+        _write_record(night, outcomes)
+
+
+def _write_record(night: Night, outcomes: Sequence[Outcome]) -> None:
+    package, precision = night.package(), night.precision_record
     record = {
-        "started_at": night.started_at, "written_at": store.now(),
-        "inbox": str(night.inbox),
+        "started_at": night.started_at, "written_at": store.now(), "inbox": str(night.inbox),
         "model": package.name, "model_version": package.version, "code": __version__,
         "batches": [dataclasses.asdict(outcome) for outcome in outcomes],
+        "held": scores.held_batches(night.scores),
+        "bfloat16": store.read_json(precision) if precision.exists() else None,
     }  # fmt: skip
-    store.write_json(folder.record, record)
+    store.write_json(night.scores.night(night.started_at).record, record)
+
+
+def write_night(night: Night, outcomes: Sequence[Outcome]) -> None:
+    """Write the night's record and page."""
+    _write_record(night, outcomes)
+    folder, package = night.scores.night(night.started_at), night.package()
     reference = np.histogram(asked_for(package.films(), package), bins=N_BINS, range=(0, 1))[0]
     page = render(
         "night.html.j2",
-        record=record,
+        record=store.read_json(folder.record),
         outcomes=sorted(outcomes, key=lambda o: (o.decision != "held", o.decision == "nothing new")),
         totals=totals(outcomes),
         package=package,
         reference=outline(*_shares(reference)),
-        lines=[outline(*_shares(np.array(o.histogram))) for o in outcomes if o.n_scored],
         outline_of=lambda outcome: outline(*_shares(np.array(outcome.histogram))),
         picture=lambda batch, row: _picture(night, batch, row),
+        tolerated=TOLERATED_DIFFERENCE,
         version=__version__,
     )
     store.write_text(folder.report, page)

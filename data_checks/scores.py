@@ -1,11 +1,12 @@
 """The suite of a batch's new scores. Grain: one row per file that this version of the model had not seen."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pandas as pd
 
-from data_checks.expect import between, one_of, present, unique
+from cxr.errors import Reason
+from data_checks.expect import absent, between, one_of, present, unique
 from data_checks.tolerances import Tolerances
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def describe(rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
         unscored=probability.isna().all(axis=1).where(~is_film).astype("object"),
         least_probability=probability.min(axis=1).where(is_film),
         sum_error=(probability.sum(axis=1) - 1).abs().where(is_film),
-        reason_of_refused=rows["reason"].fillna("").where(~is_film),
+        reason_if_refused=rows["reason"].fillna("none").where(~is_film),
+        reason_if_film=rows["reason"].where(is_film),
         is_photograph=(rows["reason"] == "colour_photograph").where(readable).astype("object"),
         is_refused=~is_film,
         seen_in_training=rows["in_training"].astype("object").where(is_film),
@@ -42,6 +44,8 @@ def expectations(classes: Sequence[str], version: str, limit: Tolerances) -> lis
         one_of("status", "critical", "Every file is scored or quarantined.", ["ok", "quarantined"]),
         one_of("scored", "critical", "Every film that is ok has a probability for each class.", [True]),
         one_of("unscored", "critical", "No quarantined file has a probability.", [True]),
+        one_of("reason_if_refused", "critical", "Every quarantined file has a known reason.", get_args(Reason)),
+        absent("reason_if_film", "critical", "No film that is ok has a reason."),
         between("least_probability", "critical", "No probability lies below 0.", least=0),
         between("sum_error", "critical", "A film's probabilities sum to 1.", most=limit.probability_sum_error),
         one_of("predicted_label", "critical", "Every call is one of the model's classes.", classes),

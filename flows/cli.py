@@ -111,7 +111,8 @@ def score(
             for chunk in scoring.chunks(batch):
                 scoring.score_chunk(night, batch.name, chunk)
             outcomes.append(nights.conclude(night, batch, limit))
-            nights.write_night(night, outcomes)
+            nights.note(night, outcomes)
+        nights.write_night(night, outcomes)
     terminal.show_night(folder.night(night.started_at))
     sys.exit(1 if nights.totals(outcomes)["held"] else 0)
 

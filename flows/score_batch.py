@@ -8,7 +8,7 @@ from prefect.states import Completed, Failed
 from cxr.config import Compile, Precision, ScoreConfig
 from cxr.layout import ScoresFolder
 from cxr.store import locked
-from data_checks.night import totals
+from data_checks import night as nights
 from data_checks.tolerances import Tolerances
 from flows.parameters import described_by
 from tasks.scoring import conclude_batch, open_night, report_night, score_batch_in_chunks
@@ -42,9 +42,10 @@ def score_batch(
         for batch in batches:
             score_batch_in_chunks(night, batch)
             outcomes.append(conclude_batch(night, batch, limit))
+            nights.note(night, outcomes)
         report_night(night, outcomes)
     held = [outcome.batch for outcome in outcomes if outcome.decision == "held"]
-    counts = ", ".join(f"{n:,} {what}" for what, n in totals(outcomes).items())
+    counts = ", ".join(f"{n:,} {what}" for what, n in nights.totals(outcomes).items())
     if held:
         return Failed(name="Held", message=f"{counts}; held: {held}: look at {folder.night(night.started_at).report}")
     return Completed(message=counts)

@@ -29,6 +29,10 @@ from cxr.training import train_fold
 BIN = Path(sys.executable).parent
 PROJECT = Path(__file__).parents[1]
 
+# A shell that starts the tests in the background lets them ignore SIGINT, and what they start would inherit that:
+# Prefect's worker, which turns SIGTERM into SIGINT, would never end.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:

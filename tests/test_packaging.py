@@ -291,6 +291,13 @@ def test_packaging_a_run_again_gives_the_same_version(head: Experiment, models: 
     assert make_package(head, model, operating_point="specificity_95") == other
 
 
+def test_the_number_of_a_version_that_was_deleted_is_not_given_again(head: Experiment, tmp_path: Path) -> None:
+    model = ModelFolder.named(tmp_path / "models", "head")
+    make_package(head, model)
+    shutil.rmtree(make_package(head, model, operating_point="specificity_95").path)
+    assert make_package(head, model, operating_point="specificity_95").version == "3"
+
+
 @pytest.mark.parametrize(
     ("lacking", "sentence"),
     [("folds/fold=1/complete.json", "lacks fold 1"), ("metrics/predictions.parquet", "cxr evaluate")],
@@ -315,7 +322,7 @@ def test_a_killed_packaging_leaves_no_version_and_the_next_sweeps_up(head: Exper
     assert [path.name for path in model.path.iterdir()] == [f".making-{process.pid}"]
     assert model.versions() == []
     load_package(make_package(head, model))
-    assert [path.name for path in model.path.iterdir()] == ["1"]
+    assert sorted(path.name for path in model.path.iterdir()) == ["1", "newest"]
 
 
 def test_more_than_two_classes_are_packaged_without_thresholds(three: Experiment, tmp_path: Path) -> None:

@@ -367,6 +367,10 @@ def test_a_batch_of_inverted_films_is_held_and_released(home: Path, tmp_path: Pa
     assert "held                 'negatives': 30 scored" in result.stdout
     assert not list(out.glob("batch=*"))
     assert run_night(home, inbox, out) == {}, "held films are not scored again"
+    later = score(home, inbox, out)
+    assert later.returncode == 0
+    assert "held, earlier night  'negatives': 30 rows" in later.stdout
+    assert "Held since earlier nights" in max(out.glob("_nights/*/report.html")).read_text()
     released = subprocess.run(
         [BIN / "cxr", "release", "negatives", f"--out={out}"], capture_output=True, text=True, timeout=60, check=False
     )
