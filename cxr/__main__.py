@@ -40,12 +40,13 @@ def train_fold(
 
     folder = RunFolder.existing(run, experiments)
     from cxr import experiment, supervision, terminal
-    from cxr.devices import resolve_devices
+    from cxr.devices import keep_freed_memory, resolve_device
     from cxr.training import train_fold
 
+    keep_freed_memory()
     with supervision.reporting_to_parent() if supervised else terminal.log_lines():
         begun = experiment.load(folder)
-        train_fold(begun, fold, resolve_devices(device, begun.config)[0])
+        train_fold(begun, fold, resolve_device(device))
 
 
 @app.command
@@ -61,14 +62,14 @@ def evaluate(run: str, /, *, device: Device = "auto", experiments: Experiments =
 
     folder = RunFolder.existing(run, experiments)
     from cxr import evaluation, experiment, store, terminal
-    from cxr.devices import resolve_devices
+    from cxr.devices import resolve_device
     from cxr.inference import predict_fold
 
     with terminal.log_lines(), store.locked(folder.lock, f"run {folder.run_id}"):
         begun = experiment.load(folder)
         evaluation.require_complete(begun)
         for fold in range(begun.config.folds):
-            predict_fold(begun, fold, resolve_devices(device, begun.config)[0])
+            predict_fold(begun, fold, resolve_device(device))
         evaluation.evaluate(begun)
     terminal.show_results(folder)
 

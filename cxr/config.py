@@ -19,6 +19,7 @@ Trainable = Literal["head", "layer4", "all"]
 LabelFrom = Literal["folder", "subtype"]
 Precision = Literal["auto", "fp32", "bf16"]
 Compile = Literal["auto", "on", "off"]
+FoldsPerDevice = int | Literal["auto"]
 OperatingPoint = Literal["half", "youden", "sensitivity_95", "specificity_95"]
 
 BLANK_CONTRAST = 4.0
@@ -158,16 +159,20 @@ class Placement(Place):
     """Where a run is computed, too.
 
     Attributes:
-        devices: auto, cpu, cpu,cpu or cuda:0,cuda:1; one fold on each at a time, the others wait.
+        devices: auto, cpu, cpu,cpu or cuda:0,cuda:1; the folds that find no place on them wait.
+        folds_per_device: Folds on each device at a time, 1 to 20; auto by its memory and the size of a batch.
         redo_fold: Folds to train anew although they are finished.
         compile: Compile what runs frozen layers: on, off, or where the number of films repays it (auto).
     """
 
     devices: str = "auto"
+    folds_per_device: FoldsPerDevice = "auto"
     redo_fold: tuple[int, ...] = ()
     compile: Compile = "auto"
 
     def __post_init__(self) -> None:
+        if self.folds_per_device != "auto":
+            _require_range("folds-per-device", self.folds_per_device, 1, 20)
         _require_choice("compile", self.compile, ("auto", "on", "off"))
 
 

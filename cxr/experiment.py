@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 import cxr
 from cxr import dataset, store
-from cxr.config import Compile, TrainConfig
+from cxr.config import Compile, FoldsPerDevice, TrainConfig
 from cxr.devices import resolve_devices, share_threads
 from cxr.errors import ConfigError, FoldError, RunError
 from cxr.folds import read_folds
@@ -83,7 +83,7 @@ class Experiment:
 
 
 def require_startable(
-    config: TrainConfig, folder: RunFolder, devices: str, redo_fold: tuple[int, ...]
+    config: TrainConfig, folder: RunFolder, devices: str, folds_per_device: FoldsPerDevice, redo_fold: tuple[int, ...]
 ) -> tuple[list[str], str]:
     """Return the devices and the hash of the weights, before hours are spent on reading films.
 
@@ -93,7 +93,7 @@ def require_startable(
     for fold in redo_fold:
         if not 0 <= fold < config.folds:
             raise ConfigError(f"--redo-fold must name a fold from 0 to {config.folds - 1}, got {fold}.")
-    slots = resolve_devices(devices, config)
+    slots = resolve_devices(devices, config, folds_per_device)
     if config.trainable == "head":
         slots = slots[:1]  # seconds a fold: one after the other, with all cores
     pretrained = load_pretrained(config.weights)
@@ -110,6 +110,7 @@ def begin(
     *,
     cache: Path,
     devices: str,
+    folds_per_device: FoldsPerDevice = "auto",
     redo_fold: tuple[int, ...] = (),
     compile: Compile = "auto",
 ) -> Experiment:
@@ -121,7 +122,7 @@ def begin(
     Raises:
         CxrError: as for `require_startable`, or no folds could be made.
     """
-    slots, weights_hash = require_startable(config, folder, devices, redo_fold)
+    slots, weights_hash = require_startable(config, folder, devices, folds_per_device, redo_fold)
     data = store.read_json(folder.data)
     if data["no_folds_because"]:
         raise FoldError(data["no_folds_because"])

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from cxr import scores, store
 from cxr.config import BLANK_CONTRAST, PHOTOGRAPH_CHROMA, ScoreConfig
-from cxr.devices import resolve_device, uses_bf16
+from cxr.devices import keep_freed_memory, resolve_device, uses_bf16
 from cxr.ensemble import Ensemble
 from cxr.errors import ConfigError, UnreadableError
 from cxr.images import decode_film, read_header, stretch
@@ -191,6 +191,7 @@ class Scorer:
     """The champion, loaded, and what decodes ahead of it."""
 
     def __init__(self, night: Night) -> None:
+        keep_freed_memory()
         self.night, self.package = night, night.package()
         self.device = resolve_device(night.config.device)
         self._ensemble: Ensemble | None = None

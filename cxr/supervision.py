@@ -19,13 +19,6 @@ from pathlib import Path
 from cxr.errors import FoldFailedError, RunError
 
 EXTRAS = ("bar", "done", "of")
-KEEP_MEMORY = {
-    # Freed tensors stay with the process instead of going back to the system and being zeroed again for the
-    # next step, and large ones lie on huge pages: 41 against 37 films/s, one thread, 64 px, loaded machine.
-    "MALLOC_MMAP_THRESHOLD_": str(2**33),
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),
-    "THP_MEM_ALLOC_ENABLE": "1",
-}
 
 
 @contextmanager
@@ -92,7 +85,7 @@ def _forward(line: str, log: logging.Logger | logging.LoggerAdapter) -> str:
 
 
 def _environment(device: str) -> dict[str, str]:
-    environment = KEEP_MEMORY | dict(os.environ)
+    environment = dict(os.environ)
     if device.startswith("cuda"):
         visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
         index = int(device.removeprefix("cuda:"))

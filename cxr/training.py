@@ -85,15 +85,18 @@ def train_fold(run: Experiment, fold: int, device: str) -> None:
 
 
 class _SquareBatches:
-    """Grey squares, kept on the device and changed mildly there, batch by batch."""
+    """Grey squares, kept on the device where they take at most half of its free memory, changed mildly there."""
 
     def __init__(self, run: Experiment, films: pd.DataFrame, device: str) -> None:
-        self._squares = torch.from_numpy(run.squares(films)).to(device)
-        self._config = run.config
+        squares = torch.from_numpy(run.squares(films))
+        fits = device == "cpu" or squares.nbytes <= torch.cuda.mem_get_info(device)[0] / 2
+        self._squares = squares.to(device) if fits else squares.pin_memory()
+        self._config, self._device = run.config, device
 
     def take(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return the films of a batch as grey values, shape (B, 1, H, W)."""
-        grey_B1HW = to_grey(self._squares[batch])
+        squares = self._squares[batch.to(self._squares.device)].to(self._device, non_blocking=True)
+        grey_B1HW = to_grey(squares)
         return augment(grey_B1HW, generator, flip=self._config.flip) if self._config.augment else grey_B1HW
 
 
@@ -139,6 +142,7 @@ class FoldTrainer:
             torch.backends.cudnn.allow_tf32 = False
         torch.manual_seed(config.seed * 1000 + fold)
         self.generator = torch.Generator().manual_seed(config.seed * 1000 + fold)
+        self.micro_batch = config.batch_size
         model = Classifier(len(run.classes), load_pretrained(config.weights))
         self.model = model.to(device).to(memory_format=torch.channels_last)
         whole = config.trainable == "all"
@@ -183,14 +187,42 @@ class FoldTrainer:
 
     def _step(self, batch: Tensor) -> Tensor:
         x_B = self.inputs.take(batch, self.generator)
-        with self.amp:
-            logits_BK = self.layers(x_B)
-        loss = F.cross_entropy(logits_BK.float(), self.targets[batch], weight=self.class_weight)
-        loss.backward()
+        loss = self._accumulate(x_B, self.targets[batch])
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.schedule.step()
-        return loss.detach()
+        return loss
+
+    def _accumulate(self, x_B: Tensor, targets_B: Tensor) -> Tensor:
+        """Return the batch's loss, its gradients in place; in ever smaller parts where memory is too small."""
+        while True:
+            try:
+                return self._backward(x_B, targets_B)
+            except RuntimeError as error:
+                if not _is_out_of_memory(error) or self.micro_batch == 1:
+                    raise
+            self.optimiser.zero_grad(set_to_none=True)
+            if self.device != "cpu":
+                torch.cuda.empty_cache()
+            self.micro_batch = (min(self.micro_batch, len(x_B)) + 1) // 2
+            log.warning(
+                "fold %d: out of memory; each batch of %d films goes through in parts of %d from now on",
+                self.fold, self.run.config.batch_size, self.micro_batch,
+            )  # fmt: skip
+
+    def _backward(self, x_B: Tensor, targets_B: Tensor) -> Tensor:
+        """Return the mean loss of a batch, by class weight; its gradients are the same however it is parted.
+
+        Batch norm, where it is trained, takes its statistics from each part.
+        """
+        loss, total = torch.zeros((), device=self.device), self.class_weight[targets_B].sum()
+        for x, targets in zip(x_B.split(self.micro_batch), targets_B.split(self.micro_batch), strict=True):
+            with self.amp:
+                logits = self.layers(x)
+            part = F.cross_entropy(logits.float(), targets, weight=self.class_weight, reduction="sum") / total
+            part.backward()
+            loss += part.detach()
+        return loss
 
     def save(self, folder: FoldFolder) -> None:
         """Write the checkpoint in one step."""
@@ -231,6 +263,10 @@ class FoldTrainer:
         with store.replacing(folder.weights) as temporary:
             temporary.write_bytes(save(weights))
         store.write_table(folder.epochs, pd.DataFrame(self.history).assign(fold=self.fold))
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)  # a GPU, a CPU
 
 
 def class_weights(targets: Sequence[int], n_classes: int) -> list[float]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from cxr.config import KAGGLE_PATIENT, Compile, LabelFrom, Placement, Precision, Trainable, TrainConfig
+from cxr.config import KAGGLE_PATIENT, Compile, FoldsPerDevice, LabelFrom, Placement, Precision, Trainable, TrainConfig
 from cxr.experiment import require_startable
 from cxr.layout import RunFolder
 from cxr.store import locked
@@ -43,6 +43,7 @@ def train_cv(
     experiments: Path = Path("experiments"),
     cache: Path = Path("cache"),
     devices: str = "auto",
+    folds_per_device: FoldsPerDevice = "auto",
     redo_fold: tuple[int, ...] = (),
     compile: Compile = "auto",
     tolerances: Path | dict[str, float] | None = None,
@@ -58,11 +59,11 @@ def train_cv(
     limit = Tolerances.of(tolerances)
     folder = RunFolder.named(experiments, run_id or config.default_run_id)
     with locked(folder.lock, f"run {folder.run_id}"):
-        require_startable(config, folder, devices, redo_fold)
+        require_startable(config, folder, devices, folds_per_device, redo_fold)
         examine_films(config, folder, cache, size)
         if not folder.has_begun:
             check_data(folder, config, limit, data_docs)
-        run = begin_run(config, folder, cache, devices, redo_fold, compile)
+        run = begin_run(config, folder, cache, devices, folds_per_device, redo_fold, compile)
         extract_features(run)
         train_folds(run)
         evaluate_folds(run)

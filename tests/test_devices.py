@@ -23,6 +23,11 @@ def test_auto_without_a_gpu_runs_folds_side_by_side_as_cores_and_memory_allow() 
     assert resolve_devices("auto", TrainConfig(data="x", size=1024, batch_size=4096)) == ["cpu"]
 
 
+def test_every_device_takes_its_folds_in_turns() -> None:
+    assert resolve_devices("cpu", CONFIG, 3) == ["cpu"] * 3
+    assert resolve_devices("cpu", CONFIG) == ["cpu"]
+
+
 def test_folds_of_one_round_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     assert share_threads(5, 2) == [4, 4, 4, 4, 8]

@@ -93,6 +93,42 @@ def test_held_out_films_teach_nothing(begin: Begin) -> None:
     assert probabilities[0].nunique() > probabilities[1].nunique() == 1
 
 
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(begin: Begin, weights_file: str) -> None:
+    run = begin(weights=weights_file, trainable="head", epochs=2)
+    whole, parted = FoldTrainer(run, 0, "cpu"), FoldTrainer(run, 0, "cpu")
+    parted.micro_batch = 5  # of 16: three whole parts and a rest
+    for trainer in (whole, parted):
+        trainer.train_epoch()
+        trainer.train_epoch()
+    for one, other in zip(whole.layers.parameters(), parted.layers.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert whole.history[1]["training_loss"] == pytest.approx(parted.history[1]["training_loss"], rel=1e-5)
+
+
+def test_out_of_memory_halves_the_parts_and_says_so(begin: Begin, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = FoldTrainer(begin(), 0, "cpu")
+
+    def small_device(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        if len(inputs[0]) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trainer.layers.register_forward_pre_hook(small_device)
+    trainer.train_epoch()
+    assert trainer.micro_batch == 4
+    assert "each batch of 16 films goes through in parts of 4 from now on" in caplog.text
+
+
+def test_a_film_that_does_not_fit_alone_is_an_error(begin: Begin) -> None:
+    trainer = FoldTrainer(begin(), 0, "cpu")
+
+    def no_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trainer.layers.register_forward_pre_hook(no_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer.train_epoch()
+
+
 @pytest.mark.parametrize(("trainable", "trained"), [("head", ("fc.",)), ("layer4", ("fc.", "layer4."))])
 def test_what_is_frozen_keeps_its_weights_and_batch_statistics(
     begin: Begin, weights_file: str, trainable: str, trained: tuple[str, ...]
