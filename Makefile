@@ -3,11 +3,11 @@ PYTHON ?= python3
 UV     := $(or $(shell command -v uv),.uv/bin/uv)
 BIN    := .venv/bin
 
-.PHONY: help setup demo test check bench lock clean
-
+.PHONY: help setup demo up test check bench lock clean
 help:
 	@echo "make setup   install everything into .venv"
 	@echo "make demo    the whole pipeline on drawn films, in minutes"
+	@echo "make up      the Prefect server with its deployments and a worker; cxr down stops them"
 	@echo "make test    all tests"
 	@echo "make check   format, lint, types, import rules"
 	@echo "make bench   measure against peers and limits: make bench DATA=chest_xray.zip"
@@ -28,8 +28,8 @@ setup: .venv/installed
 	@$(PYTHON) -m venv .uv || { echo "Python lacks venv; on Debian: apt install python3-venv"; exit 1; }
 	.uv/bin/python -m pip install --quiet uv==0.13.9
 
-demo: setup
-	$(BIN)/cxr demo
+demo up: setup
+	$(BIN)/cxr $@
 test: setup
 	$(BIN)/pytest
 check: setup

@@ -161,6 +161,17 @@ def rollback(name: str, /, *, models: Models = Path("models")) -> None:
 
 
 @app.command
+def runs(*, experiments: Experiments = Path("experiments")) -> None:
+    """Show every run with its pooled out-of-fold metrics, in percent.
+
+    Example: cxr runs
+    """
+    from cxr import evaluation, terminal
+
+    terminal.show_runs(evaluation.list_runs(experiments))
+
+
+@app.command
 def models(*, models: Models = Path("models")) -> None:
     """Show every version of every model, and which are champions.
 

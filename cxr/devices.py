@@ -28,7 +28,7 @@ def keep_freed_memory() -> None:
     """Keep freed tensors with this process for the next step, large ones on huge pages.
 
     The system would zero their pages again each time: training at 64 px ran at 41 against 37 films/s, scoring
-    at 0.84 against 0.79 of the forward pass alone. Does nothing where the C library is not glibc.
+    originals at 86 against 82. Does nothing where the C library is not glibc.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first allocation
     if set_option := getattr(ctypes.CDLL(None), "mallopt", None):

@@ -10,6 +10,7 @@ models against each other, so it lies below the mean where folds disagree in sca
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,3 +159,26 @@ def headline(folder: RunFolder) -> pd.DataFrame:
     percent = rows[["mean", "sd", "pooled", "ci_low", "ci_high"]].assign(starting_project=reference) * 100
     names = rows["metric"].where(rows["class"] != "macro", "macro " + rows["metric"])
     return percent.assign(metric=names)[["metric", *percent.columns]]
+
+
+def list_runs(experiments: Path) -> pd.DataFrame:
+    """Return one row per run that has begun, oldest first.
+
+    Columns: run, begun_at, trainable, size, epochs, folds (finished of all), films, and the pooled metrics that the
+    starting project gives, in percent (macro-averaged of more than two classes), NaN where the run has no tables.
+    """
+    rows: list[dict[str, Any]] = []
+    for path in sorted(experiments.glob("[!.]*")):
+        folder = RunFolder(path.resolve())
+        if not folder.has_begun:
+            continue
+        record = store.read_json(folder.config)
+        config, n_folds = record["config"], record["config"]["folds"]
+        n_done = sum(folder.fold(fold).is_complete(record["config_hash"]) for fold in range(n_folds))
+        metrics = headline(folder).set_index("metric")["pooled"].to_dict() if folder.summary.exists() else {}
+        row = {"run": folder.run_id, "begun_at": record["begun_at"], "folds": f"{n_done} of {n_folds}"}
+        row |= {name: config[name] for name in ("trainable", "size", "epochs")}
+        row |= {str(name).removeprefix("macro "): value for name, value in metrics.items()}
+        rows.append(row | {"films": record["films"]["used"]})
+    columns = ["run", "begun_at", "trainable", "size", "epochs", "folds", "films", *STARTING_PROJECT]
+    return pd.DataFrame(rows, columns=columns).sort_values("begun_at", ignore_index=True)

@@ -152,6 +152,20 @@ def show_models(table: "pd.DataFrame") -> None:
         print("no model yet: `cxr package RUN --name NAME` makes one of a finished run")
 
 
+def show_runs(table: "pd.DataFrame") -> None:
+    """Print one line per run, metrics in percent."""
+    shown = Table()
+    numbers = [column for column in table.columns if column not in ("run", "begun_at", "trainable", "folds")]
+    for column in table.columns:
+        shown.add_column(str(column), justify="right" if column in numbers else "left")
+    for row in table.itertuples(index=False):
+        cells = (f"{value:.1f}" if isinstance(value, float) else str(value) for value in row)
+        shown.add_row(*("–" if cell == "nan" else cell for cell in cells))
+    Console(width=max(120, Console().width)).print(shown)
+    if table.empty:
+        print("no run yet: `cxr train --data FOLDER` begins one")
+
+
 def run_command(command: Callable[[], object]) -> NoReturn:
     """Run a command line; a user's mistake ends it with one red sentence and exit code 2."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)

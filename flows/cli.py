@@ -16,11 +16,7 @@ from cxr.config import DataConfig, Place, Placement, ScoreConfig, TrainConfig
 from cxr.errors import ChecksFailedError, CxrError, FoldFailedError
 from data_checks.tolerances import Checking, Tolerances
 
-PREFECT_DEFAULTS = {  # as in prefect.toml, which Prefect reads only from the working folder
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    "DO_NOT_TRACK": "1",
-}
+Services = Annotated[Path, Parameter(help="Folder of the services' process ids and logs.")]
 
 
 @app.command
@@ -117,10 +113,50 @@ def score(
     sys.exit(1 if nights.totals(outcomes)["held"] else 0)
 
 
+@app.command
+def up(*, services: Services = Path("services"), port: int = 4200) -> None:
+    """Bring up Prefect's server, the deployments and a worker on this machine; what is up already stays as it is.
+
+    Example: cxr up
+
+    Args:
+        port: Port of the server, on this machine's loopback address alone.
+    """
+    from flows import services as parts
+
+    for line in parts.up(services, port):
+        print(line)
+    print("`cxr status` shows what runs, `cxr down` stops it")
+
+
+@app.command
+def down(*, services: Services = Path("services")) -> None:
+    """Stop what `cxr up` has started, and nothing else; a run that is under way resumes when it is started again.
+
+    Example: cxr down
+    """
+    from flows import services as parts
+
+    stopped = parts.down(services)
+    print("\n".join(f"{name} stopped" for name in stopped) or "nothing was up")
+
+
+@app.command
+def status(*, services: Services = Path("services")) -> None:
+    """Show what is up, the last runs, the next scheduled one, and where the logs are.
+
+    Example: cxr status
+    """
+    from flows import services as parts
+
+    print("\n".join(parts.describe(services)))
+
+
 @contextmanager
 def _prefect() -> Iterator[None]:
     """Set Prefect's defaults before it is imported; show bars; tell known errors in one sentence, once."""
     from cxr import terminal
+    from flows.services import PREFECT_DEFAULTS
 
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)

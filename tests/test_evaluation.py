@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
-from cxr import evaluation, store
+from cxr import evaluation, store, terminal
 from cxr.errors import RunError
 from cxr.experiment import Experiment
 from cxr.inference import predict_fold
@@ -78,6 +78,21 @@ def test_evaluating_again_gives_the_same_tables_without_training(begin: Begin) -
     evaluation.evaluate(run)
     for path, table in zip(tables, before, strict=True):
         pd.testing.assert_frame_equal(pd.read_parquet(path), table)
+
+
+def test_runs_are_listed_with_their_metrics_and_what_is_done(begin: Begin, capsys: pytest.CaptureFixture[str]) -> None:
+    done, begun = finish(begin("banana")), begin("begun")
+    table = evaluation.list_runs(done.folder.path.parent).set_index("run")
+    assert table["folds"].to_dict() == {"banana": "2 of 2", "begun": "0 of 2"}
+    pooled = evaluation.headline(done.folder).set_index("metric")["pooled"]
+    assert table.loc["banana", "roc_auc"] == pooled["roc_auc"]
+    assert table.loc["begun", list(evaluation.STARTING_PROJECT)].isna().all()
+    assert table.loc["begun", "films"] == len(begun.films())
+    terminal.show_runs(table.reset_index())
+    shown = capsys.readouterr().out
+    assert "banana" in shown
+    assert f"{pooled['roc_auc']:.1f}" in shown
+    assert evaluation.list_runs(done.folder.path / "none").empty
 
 
 def test_three_classes_from_subtypes_work_through_the_whole_pipeline(begin: Begin) -> None:

@@ -1,0 +1,77 @@
+"""`cxr up`, `cxr status`, `cxr down`: real services, started once and gone afterwards."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cxr import store
+from cxr.errors import ConfigError, RunError
+from flows import services
+from tests.conftest import PROJECT
+
+BIN = Path(sys.executable).parent
+
+
+def test_up_starts_nothing_twice_and_down_leaves_no_process(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = f"--services={tmp_path / 'services'}"
+    environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")}
+
+    def cxr(*words: str) -> str:
+        said = subprocess.run(
+            [BIN / "cxr", *words, folder], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
+        )
+        assert said.returncode == 0, said.stdout + said.stderr
+        return said.stdout
+
+    stale = services.services(tmp_path / "services")[0]
+    store.write_json(stale.record, {"pid": os.getpid(), "born": 0.0, "address": "http://127.0.0.1:1", "command": []})
+    try:
+        first = cxr("up", f"--port={port}")
+        assert f"server started: http://127.0.0.1:{port}" in first
+        assert "worker started, pool cxr-cpu" in first
+        ours = [service.process for service in services.services(tmp_path / "services")]
+        assert all(ours)
+        family = [one for process in ours if process for one in (process, *process.children(recursive=True))]
+        again = cxr("up", f"--port={port}")
+        assert "server is up already" in again
+        assert "worker is up already" in again
+        assert [service.process for service in services.services(tmp_path / "services")] == ours
+        listening = {c.laddr.ip for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+        assert listening == {"127.0.0.1"}
+        shown = cxr("status")
+        for line in ("server          up", "worker-cxr-cpu  up", "pool            cxr-cpu: ready", "next            "):
+            assert line in shown
+    finally:
+        last = cxr("down")
+    assert last == "worker-cxr-cpu stopped\nserver stopped\n"
+    assert not any(one.is_running() for one in family)
+    assert cxr("down") == "nothing was up\n"
+    assert "down" in cxr("status")
+
+
+def test_up_outside_the_project_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"no prefect.yaml in .*: type this in the project's folder"):
+        services.up(tmp_path / "services", 4200)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_cannot_start_is_told_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(RunError, match=r"the server does not start at http://127\.0\.0\.1"):
+            services.up(tmp_path / "services", taken.getsockname()[1])
+    assert services.services(tmp_path / "services")[0].process is None
