@@ -193,7 +193,7 @@ def _describe_server(address: str) -> list[str]:
         coming = client.read_flow_runs(
             flow_run_filter=scheduled, sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC, limit=1
         )
-    lines = [f"page            {address}"]
+    lines = [f"UI              {address}"]
     lines += [
         f"pool            {pool.name}: {pool.status.value.lower() if pool.status else 'unknown'}" for pool in pools
     ]

@@ -12,7 +12,7 @@ import pytest
 from cxr import store
 from cxr.errors import ConfigError, RunError
 from flows import services
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, wait_for
 
 BIN = Path(sys.executable).parent
 
@@ -47,8 +47,9 @@ def test_up_starts_nothing_twice_and_down_leaves_no_process(tmp_path: Path) -> N
         listening = {c.laddr.ip for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN}
         assert listening == {"127.0.0.1"}
         shown = cxr("status")
-        for line in ("server          up", "worker-cxr-cpu  up", "pool            cxr-cpu: ready", "next            "):
+        for line in ("server          up", "worker-cxr-cpu  up", "pool            cxr-cpu: ready", "UI  "):
             assert line in shown
+        wait_for(lambda: "\nnext  " in cxr("status"), "the scheduler to plan the next night")
     finally:
         last = cxr("down")
     assert last == "worker-cxr-cpu stopped\nserver stopped\n"
