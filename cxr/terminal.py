@@ -166,6 +166,13 @@ def show_runs(table: "pd.DataFrame") -> None:
         print("no run yet: `cxr train --data FOLDER` begins one")
 
 
+def say_stopped() -> None:
+    """Say that a run was stopped and how it goes on; leave the terminal as it was."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.show_cursor()
+    console.print("\nstopped: the same command goes on from here", style="red", markup=False)
+
+
 def run_command(command: Callable[[], object]) -> NoReturn:
     """Run a command line; a user's mistake ends it with one red sentence and exit code 2."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from tests.conftest import wait_for
@@ -67,7 +68,8 @@ def test_the_command_ends_with_metrics_the_tables_and_a_query(undisturbed: Path)
 def start_and_wait_for_epoch_2(fold: int, sample: Path, folder: Path, server: dict[str, str]) -> tuple:
     """Start `cxr train`; return its process and the process id of the fold once it is in its third epoch."""
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(train_command(sample, folder), env=server, stdout=log, stderr=log)
+        command = train_command(sample, folder)
+        process = subprocess.Popen(command, env=server, stdout=log, stderr=log, start_new_session=True)
     line = f"fold {fold}: epoch 2 of 4"
     wait_for(lambda: line in (folder / "log").read_text() or process.poll() is not None, line)
     assert process.poll() is None, (folder / "log").read_text()
@@ -111,6 +113,26 @@ def test_the_same_command_finishes_what_a_kill_left_and_redoes_no_finished_fold(
     assert "fold 0: complete already" in result.stderr
     assert "fold 1: taken up again after epoch" in result.stderr
     assert finished.stat().st_mtime_ns == before
+    assert_same_tables(tmp_path, undisturbed)
+
+
+def test_ctrl_c_ends_a_run_at_once_with_all_its_processes_and_the_same_command_goes_on(
+    undisturbed: Path, sample: Path, server: dict[str, str], tmp_path: Path
+) -> None:
+    embedded = {name: value for name, value in server.items() if name != "PREFECT_API_URL"}
+    embedded |= {"PREFECT_HOME": str(tmp_path / "prefect")}
+    process, _ = start_and_wait_for_epoch_2(0, sample, tmp_path, embedded)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 2, "the embedded server and the fold"
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert process.wait(timeout=20) == 130
+    assert not any(one.is_running() for one in family)
+    log = (tmp_path / "log").read_text()
+    assert log.endswith("stopped: the same command goes on from here\n")
+    assert "Traceback" not in log
+    result = train(sample, tmp_path, server)
+    assert result.returncode == 0, result.stderr
+    assert "fold 0: taken up again after epoch" in result.stderr
     assert_same_tables(tmp_path, undisturbed)
 
 
