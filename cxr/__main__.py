@@ -75,6 +75,27 @@ def evaluate(run: str, /, *, device: Device = "auto", experiments: Experiments =
 
 
 @app.command
+def report(run: str, /, *, experiments: Experiments = Path("experiments")) -> None:
+    """Write a finished run's report anew: one HTML file, its figures, and every figure's numbers.
+
+    Example: cxr report real64
+
+    Args:
+        run: Run id, or path of the run's folder.
+    """
+    from cxr.layout import RunFolder
+
+    folder = RunFolder.existing(run, experiments)
+    from cxr import experiment, store, terminal
+    from cxr.report import write_report
+
+    with terminal.log_lines(), store.locked(folder.lock, f"run {folder.run_id}"):
+        path = write_report(experiment.load(folder))
+    print(f"report   {path}")
+    print(f"figures  {folder.figures}")
+
+
+@app.command
 def sample(out: Path, /, *, films: int = 400, seed: int = 0) -> None:
     """Draw a synthetic data set in the Kaggle set's layout and naming, to try everything without real films.
 

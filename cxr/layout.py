@@ -130,6 +130,19 @@ class RunFolder:
     def confusion(self) -> Path:
         return self.path / "metrics" / "confusion.parquet"
 
+    def appraisal(self, table: str) -> Path:
+        """Return one of the tables that the report is made of, besides those of its figures."""
+        return self.metrics.with_name(f"{table}.parquet")
+
+    @property
+    def figures(self) -> Path:
+        """Each figure of the report: `<name>.svg`, and its numbers, `<name>.parquet`."""
+        return self.path / "figures"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
     @property
     def checks(self) -> Path:
         return self.path / "checks"
@@ -162,9 +175,9 @@ class RunFolder:
         """
         folder = self.fold(fold)
         with locked(folder.lock, f"fold {fold} of run {self.run_id}"):
-            tables = self.predictions, self.metrics, self.summary, self.confusion
+            made_of_it = self.report, *self.metrics.parent.glob("*.parquet"), *self.figures.glob("*")
             own = folder.checkpoint, folder.predictions, folder.epochs, folder.weights
-            for file in (folder.complete, *tables, *own):
+            for file in (folder.complete, *made_of_it, *own):
                 file.unlink(missing_ok=True)
 
 

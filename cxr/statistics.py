@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-N_REPLICATES = 1000
+N_REPLICATES = 2000
 CONFIDENCE = 0.95
 CHUNK = 100
 

@@ -88,6 +88,8 @@ def show_results(folder: "RunFolder") -> None:
     print(f"run      {folder.path}")
     print(f"tables   {folder.metrics.parent}")
     print(f"checks   {folder.checks_report}")
+    if folder.report.exists():
+        print(f"report   {folder.report}")
     print(f"query    duckdb -c \"SELECT metric, pooled FROM '{folder.summary}'\"")
 
 

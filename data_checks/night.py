@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,9 +22,9 @@ from cxr.errors import UnreadableError
 from cxr.images import decode_film
 from cxr.inbox import LOOSE, Arrival, Batch, read_arrival
 from cxr.package import Package
+from cxr.page import THUMBNAIL_PX, outline, render, thumbnail
 from cxr.scoring import TOLERATED_DIFFERENCE, Night
 from data_checks import gate
-from data_checks.page import THUMBNAIL_PX, outline, render, thumbnail
 from data_checks.tolerances import Tolerances
 from data_checks.verdict import Verdict
 
@@ -138,7 +139,7 @@ def write_night(night: Night, outcomes: Sequence[Outcome]) -> None:
     folder, package = night.scores.night(night.started_at), night.package()
     reference = np.histogram(asked_for(package.films(), package), bins=N_BINS, range=(0, 1))[0]
     page = render(
-        "night.html.j2",
+        Path(__file__).with_name("night.html.j2"),
         record=store.read_json(folder.record),
         outcomes=sorted(outcomes, key=lambda o: (o.decision != "held", o.decision == "nothing new")),
         totals=totals(outcomes),

@@ -4,6 +4,7 @@ Text from the data (paths, labels, reasons) is escaped by Jinja; films are shown
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from cxr.config import DataConfig
 from cxr.dataset import read_pictures
 from cxr.errors import DataError, UnreadableError
 from cxr.layout import RunFolder
+from cxr.page import COLOURS, THUMBNAIL_PX, outline, render, thumbnail
 from data_checks.expect import SEVERITIES
-from data_checks.page import COLOURS, THUMBNAIL_PX, outline, render, thumbnail
 from data_checks.verdict import Finding, Verdict, say
 
 MAX_THUMBNAILS = 12
@@ -34,7 +35,7 @@ def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdi
     labels = sorted(films["label"].dropna().unique())
     counts = {s: sum(len(verdict.failed(s)) for verdict in verdicts) for s in SEVERITIES}
     page = render(
-        "report.html.j2",
+        Path(__file__).with_name("checks.html.j2"),
         run_id=folder.run_id,
         made_at=store.now(),
         version=__version__,

@@ -12,7 +12,7 @@ from data_checks.tolerances import Checking, Tolerances
 from flows.parameters import described_by
 from tasks.checks import check_data, check_results
 from tasks.dataset import examine_films
-from tasks.evaluation import evaluate_folds
+from tasks.evaluation import evaluate_folds, write_report
 from tasks.experiment import begin_run
 from tasks.features import extract_features
 from tasks.training import train_folds
@@ -68,4 +68,5 @@ def train_cv(
         train_folds(run)
         evaluate_folds(run)
         check_results(run, limit)
+        write_report(run)
     return folder.path

@@ -4,10 +4,10 @@ import re
 
 import pandas as pd
 from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from cxr import evaluation
+from cxr import evaluation, report
 from cxr.experiment import Experiment
 from cxr.layout import RunFolder
 from tasks.logs import core_logs
@@ -19,10 +19,21 @@ def evaluate_folds(run: Experiment) -> None:
     with core_logs():
         evaluation.evaluate(run)
     table = evaluation.headline(run.folder).round(1)
-    key = re.sub(r"[^a-z0-9]+", "-", run.folder.run_id.lower()).strip("-")
     rows = [table.columns.tolist(), *table.astype(object).where(table.notna(), None).to_numpy().tolist()]
-    create_table_artifact(rows, key=f"metrics-{key}")
-    create_markdown_artifact(_markdown(run.folder, table), key=f"summary-{key}")
+    create_table_artifact(rows, key=f"metrics-{_key(run)}")
+    create_markdown_artifact(_markdown(run.folder, table), key=f"summary-{_key(run)}")
+
+
+@task(task_run_name="write-report", cache_policy=NO_CACHE)
+def write_report(run: Experiment) -> None:
+    """Write the run's report; publish a link to it."""
+    with core_logs():
+        path = report.write_report(run)
+    create_link_artifact(path.as_uri(), link_text=f"report of run {run.folder.run_id}", key=f"report-{_key(run)}")
+
+
+def _key(run: Experiment) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", run.folder.run_id.lower()).strip("-")
 
 
 def _markdown(folder: RunFolder, table: pd.DataFrame) -> str:

@@ -17,20 +17,20 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f
 """Okabe and Ito's, which colour-blind readers tell apart."""
 
 
-def render(template: str, **facts: Any) -> str:
-    """Return the page that a template beside this module makes of the facts."""
+def render(template: Path, **facts: Any) -> str:
+    """Return the page that a template makes of the facts; it may extend `page.html.j2` beside this module."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    loader = FileSystemLoader(Path(__file__).parent)
+    loader = FileSystemLoader([template.parent, Path(__file__).parent])
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.get_template(template).render(**facts)
+    return environment.get_template(template.name).render(**facts)
 
 
-def thumbnail(picture: Image.Image) -> str:
+def thumbnail(picture: Image.Image, size_px: int = THUMBNAIL_PX) -> str:
     """Return a picture, scaled down in place, as a data URI."""
-    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    picture.thumbnail((size_px, size_px))
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

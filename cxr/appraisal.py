@@ -1,0 +1,333 @@
+"""A finished run, looked at from every side: the tables behind the report, from the out-of-fold table alone.
+
+Everything that is fitted (calibration, thresholds) is fitted on the other folds and applied unchanged to the
+fold it is judged on. Intervals are 95 %, from a bootstrap over groups of films (patients).
+
+Source: Van Calster et al., Calibration: the Achilles heel of predictive analytics, BMC Med 2019; Maier-Hein et al.,
+Metrics Reloaded, Nat Methods 2024.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import logit, softmax
+
+from cxr.calibration import calibration_errors, cross_fit, fit_thresholds
+from cxr.curves import decision_curve, precision_recall_curve, reliability_curve, roc_curve
+from cxr.metrics import binary_metrics
+from cxr.statistics import draw_groups, percentile_interval, replicate_metrics
+
+PREVALENCES = (0.05, 0.20, 0.50)
+RATES = ("accuracy", "sensitivity", "specificity", "precision", "f1")
+SUBGROUP_METRICS = ("roc_auc", "sensitivity", "specificity", "accuracy")
+MANY_FILMS = 2
+"""A patient with at least as many films is a many-film patient."""
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """The out-of-fold table as arrays; of two classes the positive one is last."""
+
+    predictions: pd.DataFrame
+    classes: list[str]
+
+    @cached_property
+    def target(self) -> NDArray[np.int64]:
+        """Index of each film's class, shape (n,)."""
+        return self.predictions["label"].map({c: k for k, c in enumerate(self.classes)}).to_numpy().astype(np.int64)
+
+    @cached_property
+    def fold(self) -> NDArray[np.int64]:
+        """The fold that each film was held out in, shape (n,)."""
+        return self.predictions["fold"].to_numpy().astype(np.int64)
+
+    @cached_property
+    def group(self) -> NDArray[np.int64]:
+        """Index of each film's group, shape (n,)."""
+        return self.predictions["group_id"].factorize()[0].astype(np.int64)
+
+    @cached_property
+    def drawn(self) -> Floats:
+        """How often each replicate holds each group, shape (n_replicates, n_groups)."""
+        return draw_groups(int(self.group.max()) + 1)
+
+    @cached_property
+    def logits(self) -> Floats:
+        """Of the fold that never saw the film, shape (n, n_classes)."""
+        return self.predictions[[f"logit_{c}" for c in self.classes]].to_numpy(float)
+
+    @cached_property
+    def probability(self) -> Floats:
+        """As the networks give it, shape (n, n_classes)."""
+        return softmax(self.logits, axis=1)
+
+    @cached_property
+    def calibrated(self) -> Floats:
+        """Calibrated on the other folds, shape (n, n_classes)."""
+        return cross_fit(self.logits, self.target, self.fold)
+
+    @property
+    def is_binary(self) -> bool:
+        """Tell whether there are two classes."""
+        return len(self.classes) == 2
+
+    def judged(self) -> Iterator[tuple[str, NDArray[np.bool_], int]]:
+        """Yield each class that is judged against the rest: its name, is a film of it (n,), its column."""
+        for column, name in enumerate(self.classes):
+            if not self.is_binary or column == 1:
+                yield name, self.target == column, column
+
+
+def curve_tables(films: OutOfFold) -> dict[str, pd.DataFrame]:
+    """Return the tables `roc` and `precision_recall`.
+
+    Columns: class, fold (missing where pooled), x and y by their names, ci_low and ci_high (pooled only).
+    """
+    kinds = {
+        "roc": (roc_curve, "false_positive_rate", "sensitivity"),
+        "precision_recall": (precision_recall_curve, "recall", "precision"),
+    }
+    return {kind: pd.concat(_curves(films, *how), ignore_index=True) for kind, how in kinds.items()}
+
+
+def _curves(films: OutOfFold, draw: Any, x: str, y: str) -> Iterator[pd.DataFrame]:
+    for name, truth, column in films.judged():
+        score = films.probability[:, column]
+        for fold in (None, *np.unique(films.fold).tolist()):
+            rows = np.full(len(truth), fill_value=True) if fold is None else films.fold == fold
+            drawn = films.drawn if fold is None else films.drawn[:0]
+            curve = draw(truth[rows], score[rows], films.group[rows], drawn)
+            table = pd.DataFrame({"class": name, "fold": fold, x: curve.x, y: curve.y})
+            yield table.assign(ci_low=curve.low, ci_high=curve.high).astype({"fold": "Int32"})
+
+
+def reliability_table(films: OutOfFold) -> pd.DataFrame:
+    """Return one row per class, stage (`before`, `after` calibration) and bin of equally many films.
+
+    Columns: class, stage, predicted (mean probability), observed (share of films of the class), ci_low, ci_high, n.
+    """
+    parts = []
+    for stage, probability in (("before", films.probability), ("after", films.calibrated)):
+        for name, truth, column in films.judged():
+            bins = reliability_curve(truth, probability[:, column], films.group, films.drawn)
+            values = {"predicted": bins.predicted, "observed": bins.observed, "ci_low": bins.low, "ci_high": bins.high}
+            parts.append(pd.DataFrame({"class": name, "stage": stage, **values, "n": bins.n}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def calibration_table(films: OutOfFold) -> pd.DataFrame:
+    """Return one row per stage and measure: class (missing where of all), stage, measure, value.
+
+    Measures: log_loss, brier and ece as in `calibration_errors`; of each class against the rest `slope` and
+    `intercept` of the logistic recalibration (1 and 0 are ideal; a slope below 1 is too sure of itself) and
+    `mean_predicted_minus_observed`.
+    """
+    rows: list[dict[str, Any]] = []
+    for stage, probability in (("before", films.probability), ("after", films.calibrated)):
+        errors = calibration_errors(probability, films.target)
+        rows += [{"class": None, "stage": stage, "measure": k, "value": v} for k, v in errors.items()]
+        for name, truth, column in films.judged():
+            measures = logistic_recalibration(truth, probability[:, column])
+            measures["mean_predicted_minus_observed"] = float(probability[:, column].mean() - truth.mean())
+            rows += [{"class": name, "stage": stage, "measure": k, "value": v} for k, v in measures.items()]
+    return pd.DataFrame(rows).astype({"class": "str"})
+
+
+def logistic_recalibration(truth: NDArray[np.bool_], probability: Floats) -> dict[str, float]:
+    """Return slope and intercept of a logistic regression of the truth on the log odds; NaN with one class.
+
+    Source: Cox, Two further applications of a model for binary regression, Biometrika 1958.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    if truth.all() or not truth.any():
+        return {"slope": float("nan"), "intercept": float("nan")}
+    odds = logit(np.clip(probability, 1e-9, 1 - 1e-9))[:, None]
+    fitted = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(odds, truth)
+    return {"slope": float(fitted.coef_[0, 0]), "intercept": float(fitted.intercept_[0])}
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Films called at a threshold that was chosen without them."""
+
+    name: str
+    thresholds: Floats
+    """One for each fold, chosen on the others."""
+    called: NDArray[np.bool_]
+
+
+def operating_points(films: OutOfFold) -> list[OperatingPoint]:
+    """Return the operating points of two classes, on calibrated probabilities; none of more classes."""
+    if not films.is_binary:
+        return []
+    score, truth, folds = films.calibrated[:, 1], films.target == 1, np.unique(films.fold)
+    by_fold = [fit_thresholds(score[films.fold != fold], truth[films.fold != fold]) for fold in folds]
+    points = []
+    for name in by_fold[0]:
+        thresholds = np.array([chosen[name] for chosen in by_fold])
+        points.append(OperatingPoint(name, thresholds, score >= thresholds[np.searchsorted(folds, films.fold)]))
+    return points
+
+
+def operating_point_table(films: OutOfFold) -> pd.DataFrame:
+    """Return one row per operating point and metric; two classes.
+
+    Columns: operating_point, threshold (mean over folds), threshold_low, threshold_high, metric, value, ci_low,
+    ci_high, reason.
+    """
+    rows = []
+    for point in operating_points(films):
+        truth = films.target == 1
+        values = binary_metrics(truth, point.called, films.calibrated[:, 1])
+        replicates = replicate_metrics(truth, point.called, films.calibrated[:, 1], films.group, films.drawn)
+        where = {
+            "operating_point": point.name, "threshold": point.thresholds.mean(),
+            "threshold_low": point.thresholds.min(), "threshold_high": point.thresholds.max(),
+        }  # fmt: skip
+        for metric in RATES:
+            low, high = percentile_interval(replicates[metric])
+            value, reason = values[metric]
+            rows.append(where | _row(metric, value, low, high, reason))
+    columns = ["operating_point", "threshold", "threshold_low", "threshold_high", *_row("", 0, 0, 0, None)]
+    return pd.DataFrame(rows, columns=columns).astype({"reason": "str"})
+
+
+def _row(metric: str, value: float, low: float, high: float, reason: str | None) -> dict[str, Any]:
+    return {"metric": metric, "value": value, "ci_low": low, "ci_high": high, "reason": reason}
+
+
+def predictive_value_table(films: OutOfFold) -> pd.DataFrame:
+    """Return what a call means where the disease is as frequent as given; two classes.
+
+    Columns: operating_point, prevalence, is_own (the set's own prevalence), metric (`ppv`, `npv`), value, ci_low,
+    ci_high. From sensitivity and specificity by Bayes' rule; the prevalence counts as known.
+    """
+    rows = []
+    truth = films.target == 1
+    for point in operating_points(films):
+        values = binary_metrics(truth, point.called, films.calibrated[:, 1])
+        replicates = replicate_metrics(truth, point.called, films.calibrated[:, 1], films.group, films.drawn)
+        for prevalence, is_own in [*((p, False) for p in PREVALENCES), (float(truth.mean()), True)]:
+            exact = predictive_values(values["sensitivity"].value, values["specificity"].value, prevalence)
+            spread = predictive_values(replicates["sensitivity"], replicates["specificity"], prevalence)
+            for metric, value in exact.items():
+                low, high = percentile_interval(spread[metric])
+                rows.append({
+                    "operating_point": point.name, "prevalence": prevalence, "is_own": is_own, "metric": metric,
+                    "value": float(value), "ci_low": low, "ci_high": high,
+                })  # fmt: skip
+    columns = ["operating_point", "prevalence", "is_own", "metric", "value", "ci_low", "ci_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def predictive_values(sensitivity: Any, specificity: Any, prevalence: float) -> dict[str, Any]:
+    """Return ppv and npv at a prevalence, of numbers or arrays; NaN where nothing is called so."""
+    found, missed = sensitivity * prevalence, (1 - sensitivity) * prevalence
+    cleared, alarmed = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {"ppv": np.divide(found, found + alarmed), "npv": np.divide(cleared, cleared + missed)}
+
+
+def decision_table(films: OutOfFold) -> pd.DataFrame:
+    """Return the decision curve of two classes, on calibrated probabilities.
+
+    Columns: threshold, net_benefit, ci_low, ci_high, net_benefit_of_all (of calling every film positive).
+    """
+    if not films.is_binary:
+        return pd.DataFrame(columns=["threshold", "net_benefit", "ci_low", "ci_high", "net_benefit_of_all"])
+    curve = decision_curve(films.target == 1, films.calibrated[:, 1], films.group, films.drawn)
+    bounds = {"ci_low": curve.model.low, "ci_high": curve.model.high}
+    return pd.DataFrame(
+        {"threshold": curve.model.x, "net_benefit": curve.model.y, **bounds, "net_benefit_of_all": curve.all}
+    )
+
+
+def score_table(films: OutOfFold) -> pd.DataFrame:
+    """Return the histogram of calibrated probabilities in 20 bins: class asked for, label, low, high, n, share."""
+    edges = np.linspace(0, 1, 21)
+    rows = []
+    for name, _, column in films.judged():
+        for k, label in enumerate(films.classes):
+            counts = np.histogram(films.calibrated[films.target == k, column], bins=edges)[0]
+            shares = counts / max(counts.sum(), 1)
+            bins = {"low": edges[:-1], "high": edges[1:], "n": counts, "share": shares}
+            rows.append(pd.DataFrame({"class": name, "label": label, **bins}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def subgroup_table(films: OutOfFold, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return metrics within subgroups of films; one class against the rest, calls as in the main table.
+
+    Columns: subgroup, level, class, metric, value, ci_low, ci_high, n, n_positive, reason.
+
+    Args:
+        films: the run's.
+        manifest: the run's table of films, for size, contrast and split.
+    """
+    rows: list[dict[str, Any]] = []
+    for name, truth, column in films.judged():
+        score = films.probability[:, column]
+        called = score >= 0.5 if films.is_binary else films.probability.argmax(axis=1) == column
+        for subgroup, level, inside in _subgroups(films, manifest, truth):
+            values = binary_metrics(truth[inside], called[inside], score[inside])
+            group = films.group[inside]
+            replicates = replicate_metrics(truth[inside], called[inside], score[inside], group, films.drawn)
+            where = {"subgroup": subgroup, "level": level, "class": name, "n": inside.sum()}
+            where["n_positive"] = truth[inside].sum()
+            for metric in SUBGROUP_METRICS:
+                low, high = percentile_interval(replicates[metric])
+                rows.append(where | _row(metric, *values[metric][:1], low, high, values[metric].reason))
+    return pd.DataFrame(rows).astype({"reason": "str"})
+
+
+def _subgroups(
+    films: OutOfFold, manifest: pd.DataFrame, truth: NDArray[np.bool_]
+) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+    """Yield subgroup, level and which films belong to it; only those that divide the films."""
+    known = manifest.drop_duplicates("path").set_index("path").loc[films.predictions["path"]].reset_index()
+    subtype = films.predictions["subtype"]
+    for level in sorted(subtype[truth].dropna().unique()) if subtype[truth].nunique() > 1 else []:
+        yield "subtype, against all others", level, (subtype == level).to_numpy() | ~truth
+    quartiles = {"film size": known["width"] * known["height"], "contrast": known["contrast"]}
+    for name, values in quartiles.items():
+        yield from ((name, level, inside) for level, inside in _quartiles(values.astype(float)))
+    per_group = np.bincount(films.group)[films.group]
+    parts = {
+        "films of the patient": [("one", per_group < MANY_FILMS), ("two or more", per_group >= MANY_FILMS)],
+        "split of the archive": [
+            (s, (known["split"] == s).to_numpy()) for s in sorted(known["split"].dropna().unique())
+        ],
+    }
+    for name, levels in parts.items():
+        present = [(level, inside) for level, inside in levels if inside.any()]
+        yield from ((name, level, inside) for level, inside in present if len(present) > 1)
+
+
+def _quartiles(values: pd.Series) -> list[tuple[str, NDArray[np.bool_]]]:
+    quarter = pd.qcut(values, 4, duplicates="drop")
+    levels = quarter.cat.categories
+    if len(levels) < 2:
+        return []
+    return [(f"{k + 1} of {len(levels)}, to {level.right:.4g}", (quarter == level).to_numpy())
+            for k, level in enumerate(levels)]  # fmt: skip
+
+
+def failure_table(films: OutOfFold, n_worst: int = 6) -> pd.DataFrame:
+    """Return the films that are most surely called wrongly: the worst of each class that is missed.
+
+    Columns: path, image_id, fold, label, subtype, called, probability (calibrated, of the class it is called), rank.
+    """
+    called = films.calibrated.argmax(axis=1)
+    table = films.predictions[["path", "image_id", "fold", "label", "subtype"]].assign(
+        called=np.asarray(films.classes)[called], probability=films.calibrated.max(axis=1)
+    )
+    wrong = table[table["called"] != table["label"]].sort_values(["probability", "path"], ascending=[False, True])
+    rank = wrong.groupby("label").cumcount() + 1
+    return wrong.assign(rank=rank)[rank <= n_worst].sort_values(["label", "rank"], ignore_index=True)

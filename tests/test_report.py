@@ -1,0 +1,144 @@
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cxr import store
+from cxr.__main__ import app
+from cxr.config import TrainConfig
+from cxr.errors import RunError
+from cxr.experiment import Experiment, load
+from cxr.layout import RunFolder
+from cxr.report import command_of, write_report
+from flows.cli import app as cli
+from tests.test_packaging import finished_run
+
+FIGURES = {
+    "roc", "precision_recall", "confusion", "calibration", "scores", "folds", "subgroups", "training", "decision_curve",
+}  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Collects what a page is made of."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def values(self, name: str) -> list[str]:
+        return [value for _, attributes in self.tags if (value := attributes.get(name)) is not None]
+
+
+@pytest.fixture(scope="module")
+def run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    finished = finished_run(sample)
+    copy = tmp_path_factory.mktemp("report") / "experiments" / "told"
+    shutil.copytree(finished.folder.path, copy)
+    write_report(load(RunFolder(copy)))
+    return load(RunFolder(copy))
+
+
+@pytest.fixture(scope="module")
+def page(run: Experiment) -> Page:
+    return Page(run.folder.report.read_text())
+
+
+def test_the_report_is_one_small_file_that_asks_for_nothing(run: Experiment, page: Page) -> None:
+    assert run.folder.report.stat().st_size < 5e6
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object"}
+    targets = page.values("src") + page.values("href") + page.values("xlink:href")
+    assert all(target.startswith(("#", "data:image/")) for target in targets)
+    assert "default-src 'none'" in run.folder.report.read_text()
+
+
+def test_every_link_and_reference_has_its_target_and_no_id_is_given_twice(page: Page) -> None:
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    targets = {t[1:] for t in page.values("href") + page.values("xlink:href") if t.startswith("#")}
+    described = {name for value in page.values("aria-labelledby") for name in value.split()}
+    clipped = set(re.findall(r"url\(#([^)]+)\)", " ".join(page.values("clip-path"))))
+    assert targets | described | clipped <= set(ids)
+
+
+def test_every_figure_says_in_words_what_it_shows_and_lies_beside_its_numbers(run: Experiment, page: Page) -> None:
+    drawings = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(drawings) == len(FIGURES)
+    assert all(drawing["role"] == "img" for drawing in drawings)
+    assert all(value for tag, attributes in page.tags if tag == "img" for value in [attributes["alt"]])
+    for name in FIGURES:
+        assert len(store.read_table(run.folder.figures / f"{name}.parquet"))
+        assert "<desc" in (run.folder.figures / f"{name}.svg").read_text()
+
+
+def test_the_summary_shows_the_tables_numbers(run: Experiment, page: Page) -> None:
+    text = "".join(page.words)
+    for row in pd.read_parquet(run.folder.summary).itertuples():
+        if row.metric in ("roc_auc", "sensitivity", "specificity", "accuracy", "f1"):
+            assert f"{100 * row.pooled:.1f} [{100 * row.ci_low:.1f}, {100 * row.ci_high:.1f}]" in text, row.metric
+    for row in store.read_table(run.folder.appraisal("operating_points")).itertuples():
+        assert row.value != row.value or f"{100 * row.value:.1f} [{100 * row.ci_low:.1f}, " in text
+    assert "Not done." in text
+
+
+def test_films_called_wrongly_are_shown_with_where_the_network_looked(run: Experiment, page: Page) -> None:
+    failures = store.read_table(run.folder.appraisal("failures"))
+    assert len(failures), "a network of one epoch errs"
+    pictures = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
+    assert pictures == [f"{kind} {path}" for path in failures["path"] for kind in ("Film", "Grad-CAM of")]
+
+
+def test_names_from_the_data_cannot_become_markup(run: Experiment, tmp_path: Path) -> None:
+    copy = RunFolder(tmp_path / "named")
+    shutil.copytree(run.folder.path, copy.path)
+    predictions = store.read_table(copy.predictions)
+    manifest = store.read_table(copy.manifest)
+    for table, file in ((predictions, copy.predictions), (manifest, copy.manifest)):
+        store.write_table(file, table.assign(path="<script>alert(1)</script>" + table["path"]))
+    write_report(load(copy))
+    text = copy.report.read_text()
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_the_command_in_the_report_makes_the_same_config_again(run: Experiment) -> None:
+    config = TrainConfig(
+        data=run.config.data,
+        weights="none",
+        trainable="all",
+        size=32,
+        augment=False,
+        learning_rate=2e-3,
+        holdout="test",
+    )
+    command = command_of(config, "told")
+    words = command.split()
+    _, bound, _ = cli.parse_args(words[1:], print_error=False, exit_on_error=False)
+    assert bound.arguments["config"] == TrainConfig(**(config.as_dict() | {"data": Path(config.data).name}))
+
+
+def test_a_run_without_tables_has_no_report(run: Experiment, tmp_path: Path) -> None:
+    shutil.copytree(run.folder.path, tmp_path / "bare")
+    bare = RunFolder(tmp_path / "bare")
+    bare.forget_fold(0)
+    assert not bare.report.exists()
+    assert not list(bare.figures.glob("*"))
+    with pytest.raises(RunError, match="lacks fold 0"):
+        write_report(load(bare))
+
+
+def test_three_classes_have_a_report_that_says_what_does_not_apply(sample: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run(sample, label_from="subtype").folder.path, tmp_path / "three")
+    app(["report", "three", "--experiments", str(tmp_path)])
+    text = (tmp_path / "three" / "report.html").read_text()
+    assert "Not applicable: operating points are for two classes, this run has 3." in text
