@@ -75,22 +75,32 @@ def evaluate(run: str, /, *, device: Device = "auto", experiments: Experiments =
 
 
 @app.command
-def report(run: str, /, *, experiments: Experiments = Path("experiments")) -> None:
+def report(
+    run: str, /, *, open_test: bool = False, external: tuple[str, ...] = (),
+    experiments: Experiments = Path("experiments"),
+) -> None:  # fmt: skip
     """Write a finished run's report anew: one HTML file, its figures, and every figure's numbers.
 
-    Example: cxr report real64
+    Example: cxr report real64 --open-test
 
     Args:
         run: Run id, or path of the run's folder.
+        open_test: Judge the films that --holdout has kept out, once; each opening is written down.
+        external: Folder or zip of an outside set, laid out as for training, to be judged as well.
     """
     from cxr.layout import RunFolder
 
     folder = RunFolder.existing(run, experiments)
-    from cxr import experiment, store, terminal
+    from cxr import experiment, sealed_test, store, terminal
     from cxr.report import write_report
 
     with terminal.log_lines(), store.locked(folder.lock, f"run {folder.run_id}"):
-        path = write_report(experiment.load(folder))
+        finished = experiment.load(folder)
+        if open_test:
+            sealed_test.open_sealed_test(finished)
+        for data in external:
+            sealed_test.judge_external(finished, data)
+        path = write_report(finished)
     print(f"report   {path}")
     print(f"figures  {folder.figures}")
 

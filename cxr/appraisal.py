@@ -17,7 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import logit, softmax
 
-from cxr.calibration import calibration_errors, cross_fit, fit_thresholds
+from cxr.calibration import Calibration, calibration_errors, cross_fit, fit_calibration, fit_thresholds
+from cxr.config import OperatingPoint
 from cxr.curves import decision_curve, precision_recall_curve, reliability_curve, roc_curve
 from cxr.metrics import binary_metrics
 from cxr.statistics import draw_groups, percentile_interval, replicate_metrics
@@ -71,6 +72,16 @@ class OutOfFold:
     def calibrated(self) -> Floats:
         """Calibrated on the other folds, shape (n, n_classes)."""
         return cross_fit(self.logits, self.target, self.fold)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Fitted on all films: what films that are not among them are calibrated with."""
+        return fit_calibration(self.logits, self.target)
+
+    @cached_property
+    def thresholds(self) -> dict[OperatingPoint, float]:
+        """Chosen on all films, each calibrated by the other folds: for films not among them; empty for more classes."""
+        return fit_thresholds(self.calibrated[:, 1], self.target == 1) if self.is_binary else {}
 
     @property
     def is_binary(self) -> bool:
@@ -154,7 +165,7 @@ def logistic_recalibration(truth: NDArray[np.bool_], probability: Floats) -> dic
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
+class CalledFilms:
     """Films called at a threshold that was chosen without them."""
 
     name: str
@@ -163,7 +174,7 @@ class OperatingPoint:
     called: NDArray[np.bool_]
 
 
-def operating_points(films: OutOfFold) -> list[OperatingPoint]:
+def operating_points(films: OutOfFold) -> list[CalledFilms]:
     """Return the operating points of two classes, on calibrated probabilities; none of more classes."""
     if not films.is_binary:
         return []
@@ -172,7 +183,7 @@ def operating_points(films: OutOfFold) -> list[OperatingPoint]:
     points = []
     for name in by_fold[0]:
         thresholds = np.array([chosen[name] for chosen in by_fold])
-        points.append(OperatingPoint(name, thresholds, score >= thresholds[np.searchsorted(folds, films.fold)]))
+        points.append(CalledFilms(name, thresholds, score >= thresholds[np.searchsorted(folds, films.fold)]))
     return points
 
 

@@ -34,6 +34,21 @@ class Calibration:
         return softmax(logits / self.temperature + np.asarray(self.bias), axis=-1)
 
 
+def average_folds(
+    calibration: Calibration, logits: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean of the folds' calibrated probabilities, shape (n, n_classes), and their spread, shape (n,).
+
+    The spread is the difference between the highest and the lowest fold, for the class in which it is largest.
+
+    Args:
+        calibration: of every fold.
+        logits: of each fold, shape (n_folds, n, n_classes).
+    """
+    by_fold = calibration.probability(logits)
+    return by_fold.mean(axis=0), (by_fold.max(axis=0) - by_fold.min(axis=0)).max(axis=1)
+
+
 def fit_calibration(logits: NDArray[np.float64], target: NDArray[np.int64]) -> Calibration:
     """Return the temperature and biases that make the films' classes likeliest.
 

@@ -55,7 +55,8 @@ def draw(
     from matplotlib.figure import Figure as Canvas
 
     stream = io.StringIO()
-    with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
+    style: dict[Any, Any] = STYLE | {"svg.hashsalt": name}
+    with mpl.rc_context(style):
         canvas = Canvas(figsize=(width, height))
         FigureCanvasSVG(canvas)
         plot(canvas.add_subplot(), table)

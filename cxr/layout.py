@@ -5,6 +5,7 @@ written last.
 """
 
 import hashlib
+import os
 import re
 import urllib.parse
 from collections.abc import Iterator
@@ -52,6 +53,25 @@ class FoldFolder:
     def is_complete(self, config_hash: str) -> bool:
         """Tell whether the fold was finished under the config with this hash."""
         return self.complete.exists() and read_json(self.complete)["config_hash"] == config_hash
+
+
+@dataclass(frozen=True)
+class TestFolder:
+    """Where a test on films outside cross-validation keeps its files."""
+
+    path: Path
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.parquet"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.parquet"
+
+    @property
+    def openings(self) -> Path:
+        return self.path / "openings.json"
 
 
 @dataclass(frozen=True)
@@ -142,6 +162,19 @@ class RunFolder:
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+    @property
+    def sealed_test(self) -> TestFolder:
+        return TestFolder(self.path / "sealed_test")
+
+    def external_test(self, data: Path) -> TestFolder:
+        """Return the folder of the test on an outside set, named as the set is."""
+        digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:8]
+        return TestFolder(self.path / "external" / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', data.stem)[:60]}-{digest}")
+
+    def external_tests(self) -> list[TestFolder]:
+        """Return the tests on outside sets that have been made."""
+        return [TestFolder(path.parent) for path in sorted(self.path.glob("external/*/openings.json"))]
 
     @property
     def checks(self) -> Path:

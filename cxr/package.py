@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cxr import store
-from cxr.calibration import Calibration, call_films
+from cxr.calibration import Calibration, average_folds, call_films
 from cxr.config import OperatingPoint, Trainable
 from cxr.drift import Novelty, layout
 from cxr.errors import PackageError
@@ -131,13 +131,8 @@ class Package:
 
         Args:
             logits: of each fold, shape (n_folds, n, n_classes).
-
-        The probability is the mean of the folds' calibrated ones; the spread is the difference between the
-        highest and the lowest fold, for the class in which it is largest.
         """
-        by_fold = self.calibration.probability(logits)
-        probability = by_fold.mean(axis=0)
-        spread = (by_fold.max(axis=0) - by_fold.min(axis=0)).max(axis=1)
+        probability, spread = average_folds(self.calibration, logits)
         return probability, spread, call_films(probability, self.classes, self.threshold)
 
 

@@ -19,10 +19,10 @@ import torch
 from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
-from scipy.special import softmax
 
 from cxr import __version__, evaluation, store
-from cxr.calibration import calibration_errors, call_films, cross_fit, fit_calibration, fit_thresholds
+from cxr.appraisal import OutOfFold
+from cxr.calibration import calibration_errors, call_films
 from cxr.config import OperatingPoint, TrainConfig
 from cxr.drift import fit_novelty, layout
 from cxr.errors import PackageError, RunError
@@ -101,11 +101,8 @@ def _weights_hashes(run: Experiment) -> list[str]:
 
 def _fill(folder: PackageFolder, run: Experiment, name: str, version: str, identity: Mapping[str, Any]) -> None:
     predictions = store.read_table(run.folder.predictions)
-    logits = predictions[[f"logit_{c}" for c in run.classes]].to_numpy(float)
-    target = predictions["label"].map({c: k for k, c in enumerate(run.classes)}).to_numpy().astype(np.int64)
-    calibration = fit_calibration(logits, target)
-    held_out = cross_fit(logits, target, predictions["fold"].to_numpy().astype(np.int64))
-    thresholds = fit_thresholds(held_out[:, 1], target == 1) if len(run.classes) == 2 else {}
+    judged = OutOfFold(predictions, run.classes)
+    logits, calibration, thresholds = judged.logits, judged.calibration, judged.thresholds
     _write_weights(folder, run)
     films, novelty = _reference(folder, run, predictions, calibration.probability(logits))
     if identity["onnx"]:
@@ -114,8 +111,8 @@ def _fill(folder: PackageFolder, run: Experiment, name: str, version: str, ident
     store.write_table(folder.films, films.assign(predicted_label=called))
     novelty.save(folder.novelty)
     errors = {
-        "before": calibration_errors(softmax(logits, axis=1), target),
-        "after": calibration_errors(held_out, target),
+        "before": calibration_errors(judged.probability, judged.target),
+        "after": calibration_errors(judged.calibrated, judged.target),
     }
     record = store.read_json(run.folder.config)
     facts = {

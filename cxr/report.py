@@ -21,9 +21,11 @@ from cxr.errors import DataError, RunError, UnreadableError
 from cxr.experiment import Experiment
 from cxr.explain import grad_cam, overlay
 from cxr.figures import Figure, said
-from cxr.layout import RunFolder
+from cxr.layout import RunFolder, TestFolder
+from cxr.metrics import COUNTS
 from cxr.model import Classifier
 from cxr.page import render, thumbnail
+from cxr.sealed_test import is_current
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,8 @@ def write_report(run: Experiment) -> Path:
         undefined=_undefined(folder),
         confounders=_confounders(folder),
         failures=_gallery(run, films, tables["failures"]),
+        sealed=_test(run, folder.sealed_test, tables) if folder.sealed_test.openings.exists() else None,
+        external=[_test(run, test, tables) for test in folder.external_tests()],
         drift=_drift_reference(folder),
         command=command_of(run.config, folder.run_id),
         n_judged=len(films.predictions),
@@ -180,6 +184,30 @@ def _confounders(folder: RunFolder) -> Rows:
         return []
     table = store.read_table(folder.confounders)
     return table[table["metric"] == "roc_auc"][["features", "value"]].to_dict("records")
+
+
+def _test(run: Experiment, folder: TestFolder, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Return a test on films outside cross-validation, beside what was found inside it."""
+    pooled = store.read_table(run.folder.metrics).query("scope == 'pooled'")
+    inside = pd.concat([tables["operating_points"], pooled], ignore_index=True).fillna({"class": "", "threshold": 0.0})
+    rows = []
+    for _, row in store.read_table(folder.metrics).iterrows():
+        of_metric = inside[inside["metric"] == row["metric"]]
+        at_point = of_metric[of_metric["operating_point"] == row["operating_point"]]
+        of_class = of_metric[of_metric["scope"].eq("pooled") & of_metric["class"].eq(row["class"])]
+        internal = at_point if len(at_point) else of_class
+        gap = row["value"] - internal["value"].iloc[0] if len(internal) else float("nan")
+        rows.append({
+            "point": said(row["operating_point"]), "class": row["class"], "metric": row["metric"],
+            "internal": _interval(internal.iloc[0]) if len(internal) else "–", "official": _interval(row), "gap": gap,
+        })  # fmt: skip
+    record = store.read_json(folder.openings)["openings"]
+    predictions = store.read_table(folder.predictions)
+    counts = predictions["label"].value_counts().to_dict()
+    return {
+        "name": folder.path.name, "rows": [r for r in rows if r["metric"] not in COUNTS], "openings": record,
+        "counts": counts, "is_current": is_current(run, folder),
+    }  # fmt: skip
 
 
 def _drift_reference(folder: RunFolder) -> Rows:

@@ -37,7 +37,7 @@ from cxr.layout import BatchFolder, ModelFolder, ScoresFolder
 from cxr.model import predict_logits
 from cxr.package import Package, load_package
 from cxr.registry import load_champion
-from cxr.vitals import SAME_FILM_BITS, Levels, fingerprint, measure_levels
+from cxr.vitals import Levels, are_same_film, fingerprint, fingerprint_bits, measure_levels
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +198,7 @@ class Scorer:
         self._novelty = self.package.novelty()
         films = self.package.films()
         self._training_ids = set(films["image_id"])
-        self._training_prints = _bits(films["fingerprint"])
+        self._training_prints = fingerprint_bits(films["fingerprint"].tolist())
         self._n_ahead, self._pool = self._decoders(night.config.workers)
         self._batch: str | None = None
 
@@ -290,11 +290,11 @@ class Scorer:
 
     def _are_in_training(self, readings: Sequence[Reading]) -> list[bool]:
         """Tell of each film whether the model was made from it: the same bytes, or the same film re-encoded."""
-        bits = _bits(pd.Series([reading.fingerprint for reading in readings]))
-        nearest = [int(np.bitwise_count(self._training_prints ^ one).sum(axis=1).min()) for one in bits]
+        bits = fingerprint_bits([reading.fingerprint or "" for reading in readings])
+        alike = are_same_film(bits, self._training_prints).tolist()
         return [
-            reading.image_id in self._training_ids or distance <= SAME_FILM_BITS
-            for reading, distance in zip(readings, nearest, strict=True)
+            reading.image_id in self._training_ids or is_alike
+            for reading, is_alike in zip(readings, alike, strict=True)
         ]
 
     def ensemble(self, squares: NDArray[np.uint8]) -> Ensemble:
@@ -339,8 +339,3 @@ class Scorer:
                 known, {"largest_probability_difference": difference, "n_films": len(few), "at": store.now()}
             )
         return difference
-
-
-def _bits(fingerprints: pd.Series) -> NDArray[np.uint64]:
-    """Return hexadecimal fingerprints as rows of 64-bit words, shape (n, 4)."""
-    return np.frombuffer(bytes.fromhex("".join(fingerprints)), dtype=np.uint64).reshape(len(fingerprints), -1)

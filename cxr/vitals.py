@@ -6,6 +6,7 @@ photograph from a radiograph and one scanner from another. Three perceptual hash
 of two crops of it, find copies that were re-encoded, resized or slightly cropped (see `near_duplicates`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,17 @@ def fingerprint(square: NDArray[np.uint8]) -> str:
     against 5,856 films of 224 px): see `SAME_FILM_BITS`.
     """
     return str(imagehash.phash(Image.fromarray(square), hash_size=16))
+
+
+def fingerprint_bits(fingerprints: Sequence[str]) -> NDArray[np.uint64]:
+    """Return fingerprints as rows of 64-bit words, shape (n, 4)."""
+    return np.frombuffer(bytes.fromhex("".join(fingerprints)), dtype=np.uint64).reshape(len(fingerprints), -1)
+
+
+def are_same_film(bits: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Tell of each fingerprint, shape (n, 4), whether one of the known ones, shape (m, 4), is of the same film."""
+    nearest = [int(np.bitwise_count(known ^ one).sum(axis=1).min()) for one in bits]
+    return np.array(nearest, dtype=int) <= SAME_FILM_BITS
 
 
 def _hash(image: Image.Image, crop_px: int) -> str:

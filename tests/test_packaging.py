@@ -41,7 +41,7 @@ def finished_run(sample: Path, **fields: object) -> Experiment:
     place = sample.parent / "finished"
     small = {"data": str(sample), "weights": "none", "trainable": "all", "size": 32, "folds": 2, "epochs": 1}
     config = TrainConfig(**(small | {"batch_size": 16} | fields))
-    folder = RunFolder.named(place / "experiments", f"{config.trainable}-{config.label_from}")
+    folder = RunFolder.named(place / "experiments", f"{config.trainable}-{config.label_from}-{config.holdout}")
     dataset.examine(config, folder, cache=place / "cache", size=config.size)
     run = experiment.begin(config, folder, cache=place / "cache", devices="cpu")
     for fold in range(config.folds):
