@@ -4,6 +4,7 @@ Imports of torch stay inside the commands, behind the first look at what was typ
 misspelt run are answered at once.
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -103,6 +104,65 @@ def report(
         path = write_report(finished)
     print(f"report   {path}")
     print(f"figures  {folder.figures}")
+
+
+@app.command
+def explain(
+    *images: Path, name: str, models: Models = Path("models"), out: Path = Path("explanations"),
+    target: Annotated[str | None, Parameter(name="--class")] = None, opacity: float = 0.5, device: Device = "auto",
+) -> None:  # fmt: skip
+    """Show what the champion says of films, and where it looked (Grad-CAM); exit code 2 if a file is no film.
+
+    Example: cxr explain film.jpeg --name pneumonia
+
+    Args:
+        images: JPEG, PNG or DICOM files.
+        name: Name of the model.
+        out: Folder for the pictures and explanations.parquet.
+        target: The class that is asked for; by default the one that is called.
+        opacity: Of the map where it is strongest, 0 to 1.
+    """
+    from cxr.errors import ConfigError
+    from cxr.layout import ExplanationFolder
+
+    if not images:
+        raise ConfigError("name a film or more: cxr explain film.jpeg --name NAME.")
+    from cxr import terminal
+    from cxr.explaining import explain_films
+    from cxr.registry import load_champion
+
+    package, folder = load_champion(models, name), ExplanationFolder(out)
+    table = explain_films(package, images, folder, target=target, opacity=opacity, device=device)
+    terminal.show_explanations(table, package, folder)
+    if (table["status"] != "ok").any():
+        sys.exit(2)
+
+
+@app.command
+def compare(
+    first: str, second: str, /, *more: str, experiments: Experiments = Path("experiments"), out: Path | None = None
+) -> None:
+    """Compare finished runs on the films that all have judged: paired differences, and which films changed sides.
+
+    Example: cxr compare real64 real96
+
+    Args:
+        first: Run id, or path of a run's folder; the others are compared with it.
+        second: Another run.
+        more: Further runs.
+        out: Folder for the two tables; by default comparisons/<first>_<second>…
+    """
+    from cxr.layout import ComparisonFolder, RunFolder
+
+    runs = [RunFolder.existing(run, experiments) for run in (first, second, *more)]
+    from cxr import comparison, terminal
+
+    compared = comparison.compare(runs)
+    folder = ComparisonFolder(out or Path("comparisons") / "_".join(run.run_id for run in runs))
+    comparison.write_comparison(folder, compared)
+    terminal.show_comparison(compared)
+    print(f"tables   {folder.metrics}")
+    print(f"         {folder.changed_films}")
 
 
 @app.command

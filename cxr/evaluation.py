@@ -78,7 +78,7 @@ def metrics_table(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame
     rows: list[dict[str, Any]] = []
     for scope, fold, films in _scopes(predictions):
         intervals = _intervals_by_class(films, classes)
-        for name, values in _metrics_by_class(films, classes).items():
+        for name, values in metrics_by_class(films, classes).items():
             for metric, (value, reason) in values.items():
                 low, high = intervals[name].get(metric, (float("nan"), float("nan")))
                 row = {"scope": scope, "fold": fold, "class": name, "metric": metric, "value": value}
@@ -92,14 +92,15 @@ def _scopes(predictions: pd.DataFrame) -> Iterator[tuple[str, int | None, pd.Dat
     yield "pooled", None, predictions
 
 
-def _judged(films: pd.DataFrame, classes: list[str]) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.float64]]:
+def judged(films: pd.DataFrame, classes: list[str]) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.float64]]:
     """Return each film's class, the class it is called, and its probabilities, shape (n, n_classes)."""
     probability = films[[f"probability_{name}" for name in classes]].to_numpy()
     return films["label"].to_numpy(dtype=str), call_films(probability, classes), probability
 
 
-def _metrics_by_class(films: pd.DataFrame, classes: list[str]) -> dict[str | None, dict[str, Value]]:
-    truth, called, probability = _judged(films, classes)
+def metrics_by_class(films: pd.DataFrame, classes: list[str]) -> dict[str | None, dict[str, Value]]:
+    """Return each metric by class: of two the positive one, of more each, `macro`, and None for the whole table."""
+    truth, called, probability = judged(films, classes)
     if len(classes) > 2:
         return multiclass_metrics(truth, called, probability, classes)
     positive = classes[1]
@@ -107,22 +108,36 @@ def _metrics_by_class(films: pd.DataFrame, classes: list[str]) -> dict[str | Non
 
 
 def _intervals_by_class(films: pd.DataFrame, classes: list[str]) -> dict[str | None, dict[str, tuple[float, float]]]:
-    truth, called, probability = _judged(films, classes)
     group = films["group_id"].factorize()[0].astype(np.int64)
-    drawn = draw_groups(int(group.max()) + 1)
+    replicates = replicates_by_class(films, classes, group, draw_groups(int(group.max()) + 1))
+    return {
+        name: {metric: percentile_interval(values) for metric, values in by_metric.items()}
+        for name, by_metric in replicates.items()
+    }
+
+
+def replicates_by_class(
+    films: pd.DataFrame, classes: list[str], group: NDArray[np.int64], drawn_RG: NDArray[np.float64]
+) -> dict[str | None, dict[str, NDArray[np.float64]]]:
+    """Return each metric in every replicate, shape (R,), by class as in `metrics_by_class`.
+
+    Args:
+        films: predictions.
+        classes: in the order of the model's outputs.
+        group: shape (n,), index of the film's group.
+        drawn_RG: how often each group is in each replicate.
+    """
+    truth, called, probability = judged(films, classes)
     replicates: dict[str | None, dict[str, NDArray[np.float64]]] = {
-        name: replicate_metrics(truth == name, called == name, probability[:, column], group, drawn)
+        name: replicate_metrics(truth == name, called == name, probability[:, column], group, drawn_RG)
         for column, name in enumerate(classes)
         if len(classes) > 2 or column == 1
     }
     if len(classes) > 2:
         macro = average_replicates(list(replicates.values()))
-        overall = {"accuracy": replicate_accuracy(truth == called, group, drawn)}
+        overall = {"accuracy": replicate_accuracy(truth == called, group, drawn_RG)}
         replicates |= {"macro": macro, None: overall | {"balanced_accuracy": macro["sensitivity"]}}
-    return {
-        name: {metric: percentile_interval(values) for metric, values in by_metric.items()}
-        for name, by_metric in replicates.items()
-    }
+    return replicates
 
 
 def summary_table(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -215,6 +215,36 @@ class RunFolder:
 
 
 @dataclass(frozen=True)
+class ComparisonFolder:
+    """Where a comparison of runs keeps its tables."""
+
+    path: Path
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "comparison.parquet"
+
+    @property
+    def changed_films(self) -> Path:
+        return self.path / "changed_films.parquet"
+
+
+@dataclass(frozen=True)
+class ExplanationFolder:
+    """Where pictures of what a model looked at stand."""
+
+    path: Path
+
+    @property
+    def table(self) -> Path:
+        return self.path / "explanations.parquet"
+
+    def picture(self, number: int, stem: str) -> Path:
+        """Return the picture of a film, by its number and what is plain in its name."""
+        return self.path / f"{number:03d}-{re.sub(r'[^A-Za-z0-9_-]+', '-', stem)[:80]}.png"
+
+
+@dataclass(frozen=True)
 class PackageFolder:
     """Where a packaged model keeps its files: `models/<name>/<version>/`."""
 

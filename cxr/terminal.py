@@ -20,7 +20,9 @@ from cxr.errors import CxrError, FoldFailedError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cxr.layout import NightFolder, RunFolder
+    from cxr.comparison import Comparison
+    from cxr.layout import ExplanationFolder, NightFolder, RunFolder
+    from cxr.package import Package
 
 
 @contextmanager
@@ -166,6 +168,40 @@ def show_runs(table: "pd.DataFrame") -> None:
     Console(width=max(120, Console().width)).print(shown)
     if table.empty:
         print("no run yet: `cxr train --data FOLDER` begins one")
+
+
+def show_comparison(comparison: "Comparison") -> None:
+    """Print each run's metrics in percent, and how they differ from the first run's."""
+    others = ", ".join(f"{n:,} more in {run}" for run, n in comparison.n_others.items() if n)
+    print(f"{comparison.n_films:,} films in common" + (f" ({others}, left out)" if others else ""))
+    shown = Table()
+    for column in ("run", "metric", "value, %", "difference, points [95 %]", "p"):
+        shown.add_column(column, justify="left" if column in ("run", "metric") else "right")
+    overall = comparison.metrics[comparison.metrics["class"].isna() | (comparison.metrics["class"] == "macro")]
+    rows = overall if len(overall) else comparison.metrics
+    for row in rows.to_dict("records"):
+        value, difference, low, high = (100 * row[name] for name in ("value", "difference", "ci_low", "ci_high"))
+        p = f"{row['p_value']:.3g} ({row['test']})"
+        cells = [str(row["run"]), str(row["metric"]), f"{value:.2f}", f"{difference:+.2f} [{low:+.2f}, {high:+.2f}]", p]
+        shown.add_row(*("–" if "nan" in cell else cell for cell in cells))
+    Console(width=max(100, Console().width)).print(shown)
+    print(f"changed  {len(comparison.changed):,} films are not called alike")
+
+
+def show_explanations(table: "pd.DataFrame", package: "Package", folder: "ExplanationFolder") -> None:
+    """Print a line for each film: its class, how probable, how far the folds agree, and its picture."""
+    for row in table.to_dict("records"):
+        if row["status"] != "ok":
+            print(f"{row['path']!r}: not judged, {row['reason'].replace('_', ' ')}: {row['detail']}")
+            continue
+        label = package.classes[1] if len(package.classes) == 2 else row["predicted_label"]
+        limit = f", called from {package.threshold:.2f} up" if len(package.classes) == 2 else ""
+        print(f"{row['path']!r}: {row['predicted_label']}")
+        probability, spread = row[f"probability_{label}"], row["fold_spread"]
+        print(f"  {label} with probability {probability:.3f}{limit}; folds differ by {spread:.3f}")
+        print(f"  where it looked for {row['target']}: {folder.path / row['picture']}")
+    print(f"table    {folder.table}")
+    print("Academic and research use only; not a medical device.")
 
 
 def say_stopped() -> None:

@@ -1,0 +1,110 @@
+"""Films through the champion, with a picture of where it looked.
+
+A film goes the nightly job's way (the same reading, the same refusals, the same judgement), in float32. Nothing is
+written but the pictures and a table in a folder of its own; the films are only read.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from cxr import store
+from cxr.devices import resolve_device
+from cxr.errors import ConfigError, DataError
+from cxr.explain import grad_cam, overlay
+from cxr.images import decode_film
+from cxr.inbox import Arrival, read_arrival
+from cxr.layout import ExplanationFolder
+from cxr.model import predict_logits
+from cxr.package import Package
+from cxr.scoring import Reading, read_film
+
+log = logging.getLogger(__name__)
+
+PICTURE_PX = 512
+"""A picture's film is decoded at this size or more."""
+
+
+def explain_films(
+    package: Package, images: Sequence[Path], folder: ExplanationFolder, *, target: str | None = None,
+    opacity: float = 0.5, device: str = "auto",
+) -> pd.DataFrame:  # fmt: skip
+    """Judge films and picture where the networks looked; return a row for each file, and write it.
+
+    Columns: path, status, reason, detail, image_id, predicted_label, probability_<class>, fold_spread, target, picture.
+
+    Args:
+        package: the model.
+        images: files.
+        folder: gets `<number>-<name>.png` for each film, the film beside its map, and `explanations.parquet`.
+        target: class that is asked for; the one that is called, if None.
+        opacity: of the map where it is strongest, 0 to 1.
+        device: cpu, cuda:<index>, or auto.
+
+    Raises:
+        ConfigError: the class is none of the model's, or the opacity is out of range.
+        DataError: none of the files is a film.
+    """
+    if target is not None and target not in package.classes:
+        raise ConfigError(f"--class must be one of {', '.join(package.classes)}, got {target!r}.")
+    if not 0 <= opacity <= 1:
+        raise ConfigError(f"--opacity must lie between 0 and 1, got {opacity!r}.")
+    readings = [read_film(_arrival(path), package.size) for path in images]
+    numbers = [number for number, reading in enumerate(readings) if reading.square is not None]
+    films = [readings[number] for number in numbers]
+    if not films:
+        raise DataError(f"none of {len(images)} files is a film, the first because: {readings[0].refused}")
+    squares = np.stack([film.square for film in films if film.square is not None])
+    models = [package.model(fold).to(resolve_device(device)) for fold in range(package.n_folds)]
+    logits = np.stack([predict_logits(model, squares, resolve_device(device)) for model in models])
+    probability, spread, called = package.judge(logits)
+    asked_for = np.array([package.classes.index(target or str(name)) for name in called], dtype=np.int64)
+    heat = grad_cam(models, squares, asked_for)
+    answers = {}
+    for k, (number, film) in enumerate(zip(numbers, films, strict=True)):
+        picture = folder.picture(number + 1, Path(film.arrival.path).stem)
+        _write_picture(picture, film, heat[k], opacity)
+        answers[number] = {
+            "predicted_label": called[k],
+            **{f"probability_{name}": probability[k, j] for j, name in enumerate(package.classes)},
+            "fold_spread": spread[k],
+            "target": package.classes[asked_for[k]],
+            "picture": picture.name,
+        }
+    table = pd.DataFrame([_facts(reading) | answers.get(number, {}) for number, reading in enumerate(readings)])
+    store.write_table(folder.table, table)
+    return table
+
+
+def _arrival(path: Path) -> Arrival:
+    try:
+        facts = path.stat()
+    except OSError:
+        return Arrival(str(path), str(path), 0, 0)  # reading it says why
+    return Arrival(str(path), os.path.realpath(path), facts.st_size, facts.st_mtime_ns)
+
+
+def _facts(reading: Reading) -> dict[str, object]:
+    refused = reading.refused
+    return {
+        "path": reading.arrival.path,
+        "status": "quarantined" if refused else "ok",
+        "reason": refused.reason if refused else None,
+        "detail": refused.detail if refused else None,
+        "image_id": reading.image_id,
+    }
+
+
+def _write_picture(path: Path, film: Reading, heat: np.ndarray, opacity: float) -> None:
+    grey = np.asarray(decode_film(read_arrival(film.arrival), PICTURE_PX).grey)
+    laid_over = overlay(grey, heat, opacity=opacity)
+    both = Image.new("RGB", (2 * laid_over.width, laid_over.height))
+    both.paste(Image.fromarray(grey), (0, 0))
+    both.paste(laid_over, (laid_over.width, 0))
+    with store.replacing(path) as temporary:
+        both.save(temporary, "PNG")
