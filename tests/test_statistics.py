@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from benchmarks import coverage
 from cxr import statistics
 from cxr.metrics import COUNTS, binary_metrics
 from cxr.statistics import draw_groups, percentile_interval, replicate_accuracy, replicate_metrics
@@ -48,3 +49,15 @@ def test_an_undefined_metric_has_no_interval_and_undefined_replicates_do_not_cou
     assert percentile_interval(np.array([np.nan, 2.0, 2.0])) == (2.0, 2.0)
     low, high = percentile_interval(np.linspace(0, 1, 1001))
     assert (low, high) == pytest.approx((0.025, 0.975))
+
+
+def test_intervals_over_patients_hold_the_truth_and_intervals_over_films_are_too_narrow() -> None:
+    """60 of the simulations that `benchmarks.coverage` does 1,000 of."""
+    held: dict[str, list[bool]] = {"patients": [], "films": []}
+    for seed in range(60):
+        films = coverage.simulate(seed)
+        for kind, group in (("patients", films[2]), ("films", np.arange(len(films[2])))):
+            low, high = coverage.intervals(films, group, seed)["roc_auc"]
+            held[kind].append(low <= coverage.TRUTH["roc_auc"] <= high)
+    assert np.mean(held["patients"]) >= 0.86, "0.95 less three standard errors"
+    assert np.mean(held["films"]) < 0.86
