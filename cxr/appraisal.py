@@ -20,7 +20,8 @@ from scipy.special import logit, softmax
 from cxr.calibration import Calibration, calibration_errors, cross_fit, fit_calibration, fit_thresholds
 from cxr.config import OperatingPoint
 from cxr.curves import decision_curve, precision_recall_curve, reliability_curve, roc_curve
-from cxr.metrics import binary_metrics
+from cxr.delong import auc_interval, mean_auc_interval
+from cxr.metrics import Value, binary_metrics
 from cxr.statistics import draw_groups, percentile_interval, replicate_metrics
 
 PREVALENCES = (0.05, 0.20, 0.50)
@@ -118,6 +119,33 @@ def _curves(films: OutOfFold, draw: Any, x: str, y: str) -> Iterator[pd.DataFram
             yield table.assign(ci_low=curve.low, ci_high=curve.high).astype({"fold": "Int32"})
 
 
+def auc_table(films: OutOfFold, metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return the ROC-AUC of each class twice, pooled and as the mean of the folds, each with two intervals.
+
+    Columns: class, scope (`mean`, `pooled`), interval (`bootstrap` over patients; `DeLong`, films in groups), value,
+    ci_low, ci_high, reason.
+
+    Args:
+        films: the run's.
+        metrics: the run's table of metrics, which holds values and the bootstrap's intervals.
+    """
+    rows = []
+    known = metrics[metrics["metric"] == "roc_auc"].set_index(["scope", "class"])
+    for name, truth, column in films.judged():
+        score = films.probability[:, column]
+        delong = {
+            "mean": mean_auc_interval(truth, score, films.group, films.fold),
+            "pooled": auc_interval(truth, score, films.group),
+        }
+        for scope, bounds in delong.items():
+            value, low, high, reason = known.loc[(scope, name), ["value", "ci_low", "ci_high", "reason"]]
+            row = {"class": name, "scope": scope, "value": value, "reason": reason}
+            rows.append(row | {"interval": "bootstrap", "ci_low": low, "ci_high": high})
+            rows.append(row | {"interval": "DeLong", "ci_low": bounds[0], "ci_high": bounds[1]})
+    columns = ["class", "scope", "interval", "value", "ci_low", "ci_high", "reason"]
+    return pd.DataFrame(rows, columns=columns).astype({"reason": "str"})
+
+
 def reliability_table(films: OutOfFold) -> pd.DataFrame:
     """Return one row per class, stage (`before`, `after` calibration) and bin of equally many films.
 
@@ -187,6 +215,20 @@ def operating_points(films: OutOfFold) -> list[CalledFilms]:
     return points
 
 
+NO_THRESHOLD = "no threshold can be chosen for a fold, the others hold one class"
+
+
+def _judge_at(films: OutOfFold, point: CalledFilms) -> tuple[dict[str, Value], dict[str, Floats]]:
+    """Return the metrics at an operating point and their replicates; NaN throughout if a fold has no threshold."""
+    truth, score = films.target == 1, films.calibrated[:, 1]
+    values = binary_metrics(truth, point.called, score)
+    replicates = replicate_metrics(truth, point.called, score, films.group, films.drawn)
+    if np.isnan(point.thresholds).any():
+        values = {name: Value(np.nan, NO_THRESHOLD) for name in values}
+        replicates = {name: np.full_like(drawn, np.nan) for name, drawn in replicates.items()}
+    return values, replicates
+
+
 def operating_point_table(films: OutOfFold) -> pd.DataFrame:
     """Return one row per operating point and metric; two classes.
 
@@ -195,9 +237,7 @@ def operating_point_table(films: OutOfFold) -> pd.DataFrame:
     """
     rows = []
     for point in operating_points(films):
-        truth = films.target == 1
-        values = binary_metrics(truth, point.called, films.calibrated[:, 1])
-        replicates = replicate_metrics(truth, point.called, films.calibrated[:, 1], films.group, films.drawn)
+        values, replicates = _judge_at(films, point)
         where = {
             "operating_point": point.name, "threshold": point.thresholds.mean(),
             "threshold_low": point.thresholds.min(), "threshold_high": point.thresholds.max(),
@@ -223,8 +263,7 @@ def predictive_value_table(films: OutOfFold) -> pd.DataFrame:
     rows = []
     truth = films.target == 1
     for point in operating_points(films):
-        values = binary_metrics(truth, point.called, films.calibrated[:, 1])
-        replicates = replicate_metrics(truth, point.called, films.calibrated[:, 1], films.group, films.drawn)
+        values, replicates = _judge_at(films, point)
         for prevalence, is_own in [*((p, False) for p in PREVALENCES), (float(truth.mean()), True)]:
             exact = predictive_values(values["sensitivity"].value, values["specificity"].value, prevalence)
             spread = predictive_values(replicates["sensitivity"], replicates["specificity"], prevalence)
@@ -286,7 +325,7 @@ def subgroup_table(films: OutOfFold, manifest: pd.DataFrame) -> pd.DataFrame:
     for name, truth, column in films.judged():
         score = films.probability[:, column]
         called = score >= 0.5 if films.is_binary else films.probability.argmax(axis=1) == column
-        for subgroup, level, inside in _subgroups(films, manifest, truth):
+        for subgroup, level, inside in subgroups(films, manifest, truth):
             values = binary_metrics(truth[inside], called[inside], score[inside])
             group = films.group[inside]
             replicates = replicate_metrics(truth[inside], called[inside], score[inside], group, films.drawn)
@@ -298,7 +337,7 @@ def subgroup_table(films: OutOfFold, manifest: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"reason": "str"})
 
 
-def _subgroups(
+def subgroups(
     films: OutOfFold, manifest: pd.DataFrame, truth: NDArray[np.bool_]
 ) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
     """Yield subgroup, level and which films belong to it; only those that divide the films."""
@@ -306,9 +345,12 @@ def _subgroups(
     subtype = films.predictions["subtype"]
     for level in sorted(subtype[truth].dropna().unique()) if subtype[truth].nunique() > 1 else []:
         yield "subtype, against all others", level, (subtype == level).to_numpy() | ~truth
-    quartiles = {"film size": known["width"] * known["height"], "contrast": known["contrast"]}
-    for name, values in quartiles.items():
-        yield from ((name, level, inside) for level, inside in _quartiles(values.astype(float)))
+    quartiles = {
+        "film size": (known["width"] * known["height"], "{:,.0f} px"),
+        "contrast": (known["contrast"], "{:.1f} grey levels"),
+    }
+    for name, (values, told) in quartiles.items():
+        yield from ((name, level, inside) for level, inside in _quartiles(values.astype(float), told))
     per_group = np.bincount(films.group)[films.group]
     parts = {
         "films of the patient": [("one", per_group < MANY_FILMS), ("two or more", per_group >= MANY_FILMS)],
@@ -321,13 +363,13 @@ def _subgroups(
         yield from ((name, level, inside) for level, inside in present if len(present) > 1)
 
 
-def _quartiles(values: pd.Series) -> list[tuple[str, NDArray[np.bool_]]]:
+def _quartiles(values: pd.Series, told: str) -> list[tuple[str, NDArray[np.bool_]]]:
     quarter = pd.qcut(values, 4, duplicates="drop")
     levels = quarter.cat.categories
     if len(levels) < 2:
         return []
-    return [(f"{k + 1} of {len(levels)}, to {level.right:.4g}", (quarter == level).to_numpy())
-            for k, level in enumerate(levels)]  # fmt: skip
+    return [(f"{k} of {len(levels)}, to {told.format(level.right)}", (quarter == level).to_numpy())
+            for k, level in enumerate(levels, 1)]  # fmt: skip
 
 
 def failure_table(films: OutOfFold, n_worst: int = 6) -> pd.DataFrame:

@@ -9,6 +9,7 @@ Source: Guo et al., On calibration of modern neural networks, ICML 2017; Alexand
 likelihood with bias-corrected calibration is hard to beat at label shift adaptation, ICML 2020.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -103,7 +104,8 @@ def fit_thresholds(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -
     """Return the threshold of each operating point; a film is called positive from its threshold up.
 
     `half` is 0.5, `youden` maximises sensitivity + specificity, `sensitivity_95` is the highest threshold at
-    which sensitivity is at least 0.95, `specificity_95` the lowest at which specificity is.
+    which sensitivity is at least 0.95, `specificity_95` the lowest at which specificity is. With films of one class
+    alone all but `half` are NaN.
 
     Args:
         probability: shape (n,), of the positive class, out of fold.
@@ -111,6 +113,8 @@ def fit_thresholds(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -
     """
     from sklearn.metrics import roc_curve
 
+    if truth.all() or not truth.any():
+        return {"half": 0.5, "youden": math.nan, "sensitivity_95": math.nan, "specificity_95": math.nan}
     false_positive_rate, sensitivity, threshold = roc_curve(truth, probability, drop_intermediate=False)
     threshold[0] = np.nextafter(1, 2)  # infinite in scikit-learn: nothing is called
     specificity = 1 - false_positive_rate

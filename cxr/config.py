@@ -163,12 +163,14 @@ class Placement(Place):
         folds_per_device: Folds on each device at a time, 1 to 20; auto by its memory and the size of a batch.
         redo_fold: Folds to train anew although they are finished.
         compile: Compile what runs frozen layers: on, off, or where the number of films repays it (auto).
+        mlflow: MLflow store that the finished run is logged to as well, such as sqlite:///mlflow.db; extra [mlflow].
     """
 
     devices: str = "auto"
     folds_per_device: FoldsPerDevice = "auto"
     redo_fold: tuple[int, ...] = ()
     compile: Compile = "auto"
+    mlflow: str | None = None
 
     def __post_init__(self) -> None:
         if self.folds_per_device != "auto":

@@ -18,17 +18,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cxr.calibration import call_films
-from cxr.metrics import COUNTS, binary_metrics, multiclass_metrics
+from cxr.metrics import COUNTS, Value, binary_metrics, multiclass_metrics
 
 NUMBERS = ["width", "height", "aspect", "mean", "contrast", "border"]
-COLUMNS = ["features", "metric", "value", "reason"]
+COLUMNS = ["features", "metric", "value", "mean", "sd", "reason"]
 
 
 def confounder_baseline(manifest: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Return the out-of-fold metrics of a logistic regression on acquisition features: features, metric, value, reason.
+    """Return the out-of-fold metrics of a logistic regression on acquisition features.
 
-    `features` is `all`, with every metric, or one feature alone, with its ROC-AUC. Of more than two classes
-    the metrics are the overall and the macro-averaged ones.
+    Columns: features, metric, value (of all films at once), mean and sd over folds (NaN where a fold's is), reason
+    (why the value is NaN). `features` is `all`, with every metric, or one feature alone, with its ROC-AUC. Of more
+    than two classes the metrics are the overall and the macro-averaged ones.
     """
     used = manifest.loc[manifest["status"] == "used"].drop(columns=["label", "image_id"])
     films = folds.merge(used, on="path", how="inner").sort_values("path", ignore_index=True)
@@ -45,17 +46,24 @@ def _judge(
     features: pd.DataFrame, truth: NDArray[np.str_], fold: NDArray[np.integer], classes: Sequence[str]
 ) -> list[dict[str, object]]:
     probability = _out_of_fold(features.to_numpy(), truth, fold, classes)
+    by_fold = pd.DataFrame([_values(truth[fold == k], probability[fold == k], classes) for k in np.unique(fold)])
+    by_fold = by_fold.map(lambda value: value.value)
+    mean, sd = by_fold.mean(skipna=False), by_fold.std(skipna=False)
+    return [
+        {"metric": name, "value": value, "mean": mean[name], "sd": sd[name], "reason": reason}
+        for name, (value, reason) in _values(truth, probability, classes).items()
+    ]
+
+
+def _values(truth: NDArray[np.str_], probability: NDArray[np.float64], classes: Sequence[str]) -> dict[str, Value]:
+    """Return the positive class's metrics of two classes, the overall and the macro-averaged ones of more."""
     called = call_films(probability, classes)
     if len(classes) == 2:
         values = binary_metrics(truth == classes[1], called == classes[1], probability[:, 1])
     else:
         by_class = multiclass_metrics(truth, called, probability, classes)
         values = by_class[None] | by_class["macro"]
-    return [
-        {"metric": name, "value": value, "reason": reason}
-        for name, (value, reason) in values.items()
-        if name not in COUNTS
-    ]
+    return {name: value for name, value in values.items() if name not in COUNTS}
 
 
 def _out_of_fold(

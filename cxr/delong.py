@@ -50,7 +50,30 @@ def auc_interval(truth: NDArray[np.bool_], score: Floats, group: NDArray[np.int6
         group: shape (n,), index of the film's group.
     """
     auc, by_film = placements(truth, score)
-    half = norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(_variance(truth, by_film, auc, group))
+    return _interval(auc, _variance(truth, by_film, auc, group))
+
+
+def mean_auc_interval(
+    truth: NDArray[np.bool_], score: Floats, group: NDArray[np.int64], fold: NDArray[np.int64]
+) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of the folds' ROC-AUCs, no group being in two folds; NaN as above.
+
+    Args:
+        truth: shape (n,), is the film of the class.
+        score: shape (n,), of the network that was trained without the film's fold.
+        group: shape (n,), index of the film's group.
+        fold: shape (n,).
+    """
+    aucs, variances = [], []
+    for inside in (fold == k for k in np.unique(fold)):
+        auc, by_film = placements(truth[inside], score[inside])
+        aucs.append(auc)
+        variances.append(_variance(truth[inside], by_film, auc, group[inside]))
+    return _interval(float(np.mean(aucs)), float(np.sum(variances)) / len(aucs) ** 2)
+
+
+def _interval(auc: float, variance: float) -> tuple[float, float]:
+    half = norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(variance)
     return float(np.maximum(auc - half, 0)), float(np.minimum(auc + half, 1))
 
 

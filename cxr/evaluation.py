@@ -3,13 +3,18 @@
 `metrics/predictions.parquet` is the out-of-fold table: each used film once, judged by the fold that did
 not see it. The other tables are computed from it alone.
 
-Two ways to sum up folds differ and are both shown: the mean over folds (with the standard deviation
-between folds), and the pooled value over all films at once. Pooled ROC-AUC ranks scores of different
-models against each other, so it lies below the mean where folds disagree in scale.
+Two ways to sum up folds differ and are both shown with an interval: the mean over folds (and the standard
+deviation between folds), and the pooled value over all films at once. Pooled ROC-AUC ranks scores of different
+models against each other, so it lies below the mean where folds disagree in scale. All intervals come from the
+same replicates of the patients; they hold for the networks at hand, and what training on other patients would
+change is not in them.
+
+Source: Bengio & Grandvalet, No unbiased estimator of the variance of k-fold cross-validation, JMLR 2004.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +53,17 @@ def evaluate(run: Experiment) -> None:
     store.sweep(folder.predictions.parent)
     parts = [store.read_table(folder.fold(k).predictions) for k in range(run.config.folds)]
     predictions = pd.concat(parts).sort_values("path", ignore_index=True)
-    metrics = metrics_table(predictions, run.classes)
     store.write_table(folder.predictions, predictions)
+    tabulate(folder, predictions, run.classes)
+    log.info("tables: %s", folder.metrics.parent)
+
+
+def tabulate(folder: RunFolder, predictions: pd.DataFrame, classes: list[str]) -> None:
+    """Write metrics, summary and confusion tables of the out-of-fold table."""
+    metrics = metrics_table(predictions, classes)
     store.write_table(folder.metrics, metrics)
     store.write_table(folder.summary, summary_table(metrics))
-    store.write_table(folder.confusion, confusion_table(predictions, run.classes))
-    log.info("tables: %s", folder.metrics.parent)
+    store.write_table(folder.confusion, confusion_table(predictions, classes))
 
 
 def require_complete(run: Experiment) -> None:
@@ -70,26 +80,60 @@ def require_complete(run: Experiment) -> None:
 def metrics_table(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     """Return one row per scope, fold, class and metric.
 
-    Columns: scope (`fold` or `pooled`), fold (missing where pooled), class (the positive one of two; of
-    more each one, `macro`, or missing for the whole table), metric, value, ci_low and ci_high (95 %, from
-    a bootstrap over groups; NaN for counts), n (films), reason (why a value is NaN). Of two classes every
-    metric is the positive one's.
+    Columns: scope (`fold`, `mean` of the folds, or `pooled`), fold (missing but in a fold), class (the positive one
+    of two; of more each one, `macro`, or missing for the whole table), metric, value, ci_low and ci_high (95 %, from
+    a bootstrap over groups; NaN for counts, which have no mean), n (films), reason (why a value is NaN). Of two
+    classes every metric is the positive one's.
     """
-    rows: list[dict[str, Any]] = []
-    for scope, fold, films in _scopes(predictions):
-        intervals = _intervals_by_class(films, classes)
-        for name, values in metrics_by_class(films, classes).items():
-            for metric, (value, reason) in values.items():
-                low, high = intervals[name].get(metric, (float("nan"), float("nan")))
-                row = {"scope": scope, "fold": fold, "class": name, "metric": metric, "value": value}
-                rows.append(row | {"ci_low": low, "ci_high": high, "n": len(films), "reason": reason})
+    group = predictions["group_id"].factorize()[0].astype(np.int64)
+    drawn, fold = draw_groups(int(group.max()) + 1), predictions["fold"].to_numpy()
+    folds = {k: _appraise(predictions[fold == k], classes, group[fold == k], drawn) for k in np.unique(fold).tolist()}
+    rows = [row for k, films in folds.items() for row in films.rows("fold", k)]
+    rows += _mean_of(folds).rows("mean", None)
+    rows += _appraise(predictions, classes, group, drawn).rows("pooled", None)
     return pd.DataFrame(rows).astype({"fold": "Int32", "class": "str", "reason": "str"})
 
 
-def _scopes(predictions: pd.DataFrame) -> Iterator[tuple[str, int | None, pd.DataFrame]]:
-    for fold in sorted(predictions["fold"].unique().tolist()):
-        yield "fold", fold, predictions[predictions["fold"] == fold]
-    yield "pooled", None, predictions
+@dataclass(frozen=True)
+class _Appraised:
+    """Metrics by class, and each of them in every replicate, shape (R,)."""
+
+    values: Mapping[str | None, Mapping[str, Value]]
+    replicates: Mapping[str | None, Mapping[str, NDArray[np.float64]]]
+    n_films: int
+
+    def rows(self, scope: str, fold: int | None) -> list[dict[str, Any]]:
+        """Return the rows of a scope."""
+        rows: list[dict[str, Any]] = []
+        for name, values in self.values.items():
+            for metric, (value, reason) in values.items():
+                low, high = percentile_interval(self.replicates[name].get(metric, np.empty(0)))
+                row = {"scope": scope, "fold": fold, "class": name, "metric": metric, "value": value}
+                rows.append(row | {"ci_low": low, "ci_high": high, "n": self.n_films, "reason": reason})
+        return rows
+
+
+def _appraise(
+    films: pd.DataFrame, classes: list[str], group: NDArray[np.int64], drawn_RG: NDArray[np.float64]
+) -> _Appraised:
+    replicates = replicates_by_class(films, classes, group, drawn_RG)
+    return _Appraised(metrics_by_class(films, classes), replicates, len(films))
+
+
+def _mean_of(folds: Mapping[int, _Appraised]) -> _Appraised:
+    """Return the mean of each metric over folds; NaN where one fold's is: the mean of the others would flatter."""
+    values: dict[str | None, dict[str, Value]] = {}
+    replicates: dict[str | None, dict[str, NDArray[np.float64]]] = {}
+    for name, of_first in next(iter(folds.values())).values.items():
+        names = [metric for metric in of_first if metric not in COUNTS]
+        values[name] = {m: _mean_value({k: f.values[name][m] for k, f in folds.items()}) for m in names}
+        replicates[name] = {m: np.mean([f.replicates[name][m] for f in folds.values()], axis=0) for m in names}
+    return _Appraised(values, replicates, sum(films.n_films for films in folds.values()))
+
+
+def _mean_value(by_fold: Mapping[int, Value]) -> Value:
+    reasons = [f"fold {fold}: {value.reason}" for fold, value in by_fold.items() if value.reason]
+    return Value(float(np.mean([value.value for value in by_fold.values()])), "; ".join(reasons) or None)
 
 
 def judged(films: pd.DataFrame, classes: list[str]) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.float64]]:
@@ -105,15 +149,6 @@ def metrics_by_class(films: pd.DataFrame, classes: list[str]) -> dict[str | None
         return multiclass_metrics(truth, called, probability, classes)
     positive = classes[1]
     return {positive: binary_metrics(truth == positive, called == positive, probability[:, 1])}
-
-
-def _intervals_by_class(films: pd.DataFrame, classes: list[str]) -> dict[str | None, dict[str, tuple[float, float]]]:
-    group = films["group_id"].factorize()[0].astype(np.int64)
-    replicates = replicates_by_class(films, classes, group, draw_groups(int(group.max()) + 1))
-    return {
-        name: {metric: percentile_interval(values) for metric, values in by_metric.items()}
-        for name, by_metric in replicates.items()
-    }
 
 
 def replicates_by_class(
@@ -141,15 +176,21 @@ def replicates_by_class(
 
 
 def summary_table(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per class and metric: mean and sd (n - 1) over folds, pooled, ci_low, ci_high.
+    """Return one row per class and metric.
 
-    A metric that is NaN in a fold has a NaN mean: an average over the other folds would flatter it.
+    Columns: class, metric, mean and sd (n - 1) over folds, mean_ci_low and mean_ci_high, pooled, ci_low and ci_high
+    (of the pooled value). A metric that is NaN in a fold has a NaN mean: an average over the others would flatter it.
     """
     keys = ["class", "metric"]
     by_fold = metrics[metrics["scope"] == "fold"].groupby(keys, sort=False, dropna=False)["value"]
     spread = by_fold.agg(mean=lambda v: v.mean(skipna=False), sd=lambda v: v.std(skipna=False)).reset_index()
-    pooled = metrics.loc[metrics["scope"] == "pooled", [*keys, "value", "ci_low", "ci_high"]]
-    return spread.merge(pooled.rename(columns={"value": "pooled"}), on=keys, how="left")
+    bounds = [*keys, "ci_low", "ci_high"]
+    of_mean = metrics.loc[metrics["scope"] == "mean", bounds]
+    pooled = metrics.loc[metrics["scope"] == "pooled", [*bounds, "value"]]
+    table = spread.merge(
+        of_mean.rename(columns=lambda c: f"mean_{c}" if c.startswith("ci") else c), on=keys, how="left"
+    )
+    return table.merge(pooled.rename(columns={"value": "pooled"}), on=keys, how="left")
 
 
 def confusion_table(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
@@ -161,7 +202,9 @@ def confusion_table(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFra
 
 
 def headline(folder: RunFolder) -> pd.DataFrame:
-    """Return the run's main metrics in percent: metric, mean, sd, pooled, its interval, starting_project (or NaN).
+    """Return the run's main metrics in percent.
+
+    Columns: metric, mean, sd, mean_ci_low, mean_ci_high, pooled, ci_low, ci_high, starting_project (or NaN).
 
     Of more than two classes these are the overall and the macro-averaged metrics, which the starting
     project's figures do not speak of.
@@ -171,7 +214,8 @@ def headline(folder: RunFolder) -> pd.DataFrame:
     rows = summary[summary["class"].isna() | (summary["class"] == (positive or "macro"))]
     rows = rows[~rows["metric"].isin(COUNTS)].reset_index(drop=True)
     reference = rows["metric"].map(STARTING_PROJECT) if positive else float("nan")
-    percent = rows[["mean", "sd", "pooled", "ci_low", "ci_high"]].assign(starting_project=reference) * 100
+    columns = ["mean", "sd", "mean_ci_low", "mean_ci_high", "pooled", "ci_low", "ci_high"]
+    percent = rows[columns].assign(starting_project=reference) * 100
     names = rows["metric"].where(rows["class"] != "macro", "macro " + rows["metric"])
     return percent.assign(metric=names)[["metric", *percent.columns]]
 

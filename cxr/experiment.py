@@ -27,7 +27,7 @@ from cxr.devices import resolve_devices, share_threads
 from cxr.errors import ConfigError, FoldError, RunError
 from cxr.folds import read_folds
 from cxr.images import open_prepared
-from cxr.layout import RunFolder
+from cxr.layout import FoldFolder, RunFolder
 from cxr.model import PUBLISHED, load_pretrained
 from cxr.source import KAGGLE
 
@@ -51,6 +51,8 @@ class Experiment:
     devices: list[str]
     """One for each fold that runs at the same time."""
     compile: Compile
+    share: float = 1.0
+    """Of each fold's training patients that are learnt from; below 1 for a learning curve alone."""
 
     @property
     def n_threads(self) -> list[int]:
@@ -67,6 +69,22 @@ class Experiment:
         manifest = store.read_table(self.folder.manifest)
         used = manifest.loc[manifest["status"] == "used", ["path", "subtype"]]
         return folds.merge(used, on="path", how="inner").sort_values("path", ignore_index=True)
+
+    def training_films(self, fold: int) -> pd.DataFrame:
+        """Return the films that a fold is trained on: of the other folds, or of a share of their patients.
+
+        Patients are drawn by class, in an order that the run's seed sets: a smaller share is part of a larger one.
+        """
+        films = self.films().query("fold != @fold")
+        if self.share == 1:
+            return films
+        groups = films.drop_duplicates("group_id").sample(frac=1, random_state=self.config.seed)
+        place, size = groups.groupby("label").cumcount(), groups.groupby("label")["label"].transform("size")
+        return films[films["group_id"].isin(groups["group_id"][place < np.ceil(self.share * size)])]
+
+    def fold_folder(self, fold: int) -> FoldFolder:
+        """Return where a fold keeps its files."""
+        return self.folder.fold(fold) if self.share == 1 else self.folder.fold_of_share(self.share, fold)
 
     def squares(self, films: pd.DataFrame) -> NDArray[np.uint8]:
         """Return the films' grey squares, shape (n, size, size), decoding again what the cache has lost."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
 
 from cxr.page import COLOURS
@@ -25,6 +26,8 @@ DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 PERCENT = 100
+CORNER = 0.2
+"""The part of a ROC curve that is shown enlarged: rates up to it, sensitivities from as far below 1."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "axes.spines.top": False,
     "axes.spines.right": False, "axes.edgecolor": INK, "axes.labelcolor": INK,
@@ -46,10 +49,13 @@ class Figure:
 
 
 def draw(
-    name: str, caption: str, description: str, table: pd.DataFrame, plot: Callable[["Axes", pd.DataFrame], None],
-    *, width: float = 4.6, height: float = 3.6,
+    name: str, caption: str, description: str, table: pd.DataFrame, plot: Callable[[Any, pd.DataFrame], None],
+    *, width: float = 4.6, height: float = 3.6, grid: tuple[int, int] | None = None,
 ) -> Figure:  # fmt: skip
-    """Return the figure that `plot` draws of the table; width and height in inches."""
+    """Return the figure that `plot` draws of the table; width and height in inches.
+
+    `plot` gets the axes, or those of a grid of (rows, columns) in an array.
+    """
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
@@ -59,7 +65,7 @@ def draw(
     with mpl.rc_context(style):
         canvas = Canvas(figsize=(width, height))
         FigureCanvasSVG(canvas)
-        plot(canvas.add_subplot(), table)
+        plot(canvas.subplots(*grid, sharey=True) if grid else canvas.add_subplot(), table)
         canvas.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     return Figure(name, caption, description, table, _accessible(stream.getvalue(), name, caption, description))
 
@@ -88,9 +94,12 @@ def roc(table: pd.DataFrame, points: pd.DataFrame, auc: str) -> Figure:
     """Return the ROC curve with its band, the folds' curves, and the operating points of two classes."""
 
     def plot(axes: "Axes", curves: pd.DataFrame) -> None:
-        corner = axes.inset_axes((0.4, 0.42, 0.58, 0.5), xlim=(0, 0.2), ylim=(0.8, 1.002))
+        good = curves.loc[curves["fold"].isna() & (curves["false_positive_rate"] <= CORNER), "sensitivity"].max()
+        parts = [axes]
+        if good > 1 - CORNER:  # what the corner shows of a worse curve would hide it
+            parts += [axes.inset_axes((0.4, 0.42, 0.58, 0.5), xlim=(0, CORNER), ylim=(1 - CORNER, 1.002))]
         wide = points.pivot_table(index="operating_point", columns="metric", values="value", sort=False)
-        for part in (axes, corner):
+        for part in parts:
             _curves(part, curves, "false_positive_rate", "sensitivity")
             part.plot([0, 1], [0, 1], ":", color=INK, linewidth=0.8)
             for marker, (name, row) in zip(MARKERS, wide.iterrows(), strict=False):
@@ -108,7 +117,9 @@ def precision_recall(table: pd.DataFrame, words: str) -> Figure:
 
     def plot(axes: "Axes", curves: pd.DataFrame) -> None:
         _curves(axes, curves, "recall", "precision")
-        axes.set(xlabel="Recall (sensitivity)", ylabel="Precision", xlim=(0, 1.01), ylim=(0, 1.01))
+        lowest = curves[["precision", "ci_low"]].min().min()
+        bottom = 0 if np.isnan(lowest) else max(0, np.floor(10 * lowest - 0.5) / 10)
+        axes.set(xlabel="Recall (sensitivity)", ylabel="Precision", xlim=(0, 1.01), ylim=(bottom, 1.01))
         axes.legend(loc="lower left")
 
     return draw("precision_recall", "Precision against recall with 95 % band", words, table, plot)
@@ -178,17 +189,17 @@ def confusion(table: pd.DataFrame, classes: list[str]) -> Figure:
     def plot(axes: "Axes", counts: pd.DataFrame) -> None:
         matrix = counts.pivot_table(index="label", columns="called", values="n").reindex(index=classes, columns=classes)
         shares = matrix.div(matrix.sum(axis=1), axis=0).fillna(0)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, alpha=0.8)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for i, row in enumerate(shares.to_numpy()):
             for j, share in enumerate(row):
                 text = f"{matrix.iat[i, j]:,.0f}\n{share:.1%}"
-                axes.text(j, i, text, ha="center", va="center", color="white" if share > 0.5 else "black")
+                axes.text(j, i, text, ha="center", va="center", color="white" if share > 0.7 else "black")
         axes.set_xticks(range(len(classes)), classes)
         axes.set_yticks(range(len(classes)), classes, rotation=90, va="center")
         axes.set(xlabel="Called", ylabel="True class")
 
     words = "; ".join(f"{r.label} called {r.called}: {r.n}" for r in table.itertuples())
-    return draw("confusion", "Confusion matrix at probability 0.5", words, table, plot, width=3.6)
+    return draw("confusion", "Confusion matrix at probability 0.5", words, table, plot)
 
 
 def forest(name: str, caption: str, table: pd.DataFrame, level: str, metrics: Sequence[str]) -> Figure:
@@ -222,12 +233,14 @@ def forest(name: str, caption: str, table: pd.DataFrame, level: str, metrics: Se
 
 def training(table: pd.DataFrame) -> Figure:
     """Return the training loss by epoch, one line per fold."""
+    from matplotlib.ticker import MaxNLocator
 
     def plot(axes: "Axes", epochs: pd.DataFrame) -> None:
         for k, (fold, rows) in enumerate(epochs.groupby("fold")):
             style = MARKERS[k % 7] + DASHES[k % 4]
             axes.plot(rows["epoch"], rows["training_loss"], style, markersize=3, label=f"fold {fold}")
         axes.set(xlabel="Epoch", ylabel="Training loss (class-weighted)", ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(ncols=2)
 
     last = table.sort_values("epoch").groupby("fold")["training_loss"].last()
@@ -235,11 +248,60 @@ def training(table: pd.DataFrame) -> Figure:
     return draw("training", "Training loss", words, table, plot)
 
 
+def robustness(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
+    """Return metrics against strength (0: unchanged), a panel for each change; the last panel holds the legend."""
+    changes = table.loc[table["strength"] > 0, "change"].unique().tolist()
+
+    def plot(grid: Any, rows: pd.DataFrame) -> None:
+        for axes, change in zip(grid.flat, changes, strict=False):
+            shown = rows[(rows["change"] == change) | (rows["strength"] == 0)]
+            for k, metric in enumerate(metrics):
+                of = shown[shown["metric"] == metric].sort_values("strength")
+                error = [(of["value"] - of["ci_low"]).clip(0), (of["ci_high"] - of["value"]).clip(0)]
+                style = {"fmt": MARKERS[k] + DASHES[k], "color": COLOURS[k], "markersize": 4, "linewidth": 1}
+                bars = [part * PERCENT for part in error]
+                axes.errorbar(of["strength"], of["value"] * PERCENT, yerr=bars, label=said(metric), **style)
+            steps = rows[rows["change"] == change].drop_duplicates("strength").sort_values("strength")
+            axes.set_xticks([0, *steps["strength"]], ["–", *(f"{a:g}" for a in steps["amount"])])
+            axes.set(title=said(change), ylim=(0, 102))
+            axes.set_xlabel(steps["unit"].iloc[0], fontsize=7)
+        for row in grid:
+            row[0].set_ylabel("%")
+        grid.flat[-1].axis("off")
+        grid.flat[-1].legend(*grid.flat[0].get_legend_handles_labels(), loc="center")
+
+    worst = table[table["metric"].isin(metrics)].sort_values("strength").groupby(["change", "metric"], sort=False)
+    words = "; ".join(
+        f"{said(change)} at its strongest: {said(metric)} {of['value'].iloc[-1]:.1%}"
+        for (change, metric), of in worst
+        if change in changes
+    )
+    caption = "Metrics on films made worse, 95 % intervals; – is the film as it is"
+    return draw("robustness", caption, words, table, plot, width=6.6, height=4.4, grid=(2, 3))
+
+
+def learning(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
+    """Return metrics against the number of training films."""
+
+    def plot(axes: "Axes", rows: pd.DataFrame) -> None:
+        for k, metric in enumerate(metrics):
+            of = rows[rows["metric"] == metric].sort_values("n_films")
+            error = [(of["pooled"] - of["ci_low"]).clip(0) * PERCENT, (of["ci_high"] - of["pooled"]).clip(0) * PERCENT]
+            style = {"fmt": MARKERS[k] + DASHES[k], "color": COLOURS[k], "markersize": 4, "linewidth": 1}
+            axes.errorbar(of["n_films"], of["pooled"] * PERCENT, yerr=error, label=said(metric), **style)
+        axes.set(xlabel="Training films of a fold", ylabel="%", xlim=(0, None))
+        axes.legend()
+
+    of_auc = table[table["metric"] == metrics[0]].sort_values("n_films")
+    words = "; ".join(f"{r.n_films:,.0f} films: {said(metrics[0])} {r.pooled:.1%}" for r in of_auc.itertuples())
+    return draw("learning_curve", "Metrics by number of training films, 95 % intervals", words, table, plot)
+
+
 def said(name: Any) -> str:
     """Return a metric's or an operating point's name as a person says it."""
     names = {
         "roc_auc": "ROC-AUC", "average_precision": "Average precision", "f1": "F1", "half": "0.5", "ppv": "PPV",
         "npv": "NPV", "youden": "Youden", "sensitivity_95": "sensitivity ≥ 0.95",
-        "specificity_95": "specificity ≥ 0.95", "ece": "ECE", "brier": "Brier score",
+        "specificity_95": "specificity ≥ 0.95", "ece": "ECE", "brier": "Brier score", "jpeg": "JPEG",
     }  # fmt: skip
     return names.get(str(name), str(name).replace("_", " "))

@@ -22,6 +22,13 @@ N_COMPARED = 16
 """Held-out films of a fold on which features and whole network are compared."""
 
 
+def load_network(run: Experiment, fold: int) -> Classifier:
+    """Return the network of a fold that has been trained, on the CPU."""
+    model = Classifier(len(run.classes))
+    model.load_state_dict(load_file(run.fold_folder(fold).weights))
+    return model
+
+
 def predict_fold(run: Experiment, fold: int, device: str) -> float:
     """Write the held-out predictions of a fold whose weights are on disk.
 
@@ -34,16 +41,15 @@ def predict_fold(run: Experiment, fold: int, device: str) -> float:
         bfloat16 in the frozen layers costs; 0 where none are frozen.
     """
     torch.set_num_threads(run.n_threads[fold])
-    folder = run.folder.fold(fold)
-    model = Classifier(len(run.classes))
-    model.load_state_dict(load_file(folder.weights))
-    model.to(device).to(memory_format=torch.channels_last)
+    model = load_network(run, fold).to(device).to(memory_format=torch.channels_last)
     films = run.films().query("fold == @fold").reset_index(drop=True)
     logits, difference = _held_out_logits(run, model, films, device)
     scores = np.hstack([logits, softmax(logits, axis=1)])
     names = [f"{kind}_{name}" for kind in ("logit", "probability") for name in run.classes]
     identity = films[["image_id", "path", "group_id", "fold", "label", "subtype"]]
-    store.write_table(folder.predictions, pd.concat([identity, pd.DataFrame(scores, columns=names)], axis=1))
+    store.write_table(
+        run.fold_folder(fold).predictions, pd.concat([identity, pd.DataFrame(scores, columns=names)], axis=1)
+    )
     log.info("fold %d: predicted %d held-out films", fold, len(films))
     return difference
 

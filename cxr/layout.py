@@ -70,6 +70,11 @@ class TestFolder:
         return self.path / "metrics.parquet"
 
     @property
+    def gap(self) -> Path:
+        """The test's metrics beside those found in cross-validation."""
+        return self.path / "gap.parquet"
+
+    @property
     def openings(self) -> Path:
         return self.path / "openings.json"
 
@@ -199,6 +204,10 @@ class RunFolder:
     def fold(self, fold: int) -> FoldFolder:
         """Return the folder of one fold."""
         return FoldFolder(self.path / "folds" / f"fold={fold}")
+
+    def fold_of_share(self, share: float, fold: int) -> FoldFolder:
+        """Return the folder of one fold that is trained on a share of the patients, for the learning curve."""
+        return FoldFolder(self.path / "learning_curve" / f"share={share:g}" / f"fold={fold}")
 
     def forget_fold(self, fold: int) -> None:
         """Remove what a fold has computed, completion marker first, and the tables made of it: it is trained anew.

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from cxr import dataset, evaluation, store
 from cxr.appraisal import RATES, OutOfFold
@@ -25,10 +24,11 @@ from cxr.config import DataConfig
 from cxr.errors import DataError, RunError
 from cxr.experiment import Experiment
 from cxr.folds import group_films
+from cxr.inference import load_network
 from cxr.layout import RunFolder, TestFolder
 from cxr.manifest import class_names
 from cxr.metrics import binary_metrics
-from cxr.model import Classifier, predict_logits
+from cxr.model import predict_logits
 from cxr.package import sha256_of
 from cxr.source import KAGGLE
 from cxr.statistics import draw_groups, percentile_interval, replicate_metrics
@@ -119,7 +119,7 @@ def _judge(
 ) -> TestFolder:
     evaluation.require_complete(run)
     internal = OutOfFold(store.read_table(run.folder.predictions), run.classes)
-    logits = np.stack([predict_logits(_network(run, fold), squares, "cpu") for fold in range(run.config.folds)])
+    logits = np.stack([predict_logits(load_network(run, fold), squares, "cpu") for fold in range(run.config.folds)])
     probability, spread = average_folds(internal.calibration, logits)
     columns = {f"probability_{name}": probability[:, k] for k, name in enumerate(run.classes)}
     identity = films[["image_id", "path", "group_id", "label", "subtype"]]
@@ -130,12 +130,6 @@ def _judge(
     store.write_table(folder.metrics, metrics)
     log.info("%d films judged by the finished ensemble: %s", len(films), folder.path)
     return folder
-
-
-def _network(run: Experiment, fold: int) -> Classifier:
-    model = Classifier(len(run.classes))
-    model.load_state_dict(load_file(run.folder.fold(fold).weights))
-    return model
 
 
 def _metrics_table(predictions: pd.DataFrame, classes: list[str], thresholds: dict[Any, float]) -> pd.DataFrame:

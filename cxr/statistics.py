@@ -17,7 +17,12 @@ CHUNK = 100
 
 
 def draw_groups(n_groups: int, *, seed: int = 0) -> NDArray[np.float64]:
-    """Return how often each replicate holds each group, shape (N_REPLICATES, n_groups); rows sum to n_groups."""
+    """Return how often each replicate holds each group, shape (N_REPLICATES, n_groups); rows sum to n_groups.
+
+    One group alone says nothing of how groups differ: all is NaN, and so are intervals.
+    """
+    if n_groups == 1:
+        return np.full((N_REPLICATES, 1), np.nan)
     generator = np.random.default_rng(seed)
     return generator.multinomial(n_groups, np.full(n_groups, 1 / n_groups), N_REPLICATES).astype(np.float64)
 
@@ -38,6 +43,7 @@ def replicate_metrics(
         group: shape (n,), index of the film's group, 0 to G - 1.
         drawn_RG: how often each group is in each replicate.
     """
+    drawn_RG = _unless_one_group(group, drawn_RG)
     cells = (truth & called, ~truth & called, ~truth & ~called, truth & ~called)
     counts_G4 = np.stack([np.bincount(group, cell, drawn_RG.shape[1]) for cell in cells], axis=1)
     tp, fp, tn, fn = (drawn_RG @ counts_G4).T
@@ -77,10 +83,16 @@ def _rank_metrics(
     return np.concatenate(roc_auc), np.concatenate(average_precision)
 
 
+def _unless_one_group(group: NDArray[np.int64], drawn_RG: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the draws, NaN throughout where the films are all of one group."""
+    return drawn_RG if len(np.unique(group)) > 1 else np.full_like(drawn_RG, np.nan)
+
+
 def replicate_accuracy(
     correct: NDArray[np.bool_], group: NDArray[np.int64], drawn_RG: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the share of correct films in every replicate, shape (R,), for any number of classes."""
+    drawn_RG = _unless_one_group(group, drawn_RG)
     n_groups = drawn_RG.shape[1]
     return (drawn_RG @ np.bincount(group, correct, n_groups)) / (drawn_RG @ np.bincount(group, minlength=n_groups))
 

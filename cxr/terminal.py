@@ -188,6 +188,33 @@ def show_comparison(comparison: "Comparison") -> None:
     print(f"changed  {len(comparison.changed):,} films are not called alike")
 
 
+def show_stress(table: "pd.DataFrame", classes: list[str]) -> None:
+    """Print ROC-AUC, sensitivity and specificity in percent, one line per change and strength."""
+    shown = Table()
+    for column in ("change", "amount", "unit", "ROC-AUC", "sensitivity", "specificity"):
+        shown.add_column(column, justify="left" if column in ("change", "unit") else "right")
+    rows = table[table["class"] == (classes[1] if len(classes) == 2 else "macro")]
+    for (change, _), of in rows.groupby(["change", "strength"], sort=False):
+        first, values = of.iloc[0], of.set_index("metric")["value"]
+        metrics = (f"{100 * values[metric]:.1f}" for metric in ("roc_auc", "sensitivity", "specificity"))
+        amount, unit = ("", "") if first["strength"] == 0 else (f"{first['amount']:g}", first["unit"])
+        shown.add_row(str(change), amount, unit, *(value.replace("nan", "–") for value in metrics))
+    Console(width=max(100, Console().width)).print(shown)
+
+
+def show_learning_curve(table: "pd.DataFrame", classes: list[str]) -> None:
+    """Print ROC-AUC, sensitivity and specificity in percent, one line per share of the patients."""
+    shown = Table()
+    for column in ("share", "training films", "ROC-AUC", "sensitivity", "specificity"):
+        shown.add_column(column, justify="right")
+    rows = table[table["class"] == (classes[1] if len(classes) == 2 else "macro")]
+    for share, of in rows.groupby("share"):
+        values = of.set_index("metric")["pooled"]
+        metrics = (f"{100 * values[metric]:.1f}" for metric in ("roc_auc", "sensitivity", "specificity"))
+        shown.add_row(f"{share:g}", f"{of['n_films'].iloc[0]:,.0f}", *(value.replace("nan", "–") for value in metrics))
+    Console(width=max(100, Console().width)).print(shown)
+
+
 def show_explanations(table: "pd.DataFrame", package: "Package", folder: "ExplanationFolder") -> None:
     """Print a line for each film: its class, how probable, how far the folds agree, and its picture."""
     for row in table.to_dict("records"):

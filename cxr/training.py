@@ -53,7 +53,7 @@ def train_fold(run: Experiment, fold: int, device: str) -> None:
     if not 0 <= fold < run.config.folds:
         raise RunError(f"run {run.folder.run_id} has folds 0 to {run.config.folds - 1}, got {fold}.")
     torch.set_num_threads(run.n_threads[fold])
-    folder = run.folder.fold(fold)
+    folder = run.fold_folder(fold)
     with store.locked(folder.lock, f"fold {fold} of run {run.folder.run_id}", patience_s=30):
         if folder.is_complete(run.config_hash):
             log.info("fold %d: complete already", fold)
@@ -127,7 +127,7 @@ class FoldTrainer:
 
     def __init__(self, run: Experiment, fold: int, device: str) -> None:
         config = run.config
-        films = run.films().query("fold != @fold")
+        films = run.training_films(fold)
         targets = [run.classes.index(label) for label in films["label"]]
         self.run, self.fold, self.device = run, fold, device
         self.n_films, self.epoch, self.history = len(films), 0, list[dict[str, Any]]()

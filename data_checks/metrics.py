@@ -25,19 +25,19 @@ def describe(metrics: pd.DataFrame) -> pd.DataFrame:
         count=metrics["value"].where(counts),
         explained=metrics["reason"].where(undefined, "defined"),
         in_interval=inside.where(metrics["ci_low"].notna() & ~undefined).astype("object"),
-        fold_or_pooled=metrics["fold"].astype("string").fillna("pooled"),
+        fold_or_scope=metrics["fold"].astype("string").fillna(metrics["scope"].astype("string")),
     )
 
 
 def expectations(n_folds: int) -> list["Expectation"]:
     """Return the suite."""
-    scopes = ["pooled", *map(str, range(n_folds))]
+    scopes = ["mean", "pooled", *map(str, range(n_folds))]
     return [
         unique("row", "critical", "Every metric stands in one row of its scope."),
         between("rate", "critical", "Rates lie between 0 and 1.", least=0, most=1),
         between("count", "critical", "Counts are 0 or more.", least=0),
         present("explained", "critical", "An undefined metric has a reason."),
-        all_of("fold_or_pooled", "critical", "Every fold and the pooled films are judged.", scopes),
+        all_of("fold_or_scope", "critical", "Every fold, their mean and the pooled films are judged.", scopes),
         one_of(
             "in_interval", "warning", "A metric lies inside its interval; a small fold may be an exception.", [True]
         ),

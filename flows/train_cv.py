@@ -8,11 +8,12 @@ from cxr.config import KAGGLE_PATIENT, Compile, FoldsPerDevice, LabelFrom, Place
 from cxr.experiment import require_startable
 from cxr.layout import RunFolder
 from cxr.store import locked
+from cxr.tracking import require_mlflow
 from data_checks.tolerances import Checking, Tolerances
 from flows.parameters import described_by
 from tasks.checks import check_data, check_results
 from tasks.dataset import examine_films
-from tasks.evaluation import evaluate_folds, write_report
+from tasks.evaluation import evaluate_folds, log_to_mlflow, write_report
 from tasks.experiment import begin_run
 from tasks.features import extract_features
 from tasks.training import train_folds
@@ -46,6 +47,7 @@ def train_cv(
     folds_per_device: FoldsPerDevice = "auto",
     redo_fold: tuple[int, ...] = (),
     compile: Compile = "auto",
+    mlflow: str | None = None,
     tolerances: Path | dict[str, float] | None = None,
     data_docs: bool = False,
 ) -> Path:
@@ -60,6 +62,8 @@ def train_cv(
     folder = RunFolder.named(experiments, run_id or config.default_run_id)
     with locked(folder.lock, f"run {folder.run_id}"):
         require_startable(config, folder, devices, folds_per_device, redo_fold)
+        if mlflow:
+            require_mlflow(mlflow)
         examine_films(config, folder, cache, size)
         if not folder.has_begun:
             check_data(folder, config, limit, data_docs)
@@ -69,4 +73,6 @@ def train_cv(
         evaluate_folds(run)
         check_results(run, limit)
         write_report(run)
+        if mlflow:
+            log_to_mlflow(run, mlflow)
     return folder.path

@@ -7,7 +7,7 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from cxr import evaluation, report
+from cxr import evaluation, report, tracking
 from cxr.experiment import Experiment
 from cxr.layout import RunFolder
 from tasks.logs import core_logs
@@ -30,6 +30,13 @@ def write_report(run: Experiment) -> None:
     with core_logs():
         path = report.write_report(run)
     create_link_artifact(path.as_uri(), link_text=f"report of run {run.folder.run_id}", key=f"report-{_key(run)}")
+
+
+@task(task_run_name="log-to-mlflow", cache_policy=NO_CACHE)
+def log_to_mlflow(run: Experiment, uri: str) -> None:
+    """Log the run to an MLflow store."""
+    with core_logs():
+        tracking.log_run(run, uri)
 
 
 def _key(run: Experiment) -> str:

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from cxr.confounders import confounder_baseline
 
@@ -33,6 +34,14 @@ def test_a_scanner_that_tells_the_class_is_seen_and_chance_is_chance() -> None:
     assert auc(told, "width") > 0.95
     assert auc(told, "border") == pytest.approx(0.5, abs=0.07)
     assert auc(confounder_baseline(*draw(0, width_tells=False), ["A", "B"]), "all") == pytest.approx(0.5, abs=0.07)
+
+
+def test_the_spread_over_folds_is_that_of_their_own_values() -> None:
+    manifest, folds = draw(0, width_tells=True)
+    row = confounder_baseline(manifest, folds, ["A", "B"]).query("features == 'width' and metric == 'roc_auc'").iloc[0]
+    parts = [(folds["fold"] == k).to_numpy() for k in range(5)]
+    alone = [roc_auc_score(folds["label"][part] == "B", manifest["width"][part]) for part in parts]  # one feature ranks
+    assert [row["mean"], row["sd"]] == pytest.approx([np.mean(alone), np.std(alone, ddof=1)])
 
 
 def test_films_of_the_held_out_fold_are_not_learnt_from() -> None:

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from cxr.delong import auc_difference, auc_interval, placements
+from cxr.delong import auc_difference, auc_interval, mean_auc_interval, placements
 from cxr.statistics import draw_groups, percentile_interval, replicate_metrics
 from tests.test_statistics import draw_films
 
@@ -54,6 +54,17 @@ def test_it_agrees_with_the_bootstrap_over_patients() -> None:
     score = truth * 0.8 + generator.normal(0, 1, 400)[group] * 0.5 + generator.normal(0, 0.5, 1000)
     replicates = replicate_metrics(truth, truth, score, group, draw_groups(400))["roc_auc"]
     assert auc_interval(truth, score, group) == pytest.approx(percentile_interval(replicates), abs=0.006)
+
+
+def test_the_mean_of_folds_has_the_variance_of_a_mean_of_areas_that_share_no_patient() -> None:
+    truth, _, score, _ = draw_films(0, n_films=90)
+    fold, alone = np.arange(90) % 3, np.arange(90)
+    halves = [np.diff(auc_interval(truth[fold == k], score[fold == k], alone[fold == k]))[0] / 2 for k in range(3)]
+    auc = np.mean([roc_auc_score(truth[fold == k], score[fold == k]) for k in range(3)])
+    half = np.sqrt(np.sum(np.square(halves))) / 3
+    assert mean_auc_interval(truth, score, alone, fold) == pytest.approx((auc - half, auc + half))
+    assert mean_auc_interval(truth, score, alone, np.zeros(90)) == auc_interval(truth, score, alone)
+    assert np.isnan(mean_auc_interval(truth, score, alone, np.where(truth, 0, fold))).all(), "one class in a fold"
 
 
 def test_what_cannot_be_told_is_nan_and_equal_rankings_do_not_differ() -> None:

@@ -14,6 +14,7 @@ from cxr.errors import RunError
 from cxr.experiment import Experiment
 from cxr.inference import predict_fold
 from cxr.training import train_fold
+from tests.test_appraisal import CLASSES, simulate
 
 Begin = Callable[..., Experiment]
 
@@ -141,6 +142,30 @@ def test_a_mean_over_folds_is_nan_where_a_fold_is(tmp_path: Path) -> None:
     assert math.isnan(summary.loc["roc_auc", "mean"])
     assert summary.loc["roc_auc", "pooled"] == 1.0
     assert summary.loc["sensitivity", "mean"] == pytest.approx((1.0 + 0.5) / 2)
+    mean = metrics.query("scope == 'mean'").set_index("metric")
+    assert mean.loc["roc_auc", "reason"] == "fold 1: no film of another class"
+    assert mean.loc["roc_auc", ["value", "ci_low", "ci_high"]].isna().all()
+    assert mean.loc["sensitivity", "value"] == summary.loc["sensitivity", "mean"]
+
+
+def test_the_mean_of_folds_and_the_pooled_value_have_intervals_from_the_same_replicates() -> None:
+    films = simulate(300, n_folds=3)
+    predictions = films.predictions.assign(
+        **{f"probability_{c}": films.probability[:, k] for k, c in enumerate(CLASSES)}
+    )
+    metrics = evaluation.metrics_table(predictions, CLASSES)
+    drawn, means = films.drawn, []
+    for number in range(0, 2000, 40):
+        rows = np.repeat(np.arange(300), drawn[number, films.group].astype(int))
+        parts = [rows[films.fold[rows] == k] for k in range(3)]
+        means.append(np.mean([sk.roc_auc_score(films.target[part], films.probability[part, 1]) for part in parts]))
+    table = metrics.query("metric == 'roc_auc'").set_index("scope")
+    low, high = np.percentile(means, [2.5, 97.5])
+    width = table.loc["mean", "ci_high"] - table.loc["mean", "ci_low"]
+    assert table.loc["mean", ["ci_low", "ci_high"]].tolist() == pytest.approx([low, high], abs=0.2 * width)
+    by_fold = evaluation.replicates_by_class(predictions, CLASSES, films.group, drawn)["PNEUMONIA"]["roc_auc"]
+    pooled = np.percentile(by_fold, [2.5, 97.5])
+    assert table.loc["pooled", ["ci_low", "ci_high"]].tolist() == pytest.approx(pooled.tolist())
 
 
 def test_an_unfinished_run_says_which_folds_are_lacking(begin: Begin) -> None:

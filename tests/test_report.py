@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmarks.report_numbers import disagreements
 from cxr import store
 from cxr.__main__ import app
 from cxr.config import TrainConfig
@@ -82,13 +83,32 @@ def test_every_figure_says_in_words_what_it_shows_and_lies_beside_its_numbers(ru
 
 
 def test_the_summary_shows_the_tables_numbers(run: Experiment, page: Page) -> None:
-    text = "".join(page.words)
+    text = "".join(page.words).replace("\N{NO-BREAK SPACE}", " ")
     for row in pd.read_parquet(run.folder.summary).itertuples():
         if row.metric in ("roc_auc", "sensitivity", "specificity", "accuracy", "f1"):
             assert f"{100 * row.pooled:.1f} [{100 * row.ci_low:.1f}, {100 * row.ci_high:.1f}]" in text, row.metric
+            assert f"{100 * row.mean:.1f} [{100 * row.mean_ci_low:.1f}, {100 * row.mean_ci_high:.1f}]" in text, (
+                row.metric
+            )
     for row in store.read_table(run.folder.appraisal("operating_points")).itertuples():
         assert row.value != row.value or f"{100 * row.value:.1f} [{100 * row.ci_low:.1f}, " in text
-    assert "Not done." in text
+    assert "Not done" in text
+    for row in store.read_table(run.folder.appraisal("auc")).itertuples():
+        assert f"{100 * row.value:.2f} [{100 * row.ci_low:.2f}, {100 * row.ci_high:.2f}]" in text
+
+
+def test_every_number_on_the_page_is_the_tables_and_another_one_is_found_out(run: Experiment, tmp_path: Path) -> None:
+    n_compared, wrong = disagreements(run.folder.path)
+    assert wrong == []
+    assert n_compared > 500
+    shutil.copytree(run.folder.path, tmp_path / "altered")
+    report = tmp_path / "altered" / "report.html"
+    text = report.read_text()
+    auc = f"{100 * store.read_table(run.folder.summary).set_index('metric').loc['roc_auc', 'pooled']:.1f}"
+    report.write_text(text.replace(f">{auc} [", ">99.9 [").replace("</h1>", "</h1><p>It finds 97.3 %.</p>"))
+    _, wrong = disagreements(tmp_path / "altered")
+    assert any("99.9" in sentence for sentence in wrong)
+    assert any("no source for 97.3" in sentence for sentence in wrong)
 
 
 def test_films_called_wrongly_are_shown_with_where_the_network_looked(run: Experiment, page: Page) -> None:
@@ -142,3 +162,63 @@ def test_three_classes_have_a_report_that_says_what_does_not_apply(sample: Path,
     app(["report", "three", "--experiments", str(tmp_path)])
     text = (tmp_path / "three" / "report.html").read_text()
     assert "Not applicable: operating points are for two classes, this run has 3." in text
+    assert disagreements(tmp_path / "three")[1] == []
+
+
+def in_twenty_folds(folder: RunFolder, films: pd.DataFrame) -> pd.DataFrame:
+    """Make a run of two folds one of twenty, whatever their networks, and spread its patients over them."""
+    record, certificate = store.read_json(folder.config), store.read_json(folder.certificate)
+    store.write_json(folder.config, record | {"config": record["config"] | {"folds": 20}})
+    store.write_json(
+        folder.certificate, certificate | {"folds": [certificate["folds"][0] | {"fold": k} for k in range(20)]}
+    )
+    for fold in range(2, 20):
+        folder.fold(fold).path.symlink_to(folder.fold(0).path)
+    return films.assign(fold=films["group_id"].factorize()[0] % 20)
+
+
+HARD = {
+    "a class missing in a fold": (
+        lambda _, films: films.query("fold != 1 or label == 'NORMAL'"),
+        "PNEUMONIA, fold 1: balanced accuracy, sensitivity, ROC-AUC, Average precision: no film of the class.",
+    ),
+    "one patient": (
+        lambda _, films: films.assign(group_id="one"),
+        "all films: accuracy, balanced accuracy, precision, sensitivity, specificity, F1, ROC-AUC, Average precision: "
+        "no interval, all films are of one patient.",
+    ),
+    "ties everywhere": (
+        lambda _, films: films.assign(
+            logit_NORMAL=1.0, logit_PNEUMONIA=0.0, probability_NORMAL=0.73, probability_PNEUMONIA=0.27
+        ),
+        "PNEUMONIA, all films: precision: no film called so.",
+    ),
+    "probabilities of 0 and 1": (
+        lambda _, films: films.assign(
+            logit_NORMAL=0.0,
+            logit_PNEUMONIA=1e5 * (films["label"] == "PNEUMONIA") - 5e4,
+            probability_PNEUMONIA=(films["label"] == "PNEUMONIA").astype(float),
+            probability_NORMAL=(films["label"] == "NORMAL").astype(float),
+        ),
+        "No film is called wrongly.",
+    ),
+    "twenty folds": (in_twenty_folds, "no film of another class"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", HARD)
+def test_hard_tables_become_a_report_that_says_what_is_undefined_and_why(
+    run: Experiment, tmp_path: Path, change: str
+) -> None:
+    folder = RunFolder(tmp_path / "hard")
+    shutil.copytree(run.folder.path, folder.path)
+    make, told = HARD[change]
+    store.write_table(folder.predictions, make(folder, store.read_table(folder.predictions)))
+    record = store.read_json(folder.config)
+    store.write_json(folder.config, record | {"config": record["config"] | {"data": str(tmp_path)}})  # films are gone
+    write_report(load(folder))
+    page = Page(folder.report.read_text())
+    text = " ".join("".join(page.words).split())
+    assert told in text
+    assert disagreements(folder.path)[1] == []
+    assert not re.search(r"\bnan\b|\binf\b|\bNone\b", text)

@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from sklearn import metrics as sk
 
+from benchmarks.report_numbers import disagreements
 from cxr import store
 from cxr.__main__ import app
 from cxr.appraisal import OutOfFold
@@ -80,7 +82,11 @@ def test_the_report_sets_the_test_beside_cross_validation(run: Experiment, capsy
     inside = store.read_table(run.folder.appraisal("operating_points")).set_index(["operating_point", "metric"])
     outside = store.read_table(run.folder.sealed_test.metrics).set_index(["operating_point", "metric"])
     gap = outside.loc[("youden", "specificity"), "value"] - inside.loc[("youden", "specificity"), "value"]
-    assert f"<b>{100 * gap:+.1f}</b> at Youden" in text
+    plain = re.sub(r"<[^>]+>", "", text)
+    assert f"{100 * gap:+.1f} at Youden" in plain
+    assert disagreements(run.folder.path)[1] == []
+    values = store.read_table(run.folder.sealed_test.gap).set_index(["operating_point", "metric"])
+    assert values.loc[("youden", "specificity"), "gap"] == pytest.approx(gap)
     assert str(run.folder.report) in capsys.readouterr().out
 
 
@@ -130,6 +136,7 @@ def test_three_classes_are_judged_by_the_likeliest(sample: Path, tmp_path: Path)
     assert row["value"] == pytest.approx(accuracy)
     app(["report", "three", "--experiments", str(tmp_path)])
     assert "Split test of the archive" in run.folder.report.read_text()
+    assert disagreements(run.folder.path)[1] == []
 
 
 def test_openings_are_written_before_the_results(run: Experiment) -> None:

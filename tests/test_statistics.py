@@ -44,6 +44,14 @@ def test_more_films_of_the_same_patients_do_not_narrow_an_interval() -> None:
         np.testing.assert_allclose(values, fourfold[name], atol=1e-12)
 
 
+def test_films_of_one_patient_alone_have_no_interval() -> None:
+    truth, called, probability, group = draw_films()
+    for same, drawn in ((np.zeros_like(group), draw_groups(1)), (np.full_like(group, 3), draw_groups(25))):
+        for values in replicate_metrics(truth, called, probability, same, drawn).values():
+            assert np.isnan(percentile_interval(values)).all()
+        assert np.isnan(replicate_accuracy(truth, same, drawn)).all()
+
+
 def test_an_undefined_metric_has_no_interval_and_undefined_replicates_do_not_count() -> None:
     assert np.isnan(percentile_interval(np.array([np.nan, np.nan]))).all()
     assert percentile_interval(np.array([np.nan, 2.0, 2.0])) == (2.0, 2.0)

@@ -1,0 +1,131 @@
+"""Every number on a report's page, compared with the run's tables: the page is read back as a browser would.
+
+    python -m benchmarks.report_numbers --run experiments/real64
+
+A number that carries `data-from` is looked up in the file it names and has to agree to the last decimal shown. No
+other number may stand in a table's cell or a sentence, but what is marked as given (the config, dates, others'
+figures), section headings and axis labels. Each figure on the page has to be the file beside its numbers, and the
+numbers in a confusion matrix and in figures' descriptions those of their table.
+"""
+
+import argparse
+import json
+import math
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+NUMBER = re.compile(r"[−+-]?\d(?:[\d,]*\d)?(?:\.\d+)?")
+PROSE = {"0", "0.5", "0.95", "1", "15", "50", "95"}
+"""Numbers of the page's own sentences: thresholds, levels of confidence, bins, the network's name."""
+IGNORED = {"style", "title", "desc", "svg", "code", "nav", "th"}
+VOID = {"meta", "br", "img", "link", "path", "use", "rect"}
+
+
+class Page(HTMLParser):
+    """Collects what a report says: numbers with their sources, and sentences outside them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.sourced: list[tuple[dict[str, Any], str]] = []
+        self.loose: list[str] = []
+        self._open: list[tuple[str, bool, dict[str, Any] | None]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note what an element's text is: sourced, given, or a sentence."""
+        told = dict(attrs)
+        classes = (told.get("class") or "").split()
+        source = json.loads(told["data-from"] or "") if "data-from" in told else None
+        if source is not None:
+            self.sourced.append((source, ""))
+        if tag not in VOID:
+            self._open.append((tag, tag in IGNORED or bool({"given", "path"} & set(classes)), source))
+
+    def handle_endtag(self, tag: str) -> None:
+        """Leave an element, and what was left open in it."""
+        while tag not in VOID and self._open and self._open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        """Keep the text where it belongs."""
+        if any(source is not None for *_, source in self._open):
+            source, text = self.sourced[-1]
+            self.sourced[-1] = source, text + data
+        elif not any(ignored for _, ignored, _ in self._open):
+            self.loose.append(data)
+
+
+def disagreements(run: Path) -> tuple[int, list[str]]:
+    """Return how many numbers were compared, and a sentence for each that is not the tables'."""
+    text = (run / "report.html").read_text(encoding="utf-8")
+    page, tables, wrong, n_compared = Page(text), {}, [], 0
+    for source, shown in page.sourced:
+        values = list(_values(run, source, tables))
+        numbers = [float(n.replace(",", "").replace("−", "-")) for n in NUMBER.findall(shown)]
+        decimals = [len(n.partition(".")[2]) for n in NUMBER.findall(shown)]
+        defined = [value for value in values if not math.isnan(value)]
+        n_compared += len(numbers)
+        agree = len(numbers) == len(defined) and all(
+            abs(number - value) <= 0.5 * 10**-places * (1 + 1e-9)
+            for number, value, places in zip(numbers, defined, decimals, strict=True)
+        )
+        if not agree:
+            wrong.append(f"{shown!r} on the page, {defined} in {source}")
+    for sentence in page.loose:
+        strange = [n for n in NUMBER.findall(sentence) if n.strip("+-−") not in PROSE]
+        wrong += [f"no source for {n} in {' '.join(sentence.split())!r}" for n in strange]
+    n_in_figures, wrong_figures = _figures(run, text)
+    return n_compared + n_in_figures, wrong + wrong_figures
+
+
+def _values(run: Path, source: dict[str, Any], tables: dict[str, Any]) -> Iterator[float]:
+    file = run / source["file"]
+    if file.suffix == ".json":
+        value = json.loads(file.read_text(encoding="utf-8"))
+        for step in source["path"][:-1]:
+            value = value[step]
+        yield float(value.get(source["path"][-1]) or 0)
+        return
+    rows = tables.setdefault(file, pd.read_parquet(file))
+    for column, value in source["where"].items():
+        rows = rows[rows[column].isna() if value is None else rows[column] == value]
+    if len(rows) == 1:
+        yield from (float(value) * source["scale"] for value in rows.iloc[0][source["columns"]].astype(float))
+
+
+def _figures(run: Path, text: str) -> tuple[int, list[str]]:
+    wrong, n_compared = [], 0
+    for file in sorted((run / "figures").glob("*.svg")):
+        svg, table = file.read_text(encoding="utf-8"), pd.read_parquet(file.with_suffix(".parquet"))
+        if svg not in text:
+            wrong.append(f"figure {file.stem} on the page is not {file}")
+        if file.stem == "confusion":
+            counts = re.findall(r">([\d,]+)</(?:tspan|text)>", svg)
+            n_compared += len(counts)
+            if sorted(int(n.replace(",", "")) for n in counts) != sorted(table["n"]):
+                wrong.append(f"the confusion matrix shows {counts}")
+        if file.stem in ("folds", "subgroups"):
+            described = re.findall(r"([\d.]+)%", re.sub(r".*<desc[^>]*>(.*?)</desc>.*", r"\1", svg, flags=re.DOTALL))
+            shown = table[table["metric"].isin(["roc_auc", "sensitivity", "specificity"])]["value"].dropna()
+            n_compared += len(described)
+            if described != [f"{100 * value:.1f}" for value in shown]:
+                wrong.append(f"the description of {file.stem} is not its table's")
+    return n_compared, wrong
+
+
+def main() -> None:
+    """Compare, print what disagrees."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, required=True, help="folder of a run that has a report")
+    n_compared, wrong = disagreements(parser.parse_args().run)
+    print("\n".join(wrong) or f"all {n_compared:,} numbers are the tables'")
+    raise SystemExit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
