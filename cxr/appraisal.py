@@ -26,9 +26,6 @@ from cxr.statistics import draw_groups, percentile_interval, replicate_metrics
 
 PREVALENCES = (0.05, 0.20, 0.50)
 RATES = ("accuracy", "sensitivity", "specificity", "precision", "f1")
-SUBGROUP_METRICS = ("roc_auc", "sensitivity", "specificity", "accuracy")
-MANY_FILMS = 2
-"""A patient with at least as many films is a many-film patient."""
 Floats = NDArray[np.float64]
 
 
@@ -310,77 +307,3 @@ def score_table(films: OutOfFold) -> pd.DataFrame:
             bins = {"low": edges[:-1], "high": edges[1:], "n": counts, "share": shares}
             rows.append(pd.DataFrame({"class": name, "label": label, **bins}))
     return pd.concat(rows, ignore_index=True)
-
-
-def subgroup_table(films: OutOfFold, manifest: pd.DataFrame) -> pd.DataFrame:
-    """Return metrics within subgroups of films; one class against the rest, calls as in the main table.
-
-    Columns: subgroup, level, class, metric, value, ci_low, ci_high, n, n_positive, reason.
-
-    Args:
-        films: the run's.
-        manifest: the run's table of films, for size, contrast and split.
-    """
-    rows: list[dict[str, Any]] = []
-    for name, truth, column in films.judged():
-        score = films.probability[:, column]
-        called = score >= 0.5 if films.is_binary else films.probability.argmax(axis=1) == column
-        for subgroup, level, inside in subgroups(films, manifest, truth):
-            values = binary_metrics(truth[inside], called[inside], score[inside])
-            group = films.group[inside]
-            replicates = replicate_metrics(truth[inside], called[inside], score[inside], group, films.drawn)
-            where = {"subgroup": subgroup, "level": level, "class": name, "n": inside.sum()}
-            where["n_positive"] = truth[inside].sum()
-            for metric in SUBGROUP_METRICS:
-                low, high = percentile_interval(replicates[metric])
-                rows.append(where | _row(metric, *values[metric][:1], low, high, values[metric].reason))
-    return pd.DataFrame(rows).astype({"reason": "str"})
-
-
-def subgroups(
-    films: OutOfFold, manifest: pd.DataFrame, truth: NDArray[np.bool_]
-) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    """Yield subgroup, level and which films belong to it; only those that divide the films."""
-    known = manifest.drop_duplicates("path").set_index("path").loc[films.predictions["path"]].reset_index()
-    subtype = films.predictions["subtype"]
-    for level in sorted(subtype[truth].dropna().unique()) if subtype[truth].nunique() > 1 else []:
-        yield "subtype, against all others", level, (subtype == level).to_numpy() | ~truth
-    quartiles = {
-        "film size": (known["width"] * known["height"], "{:,.0f} px"),
-        "contrast": (known["contrast"], "{:.1f} grey levels"),
-    }
-    for name, (values, told) in quartiles.items():
-        yield from ((name, level, inside) for level, inside in _quartiles(values.astype(float), told))
-    per_group = np.bincount(films.group)[films.group]
-    parts = {
-        "films of the patient": [("one", per_group < MANY_FILMS), ("two or more", per_group >= MANY_FILMS)],
-        "split of the archive": [
-            (s, (known["split"] == s).to_numpy()) for s in sorted(known["split"].dropna().unique())
-        ],
-    }
-    for name, levels in parts.items():
-        present = [(level, inside) for level, inside in levels if inside.any()]
-        yield from ((name, level, inside) for level, inside in present if len(present) > 1)
-
-
-def _quartiles(values: pd.Series, told: str) -> list[tuple[str, NDArray[np.bool_]]]:
-    quarter = pd.qcut(values, 4, duplicates="drop")
-    levels = quarter.cat.categories
-    if len(levels) < 2:
-        return []
-    return [(f"{k} of {len(levels)}, to {told.format(level.right)}", (quarter == level).to_numpy())
-            for k, level in enumerate(levels, 1)]  # fmt: skip
-
-
-def failure_table(films: OutOfFold, n_worst: int = 6) -> pd.DataFrame:
-    """Return the films that are most surely called wrongly: the worst of each class that is missed.
-
-    Columns: path, image_id, fold, label, subtype, called, probability (calibrated, of the class it is called), rank.
-    """
-    called = films.calibrated.argmax(axis=1)
-    table = films.predictions[["path", "image_id", "fold", "label", "subtype"]].assign(
-        called=np.asarray(films.classes)[called], probability=films.calibrated.max(axis=1)
-    )
-    wrong = table[table["called"] != table["label"]].sort_values(["probability", "path"], ascending=[False, True])
-    rank = wrong.groupby("label").cumcount() + 1
-    return wrong.assign(rank=rank)[rank <= n_worst].sort_values(["label", "rank"], ignore_index=True)

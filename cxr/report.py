@@ -26,6 +26,7 @@ from cxr.layout import RunFolder, TestFolder
 from cxr.metrics import COUNTS
 from cxr.page import render
 from cxr.sealed_test import is_current
+from cxr.subgroups import failure_table, subgroup_table
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +80,8 @@ def _tables(films: OutOfFold, folder: RunFolder) -> Tables:
         "calibration": appraisal.calibration_table(films),
         "operating_points": appraisal.operating_point_table(films),
         "predictive_values": appraisal.predictive_value_table(films),
-        "subgroups": appraisal.subgroup_table(films, manifest),
-        "failures": appraisal.failure_table(films),
+        "subgroups": subgroup_table(films, manifest),
+        "failures": failure_table(films),
         "drift_reference": _drift_reference(manifest),
     }
 

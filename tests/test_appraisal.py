@@ -7,6 +7,7 @@ from sklearn import metrics as sk
 from cxr import appraisal
 from cxr.appraisal import OutOfFold
 from cxr.calibration import fit_calibration, fit_thresholds
+from cxr.subgroups import failure_table, subgroup_table
 
 CLASSES = ["NORMAL", "PNEUMONIA"]
 
@@ -90,6 +91,18 @@ def test_operating_points_have_the_values_that_scikit_learn_gives_for_their_call
             assert row["ci_low"] <= value <= row["ci_high"]
 
 
+def test_a_threshold_that_cannot_be_chosen_leaves_its_point_undefined_with_the_reason() -> None:
+    films = OutOfFold(simulate(200, n_folds=2).predictions.query("fold != 1 or label == 'NORMAL'"), CLASSES)
+    table = appraisal.operating_point_table(films).set_index("operating_point")
+    for point in ("youden", "sensitivity_95", "specificity_95"):
+        assert table.loc[point, ["value", "ci_low", "ci_high", "threshold"]].isna().all(axis=None)
+        assert (table.loc[point, "reason"] == appraisal.NO_THRESHOLD).all()
+    assert table.loc["half", "value"].notna().all()
+    values = appraisal.predictive_value_table(films).set_index("operating_point")["value"]
+    assert values["youden"].isna().all()
+    assert values["half"].notna().all()
+
+
 def test_predictive_values_by_hand() -> None:
     values = appraisal.predictive_values(0.9, 0.8, 0.05)  # of 1000: 45 found, 5 missed, 190 false alarms, 760 cleared
     assert values["ppv"] == pytest.approx(45 / 235)
@@ -98,28 +111,6 @@ def test_predictive_values_by_hand() -> None:
     own = appraisal.predictive_value_table(films).query("is_own and operating_point == 'youden'")
     point = next(p for p in appraisal.operating_points(films) if p.name == "youden")
     assert own.set_index("metric").loc["ppv", "value"] == pytest.approx((films.target == 1)[point.called].mean())
-
-
-def test_subgroups_hold_the_metrics_of_their_films_alone() -> None:
-    films = simulate()
-    table = appraisal.subgroup_table(films, manifest_of(films))
-    truth, score = films.target == 1, films.probability[:, 1]
-    virus = table.query("level == 'virus' and metric == 'roc_auc'").iloc[0]
-    inside = ~truth | (films.predictions["subtype"] == "virus").to_numpy()
-    assert virus["value"] == pytest.approx(sk.roc_auc_score(truth[inside], score[inside]))
-    assert (virus["n"], virus["n_positive"]) == (inside.sum(), (inside & truth).sum())
-    for name in ("film size", "contrast", "films of the patient", "split of the archive"):
-        assert table.query("subgroup == @name and metric == 'accuracy'")["n"].sum() == len(truth), name
-
-
-def test_failures_are_the_surest_errors_first() -> None:
-    films = simulate()
-    table = appraisal.failure_table(films, n_worst=3)
-    assert (table["label"] != table["called"]).all()
-    called = films.calibrated.argmax(axis=1)
-    wrong = pd.Series(films.calibrated.max(axis=1))[(called != films.target) & (films.target == 0)]
-    first = table.query("label == 'NORMAL'")["probability"].tolist()
-    assert first == sorted(wrong, reverse=True)[:3]
 
 
 @pytest.mark.parametrize(
@@ -146,8 +137,8 @@ def test_hard_tables_are_appraised_without_a_crash_and_nan_has_a_reason(films: O
     appraisal.calibration_table(films)
     appraisal.decision_table(films)
     appraisal.score_table(films)
-    appraisal.failure_table(films)
+    failure_table(films)
     appraisal.predictive_value_table(films)
-    for table in (appraisal.operating_point_table(films), appraisal.subgroup_table(films, manifest_of(films))):
+    for table in (appraisal.operating_point_table(films), subgroup_table(films, manifest_of(films))):
         undefined = table[table["value"].isna()]
         assert undefined["reason"].notna().all()

@@ -1,0 +1,289 @@
+"""Intervals and tests, compared with other people's software on the same predictions.
+
+    python -m benchmarks.intervals --run experiments/real64
+
+The bootstrap over patients is repeated by scipy (`scipy.stats.bootstrap`, percentile) with scikit-learn's metrics and
+curves, film by film and with draws of its own; rates also by statsmodels' cluster-robust regression; DeLong's interval
+and test by MLstatkit, films as strangers; McNemar's test, slope and intercept by statsmodels. Two bootstraps of 2,000
+replicates differ by chance: their bounds may be apart by a share of the interval's width that chance explains.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import statsmodels.api as sm
+from MLstatkit import Delong_test
+from numpy.typing import NDArray
+from scipy.special import logit
+from scipy.stats import bootstrap
+from sklearn import metrics as sk
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+
+from benchmarks.results import keep
+from cxr import appraisal, comparison, evaluation, store, subgroups
+from cxr.appraisal import CalledFilms, OutOfFold
+from cxr.delong import auc_difference, auc_interval
+from cxr.layout import RunFolder
+from cxr.statistics import N_REPLICATES
+
+BY_CHANCE = 0.08
+"""Bounds of two bootstraps of 2,000 replicates differ by 0.02 of the interval's width, as a standard deviation; with
+fewer replicates by more."""
+FEW = 0.16
+"""The same where one of them has 500 replicates, as bands of curves do."""
+NORMAL = 0.16
+"""An interval from a variance is symmetric, one from percentiles need not be."""
+EXACT = 1e-6
+Statistic = Callable[[NDArray[np.int64]], list[float]]
+RATES = (0.05, 0.1, 0.3)
+"""False positive rates at which a ROC curve's band is read off; recalls for the other curve are 1 less these."""
+NET_BENEFIT_AT = (0.2, 0.5, 0.8)
+
+
+class Compared(NamedTuple):
+    """A number of ours beside another's, and how far apart they may be."""
+
+    what: str
+    peer: str
+    ours: float
+    theirs: float
+    tolerance: float
+
+    @property
+    def agrees(self) -> bool:
+        """Tell whether they are as near as they have to be."""
+        return abs(self.ours - self.theirs) <= self.tolerance
+
+
+def compare_intervals(films: OutOfFold, manifest: pd.DataFrame, n_replicates: int = N_REPLICATES) -> list[Compared]:
+    """Return every kind of interval and test of two classes, ours beside the others'."""
+    metrics = evaluation.metrics_table(
+        films.predictions.assign(**{f"probability_{c}": films.probability[:, k] for k, c in enumerate(films.classes)}),
+        films.classes,
+    )
+    ours, theirs = _intervals(films, metrics, manifest), dict(_statistics(films, manifest))
+    scipys, wider = _bootstrap(films, theirs, n_replicates), np.sqrt((1 + N_REPLICATES / n_replicates) / 2)
+    rows = [
+        row
+        for what, (low, high, tolerance) in ours.items()
+        for row in _bounds(what, "scipy", (low, high), scipys[what], tolerance * wider)
+    ]
+    return [*rows, *_clustered(films, metrics), *_delong(films), *_tests(films)]
+
+
+def _bounds(
+    what: str, peer: str, ours: tuple[float, float], theirs: tuple[float, float], share: float
+) -> Iterator[Compared]:
+    tolerance = share * max(ours[1] - ours[0], theirs[1] - theirs[0])
+    for bound, mine, other in zip(("low", "high"), ours, theirs, strict=True):
+        yield Compared(f"{what}, {bound}", peer, mine, other, tolerance)
+
+
+def _intervals(films: OutOfFold, metrics: pd.DataFrame, manifest: pd.DataFrame) -> dict[str, tuple[float, ...]]:
+    """Return low, high and tolerance (a share of the width) of our intervals, by what they are of."""
+    values = appraisal.predictive_value_table(films)
+    tables = {
+        "{metric}, {scope}": metrics[metrics["scope"].isin(["mean", "pooled"])],
+        "{metric} at {operating_point}": appraisal.operating_point_table(films),
+        "{metric} at {operating_point}, {prevalence:.3f}": values,
+        "{metric} in {subgroup} {level}": subgroups.subgroup_table(films, manifest),
+    }
+    rows: list[tuple[str, Any]] = [
+        (name, r) for name, table in tables.items() for r in table.dropna(subset="ci_low").to_dict("records")
+    ]
+    return {name.format(**r): (r["ci_low"], r["ci_high"], BY_CHANCE) for name, r in rows} | _bands(films)
+
+
+def _bands(films: OutOfFold) -> dict[str, tuple[float, ...]]:
+    curves, found = appraisal.curve_tables(films), {}
+    pooled = {name: table[table["fold"].isna()] for name, table in curves.items()}
+    for rate in RATES:
+        at = pooled["roc"].iloc[(pooled["roc"]["false_positive_rate"] - rate).abs().argmin()]
+        found[f"ROC at {rate}"] = at["ci_low"], at["ci_high"], FEW
+        at = pooled["precision_recall"].iloc[(pooled["precision_recall"]["recall"] - (1 - rate)).abs().argmin()]
+        found[f"precision at recall {1 - rate}"] = at["ci_low"], at["ci_high"], FEW
+    benefit = appraisal.decision_table(films).set_index("threshold")
+    for threshold in NET_BENEFIT_AT:
+        at = benefit.loc[threshold]
+        found[f"net benefit at {threshold}"] = at["ci_low"], at["ci_high"], BY_CHANCE
+    bins = appraisal.reliability_table(films).query("stage == 'after'")
+    return found | {
+        f"reliability bin {k}": (r["ci_low"], r["ci_high"], BY_CHANCE) for k, r in enumerate(bins.to_dict("records"))
+    }
+
+
+def _statistics(films: OutOfFold, manifest: pd.DataFrame) -> Iterator[tuple[str, Callable[[NDArray[np.int64]], float]]]:
+    """Yield what our intervals are of, computed by scikit-learn from the rows of the films that were drawn."""
+    truth, score, calibrated = films.target == 1, films.probability[:, 1], films.calibrated[:, 1]
+    called = score >= 0.5
+    everywhere = np.full(len(truth), fill_value=True)
+    for metric in (
+        "accuracy",
+        "balanced_accuracy",
+        "precision",
+        "sensitivity",
+        "specificity",
+        "f1",
+        "roc_auc",
+        "average_precision",
+    ):
+        yield f"{metric}, pooled", _metric(metric, truth, called, score, everywhere)
+        parts = [_metric(metric, truth, called, score, films.fold == k) for k in np.unique(films.fold)]
+        yield f"{metric}, mean", lambda rows, parts=parts: float(np.mean([part(rows) for part in parts]))
+    for point in appraisal.operating_points(films):
+        for metric in appraisal.RATES:
+            yield f"{metric} at {point.name}", _metric(metric, truth, point.called, calibrated, everywhere)
+        for prevalence in (*appraisal.PREVALENCES, float(truth.mean())):
+            for value in ("ppv", "npv"):
+                yield f"{value} at {point.name}, {prevalence:.3f}", _predictive(value, truth, point, prevalence)
+    for subgroup, level, inside in subgroups.subgroups(films, manifest, truth):
+        for metric in subgroups.METRICS:
+            yield f"{metric} in {subgroup} {level}", _metric(metric, truth, called, score, inside)
+    yield from _curve_statistics(truth, score, calibrated)
+
+
+def _metric(metric: str, truth: Any, called: Any, score: Any, inside: NDArray[np.bool_]) -> Any:
+    undefined: Any = {"zero_division": np.nan}
+    compute = {
+        "accuracy": lambda t, c, _: sk.accuracy_score(t, c),
+        "balanced_accuracy": lambda t, c, _: sk.balanced_accuracy_score(t, c),
+        "precision": lambda t, c, _: sk.precision_score(t, c, **undefined),
+        "sensitivity": lambda t, c, _: sk.recall_score(t, c, **undefined),
+        "specificity": lambda t, c, _: sk.recall_score(t, c, pos_label=False, **undefined),
+        "f1": lambda t, c, _: sk.f1_score(t, c, **undefined),
+        "roc_auc": lambda t, _, s: sk.roc_auc_score(t, s) if 0 < t.sum() < len(t) else np.nan,
+        "average_precision": lambda t, _, s: sk.average_precision_score(t, s) if t.any() else np.nan,
+    }[metric]
+
+    def of(rows: NDArray[np.int64]) -> float:
+        kept = rows[inside[rows]]
+        return float(compute(truth[kept], called[kept], score[kept])) if len(kept) else np.nan
+
+    return of
+
+
+def _predictive(value: str, truth: NDArray[np.bool_], point: CalledFilms, prevalence: float) -> Any:
+    def of(rows: NDArray[np.int64]) -> float:
+        sick, positive = truth[rows], point.called[rows]
+        weight = np.where(sick, prevalence / sick.mean(), (1 - prevalence) / (1 - sick.mean()))
+        right, label = (sick, True) if value == "ppv" else (~sick, False)
+        chosen = positive == label
+        return float(np.average(right[chosen], weights=weight[chosen])) if chosen.any() else np.nan
+
+    return of
+
+
+def _curve_statistics(truth: Any, score: Any, calibrated: Any) -> Iterator[tuple[str, Any]]:
+    def sensitivity(rows: NDArray[np.int64], rate: float) -> float:
+        x, y, _ = sk.roc_curve(truth[rows], score[rows])
+        return float(y[x == rate].max() if (x == rate).any() else np.interp(rate, x, y))
+
+    def precision(rows: NDArray[np.int64], recall: float) -> float:
+        y, x, _ = sk.precision_recall_curve(truth[rows], score[rows])
+        return float(y[np.flatnonzero(x >= recall - 1e-12)[-1]])
+
+    def net_benefit(rows: NDArray[np.int64], threshold: float) -> float:
+        _, fp, _, tp = sk.confusion_matrix(truth[rows], calibrated[rows] >= threshold, labels=[False, True]).ravel()
+        return float((tp - fp * threshold / (1 - threshold)) / len(rows))
+
+    for rate in RATES:
+        yield f"ROC at {rate}", lambda rows, rate=rate: sensitivity(rows, rate)
+        yield f"precision at recall {1 - rate}", lambda rows, rate=rate: precision(rows, 1 - rate)
+    for threshold in NET_BENEFIT_AT:
+        yield f"net benefit at {threshold}", lambda rows, threshold=threshold: net_benefit(rows, threshold)
+    bin_of = pd.qcut(calibrated, 10, labels=False, duplicates="drop")
+    for k in range(bin_of.max() + 1):
+        yield f"reliability bin {k}", lambda rows, k=k: float(truth[rows[bin_of[rows] == k]].mean())
+
+
+def _bootstrap(films: OutOfFold, statistics: dict[str, Any], n_replicates: int) -> dict[str, tuple[float, float]]:
+    """Return scipy's percentile intervals of all statistics, patients drawn with replacement."""
+    order = np.argsort(films.group, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(films.group[order])) + 1)
+
+    def of_drawn(patients: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
+        drawn = [np.concatenate([members[p] for p in one]) for one in np.atleast_2d(patients)]
+        values = np.array([[of(rows) for rows in drawn] for of in statistics.values()])
+        return values if patients.ndim > 1 else values[:, 0]
+
+    result = bootstrap(
+        (np.arange(len(members)),),
+        of_drawn,
+        n_resamples=n_replicates,
+        batch=50,
+        vectorized=True,
+        method="percentile",
+        rng=1,
+    )
+    replicates = result.bootstrap_distribution
+    low, high = np.nanpercentile(replicates, [2.5, 97.5], axis=1)
+    return {name: (float(low[k]), float(high[k])) for k, name in enumerate(statistics)}
+
+
+def _clustered(films: OutOfFold, metrics: pd.DataFrame) -> Iterator[Compared]:
+    """Yield rates beside a regression on a constant with cluster-robust variance."""
+    truth, called = films.target == 1, films.probability[:, 1] >= 0.5
+    known: Any = metrics[metrics["scope"] == "pooled"].set_index("metric").to_dict("index")
+    parts = {
+        "accuracy": (np.full(len(truth), fill_value=True), called == truth),
+        "sensitivity": (truth, called),
+        "specificity": (~truth, ~called),
+    }
+    for metric, (inside, right) in parts.items():
+        clusters = {"groups": films.group[inside]}
+        fitted = sm.OLS(right[inside].astype(float), np.ones(inside.sum())).fit(cov_type="cluster", cov_kwds=clusters)
+        low, high = fitted.conf_int()[0]
+        mine = known[metric]["ci_low"], known[metric]["ci_high"]
+        yield from _bounds(f"{metric}, pooled", "statsmodels, cluster-robust", mine, (low, high), NORMAL)
+
+
+def _delong(films: OutOfFold) -> Iterator[Compared]:
+    """Yield DeLong's interval and test, films as strangers, beside MLstatkit's; other scores are noisy ones."""
+    truth, score = films.target == 1, films.probability[:, 1]
+    other = logit(score.clip(1e-9, 1 - 1e-9)) + np.random.default_rng(1).normal(0, 1, len(score))
+    _, p_value, interval, _ = Delong_test(truth, score, other, return_auc=False)
+    alone = np.arange(len(truth))
+    yield from _bounds("roc_auc, DeLong", "MLstatkit", auc_interval(truth, score, alone), interval, EXACT)
+    yield Compared("p of DeLong's test", "MLstatkit", auc_difference(truth, score, other, alone)[1], p_value, EXACT)
+
+
+def _tests(films: OutOfFold) -> Iterator[Compared]:
+    """Yield McNemar's test, slope and intercept beside statsmodels'."""
+    truth, score = films.target == 1, films.probability[:, 1].clip(1e-9, 1 - 1e-9)
+    noisy = logit(score) + np.random.default_rng(1).normal(0, 1, len(score)) >= 0
+    right = pd.DataFrame({"before": (score >= 0.5) == truth, "after": noisy == truth})
+    tested: Any = statsmodels_mcnemar(pd.crosstab(right["before"], right["after"]), exact=True)
+    yield Compared("p of McNemar's test", "statsmodels", comparison.mcnemar(*right.to_numpy().T), tested.pvalue, EXACT)
+    fitted = sm.GLM(truth.astype(float), sm.add_constant(logit(score)), family=sm.families.Binomial()).fit()
+    ours = appraisal.logistic_recalibration(truth, score)
+    for name, theirs in zip(("intercept", "slope"), fitted.params, strict=True):
+        yield Compared(f"calibration {name}", "statsmodels", ours[name], theirs, 1e-4)
+
+
+def main() -> None:
+    """Compare on a run's predictions, print what disagrees, keep the summary."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished run of two classes")
+    parser.add_argument(
+        "--replicates", type=int, default=N_REPLICATES, help="of scipy's bootstrap, which takes its time"
+    )
+    options = parser.parse_args()
+    folder = RunFolder(options.run.resolve())
+    films = OutOfFold(store.read_table(folder.predictions), store.read_json(folder.config)["classes"])
+    rows = pd.DataFrame(compare_intervals(films, store.read_table(folder.manifest), options.replicates))
+    rows["share"] = (rows["ours"] - rows["theirs"]).abs() / rows["tolerance"]
+    print(rows.sort_values("share", ascending=False).head(20).to_string(index=False))
+    by_peer = rows.groupby("peer")["share"].agg(["size", "max"])
+    figures = {f"{peer}: numbers compared": int(row["size"]) for peer, row in by_peer.iterrows()}
+    figures["replicates of scipy's"] = options.replicates
+    figures |= {f"{peer}: largest gap, of what is allowed": round(row["max"], 2) for peer, row in by_peer.iterrows()}
+    keep("intervals", {"run": folder.run_id, "n_films": len(films.predictions), **figures})
+    raise SystemExit(bool((rows["share"] > 1).any()))
+
+
+if __name__ == "__main__":
+    main()
