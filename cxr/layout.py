@@ -164,6 +164,10 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
     def sealed_test(self) -> TestFolder:
         return TestFolder(self.path / "sealed_test")
 
@@ -354,6 +358,10 @@ class NightFolder:
     """Where a run of the nightly job keeps its record: `scores/_nights/<when>/`."""
 
     path: Path
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
 
     @property
     def record(self) -> Path:

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import load_file
 
-from cxr import __version__, appraisal, dataset, evaluation, figures, store
+from cxr import __version__, appraisal, dataset, evaluation, events, figures, store
 from cxr.appraisal import OutOfFold
 from cxr.config import TrainConfig
 from cxr.errors import DataError, RunError, UnreadableError
 from cxr.experiment import Experiment
 from cxr.explain import grad_cam, overlay
 from cxr.figures import Figure, said
+from cxr.inference import read_weights
 from cxr.layout import RunFolder, TestFolder
 from cxr.metrics import COUNTS
 from cxr.model import Classifier
@@ -48,24 +48,33 @@ def write_report(run: Experiment) -> Path:
     Raises:
         RunError: a fold is not complete, or the run has no tables.
     """
-    evaluation.require_complete(run)
+    with events.stage(run.folder.events, "report"):
+        evaluation.require_complete(run)
+        folder = run.folder
+        if not folder.predictions.exists():
+            raise RunError(f"run {folder.run_id!r} has no tables yet: type `cxr evaluate {folder.run_id}`.")
+        films = OutOfFold(store.read_table(folder.predictions), run.classes)
+        tables = _tables(films, folder)
+        for name, table in tables.items():
+            store.write_table(folder.appraisal(name), table)
+        drawn = _figures(run, films, tables)
+        for figure in drawn.values():
+            store.write_text(folder.figures / f"{figure.name}.svg", figure.svg)
+            store.write_table(folder.figures / f"{figure.name}.parquet", figure.table)
+        store.write_text(folder.report, _page(run, films, tables, drawn))
+        log.info("report: %s", folder.report)
+        return folder.report
+
+
+def _page(run: Experiment, films: OutOfFold, tables: Mapping[str, pd.DataFrame], drawn: Mapping[str, Figure]) -> str:
     folder = run.folder
-    if not folder.predictions.exists():
-        raise RunError(f"run {folder.run_id!r} has no tables yet: type `cxr evaluate {folder.run_id}`.")
-    films = OutOfFold(store.read_table(folder.predictions), run.classes)
-    tables = _tables(films, folder)
-    for name, table in tables.items():
-        store.write_table(folder.appraisal(name), table)
-    drawn = _figures(run, films, tables)
-    for figure in drawn.values():
-        store.write_text(folder.figures / f"{figure.name}.svg", figure.svg)
-        store.write_table(folder.figures / f"{figure.name}.parquet", figure.table)
-    page = render(
+    return render(
         Path(__file__).with_name("report.html.j2"),
         run=run,
         record=store.read_json(folder.config),
         certificate=store.read_json(folder.certificate),
         data=store.read_json(folder.data),
+        is_checked=folder.checks_report.exists(),
         made_at=store.now(),
         version=__version__,
         headline=evaluation.headline(folder).to_dict("records"),
@@ -86,9 +95,6 @@ def write_report(run: Experiment) -> Path:
         said=said,
         percent=percent,
     )
-    store.write_text(folder.report, page)
-    log.info("report: %s", folder.report)
-    return folder.report
 
 
 def _tables(films: OutOfFold, folder: RunFolder) -> dict[str, pd.DataFrame]:
@@ -232,7 +238,7 @@ def _gallery(run: Experiment, films: OutOfFold, failures: pd.DataFrame) -> Rows:
     read = None
     for fold, rows in failures.groupby("fold"):
         model = Classifier(len(run.classes))
-        model.load_state_dict(load_file(run.folder.fold(int(str(fold))).weights))
+        model.load_state_dict(read_weights(run, int(str(fold))))
         try:
             read = read or dataset.read_pictures(run.config, GALLERY_PX)
             heat = grad_cam([model], run.squares(rows), rows["called"].map(index).to_numpy().astype(np.int64))

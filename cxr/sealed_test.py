@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from cxr import dataset, evaluation, store
 from cxr.appraisal import RATES, OutOfFold
@@ -25,6 +24,7 @@ from cxr.config import DataConfig
 from cxr.errors import DataError, RunError
 from cxr.experiment import Experiment
 from cxr.folds import group_films
+from cxr.inference import read_weights
 from cxr.layout import RunFolder, TestFolder
 from cxr.manifest import class_names
 from cxr.metrics import binary_metrics
@@ -134,7 +134,7 @@ def _judge(
 
 def _network(run: Experiment, fold: int) -> Classifier:
     model = Classifier(len(run.classes))
-    model.load_state_dict(load_file(run.folder.fold(fold).weights))
+    model.load_state_dict(read_weights(run, fold))
     return model
 
 
