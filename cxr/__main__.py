@@ -1,4 +1,6 @@
-"""The core's command line, `python -m cxr`: what needs no Prefect. The `cxr` command adds the flows.
+"""The core's command line, `python -m cxr`: what needs neither Prefect nor Great Expectations.
+
+The `cxr` command has the same verbs, `train` as a flow, and adds those that judge data with Great Expectations.
 
 Imports of torch stay inside the commands, behind the first look at what was typed: `--help` and a
 misspelt run are answered at once.
@@ -11,7 +13,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from cxr import __version__
-from cxr.config import OperatingPoint
+from cxr.config import OperatingPoint, Placement, TrainConfig
 
 HELP = """Cross-validated chest X-ray classification as a batch pipeline.
 
@@ -22,6 +24,30 @@ app = App(name="cxr", help=HELP, version=__version__, result_action="return_valu
 Experiments = Annotated[Path, Parameter(help="Folder that holds all runs.")]
 Models = Annotated[Path, Parameter(help="Folder that holds all models.")]
 Device = Annotated[str, Parameter(help="cpu, cuda:<index>, or auto: a GPU if there is one.")]
+
+
+def train(
+    *,
+    config: Annotated[TrainConfig, Parameter(name="*")],
+    place: Annotated[Placement, Parameter(name="*")] = Placement(),  # noqa: B008 it is frozen
+) -> None:
+    """Cross-validate a ResNet-50 on a folder of chest X-rays, without Prefect and without the data checks.
+
+    Run folder and tables are those of `cxr train`; Prefect and Great Expectations need not be installed.
+    Typed again after a kill, it goes on where it stopped.
+
+    Example: python -m cxr train --data chest_xray.zip --run-id first
+    """
+    from cxr import terminal
+    from cxr.source import open_source
+
+    open_source(config.data)  # what is misspelt is told before the libraries are loaded
+    from cxr.cross_validation import cross_validate
+
+    terminal.stop_on_signals()
+    with terminal.log_lines():
+        folder = cross_validate(config, place)
+    terminal.show_results(folder)
 
 
 @app.command
@@ -45,9 +71,11 @@ def train_fold(
     from cxr.training import train_fold
 
     keep_freed_memory()
+    stop = supervision.StopRequest()
+    stop.listen()
     with supervision.reporting_to_parent() if supervised else terminal.log_lines():
         begun = experiment.load(folder)
-        train_fold(begun, fold, resolve_device(device))
+        train_fold(begun, fold, resolve_device(device), stop)
 
 
 @app.command
@@ -387,4 +415,5 @@ def release(batch: str, /, *, out: Annotated[Path, Parameter(help="Folder of the
 if __name__ == "__main__":
     from cxr.terminal import run_command
 
+    app.command(train)  # under the name `cxr train` it is a Prefect flow
     run_command(app)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr import store
+from cxr import events, store
 from cxr.config import DataConfig
 from cxr.errors import DataError, FoldError, RunError
 from cxr.folds import assign_folds, certify
@@ -39,13 +39,20 @@ def examine(config: DataConfig, folder: RunFolder, *, cache: Path, size: int | N
         DataError: no films are found; nothing is written.
         RunError: the run was begun with other films.
     """
-    source = open_source(config.data)
-    listing = list_films(source)
-    manifest = build_manifest(source, listing, config, cache, size)
-    _log_films(manifest, listing)
-    if folder.has_begun:
-        _require_same_films(folder, data_hash(manifest))
-        return
+    with events.stage(folder.events, "examine") as stage:
+        source = open_source(config.data)
+        listing = list_films(source)
+        manifest = build_manifest(source, listing, config, cache, size)
+        stage.n_films = len(manifest)
+        _log_films(manifest, listing)
+        if folder.has_begun:
+            _require_same_films(folder, data_hash(manifest))
+        else:
+            _part(config, folder, manifest, listing, cache)
+
+
+def _part(config: DataConfig, folder: RunFolder, manifest: pd.DataFrame, listing: Listing, cache: Path) -> None:
+    """Find copies, make folds, and write all tables."""
     read_square = read_squares(config, DECODED_PX)
     near_duplicates = find_near_duplicates(manifest, open_vitals(cache), read_square)
     facts = {

@@ -9,6 +9,7 @@ CxrError                a mistake of the user's: one sentence with rule, value a
 ├── RunError            a run that is unknown, in use, unfinished, or was begun with another config
 ├── PackageError        a packaged model that is unknown, damaged, or may not become champion
 ├── DiskFullError       no space left; what was there before still stands
+├── DamagedError        a file that the program wrote is not as it was written
 └── ChecksFailedError   a critical expectation about the data failed; the report names the films
 
 UnreadableError              bytes that are no film: the film's reason in a table, never the end of a run
@@ -59,6 +60,10 @@ class PackageError(CxrError):
 
 class DiskFullError(CxrError):
     """There is no space left; what was there before still stands."""
+
+
+class DamagedError(CxrError):
+    """A file that the program wrote is not as it was written."""
 
 
 class ChecksFailedError(CxrError):

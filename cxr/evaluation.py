@@ -22,9 +22,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr import store
+from cxr import events, store
 from cxr.calibration import call_films
-from cxr.errors import RunError
+from cxr.errors import DamagedError, RunError
 from cxr.experiment import Experiment
 from cxr.layout import RunFolder
 from cxr.metrics import COUNTS, Value, binary_metrics, multiclass_metrics
@@ -48,14 +48,16 @@ def evaluate(run: Experiment) -> None:
     Raises:
         RunError: a fold is not complete.
     """
-    require_complete(run)
-    folder = run.folder
-    store.sweep(folder.predictions.parent)
-    parts = [store.read_table(folder.fold(k).predictions) for k in range(run.config.folds)]
-    predictions = pd.concat(parts).sort_values("path", ignore_index=True)
-    store.write_table(folder.predictions, predictions)
-    tabulate(folder, predictions, run.classes)
-    log.info("tables: %s", folder.metrics.parent)
+    with events.stage(run.folder.events, "evaluate") as stage:
+        require_complete(run)
+        folder = run.folder
+        store.sweep(folder.predictions.parent)
+        parts = [_read_predictions(run, fold) for fold in range(run.config.folds)]
+        predictions = pd.concat(parts).sort_values("path", ignore_index=True)
+        stage.n_films = len(predictions)
+        store.write_table(folder.predictions, predictions)
+        tabulate(folder, predictions, run.classes)
+        log.info("tables: %s", folder.metrics.parent)
 
 
 def tabulate(folder: RunFolder, predictions: pd.DataFrame, classes: list[str]) -> None:
@@ -64,6 +66,16 @@ def tabulate(folder: RunFolder, predictions: pd.DataFrame, classes: list[str]) -
     store.write_table(folder.metrics, metrics)
     store.write_table(folder.summary, summary_table(metrics))
     store.write_table(folder.confusion, confusion_table(predictions, classes))
+
+
+def _read_predictions(run: Experiment, fold: int) -> pd.DataFrame:
+    try:
+        return store.read_table(run.folder.fold(fold).predictions)
+    except (DamagedError, FileNotFoundError) as error:
+        raise RunError(
+            f"the predictions of fold {fold} are missing or damaged: `cxr evaluate {run.folder.run_id}` makes them "
+            "anew from the weights; nothing is trained."
+        ) from error
 
 
 def require_complete(run: Experiment) -> None:

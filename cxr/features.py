@@ -10,7 +10,7 @@ A frozen layer keeps its batch statistics, so a film's features do not depend on
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cxr import store
+from cxr import events, store
 from cxr.augmentation import augment
 from cxr.config import TrainConfig
 from cxr.devices import uses_bf16
@@ -55,20 +55,29 @@ def extract(run: Experiment, device: str) -> None:
     with store.locked(run.cache / ".locks" / "features.lock", "the features cache", patience_s=24 * 3600):
         stores = [open_features(run, view, device) for view in range(run.config.views)]
         missing = [films[[image_id not in kept for image_id in films["image_id"]]] for kept in stores]
-        n_missing, done = sum(map(len, missing)), 0
+        n_missing = sum(map(len, missing))
         if not n_missing:
             log.info("features: all %d films are in the cache", len(films))
             return
-        forward = _frozen_layers(run, device, n_missing)
-        for view, (kept, lacking) in enumerate(zip(stores, missing, strict=True)):
-            for start in range(0, len(lacking), CHUNK):
-                chunk = lacking.iloc[start : start + CHUNK]
-                kept.add(_compute(run, chunk, view, forward, kept.dtype))
-                done += len(chunk)
-                log.info(
-                    "features of %d of %d films", done, n_missing,
-                    extra={"bar": "features", "done": done, "of": n_missing},
-                )  # fmt: skip
+        with events.stage(run.folder.events, "features", device=device) as stage:
+            stage.n_films = n_missing
+            _fill(run, stores, missing, _frozen_layers(run, device, n_missing))
+
+
+def _fill(
+    run: Experiment, stores: Sequence[FilmArrays], missing: Sequence[pd.DataFrame], forward: Callable[[Tensor], Tensor]
+) -> None:
+    """Compute the missing films' features, a store and a table of films for each view."""
+    n_missing, done = sum(map(len, missing)), 0
+    for view, (kept, lacking) in enumerate(zip(stores, missing, strict=True)):
+        for start in range(0, len(lacking), CHUNK):
+            chunk = lacking.iloc[start : start + CHUNK]
+            kept.add(_compute(run, chunk, view, forward, kept.dtype))
+            done += len(chunk)
+            log.info(
+                "features of %d of %d films", done, n_missing,
+                extra={"bar": "features", "done": done, "of": n_missing},
+            )  # fmt: skip
 
 
 def _frozen_layers(run: Experiment, device: str, n_films: int) -> Callable[[Tensor], Tensor]:

@@ -3,16 +3,20 @@
 What was trained runs in float32: these are the numbers that everything published is computed from.
 """
 
+import hashlib
 import logging
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load
 from scipy.special import softmax
+from torch import Tensor
 
-from cxr import features, store
+from cxr import events, features, store
+from cxr.errors import RunError
 from cxr.experiment import Experiment
 from cxr.model import BATCH_SIZE, Classifier, predict_logits
 
@@ -23,9 +27,9 @@ N_COMPARED = 16
 
 
 def load_network(run: Experiment, fold: int) -> Classifier:
-    """Return the network of a fold that has been trained, on the CPU."""
+    """Return the network of a fold that has been trained, on the CPU; errors as for `read_weights`."""
     model = Classifier(len(run.classes))
-    model.load_state_dict(load_file(run.fold_folder(fold).weights))
+    model.load_state_dict(read_weights(run, fold))
     return model
 
 
@@ -40,18 +44,19 @@ def predict_fold(run: Experiment, fold: int, device: str) -> float:
         The largest probability difference, on a few of the films, from the whole network in float32: what
         bfloat16 in the frozen layers costs; 0 where none are frozen.
     """
-    torch.set_num_threads(run.n_threads[fold])
-    model = load_network(run, fold).to(device).to(memory_format=torch.channels_last)
-    films = run.films().query("fold == @fold").reset_index(drop=True)
-    logits, difference = _held_out_logits(run, model, films, device)
-    scores = np.hstack([logits, softmax(logits, axis=1)])
-    names = [f"{kind}_{name}" for kind in ("logit", "probability") for name in run.classes]
-    identity = films[["image_id", "path", "group_id", "fold", "label", "subtype"]]
-    store.write_table(
-        run.fold_folder(fold).predictions, pd.concat([identity, pd.DataFrame(scores, columns=names)], axis=1)
-    )
-    log.info("fold %d: predicted %d held-out films", fold, len(films))
-    return difference
+    with events.stage(run.folder.events, "predict", fold=fold, device=device) as stage:
+        torch.set_num_threads(run.n_threads[fold])
+        model = load_network(run, fold).to(device).to(memory_format=torch.channels_last)
+        films = run.films().query("fold == @fold").reset_index(drop=True)
+        stage.n_films = len(films)
+        logits, difference = _held_out_logits(run, model, films, device)
+        scores = np.hstack([logits, softmax(logits, axis=1)])
+        names = [f"{kind}_{name}" for kind in ("logit", "probability") for name in run.classes]
+        identity = films[["image_id", "path", "group_id", "fold", "label", "subtype"]]
+        table = pd.concat([identity, pd.DataFrame(scores, columns=names)], axis=1)
+        store.write_table(run.fold_folder(fold).predictions, table)
+        log.info("fold %d: predicted %d held-out films", fold, len(films))
+        return difference
 
 
 def _held_out_logits(
@@ -64,6 +69,26 @@ def _held_out_logits(
     few = np.linspace(0, len(films) - 1, min(N_COMPARED, len(films)), dtype=int)
     reference = predict_logits(model, run.squares(films.iloc[few]), device)
     return logits, float(np.abs(softmax(logits[few], axis=1) - softmax(reference, axis=1)).max())
+
+
+def read_weights(run: Experiment, fold: int) -> dict[str, Tensor]:
+    """Return a trained fold's weights.
+
+    Raises:
+        RunError: they are not those that training has written.
+    """
+    folder = run.fold_folder(fold)
+    expected = store.read_json(folder.complete).get("weights_sha256") if folder.complete.exists() else None
+    data = folder.weights.read_bytes()
+    try:
+        if expected not in (None, hashlib.sha256(data).hexdigest()):
+            raise ValueError("another hash")
+        return load(data)
+    except (ValueError, SafetensorError) as error:
+        raise RunError(
+            f"the weights of fold {fold} are damaged ({error}): put back a copy of {str(folder.weights)!r}, or train "
+            f"the fold anew: type the run's `cxr train` with --redo-fold {fold}."
+        ) from error
 
 
 @torch.inference_mode()

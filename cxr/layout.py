@@ -169,6 +169,10 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
     def sealed_test(self) -> TestFolder:
         return TestFolder(self.path / "sealed_test")
 
@@ -363,6 +367,10 @@ class NightFolder:
     """Where a run of the nightly job keeps its record: `scores/_nights/<when>/`."""
 
     path: Path
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
 
     @property
     def record(self) -> Path:

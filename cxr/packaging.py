@@ -28,6 +28,7 @@ from cxr.drift import fit_novelty, layout
 from cxr.errors import PackageError, RunError
 from cxr.experiment import Experiment, code_provenance
 from cxr.forward import accelerate
+from cxr.inference import read_weights
 from cxr.layout import ModelFolder, PackageFolder
 from cxr.model import BATCH_SIZE, Classifier, normalise, to_grey
 from cxr.onnx_export import export_onnx, require_onnx
@@ -140,7 +141,7 @@ def _without_folders(config: TrainConfig) -> dict[str, Any]:
 
 def _write_weights(folder: PackageFolder, run: Experiment) -> None:
     """Write the tensors that are the same in all folds once, the others for each fold."""
-    states = [load_file(run.folder.fold(fold).weights) for fold in range(run.config.folds)]
+    states = [read_weights(run, fold) for fold in range(run.config.folds)]
     first = states[0]
     shared = {name for name in first if all(first[name].equal(state[name]) for state in states[1:])}
     parts = {folder.shared_weights: {name: first[name] for name in shared}}

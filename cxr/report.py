@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from cxr import __version__, appraisal, evaluation, figures, store
+from cxr import __version__, appraisal, evaluation, events, figures, store
 from cxr.appraisal import OutOfFold
 from cxr.cells import Cells, in_words
 from cxr.config import TrainConfig
@@ -54,23 +54,25 @@ def write_report(run: Experiment) -> Path:
     Raises:
         RunError: a fold is not complete, or the run has no tables.
     """
-    evaluation.require_complete(run)
-    folder = run.folder
-    if not folder.predictions.exists():
-        raise RunError(f"run {folder.run_id!r} has no tables yet: type `cxr evaluate {folder.run_id}`.")
-    films = OutOfFold(store.read_table(folder.predictions), run.classes)
-    evaluation.tabulate(folder, films.predictions, run.classes)
-    tables = _tables(films, folder)
-    for name, table in tables.items():
-        store.write_table(folder.appraisal(name), table)
-    tables |= {name: store.read_table(folder.appraisal(name)) for name in REQUESTED if folder.appraisal(name).exists()}
-    drawn = _figures(run, films, tables)
-    for figure in drawn.values():
-        store.write_text(folder.figures / f"{figure.name}.svg", figure.svg)
-        store.write_table(folder.figures / f"{figure.name}.parquet", figure.table)
-    store.write_text(folder.report, _page(run, films, tables, drawn))
-    log.info("report: %s", folder.report)
-    return folder.report
+    with events.stage(run.folder.events, "report"):
+        evaluation.require_complete(run)
+        folder = run.folder
+        if not folder.predictions.exists():
+            raise RunError(f"run {folder.run_id!r} has no tables yet: type `cxr evaluate {folder.run_id}`.")
+        films = OutOfFold(store.read_table(folder.predictions), run.classes)
+        evaluation.tabulate(folder, films.predictions, run.classes)
+        tables = _tables(films, folder)
+        for name, table in tables.items():
+            store.write_table(folder.appraisal(name), table)
+        requested = [name for name in REQUESTED if folder.appraisal(name).exists()]
+        tables |= {name: store.read_table(folder.appraisal(name)) for name in requested}
+        drawn = _figures(run, films, tables)
+        for figure in drawn.values():
+            store.write_text(folder.figures / f"{figure.name}.svg", figure.svg)
+            store.write_table(folder.figures / f"{figure.name}.parquet", figure.table)
+        store.write_text(folder.report, _page(run, films, tables, drawn))
+        log.info("report: %s", folder.report)
+        return folder.report
 
 
 def _tables(films: OutOfFold, folder: RunFolder) -> Tables:
@@ -106,6 +108,7 @@ def _page(run: Experiment, films: OutOfFold, tables: Tables, drawn: Mapping[str,
     return render(
         Path(__file__).with_name("report.html.j2"),
         run=run,
+        is_checked=folder.checks_report.exists(),
         cells=Cells(_sources(folder, tables, gaps), facts),
         record=facts["config.json"],
         certificate=facts["leakage_certificate.json"],

@@ -59,7 +59,7 @@ class Seen:
         self._scored: set[str] = set()
         self._passing: set[tuple[str, str]] = set()
         for part in self._parts():
-            self.add(pd.read_parquet(part, columns=KEY, filters=self._model))
+            self.add(read_table(part, KEY, self._model))
 
     def _parts(self) -> Iterator[Path]:
         return (part for place in self._places for part in place.parts())
@@ -91,7 +91,7 @@ class Seen:
         if image_id not in self._scored:
             return None
         this = self._model & (pc.field("image_id") == image_id) & (pc.field("status") == "ok")
-        rows = pd.concat([pd.read_parquet(part, filters=this) for part in self._parts()])
+        rows = pd.concat([read_table(part, filters=this) for part in self._parts()])
         own = [*IDENTITY, "n_bytes", "changed_ns", "scored_at"]
         return {str(name): value for name, value in rows.drop(columns=own).iloc[0].items()}
 
@@ -133,7 +133,7 @@ def recover(folder: ScoresFolder, name: str, version: str) -> None:
 
 def held_batches(folder: ScoresFolder) -> dict[str, int]:
     """Return how many rows are held of each batch, by its name."""
-    names = [pd.read_parquet(part, columns=["batch"])["batch"] for place in folder.all_held() for part in place.parts()]
+    names = [read_table(part, ["batch"])["batch"] for place in folder.all_held() for part in place.parts()]
     return {str(name): int(n) for name, n in pd.concat(names).value_counts(sort=False).items()} if names else {}
 
 

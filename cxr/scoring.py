@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from cxr import scores, store
+from cxr import events, scores, store
 from cxr.config import BLANK_CONTRAST, PHOTOGRAPH_CHROMA, ScoreConfig
 from cxr.devices import keep_freed_memory, resolve_device, uses_bf16
 from cxr.ensemble import Ensemble
@@ -106,19 +106,29 @@ def open_night(inbox: Path, config: ScoreConfig) -> tuple[Night, list[Batch]]:
     if folder.path.is_relative_to(inbox):
         raise ConfigError(f"--out {str(config.out)!r} lies in the inbox, which is never written to: give another.")
     resolve_device(config.device)
-    package = load_champion(config.models, config.name)
-    scores.recover(folder, config.name, package.version)
-    batches = []
-    for name, path in batch_names(inbox).items():
-        batch = list_batch(inbox, name, path, config.settle)
-        seen = scores.Seen(folder, config.name, package.version, name)
-        new = [a for a in batch.arrivals if not seen.has_file(a.path, a.n_bytes, a.changed_ns)]
-        batches.append(Batch(name, new, batch.n_waiting, batch.left_aside))
-        log.info("batch %r: %d new files, %d seen before, %d still being copied",
-                 name, len(new), len(batch.arrivals) - len(new), batch.n_waiting)  # fmt: skip
-    started = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S-%fZ")
+    with events.stage(None, "open") as stage:
+        package = load_champion(config.models, config.name)
+        scores.recover(folder, config.name, package.version)
+        batches = []
+        for name, path in batch_names(inbox).items():
+            batch = list_batch(inbox, name, path, config.settle)
+            seen = scores.Seen(folder, config.name, package.version, name)
+            new = [a for a in batch.arrivals if not seen.has_file(a.path, a.n_bytes, a.changed_ns)]
+            batches.append(Batch(name, new, batch.n_waiting, batch.left_aside))
+            log.info("batch %r: %d new files, %d seen before, %d still being copied",
+                     name, len(new), len(batch.arrivals) - len(new), batch.n_waiting)  # fmt: skip
+        started = _name_night(folder)
+        stage.file, stage.n_films = folder.night(started).events, sum(len(batch.arrivals) for batch in batches)
     n_films = sum(arrival.n_bytes > 0 for batch in batches for arrival in batch.arrivals)
     return Night(inbox, config, package.version, started, n_films), batches
+
+
+def _name_night(folder: ScoresFolder) -> str:
+    """Return the moment in UTC, or the next that no night is named after: the clock may have been set back."""
+    moment = datetime.now(UTC)
+    while folder.night(name := moment.strftime("%Y-%m-%dT%H-%M-%S-%fZ")).path.exists():
+        moment += timedelta(microseconds=1)
+    return name
 
 
 def chunks(batch: Batch) -> list[list[Arrival]]:
@@ -128,10 +138,13 @@ def chunks(batch: Batch) -> list[list[Arrival]]:
 
 def score_chunk(night: Night, batch: str, arrivals: Sequence[Arrival]) -> None:
     """Score films and stage a row for each."""
-    scorer = scorer_of(night)
-    table = scorer.score(batch, arrivals)
-    scores.stage(night.staged(batch), table)
-    scorer.take_note(table)  # not before: what could not be written has to be scored again
+    folder = night.scores.night(night.started_at)
+    with events.stage(folder.events, "score", batch=batch, device=resolve_device(night.config.device)) as stage:
+        scorer = scorer_of(night)
+        table = scorer.score(batch, arrivals)
+        scores.stage(night.staged(batch), table)
+        scorer.take_note(table)  # not before: what could not be written has to be scored again
+        stage.n_films = len(table)
     counts = table["status"].value_counts()
     log.info(
         "batch %r: %d films scored, %d files quarantined", batch, counts.get("ok", 0), counts.get("quarantined", 0)

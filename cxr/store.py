@@ -6,6 +6,7 @@ one sentence and leaves what stood there before.
 
 import errno
 import json
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -17,7 +18,11 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from cxr.errors import DiskFullError, RunError
+from cxr.errors import DamagedError, DiskFullError, RunError
+
+log = logging.getLogger(__name__)
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -36,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL:
             raise
         raise DiskFullError(
             f"no space is left to write {str(path)!r}: free some and type the same command again; nothing is lost."
@@ -65,8 +70,11 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object that `write_json` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Return the object that `write_json` wrote; DamagedError if it is not as it was written."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise _damaged(path, error) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -75,15 +83,44 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append a line in one step, whole among those of other processes; a full disk loses the line, not the work."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            n_bytes = os.fstat(descriptor).st_size
+            is_cut_off = n_bytes > 0 and os.pread(descriptor, 1, n_bytes - 1) != b"\n"  # by a full disk
+            os.write(descriptor, f"{chr(10) * is_cut_off}{line}\n".encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        log.warning("%s could not be added to: %s", path, error.strerror)
+
+
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write `table` as Parquet, without its index."""
+    """Write `table` as Parquet, without its index, with a checksum of every page."""
     with replacing(path) as temporary:
-        table.to_parquet(temporary, index=False)
+        table.to_parquet(temporary, index=False, write_page_checksum=True)
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Return the table that `write_table` wrote."""
-    return pd.read_parquet(path)
+def read_table(path: Path, columns: list[str] | None = None, filters: Any = None) -> pd.DataFrame:
+    """Return the table that `write_table` wrote, or some columns or rows of it.
+
+    Raises:
+        DamagedError: it is not as it was written.
+    """
+    try:
+        return pd.read_parquet(path, columns=columns, filters=filters, page_checksum_verification=True)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:  # pyarrow's errors are among these
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DamagedError:
+    cause = str(error).partition("\n")[0]
+    return DamagedError(f"{str(path)!r} is damaged ({cause}): put back a copy, or delete it and make it anew.")
 
 
 def now() -> str:

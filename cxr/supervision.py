@@ -2,7 +2,8 @@
 
 The parent (a Prefect task) reads one JSON line per log record from the child's stdout and holds the
 child's stdin open. When the parent dies, however it dies, stdin ends and so does the child: no fold
-trains on unseen. When the child dies, the parent raises and may start it again.
+trains on unseen. When the child dies, the parent raises and may start it again. When the parent is asked
+to stop it asks the child, which writes down where it is and goes.
 """
 
 import json
@@ -15,10 +16,51 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from cxr.errors import FoldFailedError, RunError
 
 EXTRAS = ("bar", "done", "of")
+_running: set["subprocess.Popen[str]"] = set()
+_stopped: set["subprocess.Popen[str]"] = set()
+"""Folds' processes that this process has started, and those of them that it has asked to stop."""
+
+
+class StopRequest:
+    """SIGTERM or Ctrl-C: ends this process at once, or, where work is kept at a better moment, is taken note of."""
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        self._is_minded = False
+
+    def listen(self) -> None:
+        """Take the signals from now on; without this nobody ever asks."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._receive)
+
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        self._number = number
+        if not self._is_minded:
+            self.obey()
+
+    @property
+    def is_made(self) -> bool:
+        """Tell whether the process has been asked to stop."""
+        return self._number is not None
+
+    @contextmanager
+    def minded(self) -> Iterator[None]:
+        """Leave it to the block to look at `is_made` often, and to end."""
+        self._is_minded = True
+        try:
+            yield
+        finally:
+            self._is_minded = False
+
+    def obey(self) -> None:
+        """End the process if it has been asked to: exit code 143 after SIGTERM, 130 after Ctrl-C."""
+        if self._number is not None:
+            sys.exit(128 + self._number)
 
 
 @contextmanager
@@ -52,7 +94,7 @@ def train_fold_in_child(run_folder: Path, fold: int, device: str, log: logging.L
         log: gets the child's log records.
 
     Raises:
-        RunError: the child met a user's mistake, such as a damaged checkpoint.
+        RunError: the child met a user's mistake, such as a damaged checkpoint, or `stop_children` has ended it.
         FoldFailedError: the child was killed or broke down; a new call resumes the fold.
     """
     command = [sys.executable, "-P", "-m", "cxr", "train-fold", str(run_folder), str(fold), "--supervised", "--device"]
@@ -62,15 +104,36 @@ def train_fold_in_child(run_folder: Path, fold: int, device: str, log: logging.L
         env=_environment(device),
     ) as child:  # fmt: skip
         assert child.stdout is not None
+        _running.add(child)
         last = ""
         for line in child.stdout:
             last = _forward(line.rstrip("\n"), log) or last
         code = child.wait()
+        _running.discard(child)
+    if child in _stopped:
+        _stopped.discard(child)
+        raise RunError(f"fold {fold} was stopped with its run.")
     if code == 2:
         raise RunError(last.removeprefix("error: "))
     if code != 0:
-        cause = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}: {last}"
+        by_signal = -code if code < 0 else code - 128
+        is_signal = by_signal in {int(number) for number in signal.Signals}
+        cause = (
+            f"was ended by {signal.Signals(by_signal).name}" if is_signal else f"ended with exit code {code}: {last}"
+        )
         raise FoldFailedError(f"the process of fold {fold} {cause}")
+
+
+def running() -> set[int]:
+    """Return the process ids of the folds' processes that this process has started and that run."""
+    return {child.pid for child in tuple(_running)}
+
+
+def stop_children() -> None:
+    """Ask every fold's process to stop; nobody starts it again."""
+    for child in tuple(_running):
+        _stopped.add(child)
+        child.terminate()
 
 
 def _forward(line: str, log: logging.Logger | logging.LoggerAdapter) -> str:

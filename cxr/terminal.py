@@ -6,6 +6,8 @@ in a log file, the same records are plain lines. Logs go to stderr, results to s
 
 import logging
 import math
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from cxr import supervision
 from cxr.errors import CxrError, FoldFailedError
+from cxr.store import DISK_FULL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
     from cxr.comparison import Comparison
     from cxr.layout import ExplanationFolder, NightFolder, RunFolder
     from cxr.package import Package
+
+FOLDS_STOP_IN_S, OTHERS_STOP_IN_S = 20, 5
+"""A fold's process ends after the batch that it is at; Prefect's workers wait for 30 s."""
 
 
 @contextmanager
@@ -89,7 +96,8 @@ def show_results(folder: "RunFolder") -> None:
     print("Academic and research use only; not a medical device.")
     print(f"run      {folder.path}")
     print(f"tables   {folder.metrics.parent}")
-    print(f"checks   {folder.checks_report}")
+    checks = folder.checks_report
+    print(f"checks   {checks if checks.exists() else 'not made: `cxr validate` judges the films'}")
     if folder.report.exists():
         print(f"report   {folder.report}")
     print(f"query    duckdb -c \"SELECT metric, pooled FROM '{folder.summary}'\"")
@@ -231,11 +239,32 @@ def show_explanations(table: "pd.DataFrame", package: "Package", folder: "Explan
     print("Academic and research use only; not a medical device.")
 
 
-def say_stopped() -> None:
-    """Say that a run was stopped and how it goes on; leave the terminal as it was."""
+def stop_on_signals() -> None:
+    """Let Ctrl-C and SIGTERM end this process and all that it has started: exit code 130, 143.
+
+    The folds' processes write down where they are. Nothing else is lost that a kill would not lose; Prefect,
+    left to itself, would wait for its embedded server, which Ctrl-C ends as well.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    import psutil
+
+    for again in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(again, signal.SIG_DFL)  # who asks twice does not want to wait
+    family = psutil.Process().children(recursive=True)
+    for one in family:
+        one.terminate()
+    psutil.wait_procs([one for one in family if one.pid in supervision.running()], timeout=FOLDS_STOP_IN_S)
+    _, alive = psutil.wait_procs(family, timeout=OTHERS_STOP_IN_S)
+    for one in alive:
+        one.kill()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.show_cursor()
     console.print("\nstopped: the same command goes on from here", style="red", markup=False)
+    os._exit(128 + number)
 
 
 def run_command(command: Callable[[], object]) -> NoReturn:
@@ -249,6 +278,11 @@ def run_command(command: Callable[[], object]) -> NoReturn:
     except FoldFailedError as error:
         console.print(f"failed: {error}", style="red", markup=False)
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        console.print(f"error: no space is left on the disk ({error}): free some.", style="red", markup=False)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)

@@ -1,11 +1,13 @@
 """Training of one fold, which a kill at any moment only delays.
 
 Fixed epoch budget, last weights: nothing is chosen on the fold that is held out. Class weights come from
-the training folds alone. After every epoch the model, optimiser, schedule and random state are written in
-one step; a fold that is started again goes on from there and, on a CPU with as many threads, ends with
-the same weights bit for bit.
+the training folds alone. After every epoch, and in the midst of one when it is asked to stop, the model,
+optimiser, schedule and random state are written in one step; a fold that is started again goes on from
+there and, on a CPU with as many threads, ends with the same weights bit for bit.
 """
 
+import hashlib
+import io
 import logging
 import os
 import time
@@ -22,7 +24,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
-from cxr import features, store
+from cxr import events, features, store
 from cxr.augmentation import augment
 from cxr.config import TrainConfig
 from cxr.devices import uses_bf16
@@ -31,6 +33,7 @@ from cxr.experiment import Experiment, code_provenance
 from cxr.inference import predict_fold
 from cxr.layout import FoldFolder
 from cxr.model import Classifier, load_pretrained, to_grey
+from cxr.supervision import StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +44,14 @@ RESIDENT_BYTES = 2**30
 """Features up to this size are kept in memory, or on the device; larger ones are read batch by batch."""
 
 
-def train_fold(run: Experiment, fold: int, device: str) -> None:
+def train_fold(run: Experiment, fold: int, device: str, stop: StopRequest | None = None) -> None:
     """Train a fold to its end and write its predictions, unless it is complete; resume what was begun.
 
     Args:
+        run: the run.
+        fold: number of the fold.
         device: cpu, or cuda:<index>.
+        stop: is heeded after each batch; what was trained until then is kept.
 
     Raises:
         RunError: another process trains this fold, or its checkpoint is damaged.
@@ -60,18 +66,19 @@ def train_fold(run: Experiment, fold: int, device: str) -> None:
             return
         store.sweep(folder.path)
         start = time.monotonic()
-        trainer = FoldTrainer(run, fold, device)
-        trainer.resume(folder)
-        while trainer.epoch < run.config.epochs:
-            trainer.train_epoch()
-            trainer.save(folder)
-        trainer.finish(folder)
+        with events.stage(run.folder.events, "train", fold=fold, device=device) as stage:
+            trainer = FoldTrainer(run, fold, device, stop)
+            trainer.resume(folder)
+            trainer.train(folder)
+            trainer.finish(folder)
+            stage.n_films = trainer.n_seen
         difference = predict_fold(run, fold, device)
         store.write_json(
             folder.complete,
             {
                 "fold": fold,
                 "config_hash": run.config_hash,
+                "weights_sha256": hashlib.sha256(folder.weights.read_bytes()).hexdigest(),
                 "device": device,
                 "n_threads": torch.get_num_threads(),
                 "n_training_films": trainer.n_films,
@@ -125,11 +132,12 @@ class _FeatureBatches:
 class FoldTrainer:
     """The state of a fold in training: everything that a checkpoint holds."""
 
-    def __init__(self, run: Experiment, fold: int, device: str) -> None:
+    def __init__(self, run: Experiment, fold: int, device: str, stop: StopRequest | None = None) -> None:
         config = run.config
         films = run.training_films(fold)
         targets = [run.classes.index(label) for label in films["label"]]
         self.run, self.fold, self.device = run, fold, device
+        self.stop = stop or StopRequest()
         self.n_films, self.epoch, self.history = len(films), 0, list[dict[str, Any]]()
         self.targets = torch.tensor(targets, device=device)
         self.class_weight = torch.tensor(class_weights(targets, len(run.classes)), dtype=torch.float32, device=device)
@@ -143,6 +151,10 @@ class FoldTrainer:
         torch.manual_seed(config.seed * 1000 + fold)
         self.generator = torch.Generator().manual_seed(config.seed * 1000 + fold)
         self.micro_batch = config.batch_size
+        self.order: Tensor | None = None
+        self.losses: list[Tensor] = []
+        """Order of the films in the epoch that is under way, and the loss of each batch so far."""
+        self.n_seen = 0
         model = Classifier(len(run.classes), load_pretrained(config.weights))
         self.model = model.to(device).to(memory_format=torch.channels_last)
         whole = config.trainable == "all"
@@ -160,24 +172,49 @@ class FoldTrainer:
         """Full batches an epoch; the fewer than `batch_size` films left over are others in each epoch."""
         return max(1, self.n_films // self.run.config.batch_size)
 
+    @property
+    def progress(self) -> str:
+        """How far training is, in words."""
+        begun = f" and {len(self.losses)} of {self.steps_per_epoch} batches" if self.losses else ""
+        return f"epoch {self.epoch}{begun}"
+
+    def train(self, folder: FoldFolder) -> None:
+        """Make every pass that is left, each written down; end the process if it is asked to stop."""
+        with self.stop.minded():
+            while self.epoch < self.run.config.epochs and not self.stop.is_made:
+                self.train_epoch()
+                self.save(folder)
+        if self.stop.is_made:
+            log.warning("fold %d: stopped after %s, which is kept", self.fold, self.progress)
+        self.stop.obey()
+
     def train_epoch(self) -> None:
-        """Make one pass over the training films."""
+        """Make one pass over the training films, or the rest of one, or end in its midst when asked to stop."""
         start = time.monotonic()
         self.model.eval()  # what is frozen keeps its batch statistics
         for module in self.trained:
             module.train()
-        order = torch.randperm(self.n_films, generator=self.generator)
-        batches = order.split(self.run.config.batch_size)[: self.steps_per_epoch]
-        losses = torch.stack([self._step(batch.to(self.device)) for batch in batches])
-        seconds = time.monotonic() - start
-        self.epoch += 1
+        if self.order is None:
+            self.order = torch.randperm(self.n_films, generator=self.generator)
+        batches = self.order.split(self.run.config.batch_size)[len(self.losses) : self.steps_per_epoch]
+        for batch in batches:
+            self.losses.append(self._step(batch.to(self.device)))
+            self.n_seen += len(batch)
+            if self.stop.is_made:
+                break
+        if len(self.losses) == self.steps_per_epoch:
+            self._close_epoch(sum(map(len, batches)), time.monotonic() - start)
+
+    def _close_epoch(self, n_films: int, seconds: float) -> None:
+        """Note down the epoch; its films and seconds are those of its last stretch."""
         row = {
-            "epoch": self.epoch,
-            "training_loss": losses.mean().item(),
+            "epoch": self.epoch + 1,
+            "training_loss": torch.stack(self.losses).mean().item(),
             "learning_rate": self.schedule.get_last_lr()[0],
             "seconds": seconds,
-            "films_per_s": sum(map(len, batches)) / seconds,
+            "films_per_s": n_films / seconds,
         }
+        self.epoch, self.order, self.losses = self.epoch + 1, None, []
         self.history.append(row)
         log.info(
             "fold %d: epoch %d of %d, loss %.4f, %.0f films/s",
@@ -234,9 +271,13 @@ class FoldTrainer:
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "generator": self.generator.get_state(),
+            "order": self.order,
+            "losses": [loss.cpu() for loss in self.losses],
         }
+        written = io.BytesIO()
+        torch.save(state, written)  # into a file of its own torch would not tell that the disk is full
         with store.replacing(folder.checkpoint) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(written.getbuffer())
 
     def resume(self, folder: FoldFolder) -> None:
         """Take up the checkpoint if there is one of this config."""
@@ -255,7 +296,9 @@ class FoldTrainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.generator.set_state(state["generator"])
-        log.info("fold %d: taken up again after epoch %d", self.fold, self.epoch)
+        self.order = state["order"]
+        self.losses = [loss.to(self.device) for loss in state["losses"]]
+        log.info("fold %d: taken up again after %s", self.fold, self.progress)
 
     def finish(self, folder: FoldFolder) -> None:
         """Write the weights and the training curve."""

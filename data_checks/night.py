@@ -17,10 +17,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from cxr import __version__, drift, scores, store
+from cxr import __version__, drift, events, scores, store
 from cxr.errors import UnreadableError
 from cxr.images import decode_film
 from cxr.inbox import LOOSE, Arrival, Batch, read_arrival
+from cxr.layout import NightFolder
 from cxr.package import Package
 from cxr.page import THUMBNAIL_PX, outline, render, thumbnail
 from cxr.scoring import TOLERATED_DIFFERENCE, Night
@@ -69,8 +70,10 @@ def conclude(night: Night, batch: Batch, limit: Tolerances) -> Outcome:
         return Outcome(batch.name, "nothing new", **waiting)
     package, rows = night.package(), scores.read_parts(staged)
     films = rows[rows["status"] == "ok"]
-    compared = drift.compare(films, package.films(), package.classes)
-    verdicts = gate.check_scores(rows, compared, package.classes, package.version, limit)
+    with events.stage(_folder(night).events, "check", batch=batch.name) as stage:
+        compared = drift.compare(films, package.films(), package.classes)
+        verdicts = gate.check_scores(rows, compared, package.classes, package.version, limit)
+        stage.n_films = len(rows)
     is_critical = any(verdict.highest_failed == "critical" for verdict in verdicts)
     decision: Decision = "published"
     if is_critical:
@@ -115,6 +118,10 @@ def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return json.loads(rows.to_json(orient="records", double_precision=15))
 
 
+def _folder(night: Night) -> NightFolder:
+    return night.scores.night(night.started_at)
+
+
 def note(night: Night, outcomes: Sequence[Outcome]) -> None:
     """Note down the last outcome, if there was anything to conclude: what a killed night leaves to be read."""
     if outcomes[-1].decision != "nothing new":
@@ -130,28 +137,29 @@ def _write_record(night: Night, outcomes: Sequence[Outcome]) -> None:
         "held": scores.held_batches(night.scores),
         "bfloat16": store.read_json(precision) if precision.exists() else None,
     }  # fmt: skip
-    store.write_json(night.scores.night(night.started_at).record, record)
+    store.write_json(_folder(night).record, record)
 
 
 def write_night(night: Night, outcomes: Sequence[Outcome]) -> None:
     """Write the night's record and page."""
-    _write_record(night, outcomes)
-    folder, package = night.scores.night(night.started_at), night.package()
-    reference = np.histogram(asked_for(package.films(), package), bins=N_BINS, range=(0, 1))[0]
-    page = render(
-        Path(__file__).with_name("night.html.j2"),
-        record=store.read_json(folder.record),
-        outcomes=sorted(outcomes, key=lambda o: (o.decision != "held", o.decision == "nothing new")),
-        totals=totals(outcomes),
-        package=package,
-        reference=outline(*_shares(reference)),
-        outline_of=lambda outcome: outline(*_shares(np.array(outcome.histogram))),
-        picture=lambda batch, row: _picture(night, batch, row),
-        tolerated=TOLERATED_DIFFERENCE,
-        version=__version__,
-    )
-    store.write_text(folder.report, page)
-    log.info("report: %s", folder.report)
+    with events.stage(_folder(night).events, "report"):
+        _write_record(night, outcomes)
+        folder, package = _folder(night), night.package()
+        reference = np.histogram(asked_for(package.films(), package), bins=N_BINS, range=(0, 1))[0]
+        page = render(
+            Path(__file__).with_name("night.html.j2"),
+            record=store.read_json(folder.record),
+            outcomes=sorted(outcomes, key=lambda o: (o.decision != "held", o.decision == "nothing new")),
+            totals=totals(outcomes),
+            package=package,
+            reference=outline(*_shares(reference)),
+            outline_of=lambda outcome: outline(*_shares(np.array(outcome.histogram))),
+            picture=lambda batch, row: _picture(night, batch, row),
+            tolerated=TOLERATED_DIFFERENCE,
+            version=__version__,
+        )
+        store.write_text(folder.report, page)
+        log.info("report: %s", folder.report)
 
 
 def totals(outcomes: Sequence[Outcome]) -> dict[str, int]:
@@ -173,7 +181,7 @@ def markdown(night: Night, outcomes: Sequence[Outcome]) -> str:
         for o in outcomes
     ]
     title = f"# {night.config.name} {night.version}: {', '.join(f'{n:,} {k}' for k, n in totals(outcomes).items())}"
-    place = f"Report: `{night.scores.night(night.started_at).report}`. "
+    place = f"Report: `{_folder(night).report}`. "
     return "\n".join([title, "", header, *lines, "", place + "Academic and research use only; not a medical device."])
 
 

@@ -2,13 +2,12 @@
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, NoReturn, cast
+from typing import Annotated, cast
 
 from cyclopts import Parameter
 
@@ -163,28 +162,9 @@ def _prefect() -> Iterator[None]:
         os.environ.setdefault(name, value)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_tells_no_known_error_twice)
-    signal.signal(signal.SIGINT, _stop_at_once)
+    terminal.stop_on_signals()
     with terminal.bars():
         yield
-
-
-def _stop_at_once(number: int, _: object) -> NoReturn:
-    """End this process and all that it has started: nothing is lost that a killed run would not resume from.
-
-    Prefect would wait for its embedded server, which Ctrl-C ends as well.
-    """
-    import psutil
-
-    from cxr import terminal
-
-    family = psutil.Process().children(recursive=True)
-    for one in family:
-        one.terminate()
-    _, alive = psutil.wait_procs(family, timeout=5)
-    for one in alive:
-        one.kill()
-    terminal.say_stopped()
-    os._exit(128 + number)
 
 
 def _tells_no_known_error_twice(record: logging.LogRecord) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 from prefect import flow
 
 from cxr.config import KAGGLE_PATIENT, Compile, FoldsPerDevice, LabelFrom, Placement, Precision, Trainable, TrainConfig
+from cxr.events import stage
 from cxr.experiment import require_startable
 from cxr.layout import RunFolder
 from cxr.store import locked
@@ -60,7 +61,7 @@ def train_cv(
     )  # fmt: skip
     limit = Tolerances.of(tolerances)
     folder = RunFolder.named(experiments, run_id or config.default_run_id)
-    with locked(folder.lock, f"run {folder.run_id}"):
+    with locked(folder.lock, f"run {folder.run_id}"), stage(folder.events, "run"):
         require_startable(config, folder, devices, folds_per_device, redo_fold)
         if mlflow:
             require_mlflow(mlflow)

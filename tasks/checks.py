@@ -7,6 +7,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from cxr import events
 from cxr.config import DataConfig
 from cxr.experiment import Experiment
 from cxr.layout import RunFolder
@@ -19,7 +20,7 @@ from tasks.logs import core_logs
 @task(task_run_name="check-data", cache_policy=NO_CACHE)
 def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, data_docs: bool = False) -> None:
     """Judge films, copies, folds and acquisition; ChecksFailedError if anything critical failed."""
-    with core_logs():
+    with core_logs(), events.stage(folder.events, "check_data"):
         verdicts = gate.check_data(folder, config, limit, data_docs=data_docs)
     _publish(folder, verdicts, "data")
     gate.require(verdicts, folder.checks_report)
@@ -28,7 +29,7 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, data_do
 @task(task_run_name="check-results", cache_policy=NO_CACHE)
 def check_results(run: Experiment, limit: Tolerances) -> None:
     """Judge predictions and metrics; ChecksFailedError if anything critical failed."""
-    with core_logs():
+    with core_logs(), events.stage(run.folder.events, "check_results"):
         verdicts = gate.check_results(run, limit)
     _publish(run.folder, verdicts, "results")
     gate.require(verdicts, run.folder.checks_report)

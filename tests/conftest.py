@@ -1,6 +1,7 @@
 """Films and runs that several tests share: drawn, seeded, made once."""
 
 import io
+import json
 import os
 import signal
 import socket
@@ -8,11 +9,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torchvision
@@ -28,6 +30,10 @@ from cxr.training import train_fold
 
 BIN = Path(sys.executable).parent
 PROJECT = Path(__file__).parents[1]
+TABLES = ("metrics/predictions.parquet", "metrics/metrics.parquet", "metrics/summary.parquet", "folds.parquet")
+PARAMETERS = {
+    "weights": "none", "trainable": "all", "size": 32, "epochs": 4, "folds": 2, "batch_size": 16, "devices": "cpu",
+}  # fmt: skip
 
 # A shell that starts the tests in the background lets them ignore SIGINT, and what they start would inherit that:
 # Prefect's worker, which turns SIGTERM into SIGINT, would never end.
@@ -141,6 +147,73 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=60)
+
+
+def train_command(sample: Path, folder: Path, program: Sequence[str] = (str(BIN / "cxr"),)) -> list[str]:
+    """A small training on the drawn films, as a user types it; everything goes into `folder`."""
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in PARAMETERS.items()]
+    places = [f"--experiments={folder / 'experiments'}", f"--cache={folder / 'cache'}", "--run-id=run"]
+    return [*program, "train", f"--data={sample}", *options, *places]
+
+
+def run_to_the_end(command: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(sample: Path, server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of `cxr train` that nobody has killed, and what it printed in `stdout`."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    result = run_to_the_end(train_command(sample, folder), server)
+    assert result.returncode == 0, result.stderr
+    (folder / "stdout").write_text(result.stdout)
+    return folder
+
+
+def start_and_wait_for_epoch_2(
+    fold: int, command: list[str], folder: Path, environment: Mapping[str, str]
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a training; return its process and the process id of the fold once it is in its third epoch."""
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    line = f"fold {fold}: epoch 2 of 4"
+    wait_for(lambda: line in (folder / "log").read_text() or process.poll() is not None, line)
+    assert process.poll() is None, (folder / "log").read_text()
+    holder = folder / "experiments" / "run" / "folds" / f"fold={fold}" / ".lock.json"
+    return process, json.loads(holder.read_text())["pid"]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+def assert_same_tables(left: Path, right: Path) -> None:
+    for name in TABLES:
+        one, other = (pd.read_parquet(folder / "experiments" / "run" / name) for folder in (left, right))
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+@pytest.fixture(scope="session")
+def without_flows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of processes, and of what they start, that find neither Prefect nor Great Expectations."""
+    folder = tmp_path_factory.mktemp("absent")
+    (folder / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('prefect', 'great_expectations'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    imported = subprocess.run(
+        [sys.executable, "-c", "import prefect"], env=environment, capture_output=True, check=False
+    )
+    assert b"No module named 'prefect'" in imported.stderr
+    return environment
 
 
 def is_healthy(url: str) -> bool:

@@ -25,7 +25,7 @@ def test_a_run_folder_explains_itself(begin: Begin) -> None:
     assert record["code"].keys() >= {"cxr", "cxr_source_sha256", "requirements_lock_sha256", "torch", "python"}
     names = {path.name for path in run.folder.path.iterdir()}
     assert names == {"config.json", "data.json", "manifest.parquet", "near_duplicates.parquet", "folds.parquet",
-                     "leakage_certificate.json"}  # fmt: skip
+                     "leakage_certificate.json", "events.jsonl"}  # fmt: skip
     assert store.read_table(run.folder.folds).columns.tolist() == ["image_id", "path", "label", "group_id", "fold"]
     assert experiment.load(run.folder) == run
 

@@ -44,6 +44,37 @@ def test_a_damaged_shard_is_said_and_not_used(tmp_path: Path, caplog: pytest.Log
     assert "damaged" in caplog.text
 
 
+def test_one_changed_byte_of_an_array_is_noticed_and_what_is_computed_again_takes_its_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    squares = {name: np.full((32, 32), value, np.uint8) for value, name in enumerate("ab")}
+    open_arrays(tmp_path).add(squares)
+    (shard,) = tmp_path.rglob("*.npy")
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    arrays = open_arrays(tmp_path)
+    assert ("a" in arrays, "b" in arrays) == (True, False)
+    assert "film b… has changed" in caplog.text
+    with pytest.raises(KeyError):
+        arrays.load(["a", "b"])
+    arrays.add({"b": squares["b"]})
+    for opened in (arrays, open_arrays(tmp_path)):
+        np.testing.assert_array_equal(opened.load(["b"]), [squares["b"]])
+
+
+def test_a_changed_table_of_a_shard_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    squares = {"a": np.zeros((32, 32), np.uint8)}
+    open_arrays(tmp_path).add(squares, pd.DataFrame({"mean": [1.0]}))
+    (table,) = tmp_path.rglob("*.parquet")
+    data = bytearray(table.read_bytes())
+    data[data.index(np.float64(1.0).tobytes())] ^= 1
+    table.write_bytes(data)
+    assert "a" not in open_arrays(tmp_path)
+    assert "is deleted, and its films are computed again" in caplog.text
+    assert not table.exists()
+
+
 def test_a_shard_without_its_ids_was_never_finished(tmp_path: Path) -> None:
     open_arrays(tmp_path).add({"a": np.zeros((32, 32), np.uint8)})
     (ids,) = tmp_path.rglob("*.parquet")

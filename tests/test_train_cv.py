@@ -5,51 +5,26 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
-import pandas as pd
 import psutil
 import pytest
 
-from tests.conftest import wait_for
-
-BIN = Path(sys.executable).parent
-PROJECT = Path(__file__).parents[1]
-TABLES = ("metrics/predictions.parquet", "metrics/metrics.parquet", "metrics/summary.parquet", "folds.parquet")
-PARAMETERS = {
-    "weights": "none", "trainable": "all", "size": 32, "epochs": 4, "folds": 2, "batch_size": 16, "devices": "cpu",
-}  # fmt: skip
-
-
-def train_command(sample: Path, folder: Path) -> list[str]:
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in PARAMETERS.items()]
-    places = [f"--experiments={folder / 'experiments'}", f"--cache={folder / 'cache'}", "--run-id=run"]
-    return [str(BIN / "cxr"), "train", f"--data={sample}", *options, *places]
+from tests.conftest import (
+    BIN,
+    PARAMETERS,
+    PROJECT,
+    assert_same_tables,
+    is_alive,
+    run_to_the_end,
+    start_and_wait_for_epoch_2,
+    train_command,
+    wait_for,
+)
 
 
 def train(sample: Path, folder: Path, server: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = train_command(sample, folder)
-    return subprocess.run(command, env=server, capture_output=True, text=True, timeout=400, check=False)
-
-
-def tables(folder: Path) -> list[pd.DataFrame]:
-    return [pd.read_parquet(folder / "experiments" / "run" / name) for name in TABLES]
-
-
-def assert_same_tables(left: Path, right: Path) -> None:
-    for one, other in zip(tables(left), tables(right), strict=True):
-        pd.testing.assert_frame_equal(one, other, check_exact=True)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(sample: Path, server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that nobody has killed, and what it printed in `stdout`."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    result = train(sample, folder, server)
-    assert result.returncode == 0, result.stderr
-    (folder / "stdout").write_text(result.stdout)
-    return folder
+    return run_to_the_end(train_command(sample, folder), server)
 
 
 def test_the_command_ends_with_metrics_the_tables_and_a_query(undisturbed: Path) -> None:
@@ -65,29 +40,10 @@ def test_the_command_ends_with_metrics_the_tables_and_a_query(undisturbed: Path)
     assert "accuracy" in dict(duckdb.sql(query[1]).fetchall())
 
 
-def start_and_wait_for_epoch_2(fold: int, sample: Path, folder: Path, server: dict[str, str]) -> tuple:
-    """Start `cxr train`; return its process and the process id of the fold once it is in its third epoch."""
-    with (folder / "log").open("w") as log:
-        command = train_command(sample, folder)
-        process = subprocess.Popen(command, env=server, stdout=log, stderr=log, start_new_session=True)
-    line = f"fold {fold}: epoch 2 of 4"
-    wait_for(lambda: line in (folder / "log").read_text() or process.poll() is not None, line)
-    assert process.poll() is None, (folder / "log").read_text()
-    holder = folder / "experiments" / "run" / "folds" / f"fold={fold}" / ".lock.json"
-    return process, json.loads(holder.read_text())["pid"]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-
-
 def test_a_killed_fold_process_fails_its_own_task_and_is_resumed_by_the_retry(
     undisturbed: Path, sample: Path, server: dict[str, str], tmp_path: Path
 ) -> None:
-    process, fold_pid = start_and_wait_for_epoch_2(0, sample, tmp_path, server)
+    process, fold_pid = start_and_wait_for_epoch_2(0, train_command(sample, tmp_path), tmp_path, server)
     os.kill(fold_pid, signal.SIGKILL)
     assert process.wait(timeout=300) == 0
     log = (tmp_path / "log").read_text()
@@ -96,18 +52,20 @@ def test_a_killed_fold_process_fails_its_own_task_and_is_resumed_by_the_retry(
     assert_same_tables(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize("killed", ["the flow", "the flow and the fold"])
-def test_the_same_command_finishes_what_a_kill_left_and_redoes_no_finished_fold(
-    killed: str, undisturbed: Path, sample: Path, server: dict[str, str], tmp_path: Path
+@pytest.mark.parametrize("ended", ["the flow is killed", "the flow and the fold are killed", "the flow is terminated"])
+def test_the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold(
+    ended: str, undisturbed: Path, sample: Path, server: dict[str, str], tmp_path: Path
 ) -> None:
-    process, fold_pid = start_and_wait_for_epoch_2(1, sample, tmp_path, server)
+    process, fold_pid = start_and_wait_for_epoch_2(1, train_command(sample, tmp_path), tmp_path, server)
     finished = tmp_path / "experiments" / "run" / "folds" / "fold=0" / "complete.json"  # one device: 0 comes first
     before = finished.stat().st_mtime_ns
-    process.kill()
-    process.wait()
-    if killed == "the flow and the fold":
+    process.send_signal(signal.SIGTERM if ended == "the flow is terminated" else signal.SIGKILL)
+    assert process.wait(timeout=60) == (143 if ended == "the flow is terminated" else -signal.SIGKILL)
+    if ended == "the flow and the fold are killed":
         os.kill(fold_pid, signal.SIGKILL)
     wait_for(lambda: not is_alive(fold_pid), "the fold's process to end with its parent", timeout_s=20)
+    if ended == "the flow is terminated":
+        assert "fold 1: stopped after epoch" in (tmp_path / "log").read_text()
     result = train(sample, tmp_path, server)
     assert result.returncode == 0, result.stderr
     assert "fold 0: complete already" in result.stderr
@@ -121,11 +79,11 @@ def test_ctrl_c_ends_a_run_at_once_with_all_its_processes_and_the_same_command_g
 ) -> None:
     embedded = {name: value for name, value in server.items() if name != "PREFECT_API_URL"}
     embedded |= {"PREFECT_HOME": str(tmp_path / "prefect")}
-    process, _ = start_and_wait_for_epoch_2(0, sample, tmp_path, embedded)
+    process, _ = start_and_wait_for_epoch_2(0, train_command(sample, tmp_path), tmp_path, embedded)
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) >= 2, "the embedded server and the fold"
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    assert process.wait(timeout=20) == 130
+    assert process.wait(timeout=40) == 130
     assert not any(one.is_running() for one in family)
     log = (tmp_path / "log").read_text()
     assert log.endswith("stopped: the same command goes on from here\n")

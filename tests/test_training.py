@@ -1,3 +1,5 @@
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from cxr import store
 from cxr.errors import RunError
 from cxr.experiment import Experiment
 from cxr.images import open_prepared
+from cxr.inference import read_weights
+from cxr.supervision import StopRequest
 from cxr.training import FoldTrainer, class_weights, make_optimiser, train_fold
 
 Begin = Callable[..., Experiment]
@@ -44,6 +48,35 @@ def test_a_fold_taken_up_again_after_any_epoch_ends_with_the_same_weights_bit_fo
     unlike_by_nature = ["seconds", "films_per_s"]
     pd.testing.assert_frame_equal(*(table.drop(columns=unlike_by_nature) for table in tables))
     assert tables[0]["epoch"].tolist() == [1, 2, 3]
+
+
+def test_a_fold_asked_to_stop_in_an_epochs_midst_keeps_its_batches_and_ends_with_the_same_weights(begin: Begin) -> None:
+    whole, stopped = begin("whole", epochs=2), begin("stopped", epochs=2)
+    train_fold(whole, 0, "cpu")
+    before, stop = signal.getsignal(signal.SIGTERM), StopRequest()
+    stop.listen()
+    try:
+        trainer = FoldTrainer(stopped, 0, "cpu", stop)
+        trainer.layers.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit, match="143"):
+            trainer.train(stopped.folder.fold(0))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert (trainer.epoch, len(trainer.losses), trainer.steps_per_epoch) == (0, 1, 2)
+    train_fold(stopped, 0, "cpu")
+    assert_same(weights_of(whole), weights_of(stopped))
+
+
+def test_damaged_weights_are_told_with_the_way_out(begin: Begin) -> None:
+    run = begin()
+    train_fold(run, 0, "cpu")
+    weights = run.folder.fold(0).weights
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(RunError, match=r"weights of fold 0 are damaged .* --redo-fold 0"):
+        read_weights(run, 0)
 
 
 def test_a_finished_fold_leaves_weights_predictions_curve_and_no_checkpoint(begin: Begin) -> None:
