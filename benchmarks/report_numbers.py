@@ -95,7 +95,7 @@ def _values(run: Path, source: dict[str, Any], tables: dict[str, Any]) -> Iterat
     for column, value in source["where"].items():
         rows = rows[rows[column].isna() if value is None else rows[column] == value]
     if len(rows) == 1:
-        yield from (float(value) * source["scale"] for value in rows.iloc[0][source["columns"]].astype(float))
+        yield from (float(value) * source["scale"] for value in rows.iloc[0].reindex(source["columns"]).astype(float))
 
 
 def _figures(run: Path, text: str) -> tuple[int, list[str]]:

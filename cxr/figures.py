@@ -290,7 +290,7 @@ def learning(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
             style = {"fmt": MARKERS[k] + DASHES[k], "color": COLOURS[k], "markersize": 4, "linewidth": 1}
             axes.errorbar(of["n_films"], of["pooled"] * PERCENT, yerr=error, label=said(metric), **style)
         axes.set(xlabel="Training films of a fold", ylabel="%", xlim=(0, None))
-        axes.legend()
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
 
     of_auc = table[table["metric"] == metrics[0]].sort_values("n_films")
     words = "; ".join(f"{r.n_films:,.0f} films: {said(metrics[0])} {r.pooled:.1%}" for r in of_auc.itertuples())
