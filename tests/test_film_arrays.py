@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxr.errors import DiskFullError
 from cxr.film_arrays import FilmArrays
 
 
@@ -80,3 +81,13 @@ def test_a_shard_without_its_ids_was_never_finished(tmp_path: Path) -> None:
     (ids,) = tmp_path.rglob("*.parquet")
     ids.unlink()
     assert "a" not in open_arrays(tmp_path)
+
+
+def test_a_full_disk_is_told_as_one_and_leaves_the_cache_as_it_was(small_disk: Path) -> None:
+    arrays = open_arrays(small_disk)
+    arrays.add({"a": np.zeros((32, 32), np.uint8)})
+    before = sorted(small_disk.iterdir())
+    with pytest.raises(DiskFullError, match="no space is left to write"):
+        arrays.add({str(k): np.full((32, 32), k, np.uint8) for k in range(250)})
+    assert sorted(small_disk.iterdir()) == before
+    assert "a" in open_arrays(small_disk)

@@ -12,6 +12,7 @@ import sys
 import time
 import zipfile
 import zlib
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -470,3 +471,19 @@ def test_a_file_that_is_being_written_waits_without_a_row(home: Path, tmp_path: 
     stale: list[Arrival] = batch.arrivals
     film.write_bytes(b"half of it, and more")
     assert scoring.Scorer(night).score("night", stale).empty
+
+
+def test_no_night_takes_the_name_of_another_where_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class StoppedClock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime(2026, 11, 25, tzinfo=tz)
+
+    monkeypatch.setattr(scoring, "datetime", StoppedClock)
+    folder = ScoresFolder(tmp_path)
+    for microsecond in range(3):
+        name = scoring._name_night(folder)
+        assert name == f"2026-11-25T00-00-00-{microsecond:06d}Z"
+        folder.night(name).path.mkdir(parents=True)

@@ -1,11 +1,13 @@
 import os
 import signal
+import struct
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from cxr import store
-from cxr.errors import ConfigError, RunError
+from cxr.errors import ConfigError, DamagedError, RunError
 from cxr.layout import RunFolder
 from tests.conftest import lock_holder
 
@@ -28,6 +30,19 @@ def test_a_lock_names_its_living_holder_and_dies_with_it(tmp_path: Path) -> None
         holder.wait()
     with store.locked(lock, "run x"):
         pass
+
+
+def test_changed_bytes_of_a_table_and_half_a_json_file_are_told(tmp_path: Path) -> None:
+    table, facts = tmp_path / "table.parquet", tmp_path / "facts.json"
+    store.write_table(table, pd.DataFrame({"value": [1.0]}))
+    data = bytearray(table.read_bytes())
+    data[data.index(struct.pack("<d", 1.0))] ^= 1
+    table.write_bytes(data)
+    facts.write_text('{"half":')
+    with pytest.raises(DamagedError, match=r"table\.parquet' is damaged"):
+        store.read_table(table)
+    with pytest.raises(DamagedError, match=r"facts\.json' is damaged"):
+        store.read_json(facts)
 
 
 @pytest.mark.parametrize("run_id", ["", "../up", "a/b", ".hidden", "x" * 81, "a\nb"])

@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file
 
 from cxr import store
-from cxr.errors import RunError
+from cxr.errors import DiskFullError, RunError
 from cxr.experiment import Experiment
 from cxr.images import open_prepared
 from cxr.inference import read_weights
+from cxr.layout import FoldFolder
 from cxr.supervision import StopRequest
 from cxr.training import FoldTrainer, class_weights, make_optimiser, train_fold
 
@@ -66,6 +67,14 @@ def test_a_fold_asked_to_stop_in_an_epochs_midst_keeps_its_batches_and_ends_with
     assert (trainer.epoch, len(trainer.losses), trainer.steps_per_epoch) == (0, 1, 2)
     train_fold(stopped, 0, "cpu")
     assert_same(weights_of(whole), weights_of(stopped))
+
+
+def test_a_checkpoint_that_finds_the_disk_full_is_told_and_leaves_nothing_half_written(
+    begin: Begin, small_disk: Path
+) -> None:
+    with pytest.raises(DiskFullError, match=r"no space is left to write .*checkpoint"):
+        FoldTrainer(begin(), 0, "cpu").save(FoldFolder(small_disk))
+    assert not list(small_disk.iterdir())
 
 
 def test_damaged_weights_are_told_with_the_way_out(begin: Begin) -> None:
