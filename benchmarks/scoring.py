@@ -21,7 +21,7 @@ import torchvision
 
 from benchmarks.processes import run_measured
 from benchmarks.results import keep
-from cxr import dataset, evaluation, experiment, registry, scoring
+from cxr import dataset, evaluation, experiment, judging, registry, scoring
 from cxr.config import ScoreConfig, TrainConfig
 from cxr.inbox import Arrival
 from cxr.layout import ModelFolder, RunFolder
@@ -118,7 +118,7 @@ def _rates(home: Path, repeat: int, device: str) -> tuple[float, float]:
     night, (batch,) = scoring.open_night(home / "inbox", config)
     scorer = scoring.scorer_of(night)
     squares = _squares(scorer, batch.arrivals[: scoring.CHUNK])
-    ensemble = scorer.ensemble(squares[:64])
+    ensemble = scorer.judge.ensemble(squares[:64])
     ensemble.run(squares[:64])
     limit = len(squares) / _timed(lambda: ensemble.run(squares))
 
@@ -130,7 +130,7 @@ def _rates(home: Path, repeat: int, device: str) -> tuple[float, float]:
 
 
 def _squares(scorer: scoring.Scorer, arrivals: list[Arrival]) -> np.ndarray:
-    readings = (scoring.read_film(arrival, scorer.package.size) for arrival in arrivals)
+    readings = (judging.read_film(arrival, scorer.package.size) for arrival in arrivals)
     return np.stack([reading.square for reading in readings if reading.square is not None])
 
 

@@ -232,6 +232,7 @@ def mlflow(run: str, /, *, store: str = "sqlite:///mlflow.db", experiments: Expe
 def explain(
     *images: Path, name: str, models: Models = Path("models"), out: Path = Path("explanations"),
     target: Annotated[str | None, Parameter(name="--class")] = None, opacity: float = 0.5, device: Device = "auto",
+    cache: Path = Path("cache"),
 ) -> None:  # fmt: skip
     """Show what the champion says of films, and where it looked (Grad-CAM); exit code 2 if a file is no film.
 
@@ -243,6 +244,7 @@ def explain(
         out: Folder for the pictures and explanations.parquet.
         target: The class that is asked for; by default the one that is called.
         opacity: Of the map where it is strongest, 0 to 1.
+        cache: Folder for what was measured of this machine, as for `cxr score`; safe to delete.
     """
     from cxr.errors import ConfigError
     from cxr.layout import ExplanationFolder
@@ -254,7 +256,7 @@ def explain(
     from cxr.registry import load_champion
 
     package, folder = load_champion(models, name), ExplanationFolder(out)
-    table = explain_films(package, images, folder, target=target, opacity=opacity, device=device)
+    table = explain_films(package, images, folder, target=target, opacity=opacity, device=device, cache=cache)
     terminal.show_explanations(table, package, folder)
     if (table["status"] != "ok").any():
         sys.exit(2)

@@ -15,7 +15,7 @@ Mahalanobis distance with a residual for novelty: Lee et al., NeurIPS 2018; Ndio
 accuracy: Guillory et al., ICCV 2021 (average confidence).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,6 +128,24 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     corrected = np.empty_like(p_values)
     corrected[order] = np.minimum(np.maximum.accumulate(stepped), 1)
     return corrected
+
+
+def is_novel(novelty: float, reference: pd.DataFrame) -> bool:
+    """Tell whether a film lies farther out than 99 % of the films that the model was judged on: it may be no such film.
+
+    Args:
+        novelty: of the film.
+        reference: the model's out-of-fold films.
+    """
+    return bool(novelty > reference["novelty"].quantile(NOVEL_QUANTILE))
+
+
+def outlying(film: Mapping[str, Any], reference: pd.DataFrame) -> list[str]:
+    """Return the statistics of acquisition in which a film lies outside all the films that the model was judged on."""
+    known = reference[ACQUISITION].astype(float)
+    values = pd.Series({name: float(film[name]) for name in ACQUISITION})
+    outside = (values < known.min()) | (values > known.max())
+    return outside.index[outside].tolist()
 
 
 def _novel_films(batch: pd.Series, known: pd.Series) -> dict[str, object]:

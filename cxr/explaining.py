@@ -1,7 +1,7 @@
 """Films through the champion, with a picture of where it looked.
 
-A film goes the nightly job's way (the same reading, the same refusals, the same judgement), in float32. Nothing is
-written but the pictures and a table in a folder of its own; the films are only read.
+A film goes the nightly job's way (see `judging`), so its probability is the one that job gives it. Nothing is written
+but the pictures and a table in a folder of its own, and what the job keeps in its cache; the films are only read.
 """
 
 import logging
@@ -14,15 +14,13 @@ import pandas as pd
 from PIL import Image
 
 from cxr import store
-from cxr.devices import resolve_device
 from cxr.errors import ConfigError, DataError
-from cxr.explain import grad_cam, overlay
+from cxr.explain import overlay
 from cxr.images import decode_film
 from cxr.inbox import Arrival, read_arrival
+from cxr.judging import Judge, Reading, read_film
 from cxr.layout import ExplanationFolder
-from cxr.model import predict_logits
 from cxr.package import Package
-from cxr.scoring import Reading, read_film
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +30,12 @@ PICTURE_PX = 512
 
 def explain_films(
     package: Package, images: Sequence[Path], folder: ExplanationFolder, *, target: str | None = None,
-    opacity: float = 0.5, device: str = "auto",
+    opacity: float = 0.5, device: str = "auto", cache: Path = Path("cache"),
 ) -> pd.DataFrame:  # fmt: skip
     """Judge films and picture where the networks looked; return a row for each file, and write it.
 
-    Columns: path, status, reason, detail, image_id, predicted_label, probability_<class>, fold_spread, target, picture.
+    Columns: path, status, reason, detail, image_id, probability_<class>, predicted_label, fold_spread, in_training,
+    novelty, target, picture.
 
     Args:
         package: the model.
@@ -45,6 +44,7 @@ def explain_films(
         target: class that is asked for; the one that is called, if None.
         opacity: of the map where it is strongest, 0 to 1.
         device: cpu, cuda:<index>, or auto.
+        cache: keeps what was measured of this machine.
 
     Raises:
         ConfigError: the class is none of the model's, or the opacity is out of range.
@@ -59,23 +59,15 @@ def explain_films(
     films = [readings[number] for number in numbers]
     if not films:
         raise DataError(f"none of {len(images)} files is a film, the first because: {readings[0].refused}")
-    squares = np.stack([film.square for film in films if film.square is not None])
-    models = [package.model(fold).to(resolve_device(device)) for fold in range(package.n_folds)]
-    logits = np.stack([predict_logits(model, squares, resolve_device(device)) for model in models])
-    probability, spread, called = package.judge(logits)
-    asked_for = np.array([package.classes.index(target or str(name)) for name in called], dtype=np.int64)
-    heat = grad_cam(models, squares, asked_for)
+    judge = Judge(package, device=device, cache=cache)
+    judgements = judge.judge(films)
+    targets = [target or judgement.called for judgement in judgements]
+    heat = judge.look(films, targets)
     answers = {}
     for k, (number, film) in enumerate(zip(numbers, films, strict=True)):
         picture = folder.picture(number + 1, Path(film.arrival.path).stem)
         _write_picture(picture, film, heat[k], opacity)
-        answers[number] = {
-            "predicted_label": called[k],
-            **{f"probability_{name}": probability[k, j] for j, name in enumerate(package.classes)},
-            "fold_spread": spread[k],
-            "target": package.classes[asked_for[k]],
-            "picture": picture.name,
-        }
+        answers[number] = judgements[k].columns | {"target": targets[k], "picture": picture.name}
     table = pd.DataFrame([_facts(reading) | answers.get(number, {}) for number, reading in enumerate(readings)])
     store.write_table(folder.table, table)
     return table
@@ -102,9 +94,13 @@ def _facts(reading: Reading) -> dict[str, object]:
 
 def _write_picture(path: Path, film: Reading, heat: np.ndarray, opacity: float) -> None:
     grey = np.asarray(decode_film(read_arrival(film.arrival), PICTURE_PX).grey)
-    laid_over = overlay(grey, heat, opacity=opacity)
+    with store.replacing(path) as temporary:
+        beside(grey, overlay(grey, heat, opacity=opacity)).save(temporary, "PNG")
+
+
+def beside(grey: np.ndarray, laid_over: Image.Image) -> Image.Image:
+    """Return a film and, to its right, the film with its map."""
     both = Image.new("RGB", (2 * laid_over.width, laid_over.height))
     both.paste(Image.fromarray(grey), (0, 0))
     both.paste(laid_over, (laid_over.width, 0))
-    with store.replacing(path) as temporary:
-        both.save(temporary, "PNG")
+    return both

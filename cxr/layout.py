@@ -399,6 +399,15 @@ class ScoresFolder:
         """Return the folder of one night's record and report."""
         return NightFolder(self.path / "_nights" / started_at)
 
+    def nights(self) -> list[NightFolder]:
+        """Return the nights that left a record, the latest first."""
+        records = sorted(self.path.glob("_nights/*/night.json"), reverse=True)
+        return [NightFolder(record.parent) for record in records]
+
+    def all_published(self) -> list[BatchFolder]:
+        """Return the batches that readers see."""
+        return [BatchFolder(folder) for folder in sorted(self.path.glob("batch=*"))]
+
     def published(self, batch: str) -> BatchFolder:
         return BatchFolder(self.path / _partition(batch))
 

@@ -61,6 +61,24 @@ def binary_metrics(
     }
 
 
+def rates_at(truth: NDArray[np.bool_], probability: NDArray[np.float64], threshold: float) -> dict[str, Value]:
+    """Return what calling films from a threshold up does: sensitivity, specificity, ppv, npv, accuracy, f1, COUNTS.
+
+    `ppv` and `npv` are those at the films' own prevalence.
+
+    Args:
+        truth: shape (n,), is the film of the class.
+        probability: shape (n,), of the class.
+        threshold: a film is called so from this probability up.
+    """
+    called = probability >= threshold
+    values = binary_metrics(truth, called, probability)
+    no_other_call = "no film called otherwise" if called.all() else None
+    named = {"sensitivity": values["sensitivity"], "specificity": values["specificity"], "ppv": values["precision"]}
+    named["npv"] = _value(lambda: sk.precision_score(~truth, ~called), no_other_call)
+    return named | {name: values[name] for name in ("accuracy", "f1", *COUNTS)}
+
+
 def _value(compute, reason: str | None) -> Value:
     return Value(float("nan"), reason) if reason else Value(float(compute()))
 

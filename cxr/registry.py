@@ -103,11 +103,12 @@ def _require(model: ModelFolder) -> None:
 
 def _set_champion(model: ModelFolder, before: str | None, version: str, why: str, *, force: bool) -> None:
     event = {"at": store.now(), "from": before, "to": version, "why": why, "force": force}
-    store.write_json(model.promotions, {"promotions": [*_promotions(model), event]})
+    store.write_json(model.promotions, {"promotions": [*promotions(model), event]})
     store.write_text(model.champion, version + "\n")
 
 
-def _promotions(model: ModelFolder) -> list[dict[str, Any]]:
+def promotions(model: ModelFolder) -> list[dict[str, Any]]:
+    """Return who followed whom, oldest first: at, from, to, why, force."""
     return store.read_json(model.promotions)["promotions"] if model.promotions.exists() else []
 
 
@@ -118,7 +119,7 @@ def _line_of_champions(model: ModelFolder, now: str | None) -> list[str]:
     from another champion than it led to.
     """
     line: list[str] = []
-    events = _promotions(model)
+    events = promotions(model)
     if not events:
         return []
     for event, following in zip(events, [*(e["from"] for e in events[1:]), now], strict=True):

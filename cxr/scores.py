@@ -131,6 +131,37 @@ def recover(folder: ScoresFolder, name: str, version: str) -> None:
             shutil.rmtree(staged.path)
 
 
+def list_batches(folder: ScoresFolder) -> pd.DataFrame:
+    """Return one row per batch, version of a model and state, the latest first.
+
+    Columns: batch, state (`published` or `held`), model, model_version, films, quarantined, scored_at (the last).
+    """
+    keys = ["batch", "state", "model", "model_version"]
+    rows = _with_state(folder.all_published(), folder.all_held(), [*keys[:1], *keys[2:], "status", "scored_at"])
+    if rows.empty:
+        return pd.DataFrame(columns=[*keys, "films", "quarantined", "scored_at"])
+    rows = rows.assign(films=rows["status"] == "ok", quarantined=rows["status"] == "quarantined")
+    table = rows.groupby(keys, sort=False).agg({"films": "sum", "quarantined": "sum", "scored_at": "max"})
+    return table.reset_index().sort_values("scored_at", ascending=False, ignore_index=True)
+
+
+def read_batch(folder: ScoresFolder, batch: str) -> pd.DataFrame:
+    """Return the rows of a batch, published and held, with `state` as for `list_batches`; empty if there are none."""
+    return _with_state([folder.published(batch)], folder.all_held(batch))
+
+
+def _with_state(
+    published: Iterable[BatchFolder], held: Iterable[BatchFolder], columns: list[str] | None = None
+) -> pd.DataFrame:
+    places = [("published", place) for place in published] + [("held", place) for place in held]
+    parts = [
+        pd.read_parquet(part, columns=columns, partitioning=None).assign(state=state)
+        for state, place in places
+        for part in place.parts()
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
 def held_batches(folder: ScoresFolder) -> dict[str, int]:
     """Return how many rows are held of each batch, by its name."""
     names = [read_table(part, ["batch"])["batch"] for place in folder.all_held() for part in place.parts()]

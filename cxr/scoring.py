@@ -9,8 +9,6 @@ way: a step's films are decoded by all cores, then the network runs. In front of
 next step's films while the network runs (`--workers`). Rows do not depend on the number of either.
 """
 
-import hashlib
-import json
 import logging
 import multiprocessing
 import os
@@ -21,23 +19,17 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
 
-from cxr import events, scores, store
-from cxr.config import BLANK_CONTRAST, PHOTOGRAPH_CHROMA, ScoreConfig
-from cxr.devices import keep_freed_memory, resolve_device, uses_bf16
-from cxr.ensemble import Ensemble
-from cxr.errors import ConfigError, UnreadableError
-from cxr.images import decode_film, read_header, stretch
-from cxr.inbox import Arrival, Batch, batch_names, list_batch, read_arrival
+from cxr import events, scores
+from cxr.config import ScoreConfig
+from cxr.devices import keep_freed_memory, resolve_device
+from cxr.errors import ConfigError
+from cxr.inbox import Arrival, Batch, batch_names, list_batch
+from cxr.judging import Judge, Reading, precision_record, read_film, score_row
 from cxr.layout import BatchFolder, ModelFolder, ScoresFolder
-from cxr.model import predict_logits
 from cxr.package import Package, load_package
 from cxr.registry import load_champion
-from cxr.vitals import Levels, are_same_film, fingerprint, fingerprint_bits, measure_levels
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +37,6 @@ CHUNK = 512
 """Films between two writes."""
 STEP = 128
 """Films that are decoded before the network sees them."""
-TOLERATED_DIFFERENCE = 0.01
-"""If a film's probability moves by more than this against float32, the fast path is refused."""
-N_COMPARED = 64
 
 
 @dataclass(frozen=True)
@@ -73,10 +62,7 @@ class Night:
     @property
     def precision_record(self) -> Path:
         """Where it is noted how far bfloat16 moves the model's probabilities on this machine, once measured."""
-        device = resolve_device(self.config.device)
-        machine = torch.cuda.get_device_name(device) if device != "cpu" else torch.cpu.get_capabilities()
-        facts = json.dumps([self.package().identity, torch.__version__, machine], sort_keys=True, default=str)
-        return self.config.cache / "precision" / f"{hashlib.sha256(facts.encode()).hexdigest()[:16]}.json"
+        return precision_record(self.package(), resolve_device(self.config.device), self.config.cache)
 
     def package(self) -> Package:
         """Return the model that scores tonight."""
@@ -157,68 +143,24 @@ def scorer_of(night: Night) -> "Scorer":
     return Scorer(night)
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What a file gave: a film's square and measures, or why it is none."""
-
-    arrival: Arrival
-    image_id: str | None = None
-    square: NDArray[np.uint8] | None = None
-    width: int | None = None
-    height: int | None = None
-    levels: Levels | None = None
-    chroma: float | None = None
-    fingerprint: str | None = None
-    refused: UnreadableError | None = None
-
-    @property
-    def is_changing(self) -> bool:
-        """Tell whether the file is being written, so that it waits for the next night."""
-        return self.refused is not None and self.refused.reason == "changed_while_read"
-
-
-def read_film(arrival: Arrival, size: int) -> Reading:
-    """Return what a file holds; what cannot be used has a reason and, where it could be decoded, no square."""
-    image_id = None
-    try:
-        data = read_arrival(arrival)
-        image_id = hashlib.sha256(data).hexdigest()
-        header = read_header(data)
-        picture = decode_film(data, size)
-        square = stretch(picture.grey, size)
-        levels = measure_levels(square)
-        if picture.chroma > PHOTOGRAPH_CHROMA:
-            raise UnreadableError(
-                "colour_photograph", f"{picture.chroma:.0f} levels from grey, at most {PHOTOGRAPH_CHROMA:g}"
-            )
-        if levels.contrast < BLANK_CONTRAST:
-            raise UnreadableError(
-                "blank", f"its grey levels spread by {levels.contrast:.1f}, at least {BLANK_CONTRAST:g}"
-            )
-    except UnreadableError as error:
-        return Reading(arrival, image_id, refused=error)
-    return Reading(arrival, image_id, square, header.width, header.height, levels, picture.chroma, fingerprint(square))
-
-
 class Scorer:
     """The champion, loaded, and what decodes ahead of it."""
 
     def __init__(self, night: Night) -> None:
         keep_freed_memory()
+        config = night.config
         self.night, self.package = night, night.package()
-        self.device = resolve_device(night.config.device)
-        self._ensemble: Ensemble | None = None
-        self._novelty = self.package.novelty()
-        films = self.package.films()
-        self._training_ids = set(films["image_id"])
-        self._training_prints = fingerprint_bits(films["fingerprint"].tolist())
+        self.judge = Judge(
+            self.package, device=config.device, precision=config.precision, compile=config.compile, cache=config.cache,
+            n_films=night.n_films,
+        )  # fmt: skip
         self._n_ahead, self._pool = self._decoders(night.config.workers)
         self._batch: str | None = None
 
     def _decoders(self, workers: int | None) -> tuple[int, Executor]:
         """Return how many steps are read ahead, and what reads them."""
         n_cores = os.cpu_count() or 1
-        n_workers = workers if workers is not None else (n_cores - 1 if self.device != "cpu" else 0)
+        n_workers = workers if workers is not None else (n_cores - 1 if self.judge.device != "cpu" else 0)
         if n_workers:
             return 2, ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"))
         return 0, ThreadPoolExecutor(n_cores)
@@ -235,7 +177,7 @@ class Scorer:
             films = {r.image_id: r for r in new if r.image_id and r.refused is None and r.image_id not in answers}
             known = {image_id: row for image_id in films if (row := self._seen.answer(image_id)) is not None}
             answers |= known | self._answer([r for image_id, r in films.items() if image_id not in known])
-            rows += [self._row(r, answers.get(r.image_id or "", {})) for r in new]
+            rows += [score_row(self.package, batch, r, answers.get(r.image_id or "", {})) for r in new]
         return scores.scores_table(rows, self.package.classes)
 
     def take_note(self, table: pd.DataFrame) -> None:
@@ -261,94 +203,6 @@ class Scorer:
             yield list(readings)
 
     def _answer(self, readings: Sequence[Reading]) -> dict[str, dict[str, object]]:
-        """Return what the model says of films, by image_id."""
-        if not readings:
-            return {}
-        squares = np.stack([r.square for r in readings if r.square is not None])
-        logits, features = self.ensemble(squares).run(squares)
-        probability, spread, called = self.package.judge(logits)
-        novelty = self._novelty.distance(features, squares)
-        in_training = self._are_in_training(readings)
-        answers: dict[str, dict[str, object]] = {}
-        for k, reading in enumerate(readings):
-            answers[reading.image_id or ""] = {
-                **{f"probability_{name}": probability[k, j] for j, name in enumerate(self.package.classes)},
-                "predicted_label": called[k],
-                "fold_spread": spread[k],
-                "in_training": in_training[k],
-                "novelty": novelty[k],
-                "width": reading.width,
-                "height": reading.height,
-                "chroma": reading.chroma,
-                **(vars(reading.levels) if reading.levels else {}),
-            }
-        return answers
-
-    def _row(self, reading: Reading, answer: dict[str, object]) -> dict[str, object]:
-        refused = reading.refused
-        return {
-            "batch": self._batch,
-            "path": reading.arrival.path,
-            "image_id": reading.image_id,
-            "model": self.package.name,
-            "model_version": self.package.version,
-            "status": "quarantined" if refused else "ok",
-            "reason": refused.reason if refused else None,
-            "detail": refused.detail if refused else None,
-            "n_bytes": reading.arrival.n_bytes,
-            "changed_ns": reading.arrival.changed_ns,
-            "scored_at": datetime.now(UTC),
-            **({} if refused else answer),
-        }
-
-    def _are_in_training(self, readings: Sequence[Reading]) -> list[bool]:
-        """Tell of each film whether the model was made from it: the same bytes, or the same film re-encoded."""
-        bits = fingerprint_bits([reading.fingerprint or "" for reading in readings])
-        alike = are_same_film(bits, self._training_prints).tolist()
-        return [
-            reading.image_id in self._training_ids or is_alike
-            for reading, is_alike in zip(readings, alike, strict=True)
-        ]
-
-    def ensemble(self, squares: NDArray[np.uint8]) -> Ensemble:
-        """Return the model, as fast as its probabilities stay within 0.01 of float32's on the first films."""
-        if self._ensemble is None:
-            self._ensemble = self._as_fast_as_allowed(squares)
-        return self._ensemble
-
-    def _as_fast_as_allowed(self, squares: NDArray[np.uint8]) -> Ensemble:
-        config, package = self.night.config, self.package
-
-        def ensemble(*, bf16: bool) -> Ensemble:
-            return Ensemble(
-                package, device=self.device, bf16=bf16, n_films=self.night.n_films, compile=config.compile,
-                cache=config.cache,
-            )  # fmt: skip
-
-        if not uses_bf16(config.precision, self.device):
-            return ensemble(bf16=False)
-        fast = ensemble(bf16=True)
-        difference = self._largest_difference(fast, squares)
-        if difference <= TOLERATED_DIFFERENCE:
-            return fast
-        told = f"in bfloat16 a probability moves by {difference:.3f} here, at most {TOLERATED_DIFFERENCE} is allowed"
-        if config.precision == "bf16":
-            raise ConfigError(f"{told}: give --precision fp32, or auto, which chooses it.")
-        log.warning("%s; float32 is used, which is slower", told)
-        return ensemble(bf16=False)
-
-    def _largest_difference(self, fast: Ensemble, squares: NDArray[np.uint8]) -> float:
-        """Return the largest difference of a probability from float32's; measured once on 64 films, then remembered."""
-        known = self.night.precision_record
-        if known.exists():
-            return store.read_json(known)["largest_probability_difference"]
-        few = squares[:N_COMPARED]
-        models = (self.package.model(fold).to(self.device) for fold in range(self.package.n_folds))
-        reference = np.stack([predict_logits(model, few, self.device) for model in models])
-        difference = float(np.abs(self.package.judge(fast.run(few)[0])[0] - self.package.judge(reference)[0]).max())
-        log.info("bfloat16 moves a probability by %.4f at most on %d films", difference, len(few))
-        if len(few) == N_COMPARED:
-            store.write_json(
-                known, {"largest_probability_difference": difference, "n_films": len(few), "at": store.now()}
-            )
-        return difference
+        """Return what the model says of films and what was measured of them, by image_id."""
+        judged = zip(readings, self.judge.judge(readings), strict=True)
+        return {reading.image_id or "": judgement.columns | reading.measures for reading, judgement in judged}

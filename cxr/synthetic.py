@@ -88,6 +88,16 @@ def draw_inbox(out: Path, *, n_films: int, seed: int) -> None:
     draft.rename(out)
 
 
+def draw_examples(seed: int = 0) -> dict[str, bytes]:
+    """Return one film of each kind that is drawn, by what is drawn in it."""
+    kinds: dict[str, Disease | None] = {
+        "healthy lungs": None, "one dense patch": "bacteria", "faint patches on both sides": "virus"
+    }  # fmt: skip
+    generator = np.random.default_rng(seed)
+    patients = {words: _Patient(k, disease, "test", seed + k) for k, (words, disease) in enumerate(kinds.items())}
+    return {words: _encode(_draw_film(patient, 0), generator) for words, patient in patients.items()}
+
+
 def _films(n_films: int, generator: np.random.Generator) -> Iterator[tuple[str, bytes]]:
     """Yield name and bytes of each film, patient by patient."""
     drawn = 0

@@ -21,10 +21,11 @@ from cxr import __version__, drift, events, scores, store
 from cxr.errors import UnreadableError
 from cxr.images import decode_film
 from cxr.inbox import LOOSE, Arrival, Batch, read_arrival
+from cxr.judging import TOLERATED_DIFFERENCE
 from cxr.layout import NightFolder
 from cxr.package import Package
 from cxr.page import THUMBNAIL_PX, outline, render, thumbnail
-from cxr.scoring import TOLERATED_DIFFERENCE, Night
+from cxr.scoring import Night
 from data_checks import gate
 from data_checks.tolerances import Tolerances
 from data_checks.verdict import Verdict

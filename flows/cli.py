@@ -11,7 +11,7 @@ from typing import Annotated, cast
 
 from cyclopts import Parameter
 
-from cxr.__main__ import app, package
+from cxr.__main__ import Experiments, Models, app, package
 from cxr.config import DataConfig, Place, Placement, ScoreConfig, TrainConfig
 from cxr.errors import ChecksFailedError, CxrError, FoldFailedError
 from data_checks.tolerances import Checking, Tolerances
@@ -150,6 +150,27 @@ def status(*, services: Services = Path("services")) -> None:
     from flows import services as parts
 
     print("\n".join(parts.describe(services)))
+
+
+@app.command(name="app")
+def page(
+    *, port: int = 8501, experiments: Experiments = Path("experiments"), models: Models = Path("models"),
+    scores: Annotated[Path, Parameter(help="Folder of the scores.")] = Path("scores"), cache: Path = Path("cache"),
+) -> None:  # fmt: skip
+    """Serve the page on this machine: films to classify, runs, nights, models; Ctrl-C ends it.
+
+    Example: cxr app
+
+    Args:
+        port: Port on the loopback address alone; 0 takes any that is free.
+        cache: Folder for what was measured of this machine, as for `cxr score`; safe to delete.
+    """
+    from app.server import Places, prepare
+
+    address, command = prepare(Places(experiments, models, scores, cache), port)
+    print(f"page     {address}  (Ctrl-C ends it)")
+    print("Academic and research use only; not a medical device.", flush=True)
+    os.execv(command[0], command)  # noqa: S606 one process, which signals reach and nothing outlives
 
 
 @contextmanager

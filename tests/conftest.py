@@ -25,8 +25,9 @@ from cxr.config import TrainConfig
 from cxr.experiment import Experiment
 from cxr.layout import ModelFolder, RunFolder
 from cxr.packaging import make_package
-from cxr.synthetic import draw_films
+from cxr.synthetic import draw_films, draw_inbox
 from cxr.training import train_fold
+from flows.cli import app as cli
 
 BIN = Path(sys.executable).parent
 PROJECT = Path(__file__).parents[1]
@@ -126,6 +127,18 @@ def home(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = ModelFolder.named(home / "models", "tiny")
     registry.promote(model, make_package(run, model).version)
     return home
+
+
+@pytest.fixture(scope="session")
+def scored(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scores of six drawn films and six files that are none, as `cxr score` wrote them; `inbox` lies beside."""
+    place = tmp_path_factory.mktemp("scored")
+    draw_inbox(place / "inbox", n_films=6, seed=2)
+    places = [f"--models={home / 'models'}", f"--cache={home / 'cache'}", f"--out={place / 'scores'}"]
+    with pytest.raises(SystemExit) as ended:
+        cli(["score", str(place / "inbox"), "--name=tiny", "--settle=0", "--force", *places])
+    assert ended.value.code == 0
+    return place / "scores"
 
 
 @pytest.fixture(scope="session")

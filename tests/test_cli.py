@@ -17,7 +17,7 @@ def cxr(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([CXR, *words], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.mark.parametrize("verb", ["validate", "train", "train-fold", "evaluate", "sample", "demo"])
+@pytest.mark.parametrize("verb", ["validate", "train", "train-fold", "evaluate", "sample", "demo", "app"])
 def test_every_verb_has_help_with_an_example(verb: str, tmp_path: Path) -> None:
     result = cxr(verb, "--help", cwd=tmp_path)
     assert result.returncode == 0
@@ -62,6 +62,7 @@ def test_the_flow_takes_the_same_parameters_as_the_command(verb: str, classes: t
         (["evaluate", "nowhere"], "error: no run 'nowhere' in experiments"),
         (["validate", "--data", "nowhere"], "error: --data 'nowhere' does not exist"),
         (["validate", "--data", "x", "--folds", "1"], "error: --folds must lie between 2 and 20, got 1."),
+        (["app", "--port", "70000"], "error: --port must lie between 0 and 65535, got 70000."),
         (["sample", "films", "--films", "3"], "error: --films must be 40 or more, got 3."),
     ],
 )

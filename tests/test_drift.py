@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cxr import drift
-from cxr.drift import ACQUISITION, compare, fit_novelty, holm, layout
+from cxr.drift import ACQUISITION, compare, fit_novelty, holm, is_novel, layout, outlying
 
 TWO, THREE = ["NORMAL", "PNEUMONIA"], ["bacteria", "normal", "virus"]
 
@@ -302,3 +302,14 @@ def test_a_layout_says_where_a_film_is_bright_whatever_its_contrast() -> None:
 def test_a_blank_film_has_an_empty_layout_and_no_films_none() -> None:
     assert layout(np.full((2, 64, 64), 7, np.uint8)).tolist() == [[0] * 256] * 2
     assert layout(np.empty((0, 64, 64), np.uint8)).shape == (0, 256)
+
+
+def test_a_film_is_unusual_where_none_of_the_reference_was_like_it() -> None:
+    reference = draw_films(0, 200)
+    film = reference.iloc[7].to_dict()
+    assert outlying(film, reference) == []
+    strange = film | {"width": reference["width"].max() + 1, "border": reference["border"].min() - 1}
+    assert outlying(strange, reference) == ["width", "border"]
+    n_novel = sum(is_novel(value, reference) for value in reference["novelty"])
+    assert n_novel == 2, "1 % of the reference"
+    assert not is_novel(float("nan"), reference)

@@ -39,7 +39,7 @@ def test_each_film_has_its_probability_and_a_picture_at_its_own_aspect(
 ) -> None:
     before = [path.read_bytes() for path in films]
     folder = ExplanationFolder(tmp_path / "out")
-    table = explain_films(package, films, folder)
+    table = explain_films(package, films, folder, cache=tmp_path)
     pd.testing.assert_frame_equal(store.read_table(folder.table), table, check_dtype=False)
     assert (table["status"] == "ok").all()
     np.testing.assert_allclose(table[[f"probability_{name}" for name in package.classes]].sum(axis=1), 1)
@@ -55,8 +55,8 @@ def test_each_film_has_its_probability_and_a_picture_at_its_own_aspect(
 
 
 def test_a_film_is_judged_alike_alone_and_among_others(package: Package, films: list[Path], tmp_path: Path) -> None:
-    together = explain_films(package, films, ExplanationFolder(tmp_path / "a"))
-    alone = explain_films(package, films[1:2], ExplanationFolder(tmp_path / "b"))
+    together = explain_films(package, films, ExplanationFolder(tmp_path / "a"), cache=tmp_path)
+    alone = explain_films(package, films[1:2], ExplanationFolder(tmp_path / "b"), cache=tmp_path)
     assert alone["probability_PNEUMONIA"][0] == pytest.approx(together["probability_PNEUMONIA"][1], abs=1e-6)
 
 
@@ -66,6 +66,7 @@ def test_the_command_goes_on_after_a_bad_file_and_says_so(
     text = tmp_path / "letter.jpeg"
     text.write_text("Dear doctor")
     where = ["--name", "tiny", "--models", str(models), "--out", str(tmp_path / "out"), "--class", "NORMAL"]
+    where += ["--cache", str(tmp_path / "cache")]
     with pytest.raises(SystemExit) as ended:
         app(["explain", str(text), str(tmp_path / "absent.png"), str(films[0]), *where])
     assert ended.value.code == 2
@@ -78,7 +79,7 @@ def test_the_command_goes_on_after_a_bad_file_and_says_so(
 
 
 def test_two_films_of_one_name_have_two_pictures(package: Package, films: list[Path], tmp_path: Path) -> None:
-    table = explain_films(package, [films[0], films[0]], ExplanationFolder(tmp_path))
+    table = explain_films(package, [films[0], films[0]], ExplanationFolder(tmp_path), cache=tmp_path / "cache")
     assert table["picture"].nunique() == 2
     assert len(list(tmp_path.glob("*.png"))) == 2
 

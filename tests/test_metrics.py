@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cxr.calibration import call_films
-from cxr.metrics import COUNTS, NAMES, binary_metrics, multiclass_metrics
+from cxr.metrics import COUNTS, NAMES, binary_metrics, multiclass_metrics, rates_at
 
 
 def twin(truth: np.ndarray, called: np.ndarray, probability: np.ndarray) -> dict[str, float]:
@@ -88,3 +88,23 @@ def test_a_class_without_films_makes_the_macro_mean_nan_and_names_it() -> None:
 def test_of_two_classes_the_positive_is_called_from_one_half_up() -> None:
     probability = np.array([[0.5, 0.5], [0.51, 0.49]])
     assert call_films(probability, ["no", "yes"]).tolist() == ["yes", "no"]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.31, 0.5])
+def test_rates_at_a_threshold_are_those_of_counting(threshold: float) -> None:
+    generator = np.random.default_rng(3)
+    truth, probability = generator.random(60) < 0.4, generator.random(60).round(2)
+    called = probability >= threshold
+    rates, slow = rates_at(truth, probability, threshold), twin(truth, called, probability)
+    tn, fn = slow["true_negative"], slow["false_negative"]
+    expected = {"ppv": slow["precision"], "npv": tn / (tn + fn) if tn + fn else math.nan}
+    for name, value in rates.items():
+        assert value.value == pytest.approx(expected.get(name, slow.get(name)), nan_ok=True), name
+        assert math.isnan(value.value) == bool(value.reason)
+
+
+def test_nothing_called_has_no_positive_predictive_value() -> None:
+    rates = rates_at(np.array([True, False]), np.array([0.2, 0.9]), 1.1)
+    assert math.isnan(rates["ppv"].value)
+    assert rates["ppv"].reason == "no film called so"
+    assert rates["npv"].value == 0.5

@@ -287,3 +287,21 @@ def test_duckdb_reads_all_batches_together(folder: ScoresFolder) -> None:
     for batch, path in rows:
         put(folder, a_row(path, batch=batch))
     assert read_by_duckdb(folder) == rows
+
+
+def test_batches_are_listed_by_state_and_version_the_latest_first(folder: ScoresFolder) -> None:
+    assert scores.list_batches(folder).empty
+    assert scores.read_batch(folder, "night").empty
+    later = datetime(2026, 11, 24, tzinfo=UTC)
+    put(folder, a_row("1"), a_refused("2"))
+    put(folder, a_row("1", version="2", scored_at=later), publish=False)
+    put(folder, a_row("1", batch="a\nb"))
+    listed = scores.list_batches(folder)
+    columns = ["batch", "state", "model_version", "films", "quarantined"]
+    first, *others = listed[columns].to_numpy().tolist()
+    assert first == ["night", "held", "2", 1, 0]
+    assert sorted(others) == [["a\nb", "published", "1", 1, 0], ["night", "published", "1", 1, 1]]
+    rows = scores.read_batch(folder, "night")
+    assert sorted(zip(rows["path"], rows["state"], strict=True)) == [
+        ("1", "held"), ("1", "published"), ("2", "published"),
+    ]  # fmt: skip

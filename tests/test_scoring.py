@@ -21,7 +21,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from benchmarks.processes import run_measured
-from cxr import experiment, registry, scores, scoring, store
+from cxr import experiment, judging, registry, scores, scoring, store
 from cxr.config import ScoreConfig
 from cxr.errors import ConfigError, PackageError
 from cxr.inbox import Arrival
@@ -207,7 +207,7 @@ def test_identical_films_and_films_seen_before_go_through_the_network_once(
         assert again == {batch.name: ["a third copy.jpeg", "loop"], "many": []}, "a broken link is tried anew"
         scorer = scoring.Scorer(night)
         (row,) = scorer.score(batch.name, batches[0].arrivals).to_dict("records")
-        assert scorer._ensemble is None, "the network is not asked again"
+        assert scorer.judge._ensemble is None, "the network is not asked again"
         for name in ("probability_NORMAL", "fold_spread", "novelty", "predicted_label", "in_training"):
             assert row[name] == rows.loc["film.jpeg", name]
     finally:
@@ -227,7 +227,7 @@ def test_a_film_gets_the_mean_of_the_calibrated_folds_of_the_plain_networks(home
     rows = scoring.Scorer(night).score(batch.name, batch.arrivals)
     films = rows[rows["status"] == "ok"]
     package = night.package()
-    readings = [scoring.read_film(a, package.size) for a in batch.arrivals]
+    readings = [judging.read_film(a, package.size) for a in batch.arrivals]
     squares = np.stack([r.square for r in readings if r.square is not None])
     logits = np.stack([predict_logits(package.model(fold), squares, "cpu") for fold in range(package.n_folds)])
     probability = package.calibration.probability(logits)
@@ -443,7 +443,7 @@ def test_bfloat16_is_refused_where_it_moves_probabilities(
 ) -> None:
     inbox = tmp_path / "inbox"
     draw_inbox(inbox, n_films=8, seed=9)
-    monkeypatch.setattr(scoring, "TOLERATED_DIFFERENCE", 0.0)
+    monkeypatch.setattr(judging, "TOLERATED_DIFFERENCE", 0.0)
     night, (batch,) = scoring.open_night(inbox, config(home, tmp_path / "s", precision="bf16", cache=tmp_path / "c"))
     with pytest.raises(ConfigError, match="in bfloat16 a probability moves by"):
         scoring.Scorer(night).score(batch.name, batch.arrivals)

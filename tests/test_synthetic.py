@@ -7,7 +7,7 @@ from PIL import Image
 
 from cxr.errors import ConfigError
 from cxr.images import decode_square
-from cxr.synthetic import draw_films
+from cxr.synthetic import draw_examples, draw_films
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -55,3 +55,10 @@ def test_too_few_films_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--films must be 40 or more, got 39"):
         draw_films(tmp_path / "films", n_films=39, seed=0)
     assert not (tmp_path / "films").exists()
+
+
+def test_an_example_of_each_kind_is_drawn_alike_each_time_and_says_that_it_is_drawn() -> None:
+    examples = draw_examples(seed=4)
+    assert draw_examples(seed=4) == examples
+    assert len({decode_square(film, 64).tobytes() for film in examples.values()}) == 3
+    assert all(b"SYNTHETIC films drawn" in film for film in examples.values())

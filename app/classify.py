@@ -1,0 +1,238 @@
+"""Classify: films in, what the model says of each out, and where it looked."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app import charts, films, words
+from app.films import Film, Model
+from app.server import MAX_UPLOAD_MB, Places
+from app.words import DISCLAIMER
+from cxr.calibration import call_films
+from cxr.config import OperatingPoint
+from cxr.errors import PackageError
+from cxr.explain import overlay
+from cxr.figures import said
+from cxr.judging import Judgement
+from cxr.layout import ModelFolder
+from cxr.registry import champion_version, list_models
+from cxr.synthetic import draw_examples
+
+MAX_FILMS = 100
+"""More belong in an inbox."""
+MAX_NAMED = 10
+FIRST = {
+    "cxr demo": "trains a model on drawn films, in minutes;",
+    "cxr package RUN --name NAME --promote": "makes a model of a run of yours.",
+}
+
+
+def show(places: Places) -> None:
+    """Show the view."""
+    st.title("Classify chest films")
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        model = _choose_model(places)
+    if model is None:
+        return
+    with right:
+        point, threshold = _choose_point(model)
+    held = _collect(model)
+    _refuse(held)
+    judged = [(film, film.judgement) for film in held if film.judgement]
+    if not judged:
+        return
+    called = _called(model, [judgement for _, judgement in judged], threshold)
+    if len(judged) > 1:
+        _overview(model, judged, called)
+    number = _choose_film([film for film, _ in judged])
+    _explain(model, *judged[number], called[number], point, threshold)
+    _download_tables(model, held)
+
+
+def _choose_model(places: Places) -> Model | None:
+    """Return the model that the visitor chooses, by default a champion; say what to do first if there is none."""
+    versions = list_models(places.models)
+    if versions.empty:
+        st.info("There is no model yet. Type in a terminal:\n" + words.first_steps(FIRST))
+        return None
+    champions = versions[versions["champion"]]
+    order = pd.concat([champions, versions[~versions["champion"]]])
+    options = [(str(row.name), str(row.version)) for row in order[["name", "version"]].itertuples(index=False)]
+    chosen = st.selectbox("Model", options, format_func=lambda one: _model_name(places.models, *one))
+    try:
+        return films.load_model(places.models, *chosen, places.cache)
+    except PackageError as error:
+        st.error(words.plain(str(error)))
+        return None
+
+
+def _model_name(models: Path, name: str, version: str) -> str:
+    is_champion = champion_version(ModelFolder.named(models, name)) == version
+    return f"{name}, version {version}" + (", champion" if is_champion else "")
+
+
+def _choose_point(model: Model) -> tuple[OperatingPoint | None, float]:
+    """Return the operating point and its threshold; of more than two classes the likeliest is called."""
+    package = model.package
+    if not package.thresholds:
+        return None, 0.5
+    points: list[OperatingPoint] = list(package.thresholds)
+    point: OperatingPoint = st.segmented_control(
+        f"From which probability up is a film called {words.plain(package.classes[1])}?", points, required=True,
+        wrap=True, default=package.operating_point,
+        format_func=lambda one: f"{said(one)}: {package.thresholds[one]:.1%}",
+        help="Chosen on the films that the model was judged on. 0.5 is plain; Youden has the largest sum of "
+        "sensitivity and specificity; the others reach 95 % of the one or of the other.",
+    )  # fmt: skip
+    return point, package.thresholds[point]
+
+
+def _collect(model: Model) -> list[Film]:
+    """Return the visitor's films, read and judged; what they took away is forgotten."""
+    uploads = st.file_uploader(
+        "Drop films here: JPEG, PNG or DICOM, one or many", accept_multiple_files=True, max_upload_size=MAX_UPLOAD_MB
+    )
+    examples = _examples()
+    picked = st.pills(
+        "or take one that is drawn (no patient)", list(examples), selection_mode="multi", wrap=True,
+        help="Drawn by this program, as `cxr sample` does.",
+    )  # fmt: skip
+    files = [(upload.file_id, upload.name, upload.getvalue()) for upload in uploads[:MAX_FILMS]]
+    files += [(f"example {name}", f"drawn: {name}", examples[name]) for name in picked]
+    if len(uploads) > MAX_FILMS:
+        st.warning(
+            f"The first {MAX_FILMS} of {len(uploads)} files are looked at: more belong in an inbox, `cxr score`."
+        )
+    before: dict[str, Film] = st.session_state.get("films", {})
+    version = model.package.identity
+    now = {}
+    for file_id, name, data in files:
+        key = f"{version} {file_id}"
+        now[key] = before.get(key) or films.read(model.package, name, data)
+    st.session_state["films"] = now
+    _judge(model, list(now.values()))
+    return list(now.values())
+
+
+@st.cache_data(show_spinner=False)
+def _examples() -> dict[str, bytes]:
+    return draw_examples()
+
+
+def _judge(model: Model, held: Sequence[Film]) -> None:
+    n_new = sum(film.judgement is None and film.reading.refused is None for film in held)
+    if n_new <= films.STEP:
+        films.judge(model, held)
+        return
+    bar = st.progress(0.0, f"Judging {n_new} films …")
+    films.judge(model, held, lambda n: bar.progress(n / n_new))
+    bar.empty()
+
+
+def _refuse(held: Sequence[Film]) -> None:
+    refused = [(film.name, film.reading.refused) for film in held if film.reading.refused]
+    for name, error in refused[:MAX_NAMED]:
+        st.error(words.refusal(name, error))
+    if len(refused) > MAX_NAMED:
+        st.error(f"{len(refused) - MAX_NAMED} more files are not judged; the tables to download say why.")
+
+
+def _called(model: Model, judgements: Sequence[Judgement], threshold: float) -> list[str]:
+    """Return the class that each film is called at the threshold."""
+    classes = model.package.classes
+    probability = np.array([[judgement.probability[name] for name in classes] for judgement in judgements])
+    return [str(name) for name in call_films(probability, classes, threshold)]
+
+
+def _overview(model: Model, judged: Sequence[tuple[Film, Judgement]], called: Sequence[str]) -> None:
+    st.subheader(f"{len(judged)} films")
+    rows = []
+    for (film, judgement), name in zip(judged, called, strict=True):
+        asked = words.asked_for(model.package, judgement)
+        notes = words.cautions(film.reading, judgement, model.reference)
+        rows.append({
+            "film": film.name, "called": name, "of": asked, "probability, %": 100 * judgement.probability[asked],
+            "folds differ by, %": 100 * judgement.fold_spread, "look twice": " ".join(notes),
+        })  # fmt: skip
+    number = st.column_config.NumberColumn(format="%.1f")
+    formats = {"probability, %": number, "folds differ by, %": number}
+    st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=formats, alt="What the model says of each film")
+
+
+def _choose_film(good: Sequence[Film]) -> int:
+    if len(good) == 1:
+        return 0
+    return st.selectbox("Look closer at", range(len(good)), format_func=lambda k: f"{k + 1}: {good[k].name}", width=420)
+
+
+def _explain(
+    model: Model, film: Film, judgement: Judgement, called: str, point: OperatingPoint | None, threshold: float
+) -> None:
+    package = model.package
+    with st.container(border=True):
+        st.caption(words.plain(film.name))
+        st.header(words.plain(called), anchor=False)
+        left, right = st.columns(2, gap="large")
+        with left:
+            st.markdown(words.verdict(package, judgement, called, point, threshold))
+            asked = words.asked_for(package, judgement)
+            limit = threshold if len(package.classes) == 2 else None
+            gauge = charts.gauge(asked, judgement.probability[asked], judgement.by_fold[asked], limit)
+            st.plotly_chart(gauge, config=charts.NO_BAR, alt="The film's probability, each fold's, and the threshold")
+        with right:
+            st.markdown(words.agreement(package, judgement, threshold))
+            st.markdown(words.meaning(package, judgement, model.reference))
+            for caution in words.cautions(film.reading, judgement, model.reference):
+                st.warning(caution)
+        _pictures(model, film, called)
+
+
+@st.fragment
+def _pictures(model: Model, film: Film, called: str) -> None:
+    """Show the film beside where the networks looked; moving the slider draws these pictures anew and nothing else."""
+    classes = model.package.classes
+    left, right = st.columns(2, gap="large")
+    with left:
+        target = st.segmented_control(
+            "Where did it look for",
+            classes,
+            default=called,
+            required=True,
+            wrap=True,
+            key=f"target {id(film)} {called}",
+        )
+    with right:
+        opacity = st.slider("Opacity of the map", 0.0, 1.0, 0.5, 0.05)
+    heat = films.look(model, film, target)
+    grey = film.grey
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.image(grey, "The film", width="stretch", alt="The film")
+    with right:
+        st.image(overlay(grey, heat, opacity=opacity), f"Grad-CAM for {words.plain(target)}", width="stretch",
+                 alt=f"The film with where the networks looked for {target}")  # fmt: skip
+        if not heat.any():
+            st.caption(f"Nothing in the film speaks for {words.plain(target)}.")
+    st.caption("The map says where the networks looked: not why, and not that a finding is there.")
+    png = films.as_png(film, heat, opacity)
+    st.download_button("Picture (PNG)", png, _file_name(film, "png"), "image/png", on_click="ignore")
+
+
+def _file_name(film: Film, suffix: str) -> str:
+    """Return a name for a download: the film's own is never trusted."""
+    return f"cxr-{(film.reading.image_id or hashlib.sha256(film.data).hexdigest())[:12]}.{suffix}"
+
+
+def _download_tables(model: Model, held: Sequence[Film]) -> None:
+    rows = films.table(model, held)
+    with st.container(horizontal=True):
+        st.download_button("Results (JSON)", films.as_json(rows, DISCLAIMER), "cxr-results.json", "application/json",
+                           on_click="ignore")  # fmt: skip
+        st.download_button("Results (Parquet)", films.as_parquet(rows), "cxr-results.parquet",
+                           "application/vnd.apache.parquet", on_click="ignore")  # fmt: skip
+    st.caption("The tables have the columns of the nightly scores, and call films at the model's own operating point.")

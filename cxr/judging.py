@@ -1,0 +1,271 @@
+"""What a packaged model says of films: one way for the nightly job, for `cxr explain` and for the page.
+
+A film is read, refused or judged alike wherever it comes from, and its probability is the same to the rounding of
+float32: all three run the model as fast as its probabilities stay within 0.01 of float32's, by the same
+measurement, which is kept in the cache.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cxr import store
+from cxr.config import BLANK_CONTRAST, PHOTOGRAPH_CHROMA, Compile, Precision
+from cxr.devices import resolve_device, uses_bf16
+from cxr.ensemble import Ensemble
+from cxr.errors import ConfigError, UnreadableError
+from cxr.explain import grad_cam
+from cxr.images import decode_film, read_header, stretch
+from cxr.inbox import Arrival, read_arrival
+from cxr.model import Classifier, predict_logits
+from cxr.package import Package
+from cxr.vitals import Levels, are_same_film, fingerprint, fingerprint_bits, measure_levels
+
+log = logging.getLogger(__name__)
+
+TOLERATED_DIFFERENCE = 0.01
+"""If a film's probability moves by more than this against float32, the fast path is refused."""
+N_COMPARED = 64
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a file gave: a film's square and measures, or why it is none."""
+
+    arrival: Arrival
+    image_id: str | None = None
+    square: NDArray[np.uint8] | None = None
+    width: int | None = None
+    height: int | None = None
+    levels: Levels | None = None
+    chroma: float | None = None
+    fingerprint: str | None = None
+    refused: UnreadableError | None = None
+
+    @property
+    def is_changing(self) -> bool:
+        """Tell whether the file is being written, so that it waits for the next night."""
+        return self.refused is not None and self.refused.reason == "changed_while_read"
+
+    @property
+    def measures(self) -> dict[str, object]:
+        """What was measured of the film, under the names of the scores' columns."""
+        sizes = {"width": self.width, "height": self.height, "chroma": self.chroma}
+        return sizes | (vars(self.levels) if self.levels else {})
+
+
+def read_film(arrival: Arrival, size: int) -> Reading:
+    """Return what a file holds; what cannot be used has a reason and, where it could be decoded, no square."""
+    try:
+        data = read_arrival(arrival)
+    except UnreadableError as error:
+        return Reading(arrival, refused=error)
+    return examine_film(arrival, data, size)
+
+
+def examine_film(arrival: Arrival, data: bytes, size: int) -> Reading:
+    """Return what bytes hold, as `read_film` does for a file's."""
+    image_id = hashlib.sha256(data).hexdigest()
+    try:
+        header = read_header(data)
+        picture = decode_film(data, size)
+        square = stretch(picture.grey, size)
+        levels = measure_levels(square)
+        if picture.chroma > PHOTOGRAPH_CHROMA:
+            raise UnreadableError(
+                "colour_photograph", f"{picture.chroma:.0f} levels from grey, at most {PHOTOGRAPH_CHROMA:g}"
+            )
+        if levels.contrast < BLANK_CONTRAST:
+            raise UnreadableError(
+                "blank", f"its grey levels spread by {levels.contrast:.1f}, at least {BLANK_CONTRAST:g}"
+            )
+    except UnreadableError as error:
+        return Reading(arrival, image_id, refused=error)
+    return Reading(arrival, image_id, square, header.width, header.height, levels, picture.chroma, fingerprint(square))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the model says of a film."""
+
+    probability: dict[str, float]
+    """Calibrated, the mean over folds, by class."""
+    by_fold: dict[str, list[float]]
+    """Calibrated, of each fold, by class."""
+    called: str
+    """The class, at the package's own operating point."""
+    fold_spread: float
+    """Between the highest and the lowest fold, for the class in which it is largest."""
+    in_training: bool
+    """The model was made from this film: the same bytes, or the same film re-encoded."""
+    novelty: float
+    """How far the film lies from the training films."""
+
+    @property
+    def columns(self) -> dict[str, object]:
+        """The judgement under the names of the scores' columns."""
+        return {
+            **{f"probability_{name}": value for name, value in self.probability.items()},
+            "predicted_label": self.called,
+            "fold_spread": self.fold_spread,
+            "in_training": self.in_training,
+            "novelty": self.novelty,
+        }
+
+
+class Judge:
+    """A packaged model, loaded; judge films with it in one thread at a time.
+
+    Args:
+        package: the model.
+        device: auto, cpu, or cuda:<index>.
+        precision: auto, fp32, or bf16.
+        compile: auto, on, or off.
+        cache: keeps compiled graphs and what was measured of this machine.
+        n_films: how many films are to come; what compiling has to be repaid by.
+
+    Raises:
+        DeviceError: the device is not there.
+    """
+
+    def __init__(
+        self, package: Package, *, device: str = "auto", precision: Precision = "auto", compile: Compile = "auto",
+        cache: Path = Path("cache"), n_films: int = 0,
+    ) -> None:  # fmt: skip
+        self.package, self.device = package, resolve_device(device)
+        self._precision: Precision = precision
+        self._compile: Compile = compile
+        self._cache, self._n_films = cache, n_films
+        self._ensemble: Ensemble | None = None
+        self._novelty = package.novelty()
+        films = package.films()
+        self._training_ids = set(films["image_id"])
+        self._training_prints = fingerprint_bits(films["fingerprint"].tolist())
+
+    def judge(self, readings: Sequence[Reading]) -> list[Judgement]:
+        """Return what the model says of each of the films; none of them may have been refused.
+
+        Raises:
+            ConfigError: bfloat16 is asked for and moves a probability by more than 0.01.
+        """
+        if not readings:
+            return []
+        squares = np.stack([r.square for r in readings if r.square is not None])
+        logits, features = self.ensemble(squares).run(squares)
+        by_fold = self.package.calibration.probability(logits)
+        probability, spread, called = self.package.judge(logits)
+        novelty, in_training = self._novelty.distance(features, squares), self._are_in_training(readings)
+        classes = self.package.classes
+        return [
+            Judgement(
+                dict(zip(classes, probability[k].tolist(), strict=True)),
+                {name: by_fold[:, k, j].tolist() for j, name in enumerate(classes)},
+                str(called[k]), float(spread[k]), in_training[k], float(novelty[k]),
+            )
+            for k in range(len(readings))
+        ]  # fmt: skip
+
+    @cached_property
+    def networks(self) -> list[Classifier]:
+        """The folds' networks in float32, which Grad-CAM looks into."""
+        return [self.package.model(fold).to(self.device) for fold in range(self.package.n_folds)]
+
+    def _each_network(self) -> Iterable[Classifier]:
+        """Return the networks that are in memory, or load one after the other: together they take half a GB."""
+        if "networks" in vars(self):
+            return self.networks
+        return (self.package.model(fold).to(self.device) for fold in range(self.package.n_folds))
+
+    def look(self, readings: Sequence[Reading], targets: Sequence[str]) -> NDArray[np.float32]:
+        """Return where the networks see a class in films, shape (n, size, size); see `explain.grad_cam`."""
+        squares = np.stack([r.square for r in readings if r.square is not None])
+        asked_for = np.array([self.package.classes.index(name) for name in targets], dtype=np.int64)
+        return grad_cam(self.networks, squares, asked_for)
+
+    def _are_in_training(self, readings: Sequence[Reading]) -> list[bool]:
+        bits = fingerprint_bits([reading.fingerprint or "" for reading in readings])
+        alike = are_same_film(bits, self._training_prints).tolist()
+        return [
+            reading.image_id in self._training_ids or is_alike
+            for reading, is_alike in zip(readings, alike, strict=True)
+        ]
+
+    def ensemble(self, squares: NDArray[np.uint8]) -> Ensemble:
+        """Return the model, as fast as its probabilities stay within 0.01 of float32's on the first films."""
+        if self._ensemble is None:
+            self._ensemble = self._as_fast_as_allowed(squares)
+        return self._ensemble
+
+    def _as_fast_as_allowed(self, squares: NDArray[np.uint8]) -> Ensemble:
+        def ensemble(*, bf16: bool) -> Ensemble:
+            return Ensemble(
+                self.package, device=self.device, bf16=bf16, n_films=self._n_films, compile=self._compile,
+                cache=self._cache,
+            )  # fmt: skip
+
+        if not uses_bf16(self._precision, self.device):
+            return ensemble(bf16=False)
+        fast = ensemble(bf16=True)
+        difference = self._largest_difference(fast, squares)
+        if difference <= TOLERATED_DIFFERENCE:
+            return fast
+        told = f"in bfloat16 a probability moves by {difference:.3f} here, at most {TOLERATED_DIFFERENCE} is allowed"
+        if self._precision == "bf16":
+            raise ConfigError(f"{told}: give --precision fp32, or auto, which chooses it.")
+        log.warning("%s; float32 is used, which is slower", told)
+        return ensemble(bf16=False)
+
+    def _largest_difference(self, fast: Ensemble, squares: NDArray[np.uint8]) -> float:
+        """Return the largest difference of a probability from float32's; measured once on 64 films, then remembered."""
+        known = precision_record(self.package, self.device, self._cache)
+        if known.exists():
+            return store.read_json(known)["largest_probability_difference"]
+        few = squares[:N_COMPARED]
+        reference = np.stack([predict_logits(network, few, self.device) for network in self._each_network()])
+        difference = float(np.abs(self.package.judge(fast.run(few)[0])[0] - self.package.judge(reference)[0]).max())
+        log.info("bfloat16 moves a probability by %.4f at most on %d films", difference, len(few))
+        if len(few) == N_COMPARED:
+            store.write_json(
+                known, {"largest_probability_difference": difference, "n_films": len(few), "at": store.now()}
+            )
+        return difference
+
+
+def precision_record(package: Package, device: str, cache: Path) -> Path:
+    """Return where it is noted how far bfloat16 moves the model's probabilities on this machine, once measured."""
+    machine = torch.cuda.get_device_name(device) if device != "cpu" else torch.cpu.get_capabilities()
+    facts = json.dumps([package.identity, torch.__version__, machine], sort_keys=True, default=str)
+    return cache / "precision" / f"{hashlib.sha256(facts.encode()).hexdigest()[:16]}.json"
+
+
+def what_is_measured(cache: Path) -> tuple[str, ...]:
+    """Return what the cache knows of how models run here: a judge made before it learnt more may round otherwise."""
+    return tuple(sorted(path.name for path in [*cache.glob("precision/*.json"), *cache.glob("compiled/*.pt2")]))
+
+
+def score_row(package: Package, batch: str, reading: Reading, answer: Mapping[str, object]) -> dict[str, object]:
+    """Return a file's row of the scores; the answer counts where the file was not refused."""
+    refused = reading.refused
+    return {
+        "batch": batch,
+        "path": reading.arrival.path,
+        "image_id": reading.image_id,
+        "model": package.name,
+        "model_version": package.version,
+        "status": "quarantined" if refused else "ok",
+        "reason": refused.reason if refused else None,
+        "detail": refused.detail if refused else None,
+        "n_bytes": reading.arrival.n_bytes,
+        "changed_ns": reading.arrival.changed_ns,
+        "scored_at": datetime.now(UTC),
+        **({} if refused else answer),
+    }

@@ -1,0 +1,57 @@
+"""One way to judge: what the night's table, `cxr explain` and the page say of a film is the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxr import scoring
+from cxr.config import ScoreConfig
+from cxr.explaining import explain_films
+from cxr.inbox import Arrival
+from cxr.judging import Judge, examine_film, what_is_measured
+from cxr.layout import ExplanationFolder
+from cxr.registry import load_champion
+from cxr.synthetic import draw_examples
+
+
+@pytest.fixture(scope="module")
+def inbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three drawn films in one batch, changed long ago."""
+    inbox = tmp_path_factory.mktemp("inbox")
+    (inbox / "night").mkdir()
+    for k, film in enumerate(draw_examples(seed=5).values()):
+        (inbox / "night" / f"{k}.jpeg").write_bytes(film)
+    return inbox
+
+
+def test_a_film_alone_has_the_probability_of_its_row_in_the_nights_table(
+    home: Path, inbox: Path, tmp_path: Path
+) -> None:
+    config = ScoreConfig(name="tiny", models=home / "models", cache=tmp_path, out=tmp_path / "scores", settle=0)
+    night, (batch,) = scoring.open_night(inbox, config)
+    rows = scoring.Scorer(night).score(batch.name, batch.arrivals).set_index("path")
+    package = load_champion(home / "models", "tiny")
+    judge = Judge(package, cache=tmp_path)
+    for name, row in rows.iterrows():
+        data = (inbox / "night" / str(name)).read_bytes()
+        (judgement,) = judge.judge([examine_film(Arrival("x", "", len(data), 0), data, package.size)])
+        for column, value in judgement.columns.items():
+            expected = row[column]
+            assert value == (expected if isinstance(value, str | bool) else pytest.approx(expected, abs=1e-6)), column
+        for of_class in package.classes:
+            assert np.mean(judgement.by_fold[of_class]) == pytest.approx(judgement.probability[of_class])
+            assert np.ptp(judgement.by_fold[of_class]) <= judgement.fold_spread + 1e-12
+    told = explain_films(
+        package, [inbox / "night" / str(name) for name in rows.index], ExplanationFolder(tmp_path / "x"), cache=tmp_path
+    )
+    for column in ("probability_PNEUMONIA", "fold_spread", "novelty"):
+        np.testing.assert_allclose(told[column], rows[column], atol=1e-6)
+
+
+def test_what_the_cache_learns_is_seen(tmp_path: Path) -> None:
+    assert what_is_measured(tmp_path) == ()
+    for name in ("precision/a.json", "compiled/b.pt2", "compiled/count.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert what_is_measured(tmp_path) == ("a.json", "b.pt2")
