@@ -20,6 +20,7 @@ LabelFrom = Literal["folder", "subtype"]
 Precision = Literal["auto", "fp32", "bf16"]
 Compile = Literal["auto", "on", "off"]
 FoldsPerDevice = int | Literal["auto"]
+Runner = Literal["local", "ray"]
 OperatingPoint = Literal["half", "youden", "sensitivity_95", "specificity_95"]
 
 BLANK_CONTRAST = 4.0
@@ -164,6 +165,9 @@ class Placement(Place):
         redo_fold: Folds to train anew although they are finished.
         compile: Compile what runs frozen layers: on, off, or where the number of films repays it (auto).
         mlflow: MLflow store that the finished run is logged to as well, such as sqlite:///mlflow.db; extra [mlflow].
+        runner: Who trains the folds: processes on this machine's devices (local), or the nodes of a Ray cluster (ray).
+        ray_address: The cluster: HOST:PORT typed on one of its nodes, ray://HOST:PORT elsewhere, or auto.
+        gpus_per_fold: GPUs of a fold on the cluster, 0 to 1; 0 for nodes without GPUs, 0.5 for two folds on each.
     """
 
     devices: str = "auto"
@@ -171,11 +175,16 @@ class Placement(Place):
     redo_fold: tuple[int, ...] = ()
     compile: Compile = "auto"
     mlflow: str | None = None
+    runner: Runner = "local"
+    ray_address: str | None = None
+    gpus_per_fold: float = 1.0
 
     def __post_init__(self) -> None:
         if self.folds_per_device != "auto":
             _require_range("folds-per-device", self.folds_per_device, 1, 20)
         _require_choice("compile", self.compile, ("auto", "on", "off"))
+        _require_choice("runner", self.runner, ("local", "ray"))
+        _require_range("gpus-per-fold", self.gpus_per_fold, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

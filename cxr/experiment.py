@@ -50,14 +50,11 @@ class Experiment:
     cache: Path
     devices: list[str]
     """One for each fold that runs at the same time."""
+    n_threads: list[int]
+    """CPU threads of each fold, the same wherever it is trained: on other threads it would give other bits."""
     compile: Compile
     share: float = 1.0
     """Of each fold's training patients that are learnt from; below 1 for a learning curve alone."""
-
-    @property
-    def n_threads(self) -> list[int]:
-        """CPU threads of each fold."""
-        return share_threads(self.config.folds, len(self.devices))
 
     def films(self) -> pd.DataFrame:
         """Return the films that are trained on and judged, by path: the folds' columns and subtype.
@@ -161,6 +158,7 @@ def begin(
         "left_aside": data["left_aside"],
         "cache": str(cache.resolve()),
         "devices": slots,
+        "n_threads": share_threads(config.folds, len(slots)),
         "compile": compile,
         "code": first["code"],
     }
@@ -173,14 +171,16 @@ def begin(
 def load(folder: RunFolder) -> Experiment:
     """Return the run in `folder`, which has been begun before."""
     record = store.read_json(folder.config)
+    config = TrainConfig.from_dict(record["config"])
     return Experiment(
         folder=folder,
-        config=TrainConfig.from_dict(record["config"]),
+        config=config,
         config_hash=record["config_hash"],
         classes=record["classes"],
         weights_hash=record["identity"]["weights"],
         cache=Path(record["cache"]),
         devices=record["devices"],
+        n_threads=record.get("n_threads") or share_threads(config.folds, len(record["devices"])),
         compile=record["compile"],
     )
 

@@ -4,7 +4,17 @@ from pathlib import Path
 
 from prefect import flow
 
-from cxr.config import KAGGLE_PATIENT, Compile, FoldsPerDevice, LabelFrom, Placement, Precision, Trainable, TrainConfig
+from cxr.config import (
+    KAGGLE_PATIENT,
+    Compile,
+    FoldsPerDevice,
+    LabelFrom,
+    Placement,
+    Precision,
+    Runner,
+    Trainable,
+    TrainConfig,
+)
 from cxr.events import stage
 from cxr.experiment import require_startable
 from cxr.layout import RunFolder
@@ -17,6 +27,7 @@ from tasks.dataset import examine_films
 from tasks.evaluation import evaluate_folds, log_to_mlflow, write_report
 from tasks.experiment import begin_run
 from tasks.features import extract_features
+from tasks.ray_cluster import require_cluster
 from tasks.training import train_folds
 
 
@@ -49,6 +60,9 @@ def train_cv(
     redo_fold: tuple[int, ...] = (),
     compile: Compile = "auto",
     mlflow: str | None = None,
+    runner: Runner = "local",
+    ray_address: str | None = None,
+    gpus_per_fold: float = 1.0,
     tolerances: Path | dict[str, float] | None = None,
     data_docs: bool = False,
 ) -> Path:
@@ -65,12 +79,15 @@ def train_cv(
         require_startable(config, folder, devices, folds_per_device, redo_fold)
         if mlflow:
             require_mlflow(mlflow)
+        if runner == "ray":
+            require_cluster(ray_address)
         examine_films(config, folder, cache, size)
         if not folder.has_begun:
             check_data(folder, config, limit, data_docs)
         run = begin_run(config, folder, cache, devices, folds_per_device, redo_fold, compile)
-        extract_features(run)
-        train_folds(run)
+        if runner == "local":
+            extract_features(run)  # elsewhere each node does, for its own cache
+        train_folds(run, runner, ray_address, gpus_per_fold)
         evaluate_folds(run)
         check_results(run, limit)
         write_report(run)

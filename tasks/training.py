@@ -1,5 +1,6 @@
-"""Train folds, each in a process of its own on a device of its own."""
+"""Train folds, each in a process of its own on a device of its own: this machine's, or those of a Ray cluster."""
 
+from dataclasses import replace
 from typing import Any
 
 from prefect import State, Task, task
@@ -9,9 +10,11 @@ from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 
 from cxr import cross_validation
+from cxr.config import Runner
 from cxr.errors import CxrError
 from cxr.experiment import Experiment
 from tasks.logs import core_logs
+from tasks.ray_cluster import ray_cluster
 
 
 def _is_no_mistake(task: Task[..., Any], run: TaskRun, state: State) -> bool:
@@ -32,9 +35,17 @@ def train_fold(run: Experiment, fold: int, device: str) -> None:
         cross_validation.train_fold(run, fold, device, get_run_logger())
 
 
-def train_folds(run: Experiment) -> None:
+def train_folds(run: Experiment, runner: Runner, ray_address: str | None, gpus_per_fold: float) -> None:
     """Train every fold as a task, as soon as a device is free; raise once all have ended if any has failed."""
-    cross_validation.train_folds(run, lambda fold, device: train_fold.submit(run, fold, device), _failure)
+    if runner == "local":
+        cross_validation.train_folds(run, lambda fold, device: train_fold.submit(run, fold, device), _failure)
+        return
+    device = "cuda:0" if gpus_per_fold else "cpu"  # a fold sees no GPU but those that Ray gives it
+    waiting = replace(run, devices=[device] * run.config.folds)
+    with ray_cluster(ray_address, n_gpus=gpus_per_fold) as submit:
+        cross_validation.train_folds(
+            waiting, lambda fold, device: submit(train_fold, {"run": run, "fold": fold, "device": device}), _failure
+        )
 
 
 def _failure(future: PrefectFuture[None]) -> BaseException | None:

@@ -1,5 +1,6 @@
 """Films and runs that several tests share: drawn, seeded, made once."""
 
+import importlib.util
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 import torchvision
@@ -144,10 +147,7 @@ def scored(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A Prefect server of the tests' own; yields the environment that its clients need."""
-    home = tmp_path_factory.mktemp("prefect")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    home, port = tmp_path_factory.mktemp("prefect"), free_port()
     environment = os.environ | {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
     command = [BIN / "prefect", "server", "start", "--port", str(port)]
     with (home / "server.log").open("w") as log:
@@ -241,6 +241,56 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield disk
     finally:
         subprocess.run(["umount", disk], check=False)
+
+
+class RayNode:
+    """A node of a Ray cluster on this machine: `ray start`, and all that it has started."""
+
+    def __init__(self, log: Path, *words: str) -> None:
+        always = ["--num-cpus=1", "--num-gpus=0", "--object-store-memory=80000000", "--dashboard-agent-listen-port=0"]
+        environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
+        with log.open("w") as stream:
+            self.process = subprocess.Popen(
+                [BIN / "ray", "start", "--block", *always, *words], cwd=log.parent, env=environment, stdout=stream,
+                stderr=stream, stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        wait_for(lambda: "Ray runtime started" in log.read_text() or self.process.poll() is not None, "a Ray node")
+        assert self.process.poll() is None, log.read_text()
+
+    def kill(self) -> None:
+        """End the node as a power cut would."""
+        if self.process.poll() is None:
+            for one in [*psutil.Process(self.process.pid).children(recursive=True), self.process]:
+                one.kill()
+            self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[RayNode]]]:
+    """Three nodes of one CPU each; yields the cluster's address and its nodes, the head first."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed: it is the extra [ray]")
+    home = tmp_path_factory.mktemp("ray")
+    address = f"127.0.0.1:{free_port()}"
+    sockets = tempfile.TemporaryDirectory(prefix="cxr-ray-", ignore_cleanup_errors=True)  # longer paths are refused
+    nodes = []
+    try:
+        head = f"--port={address.rpartition(':')[2]}", f"--ray-client-server-port={free_port()}"
+        nodes.append(RayNode(home / "node-0.log", "--head", "--include-dashboard=false", *head,
+                             "--node-ip-address=127.0.0.1", f"--temp-dir={sockets.name}"))  # fmt: skip
+        for k in (1, 2):  # one after the other: started together they may choose the same ports
+            nodes.append(RayNode(home / f"node-{k}.log", f"--address={address}", f"--node-ip-address=127.0.0.{k + 1}"))
+        yield address, nodes
+    finally:
+        for node in reversed(nodes):
+            node.kill()
+        sockets.cleanup()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def is_healthy(url: str) -> bool:

@@ -1,0 +1,82 @@
+"""Tasks on a Ray cluster: through prefect-ray's RayTaskRunner, each on a node that has the GPU and the CPU it asks for.
+
+Ray starts a task again whose worker or node has died; Prefect's retries happen in the worker. Every node needs this
+program, installed alike, a Prefect server within reach, the films at the path that the run was begun with, and the
+run's storage.
+"""
+
+import importlib.util
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prefect import Task
+from prefect.futures import PrefectFuture
+from prefect.settings import PREFECT_API_URL
+
+from cxr.errors import ConfigError
+
+Submit = Callable[[Task[..., Any], dict[str, Any]], PrefectFuture[Any]]
+
+TRIES_AFTER_A_LOST_NODE = 2
+ANSWERS_IN_S = 5
+
+
+@contextmanager
+def ray_cluster(address: str | None, *, n_gpus: float) -> Iterator[Submit]:
+    """Connect to a cluster; yield a function that submits a task with its parameters, spread over the nodes.
+
+    Args:
+        address: HOST:PORT of the head, from a node of the cluster; ray://HOST:PORT from elsewhere; or auto.
+        n_gpus: GPUs of each task, 0 for none; Ray shows it no other.
+
+    Raises:
+        ConfigError: as for `require_cluster`, or what answers is another version of Ray, or no node has the GPU.
+    """
+    require_cluster(address)
+    import ray
+    from prefect_ray import RayTaskRunner
+    from prefect_ray.context import remote_options
+
+    try:
+        ray.init(address=address, namespace="prefect", logging_level=logging.WARNING)
+    except (ConnectionError, RuntimeError, SystemExit) as error:  # a stranger's port ends in SystemExit
+        raise ConfigError(
+            f"no Ray cluster of this Ray's version answers at --ray-address {address!r}: {error}"
+        ) from error
+    try:
+        if all(node["Resources"].get("GPU", 0) < n_gpus for node in ray.nodes() if node["Alive"]):
+            raise ConfigError(
+                f"no node of the Ray cluster at {address!r} has a GPU: ask for 0 GPUs, and nodes' CPUs do."
+            )
+        options = {"num_cpus": 1, "num_gpus": n_gpus, "max_retries": TRIES_AFTER_A_LOST_NODE}
+        with RayTaskRunner() as runner, remote_options(**options, scheduling_strategy="SPREAD"):
+            yield runner.submit
+    finally:
+        ray.shutdown()
+
+
+def require_cluster(address: str | None) -> None:
+    """Check what can be checked before hours are spent on reading films.
+
+    Raises:
+        ConfigError: the extra is not installed, no Prefect server is named, or nothing answers at the address.
+    """
+    if importlib.util.find_spec("prefect_ray") is None:
+        raise ConfigError("--runner ray needs prefect-ray and Ray: install cxr with the extra [ray].")
+    if PREFECT_API_URL.value() is None:
+        raise ConfigError(
+            "--runner ray needs a Prefect server that every node reaches: start one and set PREFECT_API_URL, such as "
+            "http://HOST:4200/api."
+        )
+    if address is None:
+        raise ConfigError("--runner ray needs --ray-address: HOST:PORT on a node, ray://HOST:PORT elsewhere, or auto.")
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWERS_IN_S).close()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no Ray cluster answers at --ray-address {address!r}: {error}.") from error

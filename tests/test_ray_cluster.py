@@ -1,0 +1,84 @@
+"""A real Ray cluster of three nodes, `ray start` each, and a real Prefect server."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from cxr.errors import ConfigError
+from cxr.layout import RunFolder
+from tasks.ray_cluster import ray_cluster as connected
+from tasks.ray_cluster import require_cluster
+from tests.conftest import RayNode, assert_same_tables, free_port, train_command, wait_for
+
+Cluster = tuple[str, list[RayNode]]
+
+
+def node_amid_a_fold(run: RunFolder, nodes: list[RayNode]) -> RayNode | None:
+    """Another node than the head that trains a fold which has a checkpoint."""
+    for fold in (run.fold(0), run.fold(1)):
+        if fold.checkpoint.exists():
+            trainer = psutil.Process(json.loads(fold.lock.with_suffix(".json").read_text())["pid"])
+            ancestors = {parent.pid for parent in trainer.parents()}
+            for node in nodes[1:]:
+                if node.process.pid in ancestors:
+                    return node
+    return None
+
+
+def test_a_node_killed_amid_a_fold_costs_nothing_and_the_tables_equal_the_undisturbed_ones(
+    undisturbed: Path, ray_cluster: Cluster, server: dict[str, str], sample: Path, tmp_path: Path
+) -> None:
+    address, nodes = ray_cluster
+    run = RunFolder.named(tmp_path / "experiments", "run")
+    words = ["--runner=ray", f"--ray-address={address}", "--gpus-per-fold=0"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([*train_command(sample, tmp_path), *words], env=server, stdout=log, stderr=log)
+    try:
+        wait_for(lambda: node_amid_a_fold(run, nodes) or process.poll() is not None, "a fold's first checkpoint")
+        victim = node_amid_a_fold(run, nodes)
+        assert victim is not None, (tmp_path / "log").read_text()
+        victim.kill()
+        assert process.wait(timeout=240) == 0, (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+    assert "taken up again after" in (tmp_path / "log").read_text()
+    assert_same_tables(tmp_path, undisturbed)
+
+
+def test_a_cluster_without_gpus_is_told_at_once(ray_cluster: Cluster, server: dict[str, str]) -> None:
+    with (
+        temporary_settings({PREFECT_API_URL: server["PREFECT_API_URL"]}),
+        pytest.raises(ConfigError, match=r"no node of the Ray cluster at '127.0.0.1:\d+' has a GPU"),
+        connected(ray_cluster[0], n_gpus=1),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        (None, "--runner ray needs --ray-address"),
+        ("127.0.0.1:{free}", "no Ray cluster answers at --ray-address '127.0.0.1:"),
+        ("ray://nowhere.invalid:1", "no Ray cluster answers at --ray-address 'ray://nowhere.invalid:1'"),
+        ("head", "no Ray cluster answers at --ray-address 'head'"),
+    ],
+)
+def test_an_address_where_nothing_answers_is_told_in_one_sentence(address: str | None, sentence: str) -> None:
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:4200/api"}),
+        pytest.raises(ConfigError, match=sentence),
+    ):
+        require_cluster(address and address.format(free=free_port()))
+
+
+def test_what_ray_needs_besides_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with temporary_settings({PREFECT_API_URL: None}), pytest.raises(ConfigError, match="every node reaches"):
+        require_cluster("127.0.0.1:6379")
+    monkeypatch.setitem(sys.modules, "prefect_ray", None)  # as if it were not installed
+    with pytest.raises(ConfigError, match=r"extra \[ray\]"):
+        require_cluster("127.0.0.1:6379")
