@@ -12,7 +12,8 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def train_fold(run: Experiment, fold: int, device: str, stop: StopRequest | None
         stop: is heeded after each batch; what was trained until then is kept.
 
     Raises:
-        RunError: another process trains this fold, or its checkpoint is damaged.
+        RunError: another process trains this fold, its checkpoint is damaged, or memory is too small for one film.
     """
     if not 0 <= fold < run.config.folds:
         raise RunError(f"run {run.folder.run_id} has folds 0 to {run.config.folds - 1}, got {fold}.")
@@ -66,7 +67,10 @@ def train_fold(run: Experiment, fold: int, device: str, stop: StopRequest | None
             return
         store.sweep(folder.path)
         start = time.monotonic()
-        with events.stage(run.folder.events, "train", fold=fold, device=device) as stage:
+        with (
+            _telling_of_memory(fold, device),
+            events.stage(run.folder.events, "train", fold=fold, device=device) as stage,
+        ):
             trainer = FoldTrainer(run, fold, device, stop)
             trainer.resume(folder)
             trainer.train(folder)
@@ -308,8 +312,24 @@ class FoldTrainer:
         store.write_table(folder.epochs, pd.DataFrame(self.history).assign(fold=self.fold))
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)  # a GPU, a CPU
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error is a GPU's, Python's, torch's or oneDNN's way of saying that memory is too small."""
+    said = ("can't allocate memory", "could not create a primitive", "bad_alloc")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in said)
+
+
+@contextmanager
+def _telling_of_memory(fold: int, device: str) -> Iterator[None]:
+    """Turn what is left of running out of memory into one sentence."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise RunError(
+            f"fold {fold} ran out of memory on {device}, even with batches in parts: free some, or let fewer folds "
+            "run at a time (--folds-per-device 1); what was trained is kept."
+        ) from error
 
 
 def class_weights(targets: Sequence[int], n_classes: int) -> list[float]:
