@@ -20,6 +20,7 @@ LabelFrom = Literal["folder", "subtype"]
 Precision = Literal["auto", "fp32", "bf16"]
 Compile = Literal["auto", "on", "off"]
 FoldsPerDevice = int | Literal["auto"]
+Runner = Literal["local", "workers"]
 OperatingPoint = Literal["half", "youden", "sensitivity_95", "specificity_95"]
 
 BLANK_CONTRAST = 4.0
@@ -159,13 +160,16 @@ class Placement(Place):
     """Where a run is computed, too.
 
     Attributes:
-        devices: auto, cpu, cpu,cpu or cuda:0,cuda:1; the folds that find no place on them wait.
+        runner: Who trains the folds: this machine's devices (local), or the workers of the pool cxr-gpu (workers).
+        devices: auto, cpu, cpu,cpu or cuda:0,cuda:1; the folds that find no place on them wait. A worker takes the
+            device that it finds (auto), or its CPU (cpu).
         folds_per_device: Folds on each device at a time, 1 to 20; auto by its memory and the size of a batch.
         redo_fold: Folds to train anew although they are finished.
         compile: Compile what runs frozen layers: on, off, or where the number of films repays it (auto).
         mlflow: MLflow store that the finished run is logged to as well, such as sqlite:///mlflow.db; extra [mlflow].
     """
 
+    runner: Runner = "local"
     devices: str = "auto"
     folds_per_device: FoldsPerDevice = "auto"
     redo_fold: tuple[int, ...] = ()
@@ -176,6 +180,12 @@ class Placement(Place):
         if self.folds_per_device != "auto":
             _require_range("folds-per-device", self.folds_per_device, 1, 20)
         _require_choice("compile", self.compile, ("auto", "on", "off"))
+        _require_choice("runner", self.runner, ("local", "workers"))
+        if self.runner == "workers" and self.devices not in ("auto", "cpu"):
+            raise ConfigError(
+                f"--devices with --runner workers is auto or cpu, got {self.devices!r}: each worker finds its own, so "
+                "start one for each device."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from cxr import dataset, evaluation, events, experiment, features, report, store, supervision, training
 from cxr.config import Placement, TrainConfig
-from cxr.errors import CxrError, FoldFailedError, RunError
+from cxr.errors import ConfigError, CxrError, FoldFailedError, RunError
 from cxr.experiment import Experiment
 from cxr.layout import RunFolder
 
@@ -41,6 +41,8 @@ def cross_validate(config: TrainConfig, place: Placement) -> RunFolder:
         CxrError: a mistake of the user's.
         FoldFailedError: folds failed although nothing that was typed is wrong; the others are kept.
     """
+    if place.runner != "local":
+        raise ConfigError(f"--runner {place.runner} needs Prefect: type `cxr train`, not `python -m cxr train`.")
     folder = RunFolder.named(place.experiments, place.run_id or config.default_run_id)
     where = {"devices": place.devices, "folds_per_device": place.folds_per_device, "redo_fold": place.redo_fold}
     with store.locked(folder.lock, f"run {folder.run_id}"), events.stage(folder.events, "run"):

@@ -4,7 +4,17 @@ from pathlib import Path
 
 from prefect import flow
 
-from cxr.config import KAGGLE_PATIENT, Compile, FoldsPerDevice, LabelFrom, Placement, Precision, Trainable, TrainConfig
+from cxr.config import (
+    KAGGLE_PATIENT,
+    Compile,
+    FoldsPerDevice,
+    LabelFrom,
+    Placement,
+    Precision,
+    Runner,
+    Trainable,
+    TrainConfig,
+)
 from cxr.events import stage
 from cxr.experiment import require_startable
 from cxr.layout import RunFolder
@@ -17,7 +27,7 @@ from tasks.dataset import examine_films
 from tasks.evaluation import evaluate_folds, log_to_mlflow, write_report
 from tasks.experiment import begin_run
 from tasks.features import extract_features
-from tasks.training import train_folds
+from tasks.training import require_runner, train_folds
 
 
 @flow(name="train-cv")
@@ -44,6 +54,7 @@ def train_cv(
     run_id: str | None = None,
     experiments: Path = Path("experiments"),
     cache: Path = Path("cache"),
+    runner: Runner = "local",
     devices: str = "auto",
     folds_per_device: FoldsPerDevice = "auto",
     redo_fold: tuple[int, ...] = (),
@@ -59,10 +70,12 @@ def train_cv(
         batch_size=batch_size, learning_rate=learning_rate, augment=augment, views=views, flip=flip,
         precision=precision, deterministic=deterministic,
     )  # fmt: skip
+    place = Placement(runner=runner, devices=devices, folds_per_device=folds_per_device, compile=compile)
     limit = Tolerances.of(tolerances)
     folder = RunFolder.named(experiments, run_id or config.default_run_id)
     with locked(folder.lock, f"run {folder.run_id}"), stage(folder.events, "run"):
         require_startable(config, folder, devices, folds_per_device, redo_fold)
+        require_runner(place)
         if mlflow:
             require_mlflow(mlflow)
         examine_films(config, folder, cache, size)
@@ -70,7 +83,7 @@ def train_cv(
             check_data(folder, config, limit, data_docs)
         run = begin_run(config, folder, cache, devices, folds_per_device, redo_fold, compile)
         extract_features(run)
-        train_folds(run)
+        train_folds(run, place)
         evaluate_folds(run)
         check_results(run, limit)
         write_report(run)

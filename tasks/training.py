@@ -1,4 +1,4 @@
-"""Train folds, each in a process of its own on a device of its own."""
+"""Train folds, each in a process of its own on a device of its own, or on workers."""
 
 from typing import Any
 
@@ -9,8 +9,10 @@ from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 
 from cxr import cross_validation
+from cxr.config import Placement
 from cxr.errors import CxrError
 from cxr.experiment import Experiment
+from tasks import workers
 from tasks.logs import core_logs
 
 
@@ -32,9 +34,19 @@ def train_fold(run: Experiment, fold: int, device: str) -> None:
         cross_validation.train_fold(run, fold, device, get_run_logger())
 
 
-def train_folds(run: Experiment) -> None:
+def require_runner(place: Placement) -> None:
+    """Make sure that who trains the folds is there; RunError if not."""
+    if place.runner == "workers":
+        workers.require_workers()
+
+
+def train_folds(run: Experiment, place: Placement) -> None:
     """Train every fold as a task, as soon as a device is free; raise once all have ended if any has failed."""
-    cross_validation.train_folds(run, lambda fold, device: train_fold.submit(run, fold, device), _failure)
+    if place.runner == "workers":
+        run, train = workers.with_a_place_for_each_fold(run, place), workers.train_fold_on_worker
+    else:
+        train = train_fold
+    cross_validation.train_folds(run, lambda fold, device: train.submit(run, fold, device), _failure)
 
 
 def _failure(future: PrefectFuture[None]) -> BaseException | None:
