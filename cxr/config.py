@@ -20,7 +20,7 @@ LabelFrom = Literal["folder", "subtype"]
 Precision = Literal["auto", "fp32", "bf16"]
 Compile = Literal["auto", "on", "off"]
 FoldsPerDevice = int | Literal["auto"]
-Runner = Literal["local", "ray"]
+Runner = Literal["local", "workers", "ray"]
 OperatingPoint = Literal["half", "youden", "sensitivity_95", "specificity_95"]
 
 BLANK_CONTRAST = 4.0
@@ -160,22 +160,24 @@ class Placement(Place):
     """Where a run is computed, too.
 
     Attributes:
-        devices: auto, cpu, cpu,cpu or cuda:0,cuda:1; the folds that find no place on them wait.
+        runner: Who trains the folds: this machine's devices (local), the workers of the pool cxr-gpu (workers), or the
+            nodes of a Ray cluster (ray).
+        devices: auto, cpu, cpu,cpu or cuda:0,cuda:1; the folds that find no place on them wait. A worker takes the
+            device that it finds (auto), or its CPU (cpu).
         folds_per_device: Folds on each device at a time, 1 to 20; auto by its memory and the size of a batch.
         redo_fold: Folds to train anew although they are finished.
         compile: Compile what runs frozen layers: on, off, or where the number of films repays it (auto).
         mlflow: MLflow store that the finished run is logged to as well, such as sqlite:///mlflow.db; extra [mlflow].
-        runner: Who trains the folds: processes on this machine's devices (local), or the nodes of a Ray cluster (ray).
         ray_address: The cluster: HOST:PORT typed on one of its nodes, ray://HOST:PORT elsewhere, or auto.
         gpus_per_fold: GPUs of a fold on the cluster, 0 to 1; 0 for nodes without GPUs, 0.5 for two folds on each.
     """
 
+    runner: Runner = "local"
     devices: str = "auto"
     folds_per_device: FoldsPerDevice = "auto"
     redo_fold: tuple[int, ...] = ()
     compile: Compile = "auto"
     mlflow: str | None = None
-    runner: Runner = "local"
     ray_address: str | None = None
     gpus_per_fold: float = 1.0
 
@@ -183,7 +185,12 @@ class Placement(Place):
         if self.folds_per_device != "auto":
             _require_range("folds-per-device", self.folds_per_device, 1, 20)
         _require_choice("compile", self.compile, ("auto", "on", "off"))
-        _require_choice("runner", self.runner, ("local", "ray"))
+        _require_choice("runner", self.runner, ("local", "workers", "ray"))
+        if self.runner == "workers" and self.devices not in ("auto", "cpu"):
+            raise ConfigError(
+                f"--devices with --runner workers is auto or cpu, got {self.devices!r}: each worker finds its own, so "
+                "start one for each device."
+            )
         _require_range("gpus-per-fold", self.gpus_per_fold, 0, 1)
 
 

@@ -42,7 +42,7 @@ def cross_validate(config: TrainConfig, place: Placement) -> RunFolder:
         FoldFailedError: folds failed although nothing that was typed is wrong; the others are kept.
     """
     if place.runner != "local":
-        raise ConfigError(f"--runner {place.runner} is for `cxr train`, with Prefect: here folds run on this machine.")
+        raise ConfigError(f"--runner {place.runner} needs Prefect: type `cxr train`, not `python -m cxr train`.")
     folder = RunFolder.named(place.experiments, place.run_id or config.default_run_id)
     where = {"devices": place.devices, "folds_per_device": place.folds_per_device, "redo_fold": place.redo_fold}
     with store.locked(folder.lock, f"run {folder.run_id}"), events.stage(folder.events, "run"):

@@ -75,6 +75,13 @@ def _gpus() -> list[str]:
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
 
 
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process sees, as CUDA_VISIBLE_DEVICES calls them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    n_gpus = torch.cuda.device_count()
+    return visible[:n_gpus] if visible != [""] else [str(index) for index in range(n_gpus)]
+
+
 def _require_present(device: str) -> str:
     if device not in ("cpu", *_gpus()):
         raise DeviceError(f"{device!r} is no device of this machine, which has {', '.join(['cpu', *_gpus()])}.")

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from cxr.__main__ import Experiments, Models, app, package
 from cxr.config import DataConfig, Place, Placement, ScoreConfig, TrainConfig
-from cxr.errors import ChecksFailedError, CxrError, FoldFailedError
+from cxr.errors import ChecksFailedError, CxrError, FoldFailedError, RunError
 from data_checks.tolerances import Checking, Tolerances
 
 Services = Annotated[Path, Parameter(help="Folder of the services' process ids and logs.")]
@@ -114,19 +114,44 @@ def score(
 
 
 @app.command
-def up(*, services: Services = Path("services"), port: int = 4200) -> None:
-    """Bring up Prefect's server, the deployments and a worker on this machine; what is up already stays as it is.
+def up(
+    *,
+    services: Services = Path("services"),
+    port: int = 4200,
+    notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = None,
+) -> None:
+    """Bring up Prefect's server, the deployments and the workers on this machine; what is up already stays as it is.
 
     Example: cxr up
 
     Args:
         port: Port of the server, on this machine's loopback address alone.
+        notify: Address of a webhook that is told of runs that failed, crashed, or are held.
     """
     from flows import services as parts
 
-    for line in parts.up(services, port):
+    for line in parts.up(services, port, notify=notify):
         print(line)
     print("`cxr status` shows what runs, `cxr down` stops it")
+
+
+@app.command
+def deploy(*, notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = None) -> None:
+    """Tell the Prefect server that PREFECT_API_URL names its pools, automations and deployments; `cxr up` does, too.
+
+    Example: cxr deploy
+
+    Args:
+        notify: Address of a webhook that is told of runs that failed, crashed, or are held.
+    """
+    from flows import services as parts
+
+    if "PREFECT_API_URL" not in os.environ:
+        raise RunError("PREFECT_API_URL names no Prefect server: set it, or let `cxr up` start one on this machine.")
+    _require_named_server()
+    for line in parts.deploy(parts.PREFECT_DEFAULTS | os.environ, notify=notify or None):
+        print(line)
+    print("pools and deployments are there")
 
 
 @app.command
@@ -147,9 +172,9 @@ def status(*, services: Services = Path("services")) -> None:
 
     Example: cxr status
     """
-    from flows import services as parts
+    from flows.status import describe
 
-    print("\n".join(parts.describe(services)))
+    print("\n".join(describe(services)))
 
 
 @app.command(name="app")
@@ -184,8 +209,23 @@ def _prefect() -> Iterator[None]:
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_tells_no_known_error_twice)
     terminal.stop_on_signals()
+    _require_named_server()
     with terminal.bars():
         yield
+
+
+def _require_named_server() -> None:
+    """Make sure that the Prefect server answers which the settings name, if they name one; RunError if not."""
+    from prefect.settings import get_current_settings
+
+    from flows.services import answers
+
+    address = get_current_settings().api.url
+    if address is not None and not answers(address):
+        raise RunError(
+            f"no Prefect server answers at {address}, where PREFECT_API_URL points: start it (`cxr up`), or unset "
+            "PREFECT_API_URL for one that lives as long as the command."
+        )
 
 
 def _tells_no_known_error_twice(record: logging.LogRecord) -> bool:

@@ -1,7 +1,9 @@
-"""The services of one machine: Prefect's server and its worker, each started once, stopped by its recorded id.
+"""The services of one machine: Prefect's server and its workers, each started once, stopped by its recorded id.
 
 `services/<name>.json` holds a service's process id with the time the process was born, so that a number which the
-system has given to another process since is not taken for ours; `services/<name>.log` holds what it says.
+system has given to another process since is not taken for ours; `services/<name>.log` holds what it says. All that a
+service starts in turn carries the folder's name in its environment: a worker that is killed leaves its flow's process
+running, and `down` finds that by its mark.
 """
 
 import json
@@ -10,25 +12,30 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 from cxr import store
+from cxr.devices import visible_gpus
 from cxr.errors import ConfigError, RunError
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 PREFECT_DEFAULTS = {  # as in prefect.toml, which Prefect reads only from the working folder
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "DO_NOT_TRACK": "1",
 }
-POOL = "cxr-cpu"
-WORKER = f"worker-{POOL}"
+SILENT_FOR_S = 120
+"""Four heartbeats; after three, as Prefect's documentation has it, a healthy run was taken for a dead one."""
+CPU_POOL, GPU_POOL = "cxr-cpu", "cxr-gpu"
+MARK, LOCK = "CXR_SERVICES", "services"
 SERVER_STARTS_IN_S, STOPS_IN_S = 120, 60
 
 
@@ -81,12 +88,7 @@ class Service:
         """End the process and what it has started; tell whether there was one."""
         process = self.process
         if process is not None:
-            family = [process, *process.children(recursive=True)]
-            process.terminate()
-            _, alive = psutil.wait_procs(family, timeout=STOPS_IN_S)
-            for one in alive:
-                one.kill()
-            psutil.wait_procs(alive, timeout=STOPS_IN_S)
+            _end([process], [process, *process.children(recursive=True)])
         self.record.unlink(missing_ok=True)
         return process is not None
 
@@ -96,35 +98,92 @@ class Service:
         return next((line.strip() for line in reversed(lines) if line.strip()), "nothing was said")
 
 
+@dataclass(frozen=True)
+class Companion:
+    """What runs beside the server: a name, a command, what its environment has besides, and what is said of it."""
+
+    name: str
+    command: list[str]
+    purpose: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def companions(gpus: Sequence[str]) -> list[Companion]:
+    """Return what `up` starts beside the server: a worker for the CPU, one for each GPU.
+
+    Args:
+        gpus: what CUDA_VISIBLE_DEVICES calls each GPU.
+    """
+    start = [PREFECT, "worker", "start", "--pool"]
+    return [
+        Companion(f"worker-{CPU_POOL}", [*start, CPU_POOL, "--name", CPU_POOL], f"pool {CPU_POOL}"),
+        *(
+            Companion(
+                f"worker-{GPU_POOL}-{gpu}", [*start, GPU_POOL, "--name", f"{GPU_POOL}-{gpu}", "--limit", "1"],
+                f"pool {GPU_POOL}, GPU {gpu}", {"CUDA_VISIBLE_DEVICES": gpu},
+            )
+            for gpu in gpus
+        ),
+    ]  # fmt: skip
+
+
 def services(folder: Path) -> list[Service]:
-    """Return the services, in the order of their start."""
-    return [Service(folder.resolve(), name) for name in ("server", WORKER)]
+    """Return the server and what was started beside it, in the order of their start."""
+    folder = folder.resolve()
+    beside = sorted({f"worker-{CPU_POOL}", *(path.stem for path in folder.glob("*.json"))} - {"server", LOCK})
+    return [Service(folder, name) for name in ("server", *beside)]
 
 
-def up(folder: Path, port: int) -> list[str]:
-    """Bring up what is not up: server, pool, deployments, worker; return in words what was done.
+def up(folder: Path, port: int, *, silent_for_s: int = SILENT_FOR_S, notify: str | None = None) -> list[str]:
+    """Bring up what is not up: server, pools, deployments, automations, workers; return in words what was done.
+
+    Args:
+        silent_for_s: a run that gives no sign of life for so long is marked as crashed.
+        notify: address that is told of failed, crashed and held runs; None leaves it as it is.
 
     Raises:
         ConfigError: this is not the project's folder.
         RunError: a service does not start.
     """
-    if not Path("prefect.yaml").exists():
-        raise ConfigError(f"no prefect.yaml in {str(Path.cwd())!r}: type this in the project's folder.")
-    server, worker = services(folder)
+    _require_project()
+    server = services(folder)[0]
     address = f"http://127.0.0.1:{port}"
-    environment = PREFECT_DEFAULTS | os.environ | {"PREFECT_API_URL": f"{address}/api"}
-    with store.locked(server.folder / "services.lock", f"services folder {str(server.folder)!r}", patience_s=300):
+    environment = environment_of(server.folder, address)
+    with _only_one(server.folder):
         if server.process and (there := store.read_json(server.record)["address"]) != address:
             raise RunError(f"the server is up at {there}: type `cxr down` first to have it at {address}.")
         told = [_bring_up_server(server, address, port, environment)]
-        _run_prefect(environment, "work-pool", "create", POOL, "--type", "process", "--overwrite")
-        _run_prefect(environment, "deploy", "--all")
-        if worker.process:
-            told.append("worker is up already")
-        else:
-            worker.start([PREFECT, "worker", "start", "--pool", POOL, "--name", POOL], environment, address)
-            told.append(f"worker started, pool {POOL}")
+        told += deploy(environment, silent_for_s=silent_for_s, notify=notify)
+        for companion in companions(visible_gpus()):
+            service = Service(server.folder, companion.name)
+            if service.process:
+                told.append(f"{companion.name} is up already")
+            else:
+                service.start(companion.command, environment | companion.environment, address)
+                told.append(f"{companion.name} started: {companion.purpose}")
     return told
+
+
+def environment_of(folder: Path, address: str) -> dict[str, str]:
+    """Return what the services and their clients see; where the server wants a password, its clients give it."""
+    environment = PREFECT_DEFAULTS | os.environ | {"PREFECT_API_URL": f"{address}/api", MARK: str(folder)}
+    if password := environment.get("PREFECT_SERVER_API_AUTH_STRING"):
+        environment.setdefault("PREFECT_API_AUTH_STRING", password)
+    return environment
+
+
+@contextmanager
+def talking_to_server(environment: Mapping[str, str]) -> Iterator[None]:
+    """Let Prefect's clients in this process talk to the server of `environment` while the block runs."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    names = {PREFECT_API_URL: "PREFECT_API_URL", PREFECT_API_AUTH_STRING: "PREFECT_API_AUTH_STRING"}
+    with temporary_settings({setting: environment[name] for setting, name in names.items() if name in environment}):
+        yield
+
+
+def _only_one(folder: Path) -> AbstractContextManager[None]:
+    return store.locked(folder / f"{LOCK}.lock", f"services folder {str(folder)!r}", patience_s=300)
 
 
 def _bring_up_server(server: Service, address: str, port: int, environment: Mapping[str, str]) -> str:
@@ -152,55 +211,72 @@ def is_healthy(address: str) -> bool:
         return False
 
 
-def _run_prefect(environment: Mapping[str, str], *words: str) -> None:
-    ended = subprocess.run([PREFECT, *words], env=environment, capture_output=True, text=True, check=False)
+def answers(address: str) -> bool:
+    """Tell whether a Prefect server is there at all, healthy or not."""
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=10):  # noqa: S310 named by the user's settings
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def deploy(environment: Mapping[str, str], *, silent_for_s: int = SILENT_FOR_S, notify: str | None = None) -> list[str]:
+    """Tell the server of `environment` its pools, automations and deployments; return in words what it does by itself.
+
+    Raises:
+        ConfigError: this is not the project's folder, or the webhook's address is none.
+        RunError: Prefect refuses the deployments.
+    """
+    from flows import server
+
+    _require_project()
+    with talking_to_server(environment):
+        server.create_pools((CPU_POOL, GPU_POOL))
+        told = server.set_automations_up(silent_for_s, notify)
+    command = [PREFECT, "--no-prompt", "deploy", "--all"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if ended.returncode:
         said = (ended.stderr or ended.stdout).strip().splitlines()
-        raise RunError(f"`prefect {' '.join(words)}` failed: {said[-1] if said else 'nothing was said'}")
+        raise RunError(f"`prefect deploy --all` failed: {said[-1] if said else 'nothing was said'}")
+    return told
+
+
+def _require_project() -> None:
+    if not Path("prefect.yaml").exists():
+        raise ConfigError(f"no prefect.yaml in {str(Path.cwd())!r}: type this in the project's folder.")
 
 
 def down(folder: Path) -> list[str]:
-    """Stop what `up` has started, the last first; return the names of what was stopped."""
-    server = services(folder)[0]
-    with store.locked(server.folder / "services.lock", f"services folder {str(server.folder)!r}", patience_s=300):
-        return [service.name for service in reversed(services(folder)) if service.stop()]
+    """Stop what `up` has started, the last first, and what a killed worker left; return what was stopped."""
+    folder = folder.resolve()
+    with _only_one(folder):
+        stopped = [service.name for service in reversed(services(folder)) if service.stop()]
+        left = _marked(folder)
+        _end(left, left)
+    return [*stopped, *(f"process {one.pid}, left by a killed worker," for one in left)]
 
 
-def describe(folder: Path) -> list[str]:
-    """Return in lines what is up, the last runs, the next scheduled one, and the pools' health."""
-    lines = []
-    for service in services(folder):
-        process = service.process
-        since = f"since {datetime.fromtimestamp(process.create_time()):%Y-%m-%d %H:%M}" if process else ""
-        state = f"up     pid {process.pid} {since}" if process else "down  "
-        lines.append(f"{service.name:<15} {state}  log {service.log}")
-    server = services(folder)[0]
-    address = store.read_json(server.record)["address"] if server.process else None
-    return [*lines, *(_describe_server(address) if address and is_healthy(address) else [])]
+def _marked(folder: Path) -> list[psutil.Process]:
+    """Return the processes that a service in `folder` has started, itself or through others, parent alive or not."""
+
+    def is_marked(process: psutil.Process) -> bool:
+        try:
+            return process.pid != os.getpid() and process.environ().get(MARK) == str(folder)
+        except psutil.Error:  # it has ended, or is another user's
+            return False
+
+    return [process for process in psutil.process_iter() if is_marked(process)]
 
 
-def _describe_server(address: str) -> list[str]:
-    os.environ["PREFECT_API_URL"] = f"{address}/api"
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter
-    from prefect.client.schemas.sorting import FlowRunSort
-
-    scheduled = FlowRunFilter.model_validate({"state": {"type": {"any_": ["SCHEDULED"]}}})
-    begun = FlowRunFilter.model_validate({"start_time": {"is_null_": False}})
-    with get_client(sync_client=True) as client:
-        pools = client.read_work_pools()
-        latest = client.read_flow_runs(flow_run_filter=begun, sort=FlowRunSort.START_TIME_DESC, limit=5)
-        coming = client.read_flow_runs(
-            flow_run_filter=scheduled, sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC, limit=1
-        )
-    lines = [f"UI              {address}"]
-    lines += [
-        f"pool            {pool.name}: {pool.status.value.lower() if pool.status else 'unknown'}" for pool in pools
-    ]
-    for run in latest:
-        lines.append(f"run             {run.start_time:%Y-%m-%d %H:%M} UTC  {run.state_name}  {run.name}")
-    for run in coming:
-        lines.append(
-            f"next            {run.next_scheduled_start_time or run.expected_start_time:%Y-%m-%d %H:%M} UTC  {run.name}"
-        )
-    return lines
+def _end(asked: Sequence[psutil.Process], family: Sequence[psutil.Process]) -> None:
+    """Ask some processes to end, and kill of the whole family what has not ended after a minute."""
+    for process in asked:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(family, timeout=STOPS_IN_S)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=STOPS_IN_S)

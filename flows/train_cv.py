@@ -27,8 +27,7 @@ from tasks.dataset import examine_films
 from tasks.evaluation import evaluate_folds, log_to_mlflow, write_report
 from tasks.experiment import begin_run
 from tasks.features import extract_features
-from tasks.ray_cluster import require_cluster
-from tasks.training import train_folds
+from tasks.training import require_runner, train_folds
 
 
 @flow(name="train-cv")
@@ -55,12 +54,12 @@ def train_cv(
     run_id: str | None = None,
     experiments: Path = Path("experiments"),
     cache: Path = Path("cache"),
+    runner: Runner = "local",
     devices: str = "auto",
     folds_per_device: FoldsPerDevice = "auto",
     redo_fold: tuple[int, ...] = (),
     compile: Compile = "auto",
     mlflow: str | None = None,
-    runner: Runner = "local",
     ray_address: str | None = None,
     gpus_per_fold: float = 1.0,
     tolerances: Path | dict[str, float] | None = None,
@@ -73,21 +72,24 @@ def train_cv(
         batch_size=batch_size, learning_rate=learning_rate, augment=augment, views=views, flip=flip,
         precision=precision, deterministic=deterministic,
     )  # fmt: skip
+    place = Placement(
+        runner=runner, devices=devices, folds_per_device=folds_per_device, compile=compile, ray_address=ray_address,
+        gpus_per_fold=gpus_per_fold,
+    )  # fmt: skip
     limit = Tolerances.of(tolerances)
     folder = RunFolder.named(experiments, run_id or config.default_run_id)
     with locked(folder.lock, f"run {folder.run_id}"), stage(folder.events, "run"):
         require_startable(config, folder, devices, folds_per_device, redo_fold)
+        require_runner(place)
         if mlflow:
             require_mlflow(mlflow)
-        if runner == "ray":
-            require_cluster(ray_address)
         examine_films(config, folder, cache, size)
         if not folder.has_begun:
             check_data(folder, config, limit, data_docs)
         run = begin_run(config, folder, cache, devices, folds_per_device, redo_fold, compile)
-        if runner == "local":
-            extract_features(run)  # elsewhere each node does, for its own cache
-        train_folds(run, runner, ray_address, gpus_per_fold)
+        if runner != "ray":  # there each node does, for its own cache
+            extract_features(run)
+        train_folds(run, place)
         evaluate_folds(run)
         check_results(run, limit)
         write_report(run)

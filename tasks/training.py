@@ -1,4 +1,4 @@
-"""Train folds, each in a process of its own on a device of its own: this machine's, or those of a Ray cluster."""
+"""Train folds, each in a process of its own on a device of its own: here, on workers, or on a Ray cluster."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,11 +10,12 @@ from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 
 from cxr import cross_validation
-from cxr.config import Runner
+from cxr.config import Placement
 from cxr.errors import CxrError
 from cxr.experiment import Experiment
+from tasks import workers
 from tasks.logs import core_logs
-from tasks.ray_cluster import ray_cluster
+from tasks.ray_cluster import ray_cluster, require_cluster
 
 
 def _is_no_mistake(task: Task[..., Any], run: TaskRun, state: State) -> bool:
@@ -35,17 +36,32 @@ def train_fold(run: Experiment, fold: int, device: str) -> None:
         cross_validation.train_fold(run, fold, device, get_run_logger())
 
 
-def train_folds(run: Experiment, runner: Runner, ray_address: str | None, gpus_per_fold: float) -> None:
+def require_runner(place: Placement) -> None:
+    """Make sure that who trains the folds is there; CxrError if not."""
+    if place.runner == "workers":
+        workers.require_workers()
+    if place.runner == "ray":
+        require_cluster(place.ray_address)
+
+
+def train_folds(run: Experiment, place: Placement) -> None:
     """Train every fold as a task, as soon as a device is free; raise once all have ended if any has failed."""
-    if runner == "local":
-        cross_validation.train_folds(run, lambda fold, device: train_fold.submit(run, fold, device), _failure)
-        return
-    device = "cuda:0" if gpus_per_fold else "cpu"  # a fold sees no GPU but those that Ray gives it
-    waiting = replace(run, devices=[device] * run.config.folds)
-    with ray_cluster(ray_address, n_gpus=gpus_per_fold) as submit:
+    if place.runner == "ray":
+        device = "cuda:0" if place.gpus_per_fold else "cpu"  # a fold sees no GPU but those that Ray gives it
+        with ray_cluster(place.ray_address, n_gpus=place.gpus_per_fold) as submit:
+            cross_validation.train_folds(
+                replace(run, devices=[device] * run.config.folds),
+                lambda fold, device: submit(train_fold, {"run": run, "fold": fold, "device": device}),
+                _failure,
+            )
+    elif place.runner == "workers":
         cross_validation.train_folds(
-            waiting, lambda fold, device: submit(train_fold, {"run": run, "fold": fold, "device": device}), _failure
+            workers.with_a_place_for_each_fold(run, place),
+            lambda fold, device: workers.train_fold_on_worker.submit(run, fold, device),
+            _failure,
         )
+    else:
+        cross_validation.train_folds(run, lambda fold, device: train_fold.submit(run, fold, device), _failure)
 
 
 def _failure(future: PrefectFuture[None]) -> BaseException | None:

@@ -1,0 +1,23 @@
+"""Train-fold: one fold of a run that was begun, on whichever machine takes it."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from cxr import experiment
+from cxr.devices import resolve_device
+from cxr.layout import RunFolder
+from tasks import training
+
+
+@flow(name="train-fold", flow_run_name="{run.name}-fold-{fold}")
+def train_fold(run: Path, fold: int, device: str = "auto") -> None:
+    """Train a fold to its end, from where it stopped; a fold that is complete is left alone.
+
+    Args:
+        run: The run's folder, under the same path on every machine.
+        fold: Number of the fold, from 0.
+        device: auto, the first GPU that this process sees, or cpu.
+    """
+    begun = experiment.load(RunFolder.existing(str(run), run.parent))
+    training.train_fold(begun, fold, resolve_device(device))

@@ -1,0 +1,104 @@
+"""Train folds as runs of a deployment: each on the worker that takes it, on this machine or another.
+
+The run's folder has to be under the same path everywhere. What a worker leaves, because it was killed or its machine
+went down, is taken up by the next from the fold's last epoch.
+"""
+
+import time
+from dataclasses import replace
+from typing import cast
+from uuid import UUID
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_run_logger
+from prefect.settings import get_current_settings
+
+from cxr.config import Placement
+from cxr.cross_validation import RETRY_DELAYS_S
+from cxr.errors import FoldFailedError, RunError
+from cxr.experiment import Experiment
+
+DEPLOYMENT = "train-fold/default"
+POLL_S = 2.0
+UNDER_WAY = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED]
+
+
+def require_workers() -> None:
+    """Make sure that somebody can take the folds, before hours are spent on reading films.
+
+    Raises:
+        RunError: there is no server, or it does not know the deployment.
+    """
+    if get_current_settings().api.url is None:
+        raise RunError(
+            "--runner workers needs a Prefect server that workers poll, and PREFECT_API_URL names none: "
+            "`cxr up` starts one and says its address."
+        )
+    with get_client(sync_client=True) as client:
+        try:
+            pool = client.read_deployment_by_name(DEPLOYMENT).work_pool_name
+        except ObjectNotFound as error:
+            raise RunError(
+                f"the Prefect server does not know the deployment {DEPLOYMENT}: type `prefect deploy --all` in the "
+                "project's folder."
+            ) from error
+        status = client.read_work_pool(pool).status if pool else None
+    if status is None or status.value != "READY":
+        get_run_logger().warning("no worker polls the pool %s: the folds wait until one does", pool)
+
+
+def with_a_place_for_each_fold(run: Experiment, place: Placement) -> Experiment:
+    """Return the run as one that hands all folds out at once: as many are trained as there are workers."""
+    return replace(run, devices=["cpu" if place.devices == "cpu" else "auto"] * run.config.folds)
+
+
+@task(
+    task_run_name="train-fold-{fold}",
+    retries=len(RETRY_DELAYS_S),
+    retry_delay_seconds=list(RETRY_DELAYS_S),
+    cache_policy=NO_CACHE,
+)
+def train_fold_on_worker(run: Experiment, fold: int, device: str) -> None:
+    """Have a worker train a fold unless it is complete; take up the run of it that an earlier command started."""
+    log = get_run_logger()
+    if run.folder.fold(fold).is_complete(run.config_hash):
+        log.info("fold %d: complete already", fold)
+        return
+    tags = ["train-fold", f"run={run.folder.path}", f"fold={fold}"]
+    begun = _under_way(tags)
+    if begun is None:
+        parameters = {"run": str(run.folder.path), "fold": fold, "device": device}
+        name = f"{run.folder.run_id}-fold-{fold}"
+        started = run_deployment(DEPLOYMENT, parameters=parameters, flow_run_name=name, tags=tags, timeout=0)
+        begun = cast(FlowRun, started)
+    log.info("fold %d: run %r of %s", fold, begun.name, DEPLOYMENT)
+    ended = _wait_for(begun.id)
+    if ended.state is None or not ended.state.is_completed():
+        said = f"{ended.state.name}: {ended.state.message}" if ended.state else "state unknown"
+        raise FoldFailedError(f"run {ended.name!r} of {DEPLOYMENT} ended as {said}")
+
+
+def _under_way(tags: list[str]) -> FlowRun | None:
+    """Return the run with these tags that has not ended, if there is one."""
+    wanted = FlowRunFilter.model_validate({"tags": {"all_": tags}, "state": {"type": {"any_": UNDER_WAY}}})
+    with get_client(sync_client=True) as client:
+        return next(iter(client.read_flow_runs(flow_run_filter=wanted, limit=1)), None)
+
+
+def _wait_for(flow_run_id: UUID) -> FlowRun:
+    """Return the run once it has ended.
+
+    It is asked for again and again, which outlasts a restart of the server; Prefect's events do not.
+    """
+    with get_client(sync_client=True) as client:
+        while True:
+            flow_run = client.read_flow_run(flow_run_id)
+            if flow_run.state is not None and flow_run.state.is_final():
+                return flow_run
+            time.sleep(POLL_S)
