@@ -118,19 +118,21 @@ def up(
     *,
     services: Services = Path("services"),
     port: int = 4200,
+    page_port: int = 8501,
     notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = None,
 ) -> None:
-    """Bring up Prefect's server, the deployments and the workers on this machine; what is up already stays as it is.
+    """Bring up Prefect's server, deployments, workers and the page on this machine; what is up already stays as it is.
 
     Example: cxr up
 
     Args:
         port: Port of the server, on this machine's loopback address alone.
+        page_port: Port of the page, likewise.
         notify: Address of a webhook that is told of runs that failed, crashed, or are held.
     """
     from flows import services as parts
 
-    for line in parts.up(services, port, notify=notify):
+    for line in parts.up(services, port, page_port=page_port, notify=notify):
         print(line)
     print("`cxr status` shows what runs, `cxr down` stops it")
 

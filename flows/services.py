@@ -25,13 +25,14 @@ from cxr import store
 from cxr.devices import visible_gpus
 from cxr.errors import ConfigError, RunError
 
-PREFECT = str(Path(sys.executable).with_name("prefect"))
+PREFECT, CXR = (str(Path(sys.executable).with_name(name)) for name in ("prefect", "cxr"))
 PREFECT_DEFAULTS = {  # as in prefect.toml, which Prefect reads only from the working folder
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "DO_NOT_TRACK": "1",
 }
+PAGE_PORT = 8501
 SILENT_FOR_S = 120
 """Four heartbeats; after three, as Prefect's documentation has it, a healthy run was taken for a dead one."""
 CPU_POOL, GPU_POOL = "cxr-cpu", "cxr-gpu"
@@ -108,11 +109,12 @@ class Companion:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def companions(gpus: Sequence[str]) -> list[Companion]:
-    """Return what `up` starts beside the server: a worker for the CPU, one for each GPU.
+def companions(gpus: Sequence[str], page_port: int) -> list[Companion]:
+    """Return what `up` starts beside the server: a worker for the CPU, one for each GPU, and the page.
 
     Args:
         gpus: what CUDA_VISIBLE_DEVICES calls each GPU.
+        page_port: where the page listens.
     """
     start = [PREFECT, "worker", "start", "--pool"]
     return [
@@ -124,6 +126,7 @@ def companions(gpus: Sequence[str]) -> list[Companion]:
             )
             for gpu in gpus
         ),
+        Companion("page", [CXR, "app", f"--port={page_port}"], f"http://127.0.0.1:{page_port}"),
     ]  # fmt: skip
 
 
@@ -134,10 +137,13 @@ def services(folder: Path) -> list[Service]:
     return [Service(folder, name) for name in ("server", *beside)]
 
 
-def up(folder: Path, port: int, *, silent_for_s: int = SILENT_FOR_S, notify: str | None = None) -> list[str]:
-    """Bring up what is not up: server, pools, deployments, automations, workers; return in words what was done.
+def up(
+    folder: Path, port: int, *, page_port: int = PAGE_PORT, silent_for_s: int = SILENT_FOR_S, notify: str | None = None
+) -> list[str]:
+    """Bring up what is not up: server, pools, deployments, automations, workers, page; return in words what was done.
 
     Args:
+        page_port: where the page listens.
         silent_for_s: a run that gives no sign of life for so long is marked as crashed.
         notify: address that is told of failed, crashed and held runs; None leaves it as it is.
 
@@ -154,7 +160,7 @@ def up(folder: Path, port: int, *, silent_for_s: int = SILENT_FOR_S, notify: str
             raise RunError(f"the server is up at {there}: type `cxr down` first to have it at {address}.")
         told = [_bring_up_server(server, address, port, environment)]
         told += deploy(environment, silent_for_s=silent_for_s, notify=notify)
-        for companion in companions(visible_gpus()):
+        for companion in companions(visible_gpus(), page_port):
             service = Service(server.folder, companion.name)
             if service.process:
                 told.append(f"{companion.name} is up already")

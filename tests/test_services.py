@@ -16,16 +16,14 @@ import torch
 from cxr import store
 from cxr.errors import ConfigError, RunError
 from flows import services
-from tests.conftest import PROJECT, wait_for
+from tests.conftest import PROJECT, free_port, is_healthy, wait_for
 
 BIN = Path(sys.executable).parent
 SECRET = "a-word-that-nobody-logs"  # noqa: S105 the tests' own
 
 
 def test_up_starts_nothing_twice_and_down_leaves_no_process(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port, page_port = free_port(), free_port()
     folder = f"--services={tmp_path / 'services'}"
     secret = {"PREFECT_SERVER_API_AUTH_STRING": f"cxr:{SECRET}"}
     environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")} | secret
@@ -40,20 +38,28 @@ def test_up_starts_nothing_twice_and_down_leaves_no_process(tmp_path: Path) -> N
     stale = services.services(tmp_path / "services")[0]
     store.write_json(stale.record, {"pid": os.getpid(), "born": 0.0, "address": "http://127.0.0.1:1", "command": []})
     try:
-        first = cxr("up", f"--port={port}")
+        first = cxr("up", f"--port={port}", f"--page-port={page_port}")
         assert f"server started: http://127.0.0.1:{port}" in first
         assert "worker-cxr-cpu started: pool cxr-cpu" in first
+        assert f"page started: http://127.0.0.1:{page_port}" in first
+        wait_for(lambda: is_healthy(f"http://127.0.0.1:{page_port}/_stcore/health"), "the page")
         ours = [service.process for service in services.services(tmp_path / "services")]
         assert all(ours)
         family = [one for process in ours if process for one in (process, *process.children(recursive=True))]
-        again = cxr("up", f"--port={port}")
+        again = cxr("up", f"--port={port}", f"--page-port={page_port}")
         assert "server is up already" in again
         assert "worker-cxr-cpu is up already" in again
         assert [service.process for service in services.services(tmp_path / "services")] == ours
         listening = {c.laddr.ip for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN}
         assert listening == {"127.0.0.1"}
         shown = cxr("status")
-        for line in ("server          up", "worker-cxr-cpu  up", "pool            cxr-cpu: ready", "UI  "):
+        for line in (
+            "server          up",
+            "worker-cxr-cpu  up",
+            "page            up",
+            "pool            cxr-cpu: ready",
+            "UI  ",
+        ):
             assert line in shown
         assert "pool            cxr-gpu: " in shown
         assert ("worker-cxr-gpu  none   no GPU on this machine" in shown) == (torch.cuda.device_count() == 0)
@@ -63,7 +69,7 @@ def test_up_starts_nothing_twice_and_down_leaves_no_process(tmp_path: Path) -> N
         left = leave_a_process_as_a_killed_worker_does(tmp_path / "services", environment)
     finally:
         last = cxr("down")
-    assert last.startswith("worker-cxr-cpu stopped\nserver stopped\n")
+    assert last.startswith("worker-cxr-cpu stopped\npage stopped\nserver stopped\n")
     assert f"process {left.pid}, left by a killed worker, stopped" in last
     assert not any(one.is_running() for one in (*family, left))
     assert not [log for log in (tmp_path / "services").iterdir() if SECRET in log.read_text()]
