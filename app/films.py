@@ -74,7 +74,8 @@ def _load(models: Path, name: str, version: str, cache: Path, measured: Sequence
     judge = Judge(package, cache=cache)
     example, *_ = draw_examples().values()
     film = read(package, "", example)
-    judge.look([film.reading], package.classes[:1])  # loads what the first visitor would wait for otherwise
+    (heat,) = judge.look([film.reading], package.classes[:1])
+    overlay(film.grey, heat)  # networks and libraries: what the first visitor would wait for otherwise
     return Model(package, judge, package.films())
 
 

@@ -1,12 +1,12 @@
 """The page as Streamlit runs it: which views there are, and what stands on each."""
 
 import sys
-from functools import partial
+from collections.abc import Callable
+from importlib import import_module
 
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from app import classify, models, nightly, runs
 from app.server import Places
 from app.words import DISCLAIMER
 
@@ -20,23 +20,23 @@ def icon() -> Image.Image:
     return picture
 
 
+def view(name: str) -> Callable[[], None]:
+    """Return what shows a view; the libraries that it alone needs are imported when it is first opened."""
+    return lambda: import_module(f"app.{name}").show(places)
+
+
 st.set_page_config(page_title="cxr", page_icon=icon(), layout="wide")
 places = Places.of(sys.argv[1:])
+icons = {"classify": "pulmonology", "runs": "monitoring", "nightly": "bedtime", "models": "deployed_code"}
 views = [
     st.Page(
-        partial(classify.show, places),
-        title="Classify",
-        icon=":material/pulmonology:",
-        url_path="classify",
-        default=True,
-    ),
-    st.Page(partial(runs.show, places), title="Runs", icon=":material/monitoring:", url_path="runs"),
-    st.Page(partial(nightly.show, places), title="Nightly", icon=":material/bedtime:", url_path="nightly"),
-    st.Page(partial(models.show, places), title="Models", icon=":material/deployed_code:", url_path="models"),
+        view(name), title=name.capitalize(), icon=f":material/{picture}:", url_path=name, default=name == "classify"
+    )
+    for name, picture in icons.items()
 ]
-view = st.navigation(views, position="hidden")
+chosen = st.navigation(views, position="hidden")
 with st.container(horizontal=True, gap="xsmall"):  # Streamlit's own would cover a narrow screen until it is closed
     for one in views:
         st.page_link(one, width="content")
 st.warning(DISCLAIMER, icon=":material/science:")
-view.run()
+chosen.run()
