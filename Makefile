@@ -7,7 +7,7 @@ BIN    := .venv/bin
 help:
 	@echo "make setup   install everything into .venv"
 	@echo "make demo    the whole pipeline on drawn films, in minutes"
-	@echo "make up      the Prefect server with its deployments and a worker; cxr down stops them"
+	@echo "make up      the Prefect server, its deployments, workers and the page; cxr down stops them"
 	@echo "make test    all tests"
 	@echo "make check   format, lint, types, import rules"
 	@echo "make bench   measure against peers and limits: make bench DATA=chest_xray.zip"

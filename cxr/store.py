@@ -5,6 +5,7 @@ one sentence and leaves what stood there before.
 """
 
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -89,6 +90,7 @@ def append_line(path: Path, line: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # until it is closed
             n_bytes = os.fstat(descriptor).st_size
             is_cut_off = n_bytes > 0 and os.pread(descriptor, 1, n_bytes - 1) != b"\n"  # by a full disk
             os.write(descriptor, f"{chr(10) * is_cut_off}{line}\n".encode())

@@ -25,6 +25,12 @@ from cxr.registry import load_champion
 from cxr.synthetic import draw_examples
 
 
+@pytest.fixture(autouse=True)
+def main_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AppTest puts the view's script in place of `__main__`, which later tests' child processes would run."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+
 def run_view(module: str, places: object) -> None:
     """What AppTest runs as a script: it sees nothing of this file."""
     import importlib
