@@ -20,7 +20,7 @@ from cxr.explain import overlay
 from cxr.explaining import PICTURE_PX, beside
 from cxr.images import decode_film
 from cxr.inbox import Arrival
-from cxr.judging import Judge, Judgement, Reading, examine_film, score_row, what_is_measured
+from cxr.judging import Judge, Judgement, Reading, compiled_graphs, examine_film, score_row
 from cxr.layout import ModelFolder
 from cxr.package import Package, load_package
 from cxr.synthetic import draw_examples
@@ -60,16 +60,16 @@ class Film:
 
 
 def load_model(models: Path, name: str, version: str, cache: Path) -> Model:
-    """Return a version of a model, loaded once for all visitors, and again when the cache has learnt about machines.
+    """Return a version of a model, loaded once for all visitors, and again when it has been compiled.
 
     Raises:
         PackageError: it is not there or was changed.
     """
-    return _load(models, name, version, cache, what_is_measured(cache))
+    return _load(models, name, version, cache, compiled_graphs(cache))
 
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the model …")
-def _load(models: Path, name: str, version: str, cache: Path, measured: Sequence[str]) -> Model:
+def _load(models: Path, name: str, version: str, cache: Path, graphs: Sequence[str]) -> Model:
     package = load_package(ModelFolder.named(models, name).version(version))
     judge = Judge(package, cache=cache)
     example, *_ = draw_examples().values()

@@ -118,7 +118,7 @@ def _rates(home: Path, repeat: int, device: str) -> tuple[float, float]:
     night, (batch,) = scoring.open_night(home / "inbox", config)
     scorer = scoring.scorer_of(night)
     squares = _squares(scorer, batch.arrivals[: scoring.CHUNK])
-    ensemble = scorer.judge.ensemble(squares[:64])
+    ensemble = scorer.judge.ensemble
     ensemble.run(squares[:64])
     limit = len(squares) / _timed(lambda: ensemble.run(squares))
 

@@ -244,7 +244,7 @@ def explain(
         out: Folder for the pictures and explanations.parquet.
         target: The class that is asked for; by default the one that is called.
         opacity: Of the map where it is strongest, 0 to 1.
-        cache: Folder for what was measured of this machine, as for `cxr score`; safe to delete.
+        cache: Folder for compiled kernels, as for `cxr score`; safe to delete.
     """
     from cxr.errors import ConfigError
     from cxr.layout import ExplanationFolder

@@ -202,7 +202,7 @@ class ScoreConfig:
         name: Name of the model, whose champion scores.
         out: Folder of the scores.
         models: Folder that holds all packaged models.
-        cache: Folder for compiled kernels and what was measured of this machine; safe to delete.
+        cache: Folder for compiled kernels; safe to delete.
         settle: Files that changed more recently wait for the next run, in seconds.
         force: Publish batches that the checks would hold.
         device: auto, cpu, or cuda:<index>.

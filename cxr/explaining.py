@@ -44,7 +44,7 @@ def explain_films(
         target: class that is asked for; the one that is called, if None.
         opacity: of the map where it is strongest, 0 to 1.
         device: cpu, cuda:<index>, or auto.
-        cache: keeps what was measured of this machine.
+        cache: keeps compiled graphs.
 
     Raises:
         ConfigError: the class is none of the model's, or the opacity is out of range.

@@ -1,24 +1,21 @@
 """What a packaged model says of films: one way for the nightly job, for `cxr explain` and for the page.
 
 A film is read, refused or judged alike wherever it comes from, and its probability is the same to the rounding of
-float32: all three run the model as fast as its probabilities stay within 0.01 of float32's, by the same
-measurement, which is kept in the cache.
+float32: all three run the model in bfloat16 if that moves no probability by more than 0.01, which was measured when
+the model was packaged, and otherwise in float32.
 """
 
 import hashlib
-import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from cxr import store
 from cxr.config import BLANK_CONTRAST, PHOTOGRAPH_CHROMA, Compile, Precision
 from cxr.devices import resolve_device, uses_bf16
 from cxr.ensemble import Ensemble
@@ -26,15 +23,12 @@ from cxr.errors import ConfigError, UnreadableError
 from cxr.explain import grad_cam
 from cxr.images import decode_film, read_header, stretch
 from cxr.inbox import Arrival, read_arrival
-from cxr.model import Classifier, predict_logits
+from cxr.model import Classifier
 from cxr.package import Package
+from cxr.rounding import TOLERATED_DIFFERENCE
 from cxr.vitals import Levels, are_same_film, fingerprint, fingerprint_bits, measure_levels
 
 log = logging.getLogger(__name__)
-
-TOLERATED_DIFFERENCE = 0.01
-"""If a film's probability moves by more than this against float32, the fast path is refused."""
-N_COMPARED = 64
 
 
 @dataclass(frozen=True)
@@ -130,7 +124,7 @@ class Judge:
         device: auto, cpu, or cuda:<index>.
         precision: auto, fp32, or bf16.
         compile: auto, on, or off.
-        cache: keeps compiled graphs and what was measured of this machine.
+        cache: keeps compiled graphs.
         n_films: how many films are to come; what compiling has to be repaid by.
 
     Raises:
@@ -145,7 +139,6 @@ class Judge:
         self._precision: Precision = precision
         self._compile: Compile = compile
         self._cache, self._n_films = cache, n_films
-        self._ensemble: Ensemble | None = None
         self._novelty = package.novelty()
         films = package.films()
         self._training_ids = set(films["image_id"])
@@ -160,7 +153,7 @@ class Judge:
         if not readings:
             return []
         squares = np.stack([r.square for r in readings if r.square is not None])
-        logits, features = self.ensemble(squares).run(squares)
+        logits, features = self.ensemble.run(squares)
         by_fold = self.package.calibration.probability(logits)
         probability, spread, called = self.package.judge(logits)
         novelty, in_training = self._novelty.distance(features, squares), self._are_in_training(readings)
@@ -179,12 +172,6 @@ class Judge:
         """The folds' networks in float32, which Grad-CAM looks into."""
         return [self.package.model(fold).to(self.device) for fold in range(self.package.n_folds)]
 
-    def _each_network(self) -> Iterable[Classifier]:
-        """Return the networks that are in memory, or load one after the other: together they take half a GB."""
-        if "networks" in vars(self):
-            return self.networks
-        return (self.package.model(fold).to(self.device) for fold in range(self.package.n_folds))
-
     def look(self, readings: Sequence[Reading], targets: Sequence[str]) -> NDArray[np.float32]:
         """Return where the networks see a class in films, shape (n, size, size); see `explain.grad_cam`."""
         squares = np.stack([r.square for r in readings if r.square is not None])
@@ -199,57 +186,34 @@ class Judge:
             for reading, is_alike in zip(readings, alike, strict=True)
         ]
 
-    def ensemble(self, squares: NDArray[np.uint8]) -> Ensemble:
-        """Return the model, as fast as its probabilities stay within 0.01 of float32's on the first films."""
-        if self._ensemble is None:
-            self._ensemble = self._as_fast_as_allowed(squares)
-        return self._ensemble
+    @cached_property
+    def ensemble(self) -> Ensemble:
+        """The model, in bfloat16 where that is allowed.
 
-    def _as_fast_as_allowed(self, squares: NDArray[np.uint8]) -> Ensemble:
-        def ensemble(*, bf16: bool) -> Ensemble:
-            return Ensemble(
-                self.package, device=self.device, bf16=bf16, n_films=self._n_films, compile=self._compile,
-                cache=self._cache,
-            )  # fmt: skip
+        Raises:
+            ConfigError: bfloat16 is asked for and moves a probability by more than 0.01.
+        """
+        return Ensemble(
+            self.package, device=self.device, bf16=self._may_round(), n_films=self._n_films, compile=self._compile,
+            cache=self._cache,
+        )  # fmt: skip
 
+    def _may_round(self) -> bool:
         if not uses_bf16(self._precision, self.device):
-            return ensemble(bf16=False)
-        fast = ensemble(bf16=True)
-        difference = self._largest_difference(fast, squares)
-        if difference <= TOLERATED_DIFFERENCE:
-            return fast
-        told = f"in bfloat16 a probability moves by {difference:.3f} here, at most {TOLERATED_DIFFERENCE} is allowed"
+            return False
+        moved, allowed = self.package.facts["bfloat16"]["largest_probability_difference"], TOLERATED_DIFFERENCE
+        if moved <= allowed:
+            return True
+        told = f"bfloat16 moves a probability of {self.package.name} by {moved:.3f}, at most {allowed} is allowed"
         if self._precision == "bf16":
             raise ConfigError(f"{told}: give --precision fp32, or auto, which chooses it.")
         log.warning("%s; float32 is used, which is slower", told)
-        return ensemble(bf16=False)
-
-    def _largest_difference(self, fast: Ensemble, squares: NDArray[np.uint8]) -> float:
-        """Return the largest difference of a probability from float32's; measured once on 64 films, then remembered."""
-        known = precision_record(self.package, self.device, self._cache)
-        if known.exists():
-            return store.read_json(known)["largest_probability_difference"]
-        few = squares[:N_COMPARED]
-        reference = np.stack([predict_logits(network, few, self.device) for network in self._each_network()])
-        difference = float(np.abs(self.package.judge(fast.run(few)[0])[0] - self.package.judge(reference)[0]).max())
-        log.info("bfloat16 moves a probability by %.4f at most on %d films", difference, len(few))
-        if len(few) == N_COMPARED:
-            store.write_json(
-                known, {"largest_probability_difference": difference, "n_films": len(few), "at": store.now()}
-            )
-        return difference
+        return False
 
 
-def precision_record(package: Package, device: str, cache: Path) -> Path:
-    """Return where it is noted how far bfloat16 moves the model's probabilities on this machine, once measured."""
-    machine = torch.cuda.get_device_name(device) if device != "cpu" else torch.cpu.get_capabilities()
-    facts = json.dumps([package.identity, torch.__version__, machine], sort_keys=True, default=str)
-    return cache / "precision" / f"{hashlib.sha256(facts.encode()).hexdigest()[:16]}.json"
-
-
-def what_is_measured(cache: Path) -> tuple[str, ...]:
-    """Return what the cache knows of how models run here: a judge made before it learnt more may round otherwise."""
-    return tuple(sorted(path.name for path in [*cache.glob("precision/*.json"), *cache.glob("compiled/*.pt2")]))
+def compiled_graphs(cache: Path) -> tuple[str, ...]:
+    """Return the compiled graphs in the cache: a judge made before one was may round otherwise than one made since."""
+    return tuple(sorted(path.name for path in cache.glob("compiled/*.pt2")))
 
 
 def score_row(package: Package, batch: str, reading: Reading, answer: Mapping[str, object]) -> dict[str, object]:

@@ -30,7 +30,7 @@ from cxr.errors import PackageError
 from cxr.layout import PackageFolder
 from cxr.model import Classifier
 
-FORMAT = 1
+FORMAT = 2
 SUM = re.compile(r"^([0-9a-f]{64})  ([\w.-]+)$", re.MULTILINE | re.ASCII)
 
 
@@ -147,7 +147,10 @@ def load_package(folder: PackageFolder) -> Package:
     _require_unchanged(folder)
     facts = store.read_json(folder.description)
     if facts["format"] != FORMAT:
-        raise PackageError(f"{str(folder.path)!r} has package format {facts['format']}, this cxr reads {FORMAT}.")
+        raise PackageError(
+            f"{str(folder.path)!r} has package format {facts['format']}, this cxr reads {FORMAT}: "
+            "package the run again."
+        )
     return Package(
         folder=folder,
         name=facts["name"],

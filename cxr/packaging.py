@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ import torch
 from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
+from torch import Tensor, nn
 
 from cxr import __version__, evaluation, store
 from cxr.appraisal import OutOfFold
 from cxr.calibration import calibration_errors, call_films
-from cxr.config import OperatingPoint, TrainConfig
+from cxr.config import OperatingPoint, Trainable, TrainConfig
 from cxr.drift import fit_novelty, layout
 from cxr.errors import PackageError, RunError
 from cxr.experiment import Experiment, code_provenance
@@ -33,6 +35,7 @@ from cxr.layout import ModelFolder, PackageFolder
 from cxr.model import BATCH_SIZE, Classifier, normalise, to_grey
 from cxr.onnx_export import export_onnx, require_onnx
 from cxr.package import FORMAT, FilmNovelty, sha256_of
+from cxr.rounding import N_COMPARED, measure_rounding
 from cxr.vitals import fingerprint, measure_levels
 
 log = logging.getLogger(__name__)
@@ -73,6 +76,7 @@ def make_package(
         for leftover in target.path.glob(".making-*"):
             shutil.rmtree(leftover)
         identity = {
+            "format": FORMAT,
             "run": run.config_hash,
             "operating_point": operating_point,
             "onnx": onnx,
@@ -105,9 +109,13 @@ def _fill(folder: PackageFolder, run: Experiment, name: str, version: str, ident
     judged = OutOfFold(predictions, run.classes)
     logits, calibration, thresholds = judged.logits, judged.calibration, judged.thresholds
     _write_weights(folder, run)
-    films, novelty = _reference(folder, run, predictions, calibration.probability(logits))
+    networks = _Networks(folder, run)
+    films, novelty = _reference(networks, run, predictions, calibration.probability(logits))
     if identity["onnx"]:
-        export_onnx(folder.onnx, _models(folder, run), run.config.trainable, run.config.size, calibration)
+        models = [networks.model(fold) for fold in range(networks.n_folds)]
+        export_onnx(folder.onnx, models, run.config.trainable, run.config.size, calibration)
+    compared = np.linspace(0, len(predictions) - 1, min(N_COMPARED, len(predictions)), dtype=int)
+    rounding = measure_rounding(networks, calibration, run.squares(predictions.iloc[compared]), run.cache)
     called = call_films(calibration.probability(logits), run.classes, thresholds.get(identity["operating_point"], 0.5))
     store.write_table(folder.films, films.assign(predicted_label=called))
     novelty.save(folder.novelty)
@@ -124,7 +132,7 @@ def _fill(folder: PackageFolder, run: Experiment, name: str, version: str, ident
         "preprocessing": "decoded to grey (luma), stretched to size × size with bilinear filtering, divided by 255, "
         "repeated to 3 channels, mean and deviation (stored with the weights) taken off",
         "calibration": dataclasses.asdict(calibration) | errors, "thresholds": thresholds,
-        "operating_point": identity["operating_point"], "metrics": _metrics(run),
+        "operating_point": identity["operating_point"], "metrics": _metrics(run), "bfloat16": rounding,
         "hashes": {"data": record["identity"]["data"], "weights": run.weights_hash, "config": run.config_hash},
         "config": _without_folders(run.config), "code": code_provenance(), "licence": LICENCE, "limits": LIMITS,
     }  # fmt: skip
@@ -153,16 +161,42 @@ def _write_weights(folder: PackageFolder, run: Experiment) -> None:
             temporary.write_bytes(save(tensors))
 
 
-def _models(folder: PackageFolder, run: Experiment) -> list[Classifier]:
-    """Return the folds' networks as they were written, in evaluation mode."""
-    models = [Classifier(len(run.classes)).eval() for _ in range(run.config.folds)]
-    for fold, model in enumerate(models):
-        model.load_state_dict(load_file(folder.shared_weights) | load_file(folder.fold_weights(fold)))
-    return models
+@dataclass(frozen=True)
+class _Networks:
+    """The folds' networks as they were written."""
+
+    folder: PackageFolder
+    run: Experiment
+    identity: str = "a package in the making"
+
+    @property
+    def n_folds(self) -> int:
+        return self.run.config.folds
+
+    @property
+    def trainable(self) -> Trainable:
+        return self.run.config.trainable
+
+    def model(self, fold: int) -> Classifier:
+        """Return a fold's network, in evaluation mode."""
+        model = Classifier(len(self.run.classes)).eval()
+        model.load_state_dict(load_file(self.folder.shared_weights) | load_file(self.folder.fold_weights(fold)))
+        return model
+
+    def head(self, fold: int) -> nn.Linear:
+        """Return the last layer of a fold's network."""
+        head = self.model(fold).network.fc
+        assert isinstance(head, nn.Linear)  # noqa: S101 as Classifier makes it
+        return head
+
+    def constants(self) -> tuple[Tensor, Tensor]:
+        """Return the mean and deviation that inputs are normalised with."""
+        model = self.model(0)
+        return model.mean, model.std
 
 
 def _reference(
-    folder: PackageFolder, run: Experiment, predictions: pd.DataFrame, probability: NDArray[np.float64]
+    networks: _Networks, run: Experiment, predictions: pd.DataFrame, probability: NDArray[np.float64]
 ) -> tuple[pd.DataFrame, FilmNovelty]:
     """Return the films that the model was made from, and the measure of novelty.
 
@@ -177,7 +211,7 @@ def _reference(
     held_out = (predictions["fold"] == 0).to_numpy()
     training = np.flatnonzero(~held_out)
     fitted_on = training[np.linspace(0, len(training) - 1, min(N_NOVELTY, len(training)), dtype=int)]
-    model = _models(folder, run)[0]
+    model = networks.model(0)
     trunk, _ = model.stages("head")
     forward = accelerate(
         lambda: trunk, "fold 0 of a package in the making", run.devices[0], bf16=False, n_films=0, compile="off",

@@ -26,7 +26,7 @@ from cxr.config import ScoreConfig
 from cxr.devices import keep_freed_memory, resolve_device
 from cxr.errors import ConfigError
 from cxr.inbox import Arrival, Batch, batch_names, list_batch
-from cxr.judging import Judge, Reading, precision_record, read_film, score_row
+from cxr.judging import Judge, Reading, read_film, score_row
 from cxr.layout import BatchFolder, ModelFolder, ScoresFolder
 from cxr.package import Package, load_package
 from cxr.registry import load_champion
@@ -58,11 +58,6 @@ class Night:
     def staged(self, batch: str) -> BatchFolder:
         """Return where the batch's parts lie until it has been judged."""
         return self.scores.staged(self.config.name, self.version, batch)
-
-    @property
-    def precision_record(self) -> Path:
-        """Where it is noted how far bfloat16 moves the model's probabilities on this machine, once measured."""
-        return precision_record(self.package(), resolve_device(self.config.device), self.config.cache)
 
     def package(self) -> Package:
         """Return the model that scores tonight."""

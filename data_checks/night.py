@@ -21,10 +21,10 @@ from cxr import __version__, drift, events, scores, store
 from cxr.errors import UnreadableError
 from cxr.images import decode_film
 from cxr.inbox import LOOSE, Arrival, Batch, read_arrival
-from cxr.judging import TOLERATED_DIFFERENCE
 from cxr.layout import NightFolder
 from cxr.package import Package
 from cxr.page import THUMBNAIL_PX, outline, render, thumbnail
+from cxr.rounding import TOLERATED_DIFFERENCE
 from cxr.scoring import Night
 from data_checks import gate
 from data_checks.tolerances import Tolerances
@@ -130,13 +130,13 @@ def note(night: Night, outcomes: Sequence[Outcome]) -> None:
 
 
 def _write_record(night: Night, outcomes: Sequence[Outcome]) -> None:
-    package, precision = night.package(), night.precision_record
+    package = night.package()
     record = {
         "started_at": night.started_at, "written_at": store.now(), "inbox": str(night.inbox),
         "model": package.name, "model_version": package.version, "code": __version__,
         "batches": [dataclasses.asdict(outcome) for outcome in outcomes],
         "held": scores.held_batches(night.scores),
-        "bfloat16": store.read_json(precision) if precision.exists() else None,
+        "bfloat16": package.facts["bfloat16"],
     }  # fmt: skip
     store.write_json(_folder(night).record, record)
 

@@ -190,7 +190,7 @@ def page(
 
     Args:
         port: Port on the loopback address alone; 0 takes any that is free.
-        cache: Folder for what was measured of this machine, as for `cxr score`; safe to delete.
+        cache: Folder for compiled kernels, as for `cxr score`; safe to delete.
     """
     from app.server import Places, prepare
 

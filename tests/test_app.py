@@ -106,7 +106,7 @@ def test_what_speaks_against_a_judgement_is_said(places: Places, sample: Path) -
     films.judge(model, held)
     strange, remembered = (words.cautions(f.reading, f.judgement, model.reference) for f in held if f.judgement)
     assert any("may be no chest film" in sentence for sentence in strange)
-    assert any("its width, height" in sentence and "It drifts" in sentence for sentence in strange)
+    assert any("in width, height" in sentence and "It drifts" in sentence for sentence in strange)
     assert any("made from this very film" in sentence for sentence in remembered)
 
 

@@ -1,5 +1,6 @@
 """One way to judge: what the night's table, `cxr explain` and the page say of a film is the same."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 
 from cxr import scoring
 from cxr.config import ScoreConfig
+from cxr.devices import uses_bf16
 from cxr.explaining import explain_films
 from cxr.inbox import Arrival
-from cxr.judging import Judge, examine_film, what_is_measured
+from cxr.judging import Judge, compiled_graphs, examine_film
 from cxr.layout import ExplanationFolder
 from cxr.registry import load_champion
 from cxr.synthetic import draw_examples
@@ -49,9 +51,24 @@ def test_a_film_alone_has_the_probability_of_its_row_in_the_nights_table(
         np.testing.assert_allclose(told[column], rows[column], atol=1e-6)
 
 
-def test_what_the_cache_learns_is_seen(tmp_path: Path) -> None:
-    assert what_is_measured(tmp_path) == ()
-    for name in ("precision/a.json", "compiled/b.pt2", "compiled/count.json"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert what_is_measured(tmp_path) == ("a.json", "b.pt2")
+def test_a_graph_that_was_compiled_since_is_seen(tmp_path: Path) -> None:
+    assert compiled_graphs(tmp_path) == ()
+    (tmp_path / "compiled").mkdir()
+    for name in ("b.pt2", "count.json"):
+        (tmp_path / "compiled" / name).touch()
+    assert compiled_graphs(tmp_path) == ("b.pt2",)
+
+
+@pytest.mark.parametrize("moved", [0.02, 0.01])
+def test_the_package_alone_decides_whether_bfloat16_is_used(home: Path, tmp_path: Path, moved: float) -> None:
+    package = load_champion(home / "models", "tiny")
+    facts = package.facts | {"bfloat16": {"largest_probability_difference": moved, "n_films": 64}}
+    judge = Judge(dataclasses.replace(package, facts=facts), precision="auto", cache=tmp_path)
+    exact = Judge(package, precision="fp32", cache=tmp_path)
+    data = draw_examples(seed=6)["one dense patch"]
+    film = examine_film(Arrival("x", "", len(data), 0), data, package.size)
+    told, true = (one.judge([film])[0].probability["PNEUMONIA"] for one in (judge, exact))
+    if uses_bf16("auto", "cpu") and moved <= 0.01:
+        assert told != true
+    else:
+        assert told == true

@@ -143,9 +143,9 @@ def test_an_unknown_version_is_told_in_one_sentence(folder: PackageFolder, versi
 
 
 def test_a_package_of_a_later_cxr_is_refused(folder: PackageFolder) -> None:
-    store.write_json(folder.description, store.read_json(folder.description) | {"format": 2})
+    store.write_json(folder.description, store.read_json(folder.description) | {"format": 3})
     sign(folder)
-    with pytest.raises(PackageError, match="has package format 2, this cxr reads 1"):
+    with pytest.raises(PackageError, match="has package format 3, this cxr reads 2: package the run again"):
         load_package(folder)
 
 

@@ -207,7 +207,7 @@ def test_identical_films_and_films_seen_before_go_through_the_network_once(
         assert again == {batch.name: ["a third copy.jpeg", "loop"], "many": []}, "a broken link is tried anew"
         scorer = scoring.Scorer(night)
         (row,) = scorer.score(batch.name, batches[0].arrivals).to_dict("records")
-        assert scorer.judge._ensemble is None, "the network is not asked again"
+        assert "ensemble" not in vars(scorer.judge), "the network is not asked again"
         for name in ("probability_NORMAL", "fold_spread", "novelty", "predicted_label", "in_training"):
             assert row[name] == rows.loc["film.jpeg", name]
     finally:
@@ -445,7 +445,7 @@ def test_bfloat16_is_refused_where_it_moves_probabilities(
     draw_inbox(inbox, n_films=8, seed=9)
     monkeypatch.setattr(judging, "TOLERATED_DIFFERENCE", 0.0)
     night, (batch,) = scoring.open_night(inbox, config(home, tmp_path / "s", precision="bf16", cache=tmp_path / "c"))
-    with pytest.raises(ConfigError, match="in bfloat16 a probability moves by"):
+    with pytest.raises(ConfigError, match="bfloat16 moves a probability of tiny by"):
         scoring.Scorer(night).score(batch.name, batch.arrivals)
 
 
