@@ -92,7 +92,7 @@ def asked(port: int, password: str | None) -> int:
 
 def leave_a_process_as_a_killed_worker_does(folder: Path, environment: dict[str, str]) -> psutil.Process:
     """Start a process through a parent that has ended, in the environment that a worker gives to its runs."""
-    start = "import subprocess; print(subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL).pid)"
+    start = "import subprocess; print(subprocess.Popen(['sleep', '600'], stdout=-3, stderr=-3).pid)"
     marked = services.environment_of(folder, "http://127.0.0.1:1") | environment
     said = subprocess.run([sys.executable, "-c", start], env=marked, capture_output=True, text=True, check=True)
     return psutil.Process(int(said.stdout))
