@@ -87,7 +87,7 @@ def cautions(reading: Reading, judgement: Judgement, reference: pd.DataFrame) ->
     if outside := outlying(reading.measures, reference):
         names = ", ".join(name.replace("_", " ") for name in outside)
         said_of_it.append(
-            f"It drifts: its {names} is outside all {len(reference):,} films that the model was judged on."
+            f"It drifts: in {names} it lies outside all {len(reference):,} films that the model was judged on."
         )
     if judgement.in_training:
         said_of_it.append(
