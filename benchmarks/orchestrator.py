@@ -1,0 +1,129 @@
+"""Prefect's own limit: what a flow of many tasks that do nothing takes, on SQLite or on PostgreSQL.
+
+    python -m benchmarks.orchestrator
+    python -m benchmarks.orchestrator --database postgresql+asyncpg://user@127.0.0.1:5432/prefect
+
+The tasks are called in turn, as scoring calls its chunks, against a server of the benchmark's own on a free port.
+What its log says of a locked database is counted, and so is every task run that the server does not know as completed.
+"""
+
+import argparse
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.results import keep
+from flows.services import is_healthy
+
+BIN = Path(sys.executable).parent
+SETTLES_IN_S = 300
+FLOW = """
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+import sys, time
+
+@task(cache_policy=NO_CACHE)
+def nothing(number):
+    pass
+
+@flow
+def chunks(n):
+    for number in range(n):
+        nothing(number)
+
+start = time.perf_counter()
+chunks(int(sys.argv[1]))
+print("seconds", time.perf_counter() - start)
+"""
+COUNT = """
+from prefect.client.orchestration import get_client
+with get_client(sync_client=True) as client:
+    done = {"task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    print(client._client.post("/task_runs/count", json=done).json())
+"""
+
+
+def main() -> None:
+    """Run the flow with each number of tasks, print what it took, keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--database", help="SQLAlchemy URL of an empty database; SQLite in a folder of its own if none")
+    parser.add_argument("--tasks", default="1000,10000")
+    arguments = parser.parse_args()
+    kind = arguments.database.partition("+")[0] if arguments.database else "sqlite"
+    figures: dict[str, object] = {"database": kind}
+    with tempfile.TemporaryDirectory() as scratch, _server(Path(scratch), arguments.database) as (environment, log):
+        n_before = 0
+        for n_tasks in map(int, arguments.tasks.split(",")):
+            seconds = float(_run(environment, FLOW, str(n_tasks)).rpartition("seconds ")[2])
+            n_before += n_tasks
+            settled = _until_all_are_known(environment, n_before)
+            figures |= {
+                f"{n_tasks} tasks, s": round(seconds, 1),
+                f"{n_tasks} tasks, tasks/s": round(n_tasks / seconds, 1),
+                f"{n_tasks} tasks, s until the server knew of all": round(settled, 1),
+            }
+        if kind == "sqlite":
+            n_bytes = sum(file.stat().st_size for file in Path(scratch).glob("prefect.db*"))
+            figures["database, KiB/task"] = round(n_bytes / 1024 / n_before, 2)
+        text = log.read_text()
+        figures["database is locked, lines in the log"] = len(re.findall("database is locked", text))
+        figures["errors in the log"] = len(re.findall(r"\| ERROR|Traceback", text))
+    keep(f"orchestrator_{kind}", figures)
+
+
+@contextlib.contextmanager
+def _server(home: Path, database: str | None) -> Iterator[tuple[dict[str, str], Path]]:
+    """Yield what the clients of a server of our own need in their environment, and its log."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    if database:
+        environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
+    log = home / "server.log"
+    with log.open("w") as stream:
+        command = [str(BIN / "prefect"), "server", "start", "--port", str(port)]
+        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
+    try:
+        deadline = time.monotonic() + 120
+        while not is_healthy(f"http://127.0.0.1:{port}"):
+            if time.monotonic() > deadline:
+                sys.exit(f"no server within two minutes: {log.read_text()[-2000:]}")
+            time.sleep(0.2)
+        yield environment, log
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _run(environment: dict[str, str], code: str, *words: str) -> str:
+    quiet = environment | {"PREFECT_LOGGING_LEVEL": "WARNING"}
+    ended = subprocess.run([sys.executable, "-c", code, *words], env=quiet, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        sys.exit(ended.stderr)
+    return ended.stdout.strip()
+
+
+def _until_all_are_known(environment: dict[str, str], n_tasks: int) -> float:
+    """Return the seconds until the server counts all task runs as completed; Prefect tells it of them by and by."""
+    start = time.perf_counter()
+    while (n_known := int(_run(environment, COUNT))) < n_tasks:
+        if time.perf_counter() - start > SETTLES_IN_S:
+            sys.exit(f"the server knows of {n_known} of {n_tasks} task runs after {SETTLES_IN_S} s")
+        time.sleep(1)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
