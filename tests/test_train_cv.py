@@ -122,7 +122,8 @@ def test_the_deployment_on_a_server_and_a_worker_gives_the_same_tables(
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 
-    prefect("work-pool", "create", "cxr-cpu", "--type", "process", "--overwrite")
+    for pool in ("cxr-cpu", "cxr-gpu"):
+        prefect("work-pool", "create", pool, "--type", "process", "--overwrite")
     prefect("deploy", "--all")
     places = {"experiments": str(tmp_path / "experiments"), "cache": str(tmp_path / "cache"), "run_id": "run"}
     values = PARAMETERS | places | {"data": str(sample)}
