@@ -1,7 +1,5 @@
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,41 +145,6 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(begin: Begin, weights_f
     for one, other in zip(whole.layers.parameters(), parted.layers.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
     assert whole.history[1]["training_loss"] == pytest.approx(parted.history[1]["training_loss"], rel=1e-5)
-
-
-WITHOUT_MEMORY = """
-import resource, sys
-from pathlib import Path
-from cxr import experiment, terminal
-from cxr.layout import RunFolder
-from cxr.training import train_fold
-
-run = experiment.load(RunFolder(Path(sys.argv[1])))
-run.films()  # what reading tables needs is loaded
-held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-
-def train():
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (held, before[1]))
-    try:
-        train_fold(run, 0, "cpu")
-    finally:  # printing needs a little
-        resource.setrlimit(resource.RLIMIT_AS, before)
-
-terminal.run_command(train)
-"""
-
-
-def test_a_process_without_memory_says_so_in_one_sentence_and_loses_nothing(begin: Begin) -> None:
-    run, other = begin("short"), begin("long")
-    command = [sys.executable, "-c", WITHOUT_MEMORY, str(run.folder.path)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 2, ended.stderr
-    assert "error: fold 0 ran out of memory on cpu" in ended.stderr
-    assert "Traceback" not in ended.stderr
-    for one in (run, other):
-        train_fold(one, 0, "cpu")
-    assert_same(weights_of(run), weights_of(other))
 
 
 def test_out_of_memory_halves_the_parts_and_says_so(begin: Begin, caplog: pytest.LogCaptureFixture) -> None:
