@@ -44,6 +44,21 @@ PARAMETERS = {
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep each file in one of the processes that share the tests, and files that share a costly run in the same.
+
+    These come first, as they take longest.
+    """
+    groups: dict[Path, str] = {}
+    for item in items:
+        costly = {"undisturbed", "home"} & set(getattr(item, "fixturenames", ()))
+        if costly:
+            groups.setdefault(item.path, max(costly))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups.get(item.path, item.path.stem)))
+    items.sort(key=lambda item: item.path not in groups)
+
+
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eighty drawn films in the Kaggle layout, with three copies and a truncated file among them."""

@@ -52,7 +52,7 @@ def test_a_killed_fold_process_fails_its_own_task_and_is_resumed_by_the_retry(
     assert_same_tables(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize("ended", ["the flow is killed", "the flow and the fold are killed", "the flow is terminated"])
+@pytest.mark.parametrize("ended", ["the flow is killed", "the flow is terminated"])
 def test_the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold(
     ended: str, undisturbed: Path, sample: Path, server: dict[str, str], tmp_path: Path
 ) -> None:
@@ -61,8 +61,6 @@ def test_the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold(
     before = finished.stat().st_mtime_ns
     process.send_signal(signal.SIGTERM if ended == "the flow is terminated" else signal.SIGKILL)
     assert process.wait(timeout=60) == (143 if ended == "the flow is terminated" else -signal.SIGKILL)
-    if ended == "the flow and the fold are killed":
-        os.kill(fold_pid, signal.SIGKILL)
     wait_for(lambda: not is_alive(fold_pid), "the fold's process to end with its parent", timeout_s=20)
     if ended == "the flow is terminated":
         assert "fold 1: stopped after epoch" in (tmp_path / "log").read_text()
