@@ -17,6 +17,7 @@ FIRST = {
     "cxr package RUN --name NAME --promote": "makes one of a run of yours.",
 }
 HEADING = re.compile(r"^(#+ )", re.MULTILINE)
+DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b")
 FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 
 
@@ -43,7 +44,8 @@ def show(places: Places) -> None:
     st.subheader("Card")
     with st.container(border=True):
         card = FRONT_MATTER.sub("", model.version(version).card.read_text(encoding="utf-8"))
-        st.markdown(HEADING.sub(r"##\1", card))
+        st.markdown(DIGEST.sub(r"\1…", HEADING.sub(r"##\1", card)))
+        st.caption(f"Hashes are shortened here; `{version}/README.md` in the model's folder has them whole.")
 
 
 def _facts(model: ModelFolder, version: str) -> None:

@@ -3,13 +3,17 @@
     python -m benchmarks.intervals --run experiments/real64
 
 The bootstrap over patients is repeated by scipy (`scipy.stats.bootstrap`, percentile) with scikit-learn's metrics and
-curves, film by film and with draws of its own; rates also by statsmodels' cluster-robust regression; DeLong's interval
-and test by MLstatkit, films as strangers; McNemar's test, slope and intercept by statsmodels. Two bootstraps of 2,000
-replicates differ by chance: their bounds may be apart by a share of the interval's width that chance explains.
+curves, film by film and with draws of its own, for one run and for how it differs from another (the same with noise
+on its logits); DeLong's interval over patients is held against the same, as the interval from a variance that it is;
+rates also by statsmodels' cluster-robust regression; DeLong's interval and test by MLstatkit, films as strangers;
+McNemar's test, slope and intercept by statsmodels. Two bootstraps of 2,000 replicates differ by chance: their bounds
+may be apart by a share of the interval's width that chance explains.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +22,7 @@ import pandas as pd
 import statsmodels.api as sm
 from MLstatkit import Delong_test
 from numpy.typing import NDArray
-from scipy.special import logit
+from scipy.special import expit, logit
 from scipy.stats import bootstrap
 from sklearn import metrics as sk
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
@@ -42,6 +46,11 @@ Statistic = Callable[[NDArray[np.int64]], list[float]]
 RATES = (0.05, 0.1, 0.3)
 """False positive rates at which a ROC curve's band is read off; recalls for the other curve are 1 less these."""
 NET_BENEFIT_AT = (0.2, 0.5, 0.8)
+METRICS = (
+    "accuracy", "balanced_accuracy", "precision", "sensitivity", "specificity", "f1", "roc_auc", "average_precision",
+)  # fmt: skip
+FOREST = ("roc_auc", "sensitivity", "specificity")
+"""What is shown of each fold."""
 
 
 class Compared(NamedTuple):
@@ -86,8 +95,11 @@ def _bounds(
 def _intervals(films: OutOfFold, metrics: pd.DataFrame, manifest: pd.DataFrame) -> dict[str, tuple[float, ...]]:
     """Return low, high and tolerance (a share of the width) of our intervals, by what they are of."""
     values = appraisal.predictive_value_table(films)
+    auc = appraisal.auc_table(films, metrics)
     tables = {
         "{metric}, {scope}": metrics[metrics["scope"].isin(["mean", "pooled"])],
+        "{metric} in fold {fold}": metrics[(metrics["scope"] == "fold") & metrics["metric"].isin(FOREST)],
+        "difference of {metric}": _differences(films),
         "{metric} at {operating_point}": appraisal.operating_point_table(films),
         "{metric} at {operating_point}, {prevalence:.3f}": values,
         "{metric} in {subgroup} {level}": subgroups.subgroup_table(films, manifest),
@@ -95,7 +107,27 @@ def _intervals(films: OutOfFold, metrics: pd.DataFrame, manifest: pd.DataFrame) 
     rows: list[tuple[str, Any]] = [
         (name, r) for name, table in tables.items() for r in table.dropna(subset="ci_low").to_dict("records")
     ]
-    return {name.format(**r): (r["ci_low"], r["ci_high"], BY_CHANCE) for name, r in rows} | _bands(films)
+    found = {name.format(**r): (r["ci_low"], r["ci_high"], BY_CHANCE) for name, r in rows}
+    delong = auc[auc["interval"] == "DeLong"].to_dict("records")
+    found |= {f"roc_auc, {r['scope']}, by DeLong": (r["ci_low"], r["ci_high"], NORMAL) for r in delong}
+    return found | _bands(films)
+
+
+def _differences(films: OutOfFold) -> pd.DataFrame:
+    """Return how the run's metrics differ from those of the same run with noise, as `cxr compare` gives it."""
+    with tempfile.TemporaryDirectory() as place:
+        runs = [RunFolder(Path(place) / name) for name in ("run", "noisy")]
+        for run, score in zip(runs, (films.probability[:, 1], expit(_noisy(films))), strict=True):
+            store.write_json(run.config, {"classes": films.classes})
+            columns = {f"probability_{c}": p for c, p in zip(films.classes, (1 - score, score), strict=True)}
+            store.write_table(run.predictions, films.predictions.assign(**columns))
+        return comparison.compare(runs).metrics
+
+
+def _noisy(films: OutOfFold) -> NDArray[np.float64]:
+    """Return the logits of another, poorer run on the same films."""
+    score = films.probability[:, 1].clip(1e-9, 1 - 1e-9)
+    return logit(score) + np.random.default_rng(1).normal(0, 1, len(score))
 
 
 def _bands(films: OutOfFold) -> dict[str, tuple[float, ...]]:
@@ -119,21 +151,20 @@ def _bands(films: OutOfFold) -> dict[str, tuple[float, ...]]:
 def _statistics(films: OutOfFold, manifest: pd.DataFrame) -> Iterator[tuple[str, Callable[[NDArray[np.int64]], float]]]:
     """Yield what our intervals are of, computed by scikit-learn from the rows of the films that were drawn."""
     truth, score, calibrated = films.target == 1, films.probability[:, 1], films.calibrated[:, 1]
-    called = score >= 0.5
-    everywhere = np.full(len(truth), fill_value=True)
-    for metric in (
-        "accuracy",
-        "balanced_accuracy",
-        "precision",
-        "sensitivity",
-        "specificity",
-        "f1",
-        "roc_auc",
-        "average_precision",
-    ):
-        yield f"{metric}, pooled", _metric(metric, truth, called, score, everywhere)
-        parts = [_metric(metric, truth, called, score, films.fold == k) for k in np.unique(films.fold)]
-        yield f"{metric}, mean", lambda rows, parts=parts: float(np.mean([part(rows) for part in parts]))
+    called, noisy = score >= 0.5, expit(_noisy(films))
+    everywhere, folds = np.full(len(truth), fill_value=True), np.unique(films.fold)
+    for metric in METRICS:
+        pooled = _metric(metric, truth, called, score, everywhere)
+        parts = [_metric(metric, truth, called, score, films.fold == k) for k in folds]
+        mean = partial(_mean, parts)
+        yield f"{metric}, pooled", pooled
+        yield f"{metric}, mean", mean
+        if metric == "roc_auc":
+            yield from (("roc_auc, pooled, by DeLong", pooled), ("roc_auc, mean, by DeLong", mean))
+        if metric in FOREST:
+            yield from ((f"{metric} in fold {fold}", part) for fold, part in zip(folds, parts, strict=True))
+        other = _metric(metric, truth, noisy >= 0.5, noisy, everywhere)
+        yield f"difference of {metric}", lambda rows, one=pooled, other=other: other(rows) - one(rows)
     for point in appraisal.operating_points(films):
         for metric in appraisal.RATES:
             yield f"{metric} at {point.name}", _metric(metric, truth, point.called, calibrated, everywhere)
@@ -144,6 +175,10 @@ def _statistics(films: OutOfFold, manifest: pd.DataFrame) -> Iterator[tuple[str,
         for metric in subgroups.METRICS:
             yield f"{metric} in {subgroup} {level}", _metric(metric, truth, called, score, inside)
     yield from _curve_statistics(truth, score, calibrated)
+
+
+def _mean(parts: Sequence[Callable[[NDArray[np.int64]], float]], rows: NDArray[np.int64]) -> float:
+    return float(np.mean([part(rows) for part in parts]))
 
 
 def _metric(metric: str, truth: Any, called: Any, score: Any, inside: NDArray[np.bool_]) -> Any:
@@ -243,8 +278,7 @@ def _clustered(films: OutOfFold, metrics: pd.DataFrame) -> Iterator[Compared]:
 
 def _delong(films: OutOfFold) -> Iterator[Compared]:
     """Yield DeLong's interval and test, films as strangers, beside MLstatkit's; other scores are noisy ones."""
-    truth, score = films.target == 1, films.probability[:, 1]
-    other = logit(score.clip(1e-9, 1 - 1e-9)) + np.random.default_rng(1).normal(0, 1, len(score))
+    truth, score, other = films.target == 1, films.probability[:, 1], _noisy(films)
     _, p_value, interval, _ = Delong_test(truth, score, other, return_auc=False)
     alone = np.arange(len(truth))
     yield from _bounds("roc_auc, DeLong", "MLstatkit", auc_interval(truth, score, alone), interval, EXACT)
@@ -254,8 +288,7 @@ def _delong(films: OutOfFold) -> Iterator[Compared]:
 def _tests(films: OutOfFold) -> Iterator[Compared]:
     """Yield McNemar's test, slope and intercept beside statsmodels'."""
     truth, score = films.target == 1, films.probability[:, 1].clip(1e-9, 1 - 1e-9)
-    noisy = logit(score) + np.random.default_rng(1).normal(0, 1, len(score)) >= 0
-    right = pd.DataFrame({"before": (score >= 0.5) == truth, "after": noisy == truth})
+    right = pd.DataFrame({"before": (score >= 0.5) == truth, "after": (_noisy(films) >= 0) == truth})
     tested: Any = statsmodels_mcnemar(pd.crosstab(right["before"], right["after"]), exact=True)
     yield Compared("p of McNemar's test", "statsmodels", comparison.mcnemar(*right.to_numpy().T), tested.pvalue, EXACT)
     fitted = sm.GLM(truth.astype(float), sm.add_constant(logit(score)), family=sm.families.Binomial()).fit()

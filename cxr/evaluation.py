@@ -219,7 +219,7 @@ def headline(folder: RunFolder) -> pd.DataFrame:
     Columns: metric, mean, sd, mean_ci_low, mean_ci_high, pooled, ci_low, ci_high, starting_project (or NaN).
 
     Of more than two classes these are the overall and the macro-averaged metrics, which the starting
-    project's figures do not speak of.
+    project's figures do not speak of. A column that came after the run's tables were written is NaN.
     """
     summary = store.read_table(folder.summary)
     positive = store.read_json(folder.config)["positive"]
@@ -227,7 +227,7 @@ def headline(folder: RunFolder) -> pd.DataFrame:
     rows = rows[~rows["metric"].isin(COUNTS)].reset_index(drop=True)
     reference = rows["metric"].map(STARTING_PROJECT) if positive else float("nan")
     columns = ["mean", "sd", "mean_ci_low", "mean_ci_high", "pooled", "ci_low", "ci_high"]
-    percent = rows[columns].assign(starting_project=reference) * 100
+    percent = rows.reindex(columns=columns).assign(starting_project=reference) * 100
     names = rows["metric"].where(rows["class"] != "macro", "macro " + rows["metric"])
     return percent.assign(metric=names)[["metric", *percent.columns]]
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -197,6 +198,9 @@ def test_models_show_the_champion_its_history_and_card(places: Places) -> None:
     assert view.dataframe[1].value["why"].tolist() == ["the first champion"]
     assert "Trained on the films described here" in texts(view)
     assert "license:" not in texts(view), "metadata is for machines"
+    hashes = re.findall(r"data, SHA-256 \| `(.*)`", texts(view))
+    assert [re.sub("[0-9a-f]", "", one) for one in hashes] == ["…"], "a whole one is wider than a narrow screen"
+    assert len(hashes[0]) == 13
 
 
 @pytest.mark.parametrize(

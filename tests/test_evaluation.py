@@ -94,6 +94,10 @@ def test_runs_are_listed_with_their_metrics_and_what_is_done(begin: Begin, capsy
     assert "banana" in shown
     assert f"{pooled['roc_auc']:.1f}" in shown
     assert evaluation.list_runs(done.folder.path / "none").empty
+    store.write_table(done.folder.summary, pd.read_parquet(done.folder.summary).drop(columns="mean_ci_low"))
+    older = evaluation.headline(done.folder).set_index("metric")
+    assert older["mean_ci_low"].isna().all(), "a run made before the column was added is listed nevertheless"
+    pd.testing.assert_series_equal(older["pooled"], pooled)
 
 
 def test_three_classes_from_subtypes_work_through_the_whole_pipeline(begin: Begin) -> None:
