@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from prefect import Task
+from prefect import State, Task
+from prefect.client.schemas.objects import TaskRun
 from prefect.futures import PrefectFuture
+from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL
 
 from cxr.errors import ConfigError
@@ -53,9 +55,18 @@ def ray_cluster(address: str | None, *, n_gpus: float) -> Iterator[Submit]:
             )
         options = {"num_cpus": 1, "num_gpus": n_gpus, "max_retries": TRIES_AFTER_A_LOST_NODE}
         with RayTaskRunner() as runner, remote_options(**options, scheduling_strategy="SPREAD"):
-            yield runner.submit
+            yield lambda task, parameters: runner.submit(_with_its_log_sent(task), parameters)
     finally:
         ray.shutdown()
+
+
+def _with_its_log_sent(task: Task[..., Any]) -> Task[..., Any]:
+    """Return the task such that its last lines reach Prefect too: Ray may end the worker before they would be sent."""
+    return task.with_options(on_completion=[_send_log], on_failure=[_send_log])
+
+
+def _send_log(task: Task[..., Any], run: TaskRun, state: State) -> None:
+    APILogHandler().flush()
 
 
 def require_cluster(address: str | None) -> None:

@@ -1,6 +1,7 @@
 """A real Ray cluster of three nodes, `ray start` each, and a real Prefect server."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import LogFilter
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from cxr.errors import ConfigError
@@ -36,14 +39,28 @@ def node_amid_a_fold(run: RunFolder, nodes: list[RayNode]) -> RayNode | None:
     return None
 
 
+def lines_in_prefect(log: str, server: dict[str, str]) -> list[str]:
+    """What the server holds of the flow run whose log that is."""
+    found = re.search(r"flow-run/([0-9a-f-]{36})", log)
+    assert found is not None, log
+    wanted = LogFilter.model_validate({"flow_run_id": {"any_": [found.group(1)]}})
+    with (
+        temporary_settings({PREFECT_API_URL: server["PREFECT_API_URL"]}),
+        get_client(sync_client=True) as client,
+    ):
+        return [line.message for line in client.read_logs(wanted, limit=200)]
+
+
 def test_a_node_killed_amid_a_fold_costs_nothing_and_the_tables_equal_the_undisturbed_ones(
     undisturbed: Path, ray_cluster: Cluster, server: dict[str, str], sample: Path, tmp_path: Path
 ) -> None:
     address, nodes = ray_cluster
     run = RunFolder.named(tmp_path / "experiments", "run")
     words = ["--runner=ray", f"--ray-address={address}", "--gpus-per-fold=0"]
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([*train_command(sample, tmp_path), *words], env=server, stdout=log, stderr=log)
+    patient = server | {"PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "600"}  # seconds: no line goes out by itself
+    command = [*train_command(sample, tmp_path), *words]
+    with (tmp_path / "log").open("w") as stream:
+        process = subprocess.Popen(command, env=patient, stdout=stream, stderr=stream)
     try:
         wait_for(lambda: node_amid_a_fold(run, nodes) or process.poll() is not None, "a fold's first checkpoint")
         victim = node_amid_a_fold(run, nodes)
@@ -52,7 +69,11 @@ def test_a_node_killed_amid_a_fold_costs_nothing_and_the_tables_equal_the_undist
         assert process.wait(timeout=240) == 0, (tmp_path / "log").read_text()
     finally:
         process.kill()
-    assert "taken up again after" in (tmp_path / "log").read_text()
+    log = (tmp_path / "log").read_text()
+    assert "taken up again after" in log
+    lines = lines_in_prefect(log, server)
+    for fold in (0, 1):  # the last line of each, too
+        assert any(line.startswith(f"fold {fold}: predicted") for line in lines), lines
     assert_same_tables(tmp_path, undisturbed)
 
 
