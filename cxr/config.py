@@ -21,6 +21,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 Compile = Literal["auto", "on", "off"]
 FoldsPerDevice = int | Literal["auto"]
 Runner = Literal["local", "workers", "ray"]
+ScoreRunner = Literal["local", "ray"]
 OperatingPoint = Literal["half", "youden", "sensitivity_95", "specificity_95"]
 
 BLANK_CONTRAST = 4.0
@@ -209,6 +210,10 @@ class ScoreConfig:
         precision: Arithmetic: fp32, bf16, or bf16 where the device has it and no probability moves by over 0.01 (auto).
         compile: Compile the network: on, off, or where the number of films repays it (auto).
         workers: Processes that decode ahead of the network; by default none on a CPU, the cores less one for a GPU.
+        runner: Who scores a batch's chunks of films: this process, one after the other (local), or the nodes of a Ray
+            cluster, all at once (ray).
+        ray_address: The cluster: HOST:PORT typed on one of its nodes, ray://HOST:PORT elsewhere, or auto.
+        gpus_per_chunk: GPUs of a chunk on the cluster, 0 to 1; 0 for nodes without GPUs.
     """
 
     name: str
@@ -221,8 +226,13 @@ class ScoreConfig:
     precision: Precision = "auto"
     compile: Compile = "auto"
     workers: int | None = None
+    runner: ScoreRunner = "local"
+    ray_address: str | None = None
+    gpus_per_chunk: float = 1.0
 
     def __post_init__(self) -> None:
+        _require_choice("runner", self.runner, ("local", "ray"))
+        _require_range("gpus-per-chunk", self.gpus_per_chunk, 0, 1)
         _require_range("settle", self.settle, 0, 86400)
         _require_range("workers", self.workers or 0, 0, 256)
         _require_choice("precision", self.precision, ("auto", "fp32", "bf16"))

@@ -358,6 +358,10 @@ class BatchFolder:
     def decision(self) -> Path:
         return self.path / "decision.json"
 
+    def part(self, key: str) -> Path:
+        """Return the part of the chunk of films that a text stands for, always the same."""
+        return self.path / f"part-{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.parquet"
+
     def parts(self) -> list[Path]:
         return sorted(self.path.glob("part-*.parquet"))
 

@@ -7,7 +7,6 @@ written before the first part is moved, so a run that was killed in between is f
 
 import logging
 import shutil
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -96,10 +95,10 @@ class Seen:
         return {str(name): value for name, value in rows.drop(columns=own).iloc[0].items()}
 
 
-def stage(place: BatchFolder, table: pd.DataFrame) -> None:
+def stage(part: Path, table: pd.DataFrame) -> None:
     """Write rows as a part that nobody but the gate reads."""
     if not table.empty:
-        store.write_table(place.path / f"part-{uuid.uuid4().hex}.parquet", table)
+        store.write_table(part, table)
 
 
 def read_parts(place: BatchFolder) -> pd.DataFrame:

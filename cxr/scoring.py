@@ -59,6 +59,10 @@ class Night:
         """Return where the batch's parts lie until it has been judged."""
         return self.scores.staged(self.config.name, self.version, batch)
 
+    def part(self, batch: str, arrivals: Sequence[Arrival]) -> Path:
+        """Return where the rows of a chunk of the batch's films are staged."""
+        return self.staged(batch).part("\n".join([self.started_at, *(arrival.path for arrival in arrivals)]))
+
     def package(self) -> Package:
         """Return the model that scores tonight."""
         return _package(self.config.models, self.config.name, self.version)
@@ -118,12 +122,18 @@ def chunks(batch: Batch) -> list[list[Arrival]]:
 
 
 def score_chunk(night: Night, batch: str, arrivals: Sequence[Arrival]) -> None:
-    """Score films and stage a row for each."""
-    folder = night.scores.night(night.started_at)
+    """Score films and stage a row for each, in the one part that is theirs tonight.
+
+    A chunk that is asked for twice, because it is not known whether a lost process had staged it, has one part still.
+    """
+    folder, part = night.scores.night(night.started_at), night.part(batch, arrivals)
+    if part.exists():
+        log.info("batch %r: a chunk of %d files was staged already", batch, len(arrivals))
+        return
     with events.stage(folder.events, "score", batch=batch, device=resolve_device(night.config.device)) as stage:
         scorer = scorer_of(night)
         table = scorer.score(batch, arrivals)
-        scores.stage(night.staged(batch), table)
+        scores.stage(part, table)
         scorer.take_note(table)  # not before: what could not be written has to be scored again
         stage.n_films = len(table)
     counts = table["status"].value_counts()

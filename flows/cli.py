@@ -87,8 +87,9 @@ def score(
 ) -> None:
     """Score the films of an inbox that its champion has not seen, batch by batch; hold batches that look wrong.
 
-    The same steps as the deployment score-batch/nightly, in this process and without a Prefect server. Exit
-    code 0 if all scores are published, 1 if a batch is held, 2 if nothing could be scored.
+    The same steps as the deployment score-batch/nightly, in this process and without a Prefect server; with
+    --runner ray as that Prefect flow. Exit code 0 if all scores are published, 1 if a batch is held, 2 if nothing
+    could be scored.
 
     Example: cxr score inbox --name pneumonia
 
@@ -100,6 +101,10 @@ def score(
     from data_checks import night as nights
 
     limit, folder = Tolerances.of(tolerances), ScoresFolder(config.out.expanduser().resolve())
+    if config.runner == "ray":
+        is_held = _score_as_flow(inbox, config, limit)
+        terminal.show_night(folder.nights()[0])
+        sys.exit(1 if is_held else 0)
     with terminal.log_lines(), store.locked(folder.lock, f"scores folder {str(folder.path)!r}"):
         night, batches = scoring.open_night(inbox, config)
         outcomes = []
@@ -111,6 +116,17 @@ def score(
         nights.write_night(night, outcomes)
     terminal.show_night(folder.night(night.started_at))
     sys.exit(1 if nights.totals(outcomes)["held"] else 0)
+
+
+def _score_as_flow(inbox: Path, config: ScoreConfig, limit: Tolerances) -> bool:
+    """Run the flow score-batch; tell whether a batch is held."""
+    with _prefect():
+        from flows.score_batch import score_batch
+
+        state = score_batch(inbox, **asdict(config), tolerances=asdict(limit), return_state=True)
+        if not state.is_completed() and state.name != "Held":
+            state.result()
+    return state.name == "Held"
 
 
 @app.command

@@ -5,13 +5,13 @@ from pathlib import Path
 from prefect import State, flow
 from prefect.states import Completed, Failed
 
-from cxr.config import Compile, Precision, ScoreConfig
+from cxr.config import Compile, Precision, ScoreConfig, ScoreRunner
 from cxr.layout import ScoresFolder
 from cxr.store import locked
 from data_checks import night as nights
 from data_checks.tolerances import Tolerances
 from flows.parameters import described_by
-from tasks.scoring import conclude_batch, open_night, report_night, score_batch_in_chunks
+from tasks.scoring import chunk_runner, conclude_batch, open_night, report_night
 
 
 @flow(name="score-batch")
@@ -28,19 +28,23 @@ def score_batch(
     precision: Precision = "auto",
     compile: Compile = "auto",
     workers: int | None = None,
+    runner: ScoreRunner = "local",
+    ray_address: str | None = None,
+    gpus_per_chunk: float = 1.0,
     tolerances: Path | dict[str, float] | None = None,
 ) -> State:
     """Score the films of an inbox that the champion has not seen; the run ends in state Held if a batch is held."""
     config = ScoreConfig(
         name=name, out=out, models=models, cache=cache, settle=settle, force=force, device=device,
-        precision=precision, compile=compile, workers=workers,
+        precision=precision, compile=compile, workers=workers, runner=runner, ray_address=ray_address,
+        gpus_per_chunk=gpus_per_chunk,
     )  # fmt: skip
     limit, folder = Tolerances.of(tolerances), ScoresFolder(out.expanduser().resolve())
-    with locked(folder.lock, f"scores folder {str(folder.path)!r}"):
+    with locked(folder.lock, f"scores folder {str(folder.path)!r}"), chunk_runner(config) as score_chunks:
         night, batches = open_night(inbox, config)
         outcomes = []
         for batch in batches:
-            score_batch_in_chunks(night, batch)
+            score_chunks(night, batch)
             outcomes.append(conclude_batch(night, batch, limit))
             nights.note(night, outcomes)
         report_night(night, outcomes)

@@ -1,6 +1,8 @@
 """Score what is new in the inbox: a task for each chunk of films, one that judges each batch, one that reports."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from data_checks import night as nights
 from data_checks.night import Outcome
 from data_checks.tolerances import Tolerances
 from tasks.logs import core_logs
+from tasks.ray_cluster import Submit, ray_cluster
 
 
 @task(task_run_name="open-night", cache_policy=NO_CACHE)
@@ -26,11 +29,32 @@ def open_night(inbox: Path, config: ScoreConfig) -> tuple[Night, list[Batch]]:
         return scoring.open_night(inbox, config)
 
 
-def score_batch_in_chunks(night: Night, batch: Batch) -> None:
-    """Score a batch's new films, one task run for each chunk."""
+@contextmanager
+def chunk_runner(config: ScoreConfig) -> Iterator[Callable[[Night, Batch], None]]:
+    """Yield a function that scores a batch's new films, one task run for each chunk, and waits for all of them."""
+    if config.runner == "local":
+        yield _in_turn
+    else:
+        with ray_cluster(config.ray_address, n_gpus=config.gpus_per_chunk) as submit:
+            yield partial(_at_once, submit)
+
+
+def _in_turn(night: Night, batch: Batch) -> None:
     for number, chunk in enumerate(scoring.chunks(batch)):
         arrivals: Any = quote(chunk)  # Prefect need not look into each
         score_chunk(night, batch.name, arrivals, number)
+
+
+def _at_once(submit: Submit, night: Night, batch: Batch) -> None:
+    """Score all chunks, then raise if one has failed; what the others staged is kept."""
+    pending = [
+        submit(score_chunk, {"night": night, "batch": batch.name, "arrivals": chunk, "number": number})
+        for number, chunk in enumerate(scoring.chunks(batch))
+    ]
+    for future in pending:
+        future.wait()
+    for future in pending:
+        future.result()
 
 
 @task(task_run_name="score-{batch}-{number}", retries=1, cache_policy=NO_CACHE)

@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 from prefect.client.orchestration import get_client
@@ -14,9 +16,13 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from cxr.errors import ConfigError
 from cxr.layout import RunFolder
+from cxr.synthetic import draw_inbox
 from tasks.ray_cluster import ray_cluster as connected
 from tasks.ray_cluster import require_cluster
 from tests.conftest import RayNode, assert_same_tables, free_port, train_command, wait_for
+from tests.test_scoring import command as score_command
+from tests.test_scoring import score
+from tests.test_scoring import table as published
 
 Cluster = tuple[str, list[RayNode]]
 
@@ -69,6 +75,44 @@ def test_a_node_killed_amid_a_fold_costs_nothing_and_the_tables_equal_the_undist
     for fold in (0, 1):  # the last line of each, too
         assert any(line.startswith(f"fold {fold}: predicted") for line in lines), lines
     assert_same_tables(tmp_path, undisturbed)
+
+
+def node_amid_a_chunk(nodes: list[RayNode]) -> RayNode | None:
+    """Another node than the head that scores."""
+    for node in nodes[1:]:
+        if node.process.poll() is None:
+            titles = [one.name() for one in psutil.Process(node.process.pid).children(recursive=True)]
+            if any("score_chunk" in title for title in titles):
+                return node
+    return None
+
+
+def test_chunks_scored_on_the_cluster_with_a_node_killed_amid_one_are_the_rows_of_one_process_each_once(
+    home: Path, ray_cluster: Cluster, server: dict[str, str], tmp_path: Path
+) -> None:
+    address, nodes = ray_cluster
+    inbox = tmp_path / "inbox"
+    draw_inbox(inbox, n_films=20, seed=11)
+    films = sorted((inbox / "ward-3").glob("film-*.jpeg"))
+    for k in range(600 - len(films)):
+        shutil.copy(films[k % len(films)], films[0].with_name(f"copy-{k:03d}.jpeg"))
+    alone = score(home, inbox, tmp_path / "alone")
+    words = ["--runner=ray", f"--ray-address={address}", "--gpus-per-chunk=0"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            score_command(home, inbox, tmp_path / "ray", *words), env=server, stdout=log, stderr=log
+        )
+    try:
+        wait_for(lambda: node_amid_a_chunk(nodes) or process.poll() is not None, "a chunk under way")
+        victim = node_amid_a_chunk(nodes)
+        assert victim is not None, (tmp_path / "log").read_text()
+        victim.kill()
+        assert process.wait(timeout=240) == alone.returncode == 0, (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+    rows, expected = published(tmp_path / "ray"), published(tmp_path / "alone")
+    assert len(rows) == 606
+    pd.testing.assert_frame_equal(rows, expected, rtol=0, atol=1e-6)
 
 
 def test_a_cluster_without_gpus_is_told_at_once(ray_cluster: Cluster, server: dict[str, str]) -> None:

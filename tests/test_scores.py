@@ -39,7 +39,7 @@ def a_refused(path: str = "1.txt", **fields: object) -> dict[str, object]:
 def stage(folder: ScoresFolder, *rows: dict[str, object]) -> None:
     """Stage rows of one batch and version as one part."""
     place = folder.staged("m", str(rows[0]["model_version"]), str(rows[0]["batch"]))
-    scores.stage(place, scores_table(rows, CLASSES))
+    scores.stage(place.part(str(rows)), scores_table(rows, CLASSES))
 
 
 def put(folder: ScoresFolder, *rows: dict[str, object], publish: bool = True) -> None:
@@ -109,7 +109,7 @@ def test_nobody_sees_what_is_staged_or_held_and_everybody_what_is_published(fold
 
 def test_nothing_is_staged_of_an_empty_table(folder: ScoresFolder) -> None:
     place = folder.staged("m", "1", "night")
-    scores.stage(place, scores_table([], CLASSES))
+    scores.stage(place.part(""), scores_table([], CLASSES))
     assert place.parts() == []
 
 
@@ -167,7 +167,7 @@ def test_what_a_killed_run_had_staged_is_kept_for_the_version_that_goes_on_and_d
 
 def test_nothing_of_another_model_is_dropped(folder: ScoresFolder) -> None:
     place = folder.staged("another", "1", "night")
-    scores.stage(place, scores_table([a_row(model="another")], CLASSES))
+    scores.stage(place.part("another"), scores_table([a_row(model="another")], CLASSES))
     scores.recover(folder, "m", "2")
     assert len(place.parts()) == 1
 

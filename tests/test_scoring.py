@@ -487,3 +487,18 @@ def test_no_night_takes_the_name_of_another_where_the_clock_was_set_back(
         name = scoring._name_night(folder)
         assert name == f"2026-11-25T00-00-00-{microsecond:06d}Z"
         folder.night(name).path.mkdir(parents=True)
+
+
+def test_a_chunk_that_two_processes_score_has_one_row_for_each_file(home: Path, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    draw_inbox(inbox, n_films=4, seed=5)
+    places = {"models": home / "models", "cache": home / "cache", "out": tmp_path / "scores"}
+    config = ScoreConfig(name="tiny", settle=0, compile="off", device="cpu", **places)
+    night, (batch,) = scoring.open_night(inbox, config)
+    arrivals = batch.arrivals
+    tables = [scoring.Scorer(night).score(batch.name, arrivals) for _ in range(2)]  # neither knows of the other
+    for table in tables:
+        scores.stage(night.part(batch.name, arrivals), table)
+    scoring.score_chunk(night, batch.name, arrivals)
+    rows = scores.read_parts(night.staged(batch.name))
+    assert sorted(rows["path"]) == sorted(arrival.path for arrival in arrivals)
