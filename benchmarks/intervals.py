@@ -7,7 +7,8 @@ curves, film by film and with draws of its own, for one run and for how it diffe
 on its logits); DeLong's interval over patients is held against the same, as the interval from a variance that it is;
 rates also by statsmodels' cluster-robust regression; DeLong's interval and test by MLstatkit, films as strangers;
 McNemar's test, slope and intercept by statsmodels. Two bootstraps of 2,000 replicates differ by chance: their bounds
-may be apart by a share of the interval's width that chance explains.
+may be apart by a share of the interval's width that chance explains, or by a step of what takes few values, such as
+the sensitivity of eight films.
 """
 
 import argparse
@@ -34,11 +35,14 @@ from cxr.delong import auc_difference, auc_interval
 from cxr.layout import RunFolder
 from cxr.statistics import N_REPLICATES
 
+TAIL = 0.025
 BY_CHANCE = 0.08
 """Bounds of two bootstraps of 2,000 replicates differ by 0.02 of the interval's width, as a standard deviation; with
 fewer replicates by more."""
 FEW = 0.16
 """The same where one of them has 500 replicates, as bands of curves do."""
+NEAR = 0.02
+"""The share of replicates below a bound differs by 0.005, as a standard deviation: a bound may be any value so near."""
 NORMAL = 0.16
 """An interval from a variance is symmetric, one from percentiles need not be."""
 EXACT = 1e-6
@@ -79,9 +83,19 @@ def compare_intervals(films: OutOfFold, manifest: pd.DataFrame, n_replicates: in
     rows = [
         row
         for what, (low, high, tolerance) in ours.items()
-        for row in _bounds(what, "scipy", (low, high), scipys[what], tolerance * wider)
+        for row in _beside_scipy(what, (low, high), scipys[what], tolerance * wider)
     ]
     return [*rows, *_clustered(films, metrics), *_delong(films), *_tests(films)]
+
+
+def _beside_scipy(
+    what: str, ours: tuple[float, float], replicates: NDArray[np.float64], share: float
+) -> Iterator[Compared]:
+    tails = np.array([TAIL, 1 - TAIL])
+    below, theirs, above = np.nanquantile(replicates, [tails - NEAR, tails, tails + NEAR])
+    steps = np.maximum(theirs - below, above - theirs)
+    for row, step in zip(_bounds(what, "scipy", ours, tuple(theirs), share), steps, strict=True):
+        yield row._replace(tolerance=max(row.tolerance, step))
 
 
 def _bounds(
@@ -235,8 +249,8 @@ def _curve_statistics(truth: Any, score: Any, calibrated: Any) -> Iterator[tuple
         yield f"reliability bin {k}", lambda rows, k=k: float(truth[rows[bin_of[rows] == k]].mean())
 
 
-def _bootstrap(films: OutOfFold, statistics: dict[str, Any], n_replicates: int) -> dict[str, tuple[float, float]]:
-    """Return scipy's percentile intervals of all statistics, patients drawn with replacement."""
+def _bootstrap(films: OutOfFold, statistics: dict[str, Any], n_replicates: int) -> dict[str, NDArray[np.float64]]:
+    """Return scipy's replicates of all statistics, each of shape (R,), patients drawn with replacement."""
     order = np.argsort(films.group, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(films.group[order])) + 1)
 
@@ -254,9 +268,7 @@ def _bootstrap(films: OutOfFold, statistics: dict[str, Any], n_replicates: int) 
         method="percentile",
         rng=1,
     )
-    replicates = result.bootstrap_distribution
-    low, high = np.nanpercentile(replicates, [2.5, 97.5], axis=1)
-    return {name: (float(low[k]), float(high[k])) for k, name in enumerate(statistics)}
+    return dict(zip(statistics, result.bootstrap_distribution, strict=True))
 
 
 def _clustered(films: OutOfFold, metrics: pd.DataFrame) -> Iterator[Compared]:
