@@ -2,14 +2,16 @@
 PYTHON ?= python3
 UV     := $(or $(shell command -v uv),.uv/bin/uv)
 BIN    := .venv/bin
+OSV    := https://api.osv.dev/v1/vulns/GHSA-462w-v97r-4m45
 
-.PHONY: help setup demo up test check bench lock clean
+.PHONY: help setup demo up test check audit bench lock clean
 help:
 	@echo "make setup   install everything into .venv"
 	@echo "make demo    the whole pipeline on drawn films, in minutes"
 	@echo "make up      the Prefect server, its deployments, workers and the page; cxr down stops them"
 	@echo "make test    all tests"
-	@echo "make check   format, lint, types, import rules"
+	@echo "make check   format, lint, types, import rules, audit"
+	@echo "make audit   hold requirements.lock against the known vulnerabilities of OSV, if it can be reached"
 	@echo "make bench   measure against peers and limits: make bench DATA=chest_xray.zip"
 	@echo "make lock    compile requirements.lock anew from pyproject.toml"
 	@echo "make clean   remove .venv and .uv"
@@ -37,6 +39,11 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory audit
+audit: setup
+	@if $(BIN)/python -c "import urllib.request; urllib.request.urlopen('$(OSV)', timeout=10)" 2>/dev/null; then \
+		$(BIN)/pip-audit --requirement requirements.lock --disable-pip --vulnerability-service osv --progress-spinner off; \
+	else echo "Not audited: $(OSV) cannot be reached from here."; fi
 bench: setup
 	$(UV) pip install --quiet --python $(BIN)/python --group bench
 	for name in decoding near_duplicates frozen_trunk training scoring growth start_up; do \

@@ -12,9 +12,10 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,9 @@ from cxr.model import Classifier, load_pretrained, to_grey
 from cxr.supervision import StopRequest
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 PRETRAINED_SHARE = 0.1
 """Learning rate of pretrained layers as a share of the head's: they are refined, not relearnt."""
@@ -76,7 +80,7 @@ def train_fold(run: Experiment, fold: int, device: str, stop: StopRequest | None
             trainer.train(folder)
             trainer.finish(folder)
             stage.n_films = trainer.n_seen
-        difference = predict_fold(run, fold, device)
+        difference = trainer.call(predict_fold, run, fold, device)
         store.write_json(
             folder.complete,
             {
@@ -234,12 +238,22 @@ class FoldTrainer:
         self.schedule.step()
         return loss
 
+    def call(self, work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Return what `work` returns; once memory was too small, from a thread of its own.
+
+        A thread in which oneDNN did not get the memory that it asked for asks for as much again, whatever it does.
+        """
+        if self.micro_batch == self.run.config.batch_size:
+            return work(*args, **kwargs)
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(work, *args, **kwargs).result()
+
     def _accumulate(self, x_B: Tensor, targets_B: Tensor) -> Tensor:
         """Return the batch's loss, its gradients in place; in ever smaller parts where memory is too small."""
         while True:
             try:
-                return self._backward(x_B, targets_B)
-            except RuntimeError as error:
+                return self.call(self._backward, x_B, targets_B)
+            except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error) or self.micro_batch == 1:
                     raise
             self.optimiser.zero_grad(set_to_none=True)

@@ -1,5 +1,6 @@
 """Films and runs that several tests share: drawn, seeded, made once."""
 
+import base64
 import importlib.util
 import io
 import json
@@ -37,6 +38,14 @@ PROJECT = Path(__file__).parents[1]
 TABLES = ("metrics/predictions.parquet", "metrics/metrics.parquet", "metrics/summary.parquet", "folds.parquet")
 PARAMETERS = {
     "weights": "none", "trainable": "all", "size": 32, "epochs": 4, "folds": 2, "batch_size": 16, "devices": "cpu",
+}  # fmt: skip
+
+SECRET = "a-word-that-nobody-writes"  # noqa: S105 the tests' own
+SECRETS = {
+    "PREFECT_API_AUTH_STRING": f"cxr:{SECRET}",
+    "PREFECT_SERVER_API_AUTH_STRING": f"cxr:{SECRET}",
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://cxr:{SECRET}@127.0.0.1/prefect",
+    "CXR_DATABASE_PASSWORD": SECRET, "AWS_ACCESS_KEY_ID": SECRET, "AWS_SECRET_ACCESS_KEY": SECRET,
 }  # fmt: skip
 
 # A shell that starts the tests in the background lets them ignore SIGINT, and what they start would inherit that:
@@ -190,25 +199,41 @@ def run_to_the_end(command: list[str], environment: Mapping[str, str]) -> subpro
 
 @pytest.fixture(scope="session")
 def undisturbed(sample: Path, server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of `cxr train` that nobody has killed, and what it printed in `stdout`."""
+    """The folder of a run of `cxr train` that nobody has killed, and what it said in `stdout` and `stderr`."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    result = run_to_the_end(train_command(sample, folder), server)
+    result = run_to_the_end(train_command(sample, folder), server | SECRETS)
     assert result.returncode == 0, result.stderr
     (folder / "stdout").write_text(result.stdout)
+    (folder / "stderr").write_text(result.stderr)
     return folder
+
+
+def assert_no_secret(folder: Path) -> None:
+    """No file under `folder` has a word of SECRETS in it, plain or as HTTP sends a password."""
+    forms = [SECRET.encode(), base64.b64encode(f"cxr:{SECRET}".encode())]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    assert [path for path in files if any(form in path.read_bytes() for form in forms)] == []
 
 
 def start_and_wait_for_epoch_2(
     fold: int, command: list[str], folder: Path, environment: Mapping[str, str]
 ) -> tuple[subprocess.Popen[bytes], int]:
     """Start a training; return its process and the process id of the fold once it is in its third epoch."""
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    line = f"fold {fold}: epoch 2 of 4"
-    wait_for(lambda: line in (folder / "log").read_text() or process.poll() is not None, line)
-    assert process.poll() is None, (folder / "log").read_text()
+    process = start_and_wait_for(f"fold {fold}: epoch 2 of 4", command, folder, environment)
     holder = folder / "experiments" / "run" / "folds" / f"fold={fold}" / ".lock.json"
     return process, json.loads(holder.read_text())["pid"]
+
+
+def start_and_wait_for(
+    line: str, command: list[str], folder: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a process that writes to `folder`/log; return it once it has said `line`."""
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    wait_for(lambda: line in (folder / "log").read_text() or process.poll() is not None, line)
+    assert process.poll() is None, (folder / "log").read_text()
+    return process
 
 
 def is_alive(pid: int) -> bool:
@@ -247,15 +272,25 @@ def without_flows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 200 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk]
+    with disk_of("200k", tmp_path / "disk") as disk:
+        yield disk
+
+
+@contextmanager
+def disk_of(size: str, folder: Path) -> Iterator[Path]:
+    """A disk of its own at `folder`, of a size such as 200k; `resize_disk` makes it larger."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("a small tmpfs needs root")
     try:
-        yield disk
+        yield folder
     finally:
-        subprocess.run(["umount", disk], check=False)
+        subprocess.run(["umount", folder], check=False)
+
+
+def resize_disk(folder: Path, size: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)
 
 
 class RayNode:

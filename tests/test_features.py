@@ -112,7 +112,7 @@ def test_bfloat16_features_are_close_to_float32(begin: Begin, weights_file: str)
     films = run.films().head(8)
     model = Classifier(2).eval()
     model.network.load_state_dict(
-        {k: v for k, v in torch.load(weights_file).items() if not k.startswith("fc.")}, strict=False
+        {k: v for k, v in torch.load(weights_file, weights_only=True).items() if not k.startswith("fc.")}, strict=False
     )
     with torch.inference_mode():
         frozen, _ = model.stages("layer4")

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from cxr.inference import read_weights
 from cxr.layout import FoldFolder
 from cxr.supervision import StopRequest
 from cxr.training import FoldTrainer, class_weights, make_optimiser, train_fold
+from tests.conftest import run_to_the_end
 
 Begin = Callable[..., Experiment]
 
@@ -169,6 +172,51 @@ def test_a_film_that_does_not_fit_alone_is_an_error(begin: Begin) -> None:
     trainer.layers.register_forward_pre_hook(no_memory)
     with pytest.raises(torch.OutOfMemoryError):
         trainer.train_epoch()
+
+
+SMALL_MEMORY = """
+import resource, sys
+from pathlib import Path
+from cxr import experiment, terminal
+from cxr.layout import RunFolder
+from cxr.training import train_fold
+
+warm, run = (experiment.load(RunFolder(Path(word))) for word in sys.argv[1:3])
+
+def train():
+    with terminal.log_lines():
+        train_fold(warm, 0, "cpu")  # from here on every library is loaded and every thread started
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        most = held + int(sys.argv[3]) * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        train_fold(run, 0, "cpu")
+
+terminal.run_command(train)
+"""
+
+
+def test_a_batch_that_memory_is_too_small_for_goes_through_in_parts_and_a_sentence_tells_where_none_does(
+    begin: Begin,
+) -> None:
+    warm, run = begin("warm", batch_size=64), begin("run", batch_size=64, size=112, precision="fp32")
+
+    def train(more_mib: int) -> subprocess.CompletedProcess[str]:
+        """Train in a process that may take so much more memory than its libraries hold."""
+        warm.folder.forget_fold(0)
+        words = [str(warm.folder.path), str(run.folder.path), str(more_mib)]
+        environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}  # what is freed goes back to the system
+        return run_to_the_end([sys.executable, "-c", SMALL_MEMORY, *words], environment)
+
+    none = train(150)  # the network has 94 MB, its gradients as much
+    assert none.returncode == 2, none.stderr
+    assert none.stderr.splitlines()[-1].startswith("error: fold 0 ran out of memory on cpu, even with batches in parts")
+    assert "Traceback" not in none.stderr
+    assert not run.folder.fold(0).is_complete(run.config_hash)
+
+    small = train(700)  # a checkpoint is written in some 600; the whole batch needs over 1,000
+    assert small.returncode == 0, small.stderr
+    assert "out of memory; each batch of 64 films goes through in parts of" in small.stderr
+    assert run.folder.fold(0).is_complete(run.config_hash)
 
 
 @pytest.mark.parametrize(("trainable", "trained"), [("head", ("fc.",)), ("layer4", ("fc.", "layer4."))])
