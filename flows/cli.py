@@ -219,6 +219,8 @@ def page(
 @contextmanager
 def _prefect() -> Iterator[None]:
     """Set Prefect's defaults before it is imported; show bars; tell known errors in one sentence, once."""
+    from httpx import TransportError
+
     from cxr import terminal
     from flows.services import PREFECT_DEFAULTS
 
@@ -229,7 +231,13 @@ def _prefect() -> Iterator[None]:
     terminal.stop_on_signals()
     _require_named_server()
     with terminal.bars():
-        yield
+        try:
+            yield
+        except TransportError as error:
+            raise RunError(
+                f"Prefect's server no longer answers ({error}). What is finished is kept: the same command goes on "
+                "from here once the server is up again."
+            ) from error
 
 
 def _require_named_server() -> None:
@@ -248,7 +256,9 @@ def _require_named_server() -> None:
 
 def _tells_no_known_error_twice(record: logging.LogRecord) -> bool:
     """Drop the traceback of an error that the command ends with in one sentence."""
-    return not (record.exc_info and isinstance(record.exc_info[1], CxrError | FoldFailedError))
+    from httpx import TransportError
+
+    return not (record.exc_info and isinstance(record.exc_info[1], CxrError | FoldFailedError | TransportError))
 
 
 @app.command

@@ -37,6 +37,8 @@ SILENT_FOR_S = 120
 """Four heartbeats; after three, as Prefect's documentation has it, a healthy run was taken for a dead one."""
 CPU_POOL, GPU_POOL = "cxr-cpu", "cxr-gpu"
 MARK, LOCK = "CXR_SERVICES", "services"
+RUN = "prefect.engine"
+"""Among the words of the process in which a worker runs a flow."""
 SERVER_STARTS_IN_S, STOPS_IN_S = 120, 60
 
 
@@ -255,21 +257,35 @@ def _require_project() -> None:
 
 
 def down(folder: Path) -> list[str]:
-    """Stop what `up` has started, the last first, and what a killed worker left; return what was stopped."""
+    """Stop what `up` has started, the last first, and what a killed worker left; return what was stopped.
+
+    Runs that are under way are asked first: a worker would kill them, and the batch that a fold is at would be lost.
+    """
     folder = folder.resolve()
     with _only_one(folder):
+        runs = _marked(folder, RUN)
+        _end(runs, runs)
         stopped = [service.name for service in reversed(services(folder)) if service.stop()]
         left = _marked(folder)
         _end(left, left)
-    return [*stopped, *(f"process {one.pid}, left by a killed worker," for one in left)]
+    return [
+        *(f"run in process {one.pid}" for one in runs),
+        *stopped,
+        *(f"process {one.pid}, left by a killed worker," for one in left),
+    ]
 
 
-def _marked(folder: Path) -> list[psutil.Process]:
-    """Return the processes that a service in `folder` has started, itself or through others, parent alive or not."""
+def _marked(folder: Path, word: str | None = None) -> list[psutil.Process]:
+    """Return the processes that a service in `folder` has started, itself or through others, parent alive or not.
+
+    Args:
+        word: only those that were started with this one among others; None for all.
+    """
 
     def is_marked(process: psutil.Process) -> bool:
         try:
-            return process.pid != os.getpid() and process.environ().get(MARK) == str(folder)
+            is_ours = process.pid != os.getpid() and process.environ().get(MARK) == str(folder)
+            return is_ours and (word is None or word in process.cmdline())
         except psutil.Error:  # it has ended, or is another user's
             return False
 

@@ -1,6 +1,7 @@
 """Films and runs that several tests share: drawn, seeded, made once."""
 
 import base64
+import http.server
 import importlib.util
 import io
 import json
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +24,9 @@ import psutil
 import pytest
 import torch
 import torchvision
-from PIL import Image
+import yaml
+from PIL import Image, ImageOps
+from prefect.client.orchestration import SyncPrefectClient, get_client
 
 from cxr import dataset, evaluation, experiment, registry
 from cxr.config import TrainConfig
@@ -32,6 +36,8 @@ from cxr.packaging import make_package
 from cxr.synthetic import draw_films, draw_inbox
 from cxr.training import train_fold
 from flows.cli import app as cli
+from flows.server import GIVE_UP, TELL, set_automations_up
+from flows.services import talking_to_server
 
 BIN = Path(sys.executable).parent
 PROJECT = Path(__file__).parents[1]
@@ -168,22 +174,124 @@ def scored(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "scores"
 
 
+class PrefectServer:
+    """A Prefect server of the tests' own: `prefect server start`, with its history in a folder of its own."""
+
+    def __init__(self, home: Path, environment: Mapping[str, str] = {}) -> None:
+        self.port = free_port()
+        self.log = home / "server.log"
+        self.environment = os.environ | environment
+        self.environment |= {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{self.port}/api"}
+        self.start()
+
+    def start(self) -> None:
+        """Start it, for the first time or again with the history that it had."""
+        command = [BIN / "prefect", "server", "start", "--port", str(self.port)]
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                command, cwd=PROJECT, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            wait_for(lambda: is_healthy(self.environment["PREFECT_API_URL"] + "/health"), "the Prefect server")
+        except BaseException:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """End it, and what it has started, as a power cut would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(timeout=60)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A Prefect server of the tests' own; yields the environment that its clients need."""
-    home, port = tmp_path_factory.mktemp("prefect"), free_port()
-    environment = os.environ | {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
-    command = [BIN / "prefect", "server", "start", "--port", str(port)]
-    with (home / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+    server = PrefectServer(tmp_path_factory.mktemp("prefect"))
     try:
-        wait_for(lambda: is_healthy(f"http://127.0.0.1:{port}/api/health"), "the Prefect server", timeout_s=120)
-        yield environment
+        yield server.environment
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=60)
+        server.stop()
+
+
+@contextmanager
+def worker(pool: str, name: str, folder: Path, environment: Mapping[str, str]) -> Iterator[psutil.Process]:
+    """A worker that takes one run at a time; its log is `folder`/`name`.log."""
+    command = [BIN / "prefect", "worker", "start", "--pool", pool, "--name", name, "--limit", "1"]
+    environment = {**environment, "PREFECT_WORKER_QUERY_SECONDS": "1"}
+    with (folder / f"{name}.log").open("w") as log:
+        process = psutil.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield process
+    finally:
+        kill_with_family(process)
+
+
+def kill_with_family(process: psutil.Process) -> None:
+    """As when a machine goes down: a worker, the flow that it runs, and the fold's process."""
+    if process.is_running():
+        family = [process, *process.children(recursive=True)]
+        for one in family:
+            one.kill()
+        psutil.wait_procs(family, timeout=20)
+
+
+def draw_negatives(films: Path, batch: Path) -> None:
+    """Make a batch that is held: the films of another one, black for white."""
+    batch.mkdir()
+    for film in films.glob("film-*.jpeg"):
+        ImageOps.invert(Image.open(film).convert("L")).save(batch / film.name)
+
+
+def quick_deployment(parameters: dict[str, object], schedule: dict[str, object], folder: Path) -> Path:
+    """The project's own nightly deployment, but with a schedule and parameters of the test's.
+
+    Runs should not meet: where one is cancelled for another, SQLite is locked for seconds and events are lost.
+    """
+    described = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
+    (nightly,) = [one for one in described["deployments"] if one["name"] == "nightly"]
+    nightly |= {"name": "quick", "schedules": [schedule], "parameters": parameters}
+    described |= {"deployments": [nightly]}
+    described["pull"] = [{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}]
+    (folder / "prefect.yaml").write_text(yaml.safe_dump(described))
+    return folder / "prefect.yaml"
+
+
+@contextmanager
+def webhook() -> Iterator[tuple[str, list[str]]]:
+    """A receiver on the loopback address: its address, and the bodies that it was sent."""
+    told: list[str] = []
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(self.rfile.read(int(self.headers["content-length"])).decode())
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *values: object) -> None:
+            """Keep the tests' output clean."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as receiver:
+        threading.Thread(target=receiver.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{receiver.server_address[1]}/hook", told
+        receiver.shutdown()
+
+
+@contextmanager
+def automations(silent_for_s: int, notify: str, environment: Mapping[str, str]) -> Iterator[SyncPrefectClient]:
+    """Have a server mark silent runs and tell a webhook of bad ends until the block ends; yields a client of it."""
+    with talking_to_server(environment), get_client(sync_client=True) as client:
+        set_automations_up(silent_for_s, notify)
+        try:
+            yield client
+        finally:
+            for name in (GIVE_UP, TELL):
+                for automation in client.read_automations_by_name(name):
+                    client.delete_automation(automation.id)
 
 
 def train_command(sample: Path, folder: Path, program: Sequence[str] = (str(BIN / "cxr"),)) -> list[str]:

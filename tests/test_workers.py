@@ -1,97 +1,88 @@
 """Folds on workers of the pool cxr-gpu, each a machine of its own: killed for real, on a real Prefect server."""
 
-import http.server
 import os
+import re
 import socket
 import subprocess
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tomllib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import psutil
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowFilter
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.settings import get_current_settings
 
 from cxr.config import Placement, TrainConfig
 from cxr.cross_validation import cross_validate
 from cxr.errors import ConfigError
-from flows.server import create_pools, set_automations_up
-from flows.services import GPU_POOL, PREFECT_DEFAULTS, talking_to_server
-from tests.conftest import BIN, PROJECT, assert_same_tables, run_to_the_end, train_command, wait_for
+from cxr.layout import RunFolder
+from flows import services
+from tests.conftest import (
+    PROJECT,
+    assert_same_tables,
+    automations,
+    kill_with_family,
+    run_to_the_end,
+    train_command,
+    wait_for,
+    webhook,
+    worker,
+)
 
-SILENT_FOR_S = 50
+SILENT_FOR_S = 40
 """Above the 30 s between two heartbeats, Prefect's least; `cxr up` allows 120."""
 
 
-@contextmanager
-def webhook() -> Iterator[tuple[str, list[str]]]:
-    """A receiver on the loopback address: its address, and the bodies that it was sent."""
-    told: list[str] = []
-
-    class Receiver(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            told.append(self.rfile.read(int(self.headers["content-length"])).decode())
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, format: str, *values: object) -> None:
-            """Keep the tests' output clean."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as receiver:
-        threading.Thread(target=receiver.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{receiver.server_address[1]}/hook", told
-        receiver.shutdown()
+def runs_of(flow: str, folder: Path, client: SyncPrefectClient) -> list[FlowRun]:
+    """The runs of a flow with a parameter that names the folder, the first to begin first."""
+    wanted = FlowFilter.model_validate({"name": {"any_": [flow]}})
+    found = client.read_flow_runs(flow_filter=wanted, sort=FlowRunSort.START_TIME_ASC)
+    return [run for run in found if str(folder) in str(run.parameters)]
 
 
-@contextmanager
-def worker(name: str, folder: Path, environment: dict[str, str]) -> Iterator[psutil.Process]:
-    command = [BIN / "prefect", "worker", "start", "--pool", GPU_POOL, "--name", name, "--limit", "1"]
-    with (folder / f"{name}.log").open("w") as log:
-        process = psutil.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        yield process
-    finally:
-        kill_with_family(process)
-
-
-def kill_with_family(process: psutil.Process) -> None:
-    """As when a machine goes down: the worker, the flow that it runs, and the fold's process."""
-    if process.is_running():
-        family = [process, *process.children(recursive=True)]
-        for one in family:
-            one.kill()
-        psutil.wait_procs(family, timeout=20)
-
-
-@pytest.mark.skipif("CXR_WORKERS" not in os.environ, reason="it waits for silent runs, minutes: set CXR_WORKERS=1")
-def test_a_killed_workers_fold_is_marked_crashed_told_and_taken_up_while_a_healthy_run_goes_on(
-    undisturbed: Path, sample: Path, server: dict[str, str], tmp_path: Path
+def test_a_killed_workers_fold_is_marked_crashed_told_and_taken_up_while_a_longer_healthy_run_goes_on(
+    undisturbed: Path, sample: Path, server: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment = PREFECT_DEFAULTS | server
-    with webhook() as (address, told), talking_to_server(environment):
-        create_pools([GPU_POOL])
-        set_automations_up(SILENT_FOR_S, address)
-        deploy = [BIN / "prefect", "--no-prompt", "deploy", "--all"]
-        create_pools(["cxr-cpu"])
-        subprocess.run(deploy, cwd=PROJECT, env=environment, check=True, capture_output=True)
-        with worker("lost", tmp_path, environment) as lost, (tmp_path / "log").open("w") as log:
+    monkeypatch.chdir(PROJECT)
+    environment = services.PREFECT_DEFAULTS | server
+    kept = [RunFolder.named(tmp_path / "experiments", "run").fold(fold).checkpoint for fold in (0, 1)]
+    services.deploy(environment)
+    with webhook() as (address, told), automations(SILENT_FOR_S, address, environment) as client:
+        with worker(services.GPU_POOL, "lost", tmp_path, environment) as lost, (tmp_path / "log").open("w") as log:
             command = [*train_command(sample, tmp_path), "--runner=workers"]
-            run = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-            epoch = "epoch 1 of 4"
-            wait_for(lambda: epoch in (tmp_path / "lost.log").read_text() or run.poll() is not None, epoch)
-            assert run.poll() is None, (tmp_path / "log").read_text()
+            training = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            wait_for(lambda: any(one.exists() for one in kept) or training.poll() is not None, "a fold's first epoch")
+            assert training.poll() is None, (tmp_path / "log").read_text()
             kill_with_family(lost)
-            killed_at = time.monotonic()
-            with worker("spare", tmp_path, environment):
-                wait_for(lambda: "ended as Crashed" in "".join(told), "the silent run to be told of", timeout_s=180)
-                assert time.monotonic() - killed_at < SILENT_FOR_S + 40
-                assert run.wait(timeout=120) == 0, (tmp_path / "log").read_text()
-    said = (tmp_path / "log").read_text()
-    assert f"ended as Crashed: no sign of life for {SILENT_FOR_S} s" in said
+            killed_at = datetime.now(UTC)
+            with worker(services.GPU_POOL, "spare", tmp_path, environment):
+                assert training.wait(timeout=200) == 0, (tmp_path / "log").read_text()
+        (healthy,) = runs_of("train-cv", tmp_path, client)
+        states = [state.name for state in client.read_flow_run_states(healthy.id)]
+        crashed, *others = runs_of("train-fold", tmp_path, client)
+    assert crashed.state_name == "Crashed"
+    assert crashed.end_time - killed_at < timedelta(seconds=SILENT_FOR_S + 20)
+    assert [one.state_name for one in others] == ["Completed", "Completed"]
+    assert healthy.total_run_time > timedelta(seconds=SILENT_FOR_S)
+    assert states == ["Pending", "Running", "Completed"]
+    assert len(told) == 1
+    assert f"train-fold {crashed.name} ended as Crashed: no sign of life for {SILENT_FOR_S} s" in told[0]
     assert "taken up again after epoch" in (tmp_path / "spare.log").read_text()
-    assert len(told) == 1, "cxr train itself, silent for nobody, was running for longer than that"
     assert_same_tables(tmp_path, undisturbed)
+
+
+def test_a_dead_run_is_marked_within_three_minutes_and_a_live_one_may_miss_three_signs() -> None:
+    every_s = int(services.PREFECT_DEFAULTS["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    looked_every = get_current_settings().server.events.proactive_granularity
+    assert every_s + services.SILENT_FOR_S + looked_every.total_seconds() < 180
+    assert 4 * every_s <= services.SILENT_FOR_S
+    assert tomllib.loads((PROJECT / "prefect.toml").read_text())["flows"]["heartbeat_frequency"] == every_s
+    described = [PROJECT / "deployments" / "compose.yaml", *(PROJECT / "deployments" / "systemd").glob("cxr-worker-*")]
+    for file in described:
+        assert re.findall(r"PREFECT_FLOWS_HEARTBEAT_FREQUENCY\W+(\d+)", file.read_text()) == [str(every_s)], file
 
 
 def test_a_server_that_is_absent_is_told_in_one_sentence(sample: Path, tmp_path: Path) -> None:
