@@ -1,5 +1,6 @@
 """Runs: what cross-validation found, at any threshold, and beside another run."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ FIRST = {
 FOLD_METRICS = ("roc_auc", "sensitivity", "specificity")
 KEPT = 4
 """Runs whose tables stay in memory."""
+NAMED: dict[str | type[Any], Callable[[Any], Any]] = {RunFolder: lambda folder: str(folder.path)}
+"""How Streamlit tells runs apart: it cannot look into a path in an object store."""
 
 
 def show(places: Places) -> None:
@@ -63,22 +66,21 @@ def _list(table: pd.DataFrame) -> None:
 
 
 def _out_of_fold(folder: RunFolder) -> OutOfFold:
-    return _read(folder.path, folder.predictions.stat().st_mtime_ns)
+    return _read(folder, folder.predictions.stat().st_mtime_ns)
 
 
-@st.cache_resource(max_entries=KEPT, show_spinner="Reading the run …")
-def _read(path: Path, changed_ns: int) -> OutOfFold:
+@st.cache_resource(max_entries=KEPT, show_spinner="Reading the run …", hash_funcs=NAMED)
+def _read(folder: RunFolder, changed_ns: int) -> OutOfFold:
     """Return a run's out-of-fold table; read again when it has changed."""
-    folder = RunFolder(path)
     return OutOfFold(store.read_table(folder.predictions), store.read_json(folder.config)["classes"])
 
 
-@st.cache_data(max_entries=8 * KEPT, show_spinner="Computing …")
-def _appraise(table: str, path: Path, changed_ns: int) -> Any:
+@st.cache_data(max_entries=8 * KEPT, show_spinner="Computing …", hash_funcs=NAMED)
+def _appraise(table: str, folder: RunFolder, changed_ns: int) -> Any:
     """Return one of the core's tables of a run."""
-    films = _read(path, changed_ns)
+    films = _read(folder, changed_ns)
     if table == "subgroups":
-        return subgroup_table(films, store.read_table(RunFolder(path).manifest))
+        return subgroup_table(films, store.read_table(folder.manifest))
     compute = {
         "curves": appraisal.curve_tables, "reliability": appraisal.reliability_table,
         "points": appraisal.operating_point_table, "scores": appraisal.score_table,
@@ -88,7 +90,7 @@ def _appraise(table: str, path: Path, changed_ns: int) -> Any:
 
 
 def _table(table: str, folder: RunFolder) -> Any:
-    return _appraise(table, folder.path, folder.predictions.stat().st_mtime_ns)
+    return _appraise(table, folder, folder.predictions.stat().st_mtime_ns)
 
 
 def _metrics(folder: RunFolder) -> None:
@@ -228,7 +230,7 @@ def _compare(experiments: Path, run_id: str, all_runs: list[str]) -> None:
     folders = [RunFolder.named(experiments, one) for one in (run_id, other)]
     try:
         changed = [folder.predictions.stat().st_mtime_ns if folder.predictions.exists() else 0 for folder in folders]
-        compared = _compared([folder.path for folder in folders], changed)
+        compared = _compared(folders, changed)
     except CxrError as error:
         st.error(words.plain(str(error)))
         return
@@ -256,6 +258,6 @@ def _differences(rows: pd.DataFrame, run_id: str, other: str) -> pd.DataFrame:
     return pd.DataFrame(columns, index=names)
 
 
-@st.cache_resource(max_entries=KEPT, show_spinner="Comparing …")
-def _compared(paths: list[Path], changed_ns: list[int]) -> comparison.Comparison:
-    return comparison.compare([RunFolder(path) for path in paths])
+@st.cache_resource(max_entries=KEPT, show_spinner="Comparing …", hash_funcs=NAMED)
+def _compared(folders: list[RunFolder], changed_ns: list[int]) -> comparison.Comparison:
+    return comparison.compare(folders)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from cxr import store
 from cxr.errors import ConfigError
 
 ADDRESS = "127.0.0.1"
@@ -43,7 +44,9 @@ class Places:
 
     def as_words(self) -> list[str]:
         """Return the arguments that `of` reads."""
-        return [f"--{field.name}={getattr(self, field.name).expanduser().resolve()}" for field in fields(self)]
+        for name in ("models", "scores", "cache"):
+            store.require_local(f"--{name}", getattr(self, name))
+        return [f"--{field.name}={store.located(getattr(self, field.name).expanduser())}" for field in fields(self)]
 
     @classmethod
     def of(cls, words: Sequence[str]) -> "Places":

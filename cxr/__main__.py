@@ -21,7 +21,7 @@ Academic and research use only; not a medical device.
 """
 app = App(name="cxr", help=HELP, version=__version__, result_action="return_value")
 
-Experiments = Annotated[Path, Parameter(help="Folder that holds all runs.")]
+Experiments = Annotated[Path, Parameter(help="Folder that holds all runs, or a URL such as s3://bucket/runs.")]
 Models = Annotated[Path, Parameter(help="Folder that holds all models.")]
 Device = Annotated[str, Parameter(help="cpu, cuda:<index>, or auto: a GPU if there is one.")]
 

@@ -147,7 +147,7 @@ class Place:
 
     Attributes:
         run_id: Name of the run; by default one that follows from the config, so the same command resumes.
-        experiments: Folder that holds all runs.
+        experiments: Folder that holds all runs, or a URL such as s3://bucket/experiments.
         cache: Folder for prepared films; shared by all runs, safe to delete.
     """
 

@@ -16,7 +16,8 @@ UnreadableError              bytes that are no film: the film's reason in a tabl
 FoldFailedError              a fold's process ended badly: no mistake of the user's, a retry resumes it
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 Reason = Literal[
     "blank", "broken_link", "changed_while_read", "colour_photograph", "damaged", "dicom_of_something_else", "empty",
@@ -52,6 +53,12 @@ class DeviceError(CxrError):
 
 class RunError(CxrError):
     """The run is unknown, in use, unfinished, or was begun with another config."""
+
+    @classmethod
+    def in_use(cls, what: str, holder: Mapping[str, Any]) -> Self:
+        """Return the error that names who holds a lock, by its `pid`, `host` and `since`."""
+        pid, host, since = (holder.get(name, "?") for name in ("pid", "host", "since"))
+        return cls(f"{what} is in use by process {pid} on {host} since {since}: wait for it to end, or stop it.")
 
 
 class PackageError(CxrError):

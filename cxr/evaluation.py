@@ -239,7 +239,7 @@ def list_runs(experiments: Path) -> pd.DataFrame:
     starting project gives, in percent (macro-averaged of more than two classes), NaN where the run has no tables.
     """
     rows: list[dict[str, Any]] = []
-    for path in sorted(experiments.glob("[!.]*")):
+    for path in sorted(store.located(experiments).glob("[!.]*")):
         folder = RunFolder(path.resolve())
         if not folder.has_begun:
             continue

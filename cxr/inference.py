@@ -79,7 +79,7 @@ def read_weights(run: Experiment, fold: int) -> dict[str, Tensor]:
     """
     folder = run.fold_folder(fold)
     expected = store.read_json(folder.complete).get("weights_sha256") if folder.complete.exists() else None
-    data = folder.weights.read_bytes()
+    data = store.read_bytes(folder.weights)
     try:
         if expected not in (None, hashlib.sha256(data).hexdigest()):
             raise ValueError("another hash")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr.errors import ConfigError, RunError
-from cxr.store import locked, read_json
+from cxr.store import located, locked, read_json, require_local
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 MAX_FOLDER_NAME = 200
@@ -92,15 +92,18 @@ class RunFolder:
             raise ConfigError(
                 f"--run-id must be letters, digits, '.', '_' or '-', 80 at most and no '.' first, got {run_id!r}."
             )
-        return cls((experiments / run_id).resolve())
+        return cls(located(experiments / run_id))
 
     @classmethod
     def existing(cls, run: str, experiments: Path) -> "RunFolder":
         """Return the run called `run`, which is its id or the path of its folder."""
         for path in (experiments / run, Path(run)):
-            if cls(path).has_begun:
-                return cls(path.resolve())
-        raise RunError(f"no run {run!r} in {experiments}: give a run id from there, or the path of a run's folder.")
+            folder = cls(located(path))
+            if folder.has_begun:
+                return folder
+        raise RunError(
+            f"no run {run!r} in {located(experiments)}: give a run id from there, or the path of a run's folder."
+        )
 
     @property
     def run_id(self) -> str:
@@ -313,6 +316,7 @@ class ModelFolder:
             raise ConfigError(
                 f"--name must be letters, digits, '.', '_' or '-', 80 at most and no '.' first, got {name!r}."
             )
+        require_local("--models", models)
         return cls((models / name).resolve())
 
     @property

@@ -176,6 +176,7 @@ def _auc_replicates(films: pd.DataFrame, classes: list[str], when: str, group, d
 
 def list_models(models: Path) -> pd.DataFrame:
     """Return one row per version: name, version, champion, run, made_at, trainable, size, n_films, roc_auc (%)."""
+    store.require_local("--models", models)
     rows = []
     for path in sorted(p for p in models.glob("*") if p.is_dir() and not p.name.startswith(".")):
         model = ModelFolder(path.resolve())

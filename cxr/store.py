@@ -1,15 +1,18 @@
 """Atomic writes and locks: a reader never sees half a file, and a dead process holds nothing.
 
 Writers fill a temporary name beside the target, flush it to the disk and rename it. A full disk is told in
-one sentence and leaves what stood there before.
+one sentence and leaves what stood there before. Of a path in an object store `cxr.object_store` keeps the same
+promises; who calls this module need not know which it is.
 """
 
 import errno
 import fcntl
+import io
 import json
 import logging
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,11 +22,48 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from cxr.errors import DamagedError, DiskFullError, RunError
+from cxr import object_store
+from cxr.errors import ConfigError, DamagedError, DiskFullError, RunError
 
 log = logging.getLogger(__name__)
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def located(path: Path) -> Path:
+    """Return what a path names that somebody typed: whole, or a path in an object store where it is a URL.
+
+    Raises:
+        ConfigError: the object store cannot be reached.
+    """
+    url = object_store.names_object(path)
+    return object_store.open_path(object_store.url_of(path)) if url else path.resolve()
+
+
+def require_local(what: str, path: Path) -> None:
+    """Raise ConfigError where a path is a URL and only a folder of files will do."""
+    if object_store.is_object(path) or object_store.names_object(path):
+        raise ConfigError(
+            f"{what} needs a folder of files, got {object_store.url_of(path)!r}: an object store holds runs alone "
+            "(--experiments)."
+        )
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a file's bytes, all from before or all from after it was replaced."""
+    return object_store.read_bytes(path) if object_store.is_object(path) else path.read_bytes()
+
+
+@contextmanager
+def local_copy(path: Path) -> Iterator[Path]:
+    """Yield a file of this machine with the bytes and the name of `path`: itself, if it is one."""
+    if not object_store.is_object(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="cxr-") as folder:
+        copy = Path(folder) / path.name
+        copy.write_bytes(read_bytes(path))
+        yield copy
 
 
 @contextmanager
@@ -33,6 +73,20 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         DiskFullError: there is no space left.
     """
+    try:
+        with (object_store.replacing if object_store.is_object(path) else _replacing_file)(path) as temporary:
+            yield temporary
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise DiskFullError(
+            f"no space is left to write {str(path)!r}: free some and type the same command again; nothing is lost."
+        ) from error
+
+
+@contextmanager
+def _replacing_file(path: Path) -> Iterator[Path]:
+    require_local("everything but a run", path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,12 +95,6 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise DiskFullError(
-            f"no space is left to write {str(path)!r}: free some and type the same command again; nothing is lost."
-        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -61,6 +109,9 @@ def _sync_folder(folder: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove the temporary files that a killed process left under `folder`; call it under the lock."""
+    if object_store.is_object(folder):
+        object_store.sweep(folder)
+        return
     for leftover in folder.rglob(".*.tmp"):
         leftover.unlink(missing_ok=True)
 
@@ -73,7 +124,7 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object that `write_json` wrote; DamagedError if it is not as it was written."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_bytes(path))
     except ValueError as error:
         raise _damaged(path, error) from error
 
@@ -87,6 +138,9 @@ def write_text(path: Path, text: str) -> None:
 def append_line(path: Path, line: str) -> None:
     """Append a line in one step, whole among those of other processes; a full disk loses the line, not the work."""
     try:
+        if object_store.is_object(path):
+            object_store.append_line(path, line)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -97,7 +151,7 @@ def append_line(path: Path, line: str) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        log.warning("%s could not be added to: %s", path, error.strerror)
+        log.warning("%s could not be added to: %s", path, error.strerror or error)
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -113,7 +167,8 @@ def read_table(path: Path, columns: list[str] | None = None, filters: Any = None
         DamagedError: it is not as it was written.
     """
     try:
-        return pd.read_parquet(path, columns=columns, filters=filters, page_checksum_verification=True)
+        source = io.BytesIO(read_bytes(path)) if object_store.is_object(path) else path
+        return pd.read_parquet(source, columns=columns, filters=filters, page_checksum_verification=True)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:  # pyarrow's errors are among these
@@ -142,15 +197,17 @@ def locked(lock_file: Path, what: str, *, patience_s: float = 0.0) -> Iterator[N
     Raises:
         RunError: another living process holds it; the sentence names that process.
     """
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": now()}
+    if object_store.is_object(lock_file):
+        with object_store.locked(lock_file, what, owner, patience_s=patience_s):
+            yield
+        return
+    require_local("everything but a run", lock_file)
     lock_file.parent.mkdir(parents=True, exist_ok=True)
     holder = lock_file.with_suffix(".json")
     try:
         with FileLock(lock_file, timeout=patience_s):
-            write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": now()})
+            write_json(holder, owner)
             yield
     except Timeout:
-        who = read_json(holder) if holder.exists() else {}
-        raise RunError(
-            f"{what} is in use by process {who.get('pid', '?')} on {who.get('host', '?')} "
-            f"since {who.get('since', '?')}: wait for it to end, or stop it."
-        ) from None
+        raise RunError.in_use(what, read_json(holder) if holder.exists() else {}) from None

@@ -67,7 +67,8 @@ def log_run(run: Experiment, uri: str) -> str:
     for fold in range(run.config.folds):
         _log_fold(client, experiment_id, parent, run, fold)
     for artifact in _artifacts(run):
-        client.log_artifact(parent, str(artifact))
+        with store.local_copy(artifact) as file:
+            client.log_artifact(parent, str(file))
     client.set_terminated(parent)
     log.info("MLflow: run %s is %s in %s", run.folder.run_id, parent, uri)
     return parent
@@ -100,7 +101,8 @@ def _log_fold(client: "MlflowClient", experiment_id: str, parent: str, run: Expe
     facts = {key: done[key] for key in ("fold", "device", "n_threads", "n_training_films", "seconds")}
     rows = store.read_table(run.folder.metrics).query("scope == 'fold' and fold == @fold")
     client.log_batch(child, metrics=[*_metrics(rows), *_epochs(folder)], params=_params(facts))
-    client.log_artifact(child, str(folder.predictions))
+    with store.local_copy(folder.predictions) as file:
+        client.log_artifact(child, str(file))
     client.set_terminated(child)
 
 

@@ -86,7 +86,7 @@ def train_fold(run: Experiment, fold: int, device: str, stop: StopRequest | None
             {
                 "fold": fold,
                 "config_hash": run.config_hash,
-                "weights_sha256": hashlib.sha256(folder.weights.read_bytes()).hexdigest(),
+                "weights_sha256": hashlib.sha256(store.read_bytes(folder.weights)).hexdigest(),
                 "device": device,
                 "n_threads": torch.get_num_threads(),
                 "n_training_films": trainer.n_films,
@@ -302,7 +302,8 @@ class FoldTrainer:
         if not folder.checkpoint.exists():
             return
         try:
-            state = torch.load(folder.checkpoint, map_location="cpu", weights_only=True)
+            written = io.BytesIO(store.read_bytes(folder.checkpoint))
+            state = torch.load(written, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError, … on damaged files
             raise RunError(
                 f"the checkpoint of fold {self.fold} is damaged ({type(error).__name__}): give --redo-fold {self.fold}."

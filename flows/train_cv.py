@@ -18,7 +18,7 @@ from cxr.config import (
 from cxr.events import stage
 from cxr.experiment import require_startable
 from cxr.layout import RunFolder
-from cxr.store import locked
+from cxr.store import locked, require_local
 from cxr.tracking import require_mlflow
 from data_checks.tolerances import Checking, Tolerances
 from flows.parameters import described_by
@@ -78,6 +78,8 @@ def train_cv(
     )  # fmt: skip
     limit = Tolerances.of(tolerances)
     folder = RunFolder.named(experiments, run_id or config.default_run_id)
+    if data_docs:
+        require_local("--data-docs", folder.checks)
     with locked(folder.lock, f"run {folder.run_id}"), stage(folder.events, "run"):
         require_startable(config, folder, devices, folds_per_device, redo_fold)
         require_runner(place)

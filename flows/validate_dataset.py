@@ -6,7 +6,7 @@ from prefect import flow
 
 from cxr.config import KAGGLE_PATIENT, DataConfig, LabelFrom, Place
 from cxr.layout import RunFolder
-from cxr.store import locked
+from cxr.store import locked, require_local
 from data_checks.tolerances import Checking, Tolerances
 from flows.parameters import described_by
 from tasks.checks import check_data
@@ -36,6 +36,8 @@ def validate_dataset(
     )  # fmt: skip
     limit = Tolerances.of(tolerances)
     folder = RunFolder.named(experiments, run_id or config.default_run_id)
+    if data_docs:
+        require_local("--data-docs", folder.checks)
     with locked(folder.lock, f"run {folder.run_id}"):
         examine_films(config, folder, cache)
         check_data(folder, config, limit, data_docs)

@@ -121,7 +121,7 @@ def tree(tmp_path: Path) -> Callable[[dict[str, bytes]], Path]:
 @contextmanager
 def lock_holder(lock: Path, what: str) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that holds a lock until it is killed or the block ends."""
-    words = f"with store.locked(Path({str(lock)!r}), {what!r}): print(); input()"
+    words = f"with store.locked(store.located(Path({str(lock)!r})), {what!r}): print(); input()"
     code = f"from pathlib import Path; from cxr import store\n{words}"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -294,10 +294,12 @@ def automations(silent_for_s: int, notify: str, environment: Mapping[str, str]) 
                     client.delete_automation(automation.id)
 
 
-def train_command(sample: Path, folder: Path, program: Sequence[str] = (str(BIN / "cxr"),)) -> list[str]:
-    """A small training on the drawn films, as a user types it; everything goes into `folder`."""
+def train_command(
+    sample: Path, folder: Path, program: Sequence[str] = (str(BIN / "cxr"),), experiments: str | None = None
+) -> list[str]:
+    """A small training on the drawn films, as a user types it; everything but `experiments` goes into `folder`."""
     options = [f"--{name.replace('_', '-')}={value}" for name, value in PARAMETERS.items()]
-    places = [f"--experiments={folder / 'experiments'}", f"--cache={folder / 'cache'}", "--run-id=run"]
+    places = [f"--experiments={experiments or folder / 'experiments'}", f"--cache={folder / 'cache'}", "--run-id=run"]
     return [*program, "train", f"--data={sample}", *options, *places]
 
 

@@ -1,0 +1,273 @@
+"""Runs in an object store: a real S3 server (moto's) as a process of its own, and processes killed for real."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pandas as pd
+import pytest
+
+from app.server import Places
+from cxr import object_store, store
+from cxr.__main__ import app as core
+from cxr.errors import ConfigError, CxrError, RunError
+from cxr.layout import RunFolder
+from cxr.registry import load_champion
+from tests.conftest import TABLES, lock_holder, run_to_the_end, train_command, wait_for
+from tests.test_app import main_module, opened, texts  # noqa: F401 a fixture
+
+PLAIN = (sys.executable, "-m", "cxr")
+SERVER = """
+import threading
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+app, turn = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+def one_at_a_time(environ, start_response):  # S3 looks at If-Match and writes in one step; moto between two others
+    with turn:
+        return app(environ, start_response)
+
+server = make_server("127.0.0.1", 0, one_at_a_time, threaded=True)
+print(server.port, flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A client of an S3 server with the bucket `bucket`, which this process and those that it starts use."""
+    with (tmp_path_factory.mktemp("s3") / "log").open("w") as log:
+        process = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, stderr=log, text=True)
+    assert process.stdout is not None
+    address = f"http://127.0.0.1:{int(process.stdout.readline())}"
+    words = {
+        "AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in words.items():
+            patch.setenv(name, value)
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="bucket")
+        yield client
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def place(name: str) -> Path:
+    return store.located(Path("s3://bucket") / name)
+
+
+def started(code: str, *words: str) -> subprocess.Popen[str]:
+    """Another process that has imported what the code needs."""
+    lines = f"import sys\nfrom pathlib import Path\nfrom cxr import store\nfrom cxr.errors import *\n{code}"
+    return subprocess.Popen(
+        [sys.executable, "-c", lines, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_of_several_processes_one_alone_gets_a_lock_and_the_others_are_told_who(s3: Any) -> None:
+    code = """
+path = store.located(Path("s3://bucket/lock"))
+print("ready", flush=True)
+input()
+try:
+    with store.locked(path, "run x"):
+        print("got it", flush=True)
+        input()
+except RunError as error:
+    print(error, flush=True)
+"""
+    rivals = [started(code) for _ in range(3)]
+    for rival in rivals:
+        assert rival.stdout is not None
+        assert rival.stdout.readline() == "ready\n"
+    for rival in rivals:
+        assert rival.stdin is not None
+        rival.stdin.write("\n")
+        rival.stdin.flush()
+    said = [rival.stdout.readline() for rival in rivals if rival.stdout]
+    assert said.count("got it\n") == 1
+    winner = rivals[said.index("got it\n")]
+    assert sum(line.startswith(f"run x is in use by process {winner.pid} on") for line in said) == 2
+    for rival in rivals:
+        rival.communicate("\n")
+    assert not place("lock").exists(), "the winner has let go"
+
+
+def test_a_halted_holders_lock_lapses_and_what_it_writes_afterwards_is_refused(s3: Any) -> None:
+    code = """
+path = store.located(Path("s3://bucket/halted"))
+try:
+    with store.locked(path / "lock", "run x"):
+        store.write_json(path / "facts.json", {"of": "the first"})
+        print("wrote", flush=True)
+        input()
+        store.write_json(path / "facts.json", {"of": "the first, too late"})
+except RunError as error:
+    print(error, flush=True)
+"""
+    first = started(code)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "wrote\n"
+    with lock_holder(place("killed"), "run y") as killed:
+        killed.kill()
+    halted_at = time.monotonic()
+    os.kill(first.pid, signal.SIGSTOP)
+    facts = place("halted") / "facts.json"
+    with store.locked(facts.with_name("lock"), "run x"):
+        assert time.monotonic() - halted_at > object_store.LEASE_S - object_store.RENEWED_EVERY_S - 1
+        store.write_json(facts, {"of": "the second"})
+        os.kill(first.pid, signal.SIGCONT)
+        told, _ = first.communicate("\n")
+        assert "was taken over by another process" in told
+        with store.locked(place("killed"), "run y"):
+            assert time.monotonic() - halted_at < object_store.LEASE_S + 8
+        with pytest.raises(RunError, match=f"run x is in use by process {os.getpid()} on"):
+            try_to_lock(facts.with_name("lock"))
+    assert store.read_json(facts) == {"of": "the second"}
+
+
+def try_to_lock(lock: Path) -> None:
+    with store.locked(lock, "run x"):
+        pytest.fail("two hold the lock")
+
+
+def test_lines_of_several_processes_are_all_kept(s3: Any) -> None:
+    code = """
+for k in range(10):
+    store.append_line(store.located(Path("s3://bucket/lines.jsonl")), f"{sys.argv[1]} {k}")
+"""
+    writers = [started(code, str(number)) for number in range(3)]
+    for writer in writers:
+        writer.communicate()
+    lines = place("lines.jsonl").read_text().splitlines()
+    assert sorted(lines) == sorted(f"{number} {k}" for number in range(3) for k in range(10))
+
+
+def test_a_killed_upload_shows_nothing_and_is_swept_up(s3: Any) -> None:
+    folder = place("upload")
+    store.write_text(folder / "weights", "the old ones")
+    code = """
+with store.replacing(store.located(Path("s3://bucket/upload/weights"))) as temporary:
+    temporary.write_bytes(bytes(400 * 2**20))
+"""
+    writer = started(code)
+    parts = lambda: s3.list_multipart_uploads(Bucket="bucket").get("Uploads", [])  # noqa: E731
+    wait_for(parts, "the upload to begin", timeout_s=60)
+    writer.kill()
+    writer.communicate()
+    assert (folder / "weights").read_text() == "the old ones"
+    assert len(parts()) == 1
+    store.sweep(folder)
+    assert not parts()
+    assert [path.name for path in folder.iterdir()] == ["weights"]
+
+
+def assert_same(run: RunFolder, undisturbed: Path) -> None:
+    for name in TABLES:
+        one, other = (store.read_table(folder / name) for folder in (undisturbed / "experiments/run", run.path))
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_a_run_in_a_bucket_killed_amid_a_fold_resumes_to_the_tables_of_a_folder(
+    undisturbed: Path, sample: Path, s3: Any, tmp_path: Path
+) -> None:
+    run = RunFolder.named(Path("s3://bucket/experiments"), "run")
+    command = train_command(sample, tmp_path, PLAIN, "s3://bucket/experiments")
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    wait_for(
+        lambda: "fold 0: epoch 2 of 4" in (tmp_path / "log").read_text() or process.poll() is not None, "epoch 2 of 4"
+    )
+    assert process.poll() is None, (tmp_path / "log").read_text()
+    second = run_to_the_end(command, os.environ)
+    assert second.returncode == 2
+    assert f"error: run run is in use by process {process.pid} on" in second.stderr
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+    result = run_to_the_end(command, os.environ)
+    assert result.returncode == 0, result.stderr
+    assert "fold 0: taken up again after" in result.stderr or "fold 0: complete already" in result.stderr
+    assert "run      s3://bucket/experiments/run\n" in result.stdout
+    assert_same(run, undisturbed)
+    assert not (tmp_path / "experiments").exists()
+    names = {path.name for path in run.path.iterdir()}
+    assert names == {path.name for path in (undisturbed / "experiments/run").iterdir()} - {"checks"}
+
+
+def test_a_fold_in_a_bucket_is_forgotten_with_what_was_made_of_it(s3: Any) -> None:
+    run = RunFolder.named(Path("s3://bucket/forgetful"), "run")
+    kept, fold = run.fold(1).complete, run.fold(0)
+    for file in (kept, fold.complete, fold.checkpoint, run.report, run.figures / "roc.svg", run.metrics):
+        store.write_text(file, "{}")
+    run.forget_fold(0)
+    assert s3.list_objects_v2(Bucket="bucket", Prefix="forgetful/run/")["Contents"][0]["Key"].endswith(
+        "folds/fold=1/complete.json"
+    )
+    assert s3.list_objects_v2(Bucket="bucket", Prefix="forgetful/run/")["KeyCount"] == 1
+
+
+@pytest.fixture(scope="module")
+def copied(undisturbed: Path, s3: Any) -> RunFolder:
+    """The undisturbed run, copied into the bucket."""
+    folder = undisturbed / "experiments" / "run"
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        s3.upload_file(str(file), "bucket", f"copied/run/{file.relative_to(folder)}")
+    return RunFolder.named(Path("s3://bucket/copied"), "run")
+
+
+def test_what_reads_a_run_reads_it_in_a_bucket(
+    copied: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = "--experiments=s3://bucket/copied"
+    core(["runs", there])
+    assert "2 of 2" in capsys.readouterr().out
+    core(["package", "run", "--name=tiny", f"--models={tmp_path / 'models'}", "--promote", there])
+    load_champion(tmp_path / "models", "tiny")
+    core(["mlflow", str(copied.path), f"--store=sqlite:///{tmp_path / 'mlflow.db'}"])
+    assert list((tmp_path / "mlartifacts").rglob("report.html"))
+
+
+def test_the_page_shows_a_run_in_a_bucket(copied: RunFolder, tmp_path: Path) -> None:
+    places = Places(Path("s3://bucket/copied"), *(tmp_path / name for name in ("models", "scores", "cache")))
+    view = opened("runs", Places.of(places.as_words()))
+    assert "Confusion matrix" in texts(view)
+    view.segmented_control[0].set_value("Curves").run()
+    assert not view.exception
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["runs", "--experiments=s3://nowhere"], "the bucket 'nowhere' cannot be reached"),
+        (["evaluate", "missing", "--experiments=s3://bucket/x"], "no run 'missing' in s3://bucket/x: give a run id"),
+        (["models", "--models=s3://bucket/models"], "--models needs a folder of files, got 's3://bucket/models'"),
+        (["rollback", "tiny", "--models=s3://bucket/models"], "--models needs a folder of files"),
+        (["release", "batch", "--out=s3://bucket/scores"], "everything but a run needs a folder of files"),
+    ],
+)
+def test_what_cannot_lie_in_a_bucket_is_refused_in_a_sentence(
+    words: list[str], sentence: str, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CxrError, match=re.escape(sentence)):
+        core(words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_s3fs_the_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(ConfigError, match=r"extra \[s3\]"):
+        store.located(Path("s3://another/experiments"))
