@@ -1,18 +1,17 @@
 """The nightly flow on a real server with a real worker, started by its schedule and by nobody else."""
 
 import json
-import os
-import signal
 import subprocess
 import urllib.request
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 import yaml
-from PIL import Image, ImageOps
 
 from cxr.synthetic import draw_inbox
-from tests.conftest import BIN, PROJECT, wait_for
+from flows.services import CPU_POOL
+from tests.conftest import BIN, PROJECT, draw_negatives, quick_deployment, wait_for, worker
 
 
 def prefect(server: dict[str, str], *words: object) -> str:
@@ -20,17 +19,6 @@ def prefect(server: dict[str, str], *words: object) -> str:
     result = subprocess.run(command, cwd=PROJECT, env=server, capture_output=True, text=True, timeout=200, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
-
-
-def quick_deployment(parameters: dict[str, object], folder: Path) -> Path:
-    """The project's own nightly deployment, but every few seconds and with parameters of the test's."""
-    described = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
-    (nightly,) = [one for one in described["deployments"] if one["name"] == "nightly"]
-    nightly |= {"name": "quick", "schedules": [{"interval": 5}], "parameters": parameters}
-    described |= {"deployments": [nightly]}
-    described["pull"] = [{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}]
-    (folder / "prefect.yaml").write_text(yaml.safe_dump(described))
-    return folder / "prefect.yaml"
 
 
 def flow_runs(server: dict[str, str]) -> list[dict]:
@@ -48,22 +36,17 @@ def test_the_schedule_fires_by_itself_publishes_what_is_fine_and_shows_what_is_h
 ) -> None:
     inbox, out = tmp_path / "inbox", tmp_path / "scores"
     draw_inbox(inbox, n_films=20, seed=11)
-    (inbox / "negatives").mkdir()
-    for film in (inbox / "ward-3").glob("film-*.jpeg"):
-        ImageOps.invert(Image.open(film).convert("L")).save(inbox / "negatives" / film.name)
+    draw_negatives(inbox / "ward-3", inbox / "negatives")
     places = {"inbox": str(inbox), "out": str(out), "models": str(home / "models"), "cache": str(home / "cache")}
     parameters = places | {"name": "tiny", "settle": 0, "compile": "off"}
     prefect(server, "work-pool", "create", "cxr-cpu", "--type", "process", "--overwrite")
-    prefect(server, "deploy", "--prefect-file", quick_deployment(parameters, tmp_path), "--name", "quick")
-    command = [BIN / "prefect", "worker", "start", "--pool", "cxr-cpu"]
-    with (tmp_path / "worker.log").open("w") as log:
-        worker = subprocess.Popen(command, cwd=PROJECT, env=server, stdout=log, stderr=log, start_new_session=True)
+    soon = {"interval": 60, "anchor_date": (datetime.now(UTC) + timedelta(seconds=12)).isoformat()}
+    prefect(server, "deploy", "--prefect-file", quick_deployment(parameters, soon, tmp_path), "--name", "quick")
     try:
-        wait_for(lambda: any(run["state_name"] == "Held" for run in flow_runs(server)), "a run that ends in state Held")
+        with worker(CPU_POOL, "nightly", tmp_path, server):
+            wait_for(lambda: any(run["state_name"] == "Held" for run in flow_runs(server)), "a run that is held")
     finally:
         prefect(server, "deployment", "delete", "score-batch/quick")
-        os.killpg(worker.pid, signal.SIGTERM)
-        worker.wait(timeout=60)
     parts = list(out.glob("batch=*/*.parquet"))
     rows = pd.concat([pd.read_parquet(part, partitioning=None) for part in parts])
     assert set(rows["batch"]) == {"ward-3"}
