@@ -33,7 +33,7 @@ setup: .venv/installed
 demo up: setup
 	$(BIN)/cxr $@
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=3 --dist=loadgroup --no-loadscope-reorder
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -59,19 +59,22 @@ SECRETS = {
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each file in one of the processes that share the tests, and files that share a costly run in the same.
+TOGETHER = (
+    ("test_cross_validation", "test_object_store", "test_workers", "test_ray_cluster"),
+    ("test_scoring", "test_score_batch", "test_services", "test_postgresql", "test_app", "test_app_browser",
+     "test_judging", "test_onnx_export", "test_rounding"),
+    ("test_train_cv", "test_server", "test_security"),
+)  # fmt: skip
+"""Files of which each set shares a costly run or model, and takes long."""
 
-    These come first, as they take longest.
-    """
-    groups: dict[Path, str] = {}
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep in one process of pytest-xdist a file's tests, and those of files that stand together; long ones first."""
+    group = {stem: k for k, stems in enumerate(TOGETHER) for stem in stems}
     for item in items:
-        costly = {"undisturbed", "home"} & set(getattr(item, "fixturenames", ()))
-        if costly:
-            groups.setdefault(item.path, max(costly))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups.get(item.path, item.path.stem)))
-    items.sort(key=lambda item: item.path not in groups)
+        item.add_marker(pytest.mark.xdist_group(str(group.get(item.path.stem, item.path.stem))))
+    items.sort(key=lambda item: group.get(item.path.stem, len(TOGETHER)))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from prefect.client.orchestration import get_client
 
+from flows import services
+from flows.server import create_pools
 from tests.conftest import (
     BIN,
     PARAMETERS,
@@ -20,6 +23,7 @@ from tests.conftest import (
     start_and_wait_for_epoch_2,
     train_command,
     wait_for,
+    worker,
 )
 
 
@@ -107,40 +111,27 @@ def test_a_mistake_ends_a_flow_with_one_sentence_and_code_2(
 def test_the_deployment_on_a_server_and_a_worker_gives_the_same_tables(
     undisturbed: Path, sample: Path, server: dict[str, str], tmp_path: Path
 ) -> None:
-    def prefect(*words: str) -> str:
-        result = subprocess.run(
-            [BIN / "prefect", "--no-prompt", *words],
-            cwd=PROJECT,
-            env=server,
-            capture_output=True,
-            text=True,
-            timeout=400,
-            check=False,
-        )
+    def prefect(*words: str) -> None:
+        command = [BIN / "prefect", "--no-prompt", *words]
+        result = subprocess.run(command, cwd=PROJECT, env=server, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout
 
-    for pool in ("cxr-cpu", "cxr-gpu"):
-        prefect("work-pool", "create", pool, "--type", "process", "--overwrite")
+    with services.talking_to_server(server):
+        create_pools((services.CPU_POOL, services.GPU_POOL))
     prefect("deploy", "--all")
     places = {"experiments": str(tmp_path / "experiments"), "cache": str(tmp_path / "cache"), "run_id": "run"}
     values = PARAMETERS | places | {"data": str(sample)}
     parameters = [f"--param={name}={json.dumps(value)}" for name, value in values.items()]
-    command = [BIN / "prefect", "worker", "start", "--pool", "cxr-cpu"]
-    with (tmp_path / "worker.log").open("w") as log:
-        worker = subprocess.Popen(command, cwd=PROJECT, env=server, stdout=log, stderr=log, start_new_session=True)
-    try:
+    with worker(services.CPU_POOL, "one", tmp_path, server):
         prefect("deployment", "run", "train-cv/default", *parameters, "--watch")
         alone = [word for word in parameters if word.startswith(("--param=data=", "--param=exp", "--param=cache="))]
         prefect("deployment", "run", "validate-dataset/default", *alone, '--param=run_id="alone"', "--watch")
-    finally:
-        os.killpg(worker.pid, signal.SIGTERM)
-        worker.wait(timeout=60)
     assert_same_tables(tmp_path, undisturbed)
     assert (tmp_path / "experiments" / "alone" / "checks" / "report.html").exists()
-    log = (tmp_path / "worker.log").read_text()
-    assert "train-fold-1" in log
-    assert "roc_auc" in prefect("artifact", "inspect", "metrics-run")
-    assert "starting project" in prefect("artifact", "inspect", "summary-run")
-    assert "Every file can be read" in prefect("artifact", "inspect", "verdict-data-run")
-    assert "least_probability" in prefect("artifact", "inspect", "checks-results-run")
+    assert "train-fold-1" in (tmp_path / "one.log").read_text()
+    with services.talking_to_server(server), get_client(sync_client=True) as client:
+        shown = {artifact.key: str(artifact.data) for artifact in client.read_artifacts()}
+    assert "roc_auc" in shown["metrics-run"]
+    assert "starting project" in shown["summary-run"]
+    assert "Every file can be read" in shown["verdict-data-run"]
+    assert "least_probability" in shown["checks-results-run"]
