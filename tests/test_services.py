@@ -124,8 +124,14 @@ def test_up_starts_every_service_once_on_the_loopback_address_alone(first_time: 
 
 
 def test_status_shows_what_is_up_and_the_server_wants_the_password(machine: Machine) -> None:
-    wait_for(lambda: "\nnext  " in machine.cxr("status"), "the scheduler to plan the next night")
-    shown = machine.cxr("status")
+    shown = ""
+
+    def plans_the_next_night() -> bool:
+        nonlocal shown
+        shown = machine.cxr("status")
+        return "\nnext  " in shown
+
+    wait_for(plans_the_next_night, "the scheduler to plan the next night")
     for line in (
         "server          up",
         "worker-cxr-cpu  up",
