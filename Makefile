@@ -2,14 +2,16 @@
 PYTHON ?= python3
 UV     := $(or $(shell command -v uv),.uv/bin/uv)
 BIN    := .venv/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 OSV    := https://api.osv.dev/v1/vulns/GHSA-462w-v97r-4m45
 
-.PHONY: help setup demo up test check audit bench lock clean
+.PHONY: help setup demo up test faults check audit bench lock clean
 help:
 	@echo "make setup   install everything into .venv"
 	@echo "make demo    the whole pipeline on drawn films, in minutes"
 	@echo "make up      the Prefect server, its deployments, workers and the page; cxr down stops them"
-	@echo "make test    all tests"
+	@echo "make test    all tests but those of make faults"
+	@echo "make faults  tests that bring servers, workers, clusters and buckets up and kill them"
 	@echo "make check   format, lint, types, import rules, audit"
 	@echo "make audit   hold requirements.lock against the known vulnerabilities of OSV, if it can be reached"
 	@echo "make bench   measure against peers and limits: make bench DATA=chest_xray.zip"
@@ -33,7 +35,9 @@ setup: .venv/installed
 demo up: setup
 	$(BIN)/cxr $@
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=3 --dist=loadgroup --no-loadscope-reorder
+	$(PYTEST) -m "not faults"
+faults: setup
+	$(PYTEST) -m faults
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -59,22 +59,16 @@ SECRETS = {
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-TOGETHER = (
-    ("test_cross_validation", "test_object_store", "test_workers", "test_ray_cluster"),
-    ("test_scoring", "test_score_batch", "test_services", "test_postgresql", "test_app", "test_app_browser",
-     "test_judging", "test_onnx_export", "test_rounding"),
-    ("test_train_cv", "test_server", "test_security"),
+LONG = (
+    "test_train_cv", "test_cross_validation", "test_scoring",
+    "test_object_store", "test_services", "test_workers", "test_ray_cluster", "test_server", "test_postgresql",
 )  # fmt: skip
-"""Files of which each set shares a costly run or model, and takes long."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep in one process of pytest-xdist a file's tests, and those of files that stand together; long ones first."""
-    group = {stem: k for k, stems in enumerate(TOGETHER) for stem in stems}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(str(group.get(item.path.stem, item.path.stem))))
-    items.sort(key=lambda item: group.get(item.path.stem, len(TOGETHER)))
+    """Begin with the files that take minutes, so that the processes that share the files end together."""
+    place = {stem: k for k, stem in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(scope="session")

@@ -69,6 +69,7 @@ def test_the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables(
     assert "The data checks were not made on this run" in (tmp_path / "experiments/run/report.html").read_text()
 
 
+@pytest.mark.faults
 def test_a_run_that_finds_the_disk_full_says_so_and_the_same_command_ends_with_the_same_tables(
     undisturbed: Path, sample: Path, without_flows: dict[str, str], tmp_path: Path
 ) -> None:

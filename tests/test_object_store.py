@@ -23,6 +23,8 @@ from cxr.registry import load_champion
 from tests.conftest import TABLES, lock_holder, run_to_the_end, train_command, wait_for
 from tests.test_app import main_module, opened, texts  # noqa: F401 a fixture
 
+pytestmark = pytest.mark.faults
+
 PLAIN = (sys.executable, "-m", "cxr")
 SERVER = """
 import threading

@@ -17,6 +17,8 @@ from cxr.synthetic import draw_inbox
 from flows import services
 from tests.conftest import PARAMETERS, PROJECT, PrefectServer, draw_negatives, free_port, wait_for, webhook, worker
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def postgresql() -> Iterator[str]:

@@ -27,6 +27,9 @@ from tests.test_scoring import table as published
 Cluster = tuple[str, list[RayNode]]
 
 
+pytestmark = pytest.mark.faults
+
+
 def node_amid_a_fold(run: RunFolder, nodes: list[RayNode]) -> RayNode | None:
     """Another node than the head that trains a fold which has a checkpoint."""
     for fold in (run.fold(0), run.fold(1)):

@@ -18,6 +18,8 @@ from tests.conftest import (
     wait_for,
 )
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[PrefectServer]:

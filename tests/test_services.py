@@ -38,6 +38,8 @@ from tests.conftest import (
     wait_for,
 )
 
+pytestmark = pytest.mark.faults
+
 BIN = Path(sys.executable).parent
 SECRET = "a-word-that-nobody-logs"  # noqa: S105 the tests' own
 

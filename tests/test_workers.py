@@ -32,6 +32,8 @@ from tests.conftest import (
     worker,
 )
 
+pytestmark = pytest.mark.faults
+
 SILENT_FOR_S = 40
 """Above the 30 s between two heartbeats, Prefect's least; `cxr up` allows 120."""
 
