@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import psutil
+import pytest
 from prefect.client.orchestration import get_client
 
 from flows import services
@@ -55,15 +56,20 @@ def test_a_killed_fold_process_fails_its_own_task_and_is_resumed_by_the_retry(
     assert_same_tables(tmp_path, undisturbed)
 
 
-def test_the_same_command_finishes_what_a_kill_ended_and_redoes_no_finished_fold(
-    undisturbed: Path, sample: Path, server: dict[str, str], tmp_path: Path
+@pytest.mark.parametrize(
+    "ended", ["the flow is killed", pytest.param("the flow is terminated", marks=pytest.mark.faults)]
+)
+def test_the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold(
+    ended: str, undisturbed: Path, sample: Path, server: dict[str, str], tmp_path: Path
 ) -> None:
     process, fold_pid = start_and_wait_for_epoch_2(1, train_command(sample, tmp_path), tmp_path, server)
     finished = tmp_path / "experiments" / "run" / "folds" / "fold=0" / "complete.json"  # one device: 0 comes first
     before = finished.stat().st_mtime_ns
-    process.kill()
-    process.wait(timeout=60)
+    process.send_signal(signal.SIGTERM if ended == "the flow is terminated" else signal.SIGKILL)
+    assert process.wait(timeout=60) == (143 if ended == "the flow is terminated" else -signal.SIGKILL)
     wait_for(lambda: not is_alive(fold_pid), "the fold's process to end with its parent", timeout_s=20)
+    if ended == "the flow is terminated":
+        assert "fold 1: stopped after epoch" in (tmp_path / "log").read_text()
     result = train(sample, tmp_path, server)
     assert result.returncode == 0, result.stderr
     assert "fold 0: complete already" in result.stderr
