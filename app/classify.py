@@ -180,16 +180,19 @@ def _explain(
         left, right = st.columns(2, gap="large")
         with left:
             st.markdown(words.verdict(package, judgement, called, point, threshold))
-            asked = words.asked_for(package, judgement)
-            limit = threshold if len(package.classes) == 2 else None
-            gauge = charts.gauge(asked, judgement.probability[asked], judgement.by_fold[asked], limit)
-            st.plotly_chart(gauge, config=charts.NO_BAR, alt="The film's probability, each fold's, and the threshold")
+            place_of_gauge = st.empty()
         with right:
             st.markdown(words.agreement(package, judgement, threshold))
             st.markdown(words.meaning(package, judgement, model.reference))
             for caution in words.cautions(film.reading, judgement, model.reference):
                 st.warning(caution)
         _pictures(model, film, called)
+        asked = words.asked_for(package, judgement)
+        limit = threshold if len(package.classes) == 2 else None
+        gauge = charts.gauge(asked, judgement.probability[asked], judgement.by_fold[asked], limit)
+        place_of_gauge.plotly_chart(
+            gauge, config=charts.NO_BAR, alt="The film's probability, each fold's, and the threshold"
+        )
 
 
 @st.fragment
@@ -219,8 +222,8 @@ def _pictures(model: Model, film: Film, called: str) -> None:
         if not heat.any():
             st.caption(f"Nothing in the film speaks for {words.plain(target)}.")
     st.caption("The map says where the networks looked: not why, and not that a finding is there.")
-    png = films.as_png(film, heat, opacity)
-    st.download_button("Picture (PNG)", png, _file_name(film, "png"), "image/png", on_click="ignore")
+    st.download_button("Picture (PNG)", lambda: films.as_png(film, heat, opacity), _file_name(film, "png"),
+                       "image/png", on_click="ignore")  # fmt: skip
 
 
 def _file_name(film: Film, suffix: str) -> str:

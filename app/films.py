@@ -74,8 +74,10 @@ def _load(models: Path, name: str, version: str, cache: Path, graphs: Sequence[s
     judge = Judge(package, cache=cache)
     example, *_ = draw_examples().values()
     film = read(package, "", example)
+    # networks and libraries: what the first visitor would wait for otherwise
+    judge.judge([film.reading])
     (heat,) = judge.look([film.reading], package.classes[:1])
-    overlay(film.grey, heat)  # networks and libraries: what the first visitor would wait for otherwise
+    overlay(film.grey, heat)
     return Model(package, judge, package.films())
 
 

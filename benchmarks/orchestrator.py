@@ -4,7 +4,9 @@
     python -m benchmarks.orchestrator --database postgresql+asyncpg://user@127.0.0.1:5432/prefect
 
 The tasks are called in turn, as scoring calls its chunks, against a server of the benchmark's own on a free port.
-What its log says of a locked database is counted, and so is every task run that the server does not know as completed.
+What its log says of a locked database is counted, and so is every task run that it never learns the end of: a client
+tells it of task runs by messages, which it keeps in memory until it gets to them, at most 10,000 of them, and drops
+after that.
 """
 
 import argparse
@@ -23,7 +25,8 @@ from benchmarks.results import keep
 from flows.services import is_healthy
 
 BIN = Path(sys.executable).parent
-SETTLES_IN_S = 300
+SETTLED_AFTER_S = 20
+"""For so long the server learns of nothing new once it is through with its messages."""
 FLOW = """
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -59,21 +62,23 @@ def main() -> None:
     kind = arguments.database.partition("+")[0] if arguments.database else "sqlite"
     figures: dict[str, object] = {"database": kind}
     with tempfile.TemporaryDirectory() as scratch, _server(Path(scratch), arguments.database) as (environment, log):
-        n_before = 0
+        n_before = n_known = 0
         for n_tasks in map(int, arguments.tasks.split(",")):
             seconds = float(_run(environment, FLOW, str(n_tasks)).rpartition("seconds ")[2])
-            n_before += n_tasks
-            settled = _until_all_are_known(environment, n_before)
+            n_known, settling = _settle(environment, n_before + n_tasks)
             figures |= {
                 f"{n_tasks} tasks, s": round(seconds, 1),
                 f"{n_tasks} tasks, tasks/s": round(n_tasks / seconds, 1),
-                f"{n_tasks} tasks, s until the server knew of all": round(settled, 1),
+                f"{n_tasks} tasks, s until the server was through": round(settling, 1),
+                f"{n_tasks} tasks, the server never learnt the end of": n_before + n_tasks - n_known,
             }
+            n_before = n_known
         if kind == "sqlite":
             n_bytes = sum(file.stat().st_size for file in Path(scratch).glob("prefect.db*"))
-            figures["database, KiB/task"] = round(n_bytes / 1024 / n_before, 2)
+            figures["database, KiB/task"] = round(n_bytes / 1024 / n_known, 2)
         text = log.read_text()
         figures["database is locked, lines in the log"] = len(re.findall("database is locked", text))
+        figures["messages dropped, lines in the log"] = len(re.findall("dropping message", text))
         figures["errors in the log"] = len(re.findall(r"\| ERROR|Traceback", text))
     keep(f"orchestrator_{kind}", figures)
 
@@ -115,14 +120,20 @@ def _run(environment: dict[str, str], code: str, *words: str) -> str:
     return ended.stdout.strip()
 
 
-def _until_all_are_known(environment: dict[str, str], n_tasks: int) -> float:
-    """Return the seconds until the server counts all task runs as completed; Prefect tells it of them by and by."""
+def _settle(environment: dict[str, str], n_tasks: int) -> tuple[int, float]:
+    """Wait until the server counts so many task runs as completed, or no more than before for a while.
+
+    Returns:
+        How many it counts, and the seconds until it did.
+    """
     start = time.perf_counter()
-    while (n_known := int(_run(environment, COUNT))) < n_tasks:
-        if time.perf_counter() - start > SETTLES_IN_S:
-            sys.exit(f"the server knows of {n_known} of {n_tasks} task runs after {SETTLES_IN_S} s")
+    n_known, known_after = int(_run(environment, COUNT)), 0.0
+    while n_known < n_tasks and time.perf_counter() - start - known_after < SETTLED_AFTER_S:
         time.sleep(1)
-    return time.perf_counter() - start
+        n_now = int(_run(environment, COUNT))
+        if n_now > n_known:
+            n_known, known_after = n_now, time.perf_counter() - start
+    return n_known, known_after
 
 
 if __name__ == "__main__":

@@ -158,6 +158,10 @@ def test_an_uploaded_film_has_the_nights_probability_and_a_map_that_is_not_blank
     with page.expect_download() as download:
         page.get_by_role("button", name="Results (JSON)").click()
     told = json.loads(download.value.path().read_text())["films"][0]
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Picture (PNG)").click()
+    beside = np.asarray(Image.open(download.value.path())).astype(int)
+    assert np.abs(beside - np.hstack([film, laid_over])).mean() < 3, "the page shows the same as JPEG"
     for column in ("probability_NORMAL", "probability_PNEUMONIA", "fold_spread", "novelty"):
         assert told[column] == pytest.approx(row[column], abs=1e-6)
     assert told["image_id"] == row["image_id"]

@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.scale import Film, Rates, _costs, _limits, _rounded
+from benchmarks.scale import Film, Rates, _costs, _kept_up_with, _limits, _rounded
 
 
 @pytest.fixture
@@ -32,6 +32,17 @@ def test_what_gives_way_first_by_hand(rates: Rates) -> None:
     assert limits["one machine of 2 cores that scores"] == 360_000
     assert limits["1 GiB of the one process that lists and judges a batch"] == 2**20
     assert limits["Prefect on sqlite"] == 20 * 3600 * 512
+
+
+def test_what_a_server_learns_while_and_after_tasks_run_is_what_it_keeps_up_with() -> None:
+    trials = {1000: (4.0, 16.0, 0), 10_000: (30.0, 70.0, 6000)}
+    names = ("tasks/s", "s", "s until the server was through", "the server never learnt the end of")
+    figures = {
+        f"{n_tasks} tasks, {name}": value
+        for n_tasks, trial in trials.items()
+        for name, value in zip(names, (n_tasks / trial[0], *trial), strict=True)
+    }
+    assert _kept_up_with(figures) == (10_000 - 6000) / (30 + 70)
 
 
 @pytest.mark.parametrize(

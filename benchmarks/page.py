@@ -1,0 +1,120 @@
+"""The page: seconds from opening it to the first result, and from a film dropped in to its class and its pictures.
+
+    python -m benchmarks.page --data originals.zip
+
+The model is the slowest there is: five folds, every layer trained (for one epoch: what it says is of no consequence
+here). Debian's Chromium opens the page and draws on the same cores; medians over the films after the first.
+"""
+
+import argparse
+import contextlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from benchmarks.results import keep
+from cxr import store
+from cxr.layout import ModelFolder
+from cxr.source import list_films, open_source
+from flows.services import answers
+
+CXR = str(Path(sys.executable).with_name("cxr"))
+PATIENCE_MS = 120_000
+SHOWS_CLASS = "() => document.querySelector('h2') !== null"
+SHOWS_PICTURES = """() => {
+    const pictures = [...document.querySelectorAll('[data-testid=stImage] img')];
+    return pictures.length === 2 && pictures.every(picture => picture.complete);
+}"""
+SHOWS_NOTHING = "() => document.querySelector('h2') === null"
+IS_QUIET = "() => document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'"
+
+
+def main() -> None:
+    """Train, package, serve and visit; print the seconds, keep them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--films", type=int, default=12)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch)
+        data = Path(arguments.data).resolve()
+        config = ["--weights=none", "--trainable=all", "--epochs=1", f"--size={arguments.size}", "--run-id=run"]
+        for words in (["train", f"--data={data}", *config], ["package", "run", "--name=page", "--promote"]):
+            subprocess.run([CXR, *words], cwd=home, check=True, capture_output=True)
+        facts = store.read_json(ModelFolder.named(home / "models", "page").version("1").description)
+        figures = {
+            "size, px": arguments.size,
+            "bfloat16 moves a probability by at most": facts["bfloat16"]["largest_probability_difference"],
+        }
+        keep("page", figures | _visit(home, _films(str(data), arguments.films)))
+
+
+def _films(data: str, n_films: int) -> list[tuple[str, bytes]]:
+    source = open_source(data)
+    chosen = list_films(source).films[:n_films]
+    return [(f"film-{number}.jpeg", source.read(film.key)) for number, film in enumerate(chosen)]
+
+
+def _visit(home: Path, films: list[tuple[str, bytes]]) -> dict[str, object]:
+    with _served(home) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        start = time.perf_counter()
+        page.goto(address)
+        page.wait_for_selector("input[type=file]", state="attached")
+        opened = time.perf_counter() - start
+        page.wait_for_function(IS_QUIET)
+        seconds = [_drop_in(page, *film) for film in films]
+        browser.close()
+    classes, pictures = zip(*seconds[1:], strict=True)
+    return {
+        "opening the page and loading the model, s": round(opened, 2),
+        "first film: class, s": round(seconds[0][0], 2),
+        "first film: pictures, s": round(seconds[0][1], 2),
+        "a film: class, s": round(statistics.median(classes), 2),
+        "a film: pictures, s": round(statistics.median(pictures), 2),
+        "slowest film: pictures, s": round(max(pictures), 2),
+    }
+
+
+def _drop_in(page: Page, name: str, data: bytes) -> tuple[float, float]:
+    """Return the seconds until a film's class and both its pictures are drawn; take the film away again."""
+    file = {"name": name, "mimeType": "image/jpeg", "buffer": data}
+    start = time.perf_counter()
+    page.locator("input[type=file]").set_input_files(file)  # pyright: ignore[reportArgumentType]
+    page.wait_for_function(SHOWS_CLASS)
+    named = time.perf_counter() - start
+    page.wait_for_function(SHOWS_PICTURES)
+    pictured = time.perf_counter() - start
+    page.wait_for_function(IS_QUIET)
+    page.get_by_role("button", name="Remove").first.click()
+    page.wait_for_function(SHOWS_NOTHING)
+    page.wait_for_function(IS_QUIET)
+    return named, pictured
+
+
+@contextlib.contextmanager
+def _served(home: Path) -> Iterator[str]:
+    process = subprocess.Popen([CXR, "app", "--port=0"], cwd=home, stdout=subprocess.PIPE, text=True)
+    try:
+        address = re.findall(r"http://127\.0\.0\.1:\d+", next(iter(process.stdout or ())))[0]
+        while not answers(f"{address}/_stcore"):
+            time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+if __name__ == "__main__":
+    main()
