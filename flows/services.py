@@ -135,7 +135,7 @@ def companions(gpus: Sequence[str], page_port: int) -> list[Companion]:
 def services(folder: Path) -> list[Service]:
     """Return the server and what was started beside it, in the order of their start."""
     folder = folder.resolve()
-    beside = sorted({f"worker-{CPU_POOL}", *(path.stem for path in folder.glob("*.json"))} - {"server", LOCK})
+    beside = sorted({f"worker-{CPU_POOL}", "page", *(path.stem for path in folder.glob("*.json"))} - {"server", LOCK})
     return [Service(folder, name) for name in ("server", *beside)]
 
 

@@ -422,12 +422,11 @@ class RayNode:
             self.process.wait()
 
 
-@pytest.fixture(scope="session")
-def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[RayNode]]]:
-    """Three nodes of one CPU each; yields the cluster's address and its nodes, the head first."""
+@contextmanager
+def ray_nodes(home: Path, n_nodes: int) -> Iterator[tuple[str, list[RayNode]]]:
+    """Nodes of one CPU each, with this process's environment; yields the cluster's address and them, the head first."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed: it is the extra [ray]")
-    home = tmp_path_factory.mktemp("ray")
     address = f"127.0.0.1:{free_port()}"
     sockets = tempfile.TemporaryDirectory(prefix="cxr-ray-", ignore_cleanup_errors=True)  # longer paths are refused
     nodes = []
@@ -435,13 +434,20 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
         head = f"--port={address.rpartition(':')[2]}", f"--ray-client-server-port={free_port()}"
         nodes.append(RayNode(home / "node-0.log", "--head", "--include-dashboard=false", *head,
                              "--node-ip-address=127.0.0.1", f"--temp-dir={sockets.name}"))  # fmt: skip
-        for k in (1, 2):  # one after the other: started together they may choose the same ports
+        for k in range(1, n_nodes):  # one after the other: started together they may choose the same ports
             nodes.append(RayNode(home / f"node-{k}.log", f"--address={address}", f"--node-ip-address=127.0.0.{k + 1}"))
         yield address, nodes
     finally:
         for node in reversed(nodes):
             node.kill()
         sockets.cleanup()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[RayNode]]]:
+    """Three nodes; see `ray_nodes`."""
+    with ray_nodes(tmp_path_factory.mktemp("ray"), 3) as cluster:
+        yield cluster
 
 
 def free_port() -> int:

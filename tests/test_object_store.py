@@ -2,11 +2,13 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,20 @@ from cxr.__main__ import app as core
 from cxr.errors import ConfigError, CxrError, RunError
 from cxr.layout import RunFolder
 from cxr.registry import load_champion
-from tests.conftest import TABLES, lock_holder, run_to_the_end, train_command, wait_for
+from flows import services
+from tests.conftest import (
+    BIN,
+    PROJECT,
+    SECRET,
+    TABLES,
+    assert_no_secret,
+    lock_holder,
+    ray_nodes,
+    run_to_the_end,
+    train_command,
+    wait_for,
+    worker,
+)
 from tests.test_app import main_module, opened, texts  # noqa: F401 a fixture
 
 pytestmark = pytest.mark.faults
@@ -51,7 +66,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     assert process.stdout is not None
     address = f"http://127.0.0.1:{int(process.stdout.readline())}"
     words = {
-        "AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_DEFAULT_REGION": "us-east-1",
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
@@ -208,6 +223,45 @@ def test_a_run_in_a_bucket_killed_amid_a_fold_resumes_to_the_tables_of_a_folder(
     assert names == {path.name for path in (undisturbed / "experiments/run").iterdir()} - {"checks"}
 
 
+@contextmanager
+def runner(name: str, folder: Path, environment: Mapping[str, str]) -> Iterator[list[str]]:
+    """What trains folds, with the environment's credentials; yields the words that ask for it."""
+    if name == "local":
+        yield []
+    elif name == "workers":
+        services.deploy(environment)
+        with worker(services.GPU_POOL, "worker", folder, environment):
+            yield ["--runner=workers"]
+    else:
+        with ray_nodes(folder, 1) as (address, _):
+            yield ["--runner=ray", f"--ray-address={address}", "--gpus-per-fold=0"]
+
+
+@pytest.mark.parametrize("name", ["local", "workers", "ray"])
+def test_the_flow_trains_into_a_bucket_with_each_runner_to_the_tables_of_a_folder_and_tells_no_secret(
+    name: str, undisturbed: Path, sample: Path, server: dict[str, str], s3: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(PROJECT)
+    aws = {key: value for key, value in os.environ.items() if key.startswith("AWS")}
+    environment = services.PREFECT_DEFAULTS | server | aws
+    with runner(name, tmp_path, environment) as words:
+        result = run_to_the_end(
+            [*train_command(sample, tmp_path, experiments=f"s3://bucket/{name}"), *words], environment
+        )
+    (tmp_path / "said").write_text(result.stdout + result.stderr)
+    assert result.returncode == 0, result.stderr
+    run = RunFolder.named(Path(f"s3://bucket/{name}"), "run")
+    assert_same(run, undisturbed)
+    found = {path.name for path in run.path.iterdir()}
+    assert found == {path.name for path in (undisturbed / "experiments/run").iterdir()}
+    for key in (one["Key"] for one in s3.list_objects_v2(Bucket="bucket", Prefix=f"{name}/")["Contents"]):
+        (tmp_path / "objects" / key).parent.mkdir(parents=True, exist_ok=True)
+        s3.download_file("bucket", key, str(tmp_path / "objects" / key))
+    assert_no_secret(tmp_path)
+    assert_no_secret(Path(server["PREFECT_HOME"]))
+
+
 def test_a_fold_in_a_bucket_is_forgotten_with_what_was_made_of_it(s3: Any) -> None:
     run = RunFolder.named(Path("s3://bucket/forgetful"), "run")
     kept, fold = run.fold(1).complete, run.fold(0)
@@ -222,10 +276,11 @@ def test_a_fold_in_a_bucket_is_forgotten_with_what_was_made_of_it(s3: Any) -> No
 
 @pytest.fixture(scope="module")
 def copied(undisturbed: Path, s3: Any) -> RunFolder:
-    """The undisturbed run, copied into the bucket."""
+    """The undisturbed run, copied into the bucket, twice."""
     folder = undisturbed / "experiments" / "run"
     for file in (path for path in folder.rglob("*") if path.is_file()):
-        s3.upload_file(str(file), "bucket", f"copied/run/{file.relative_to(folder)}")
+        for name in ("run", "other"):
+            s3.upload_file(str(file), "bucket", f"copied/{name}/{file.relative_to(folder)}")
     return RunFolder.named(Path("s3://bucket/copied"), "run")
 
 
@@ -234,11 +289,51 @@ def test_what_reads_a_run_reads_it_in_a_bucket(
 ) -> None:
     there = "--experiments=s3://bucket/copied"
     core(["runs", there])
-    assert "2 of 2" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("2 of 2") == 2
     core(["package", "run", "--name=tiny", f"--models={tmp_path / 'models'}", "--promote", there])
     load_champion(tmp_path / "models", "tiny")
     core(["mlflow", str(copied.path), f"--store=sqlite:///{tmp_path / 'mlflow.db'}"])
     assert list((tmp_path / "mlartifacts").rglob("report.html"))
+
+
+def relative_files(folder: Path) -> set[str]:
+    """What lies under the folder, but locks."""
+    files = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    return {file for file in files if ".lock" not in file}
+
+
+def test_what_looks_closer_at_a_run_writes_into_a_bucket_what_it_writes_into_a_folder(
+    copied: RunFolder, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    core(["sample", "outside", "--films=40", "--seed=9"])
+    local = tmp_path / "experiments"
+    for name in ("run", "other"):
+        shutil.copytree(undisturbed / "experiments" / "run", local / name)
+    for place, there in (("here", f"--experiments={local}"), ("there", "--experiments=s3://bucket/copied")):
+        core(["stress", "run", "--films=10", "--device=cpu", there])
+        core(["learning-curve", "run", "--share=0.5", "--device=cpu", there])
+        core(["report", "run", "--external=outside", there])
+        core(["compare", "run", "other", f"--out={place}", there])
+    files, objects = relative_files(local), relative_files(copied.path.parent)
+    assert objects == files
+    for file in (file for file in files if file.endswith(".parquet") and "epochs" not in file):  # those have seconds
+        one, other = (store.read_table(place / file) for place in (local, copied.path.parent))
+        pd.testing.assert_frame_equal(one, other, obj=file)
+    for file in (tmp_path / "here").iterdir():
+        pd.testing.assert_frame_equal(store.read_table(file), store.read_table(tmp_path / "there" / file.name))
+
+
+def test_a_data_set_is_judged_into_a_bucket(undisturbed: Path, sample: Path, server: dict[str, str], s3: Any) -> None:
+    aws = {key: value for key, value in os.environ.items() if key.startswith("AWS")}
+    words = ["validate", f"--data={sample}", "--experiments=s3://bucket/judged", "--run-id=run", "--folds=2"]
+    result = run_to_the_end([str(BIN / "cxr"), *words, f"--cache={undisturbed / 'cache'}"], server | aws)
+    assert result.returncode == 0, result.stderr
+    checks = RunFolder.named(Path("s3://bucket/judged"), "run").checks
+    in_training = undisturbed / "experiments" / "run" / "checks"
+    assert relative_files(checks) == relative_files(in_training) - {"predictions.json", "metrics.json"}
+    one, other = (store.read_table(folder / "confounders.parquet") for folder in (checks, in_training))
+    pd.testing.assert_frame_equal(one, other)
 
 
 def test_the_page_shows_a_run_in_a_bucket(copied: RunFolder, tmp_path: Path) -> None:

@@ -203,7 +203,8 @@ def test_down_amid_a_training_leaves_no_process_and_no_batch_is_lost(
     assert "fold 0: stopped after epoch" in log.read_text()
     assert not [log for log in machine.folder.iterdir() if SECRET in log.read_text()]
     assert machine.cxr("down") == "nothing was up\n"
-    assert "down" in machine.cxr("status")
+    down = re.findall(r"^(\S+) +down", machine.cxr("status"), re.MULTILINE)
+    assert down == ["server", "page", "worker-cxr-cpu"]
 
 
 def completed_runs_of_quick(machine: Machine) -> list[FlowRun]:
