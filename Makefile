@@ -5,13 +5,14 @@ BIN    := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 OSV    := https://api.osv.dev/v1/vulns/GHSA-462w-v97r-4m45
 
-.PHONY: help setup demo up test faults check audit bench lock clean
+.PHONY: help setup demo up test faults removals check audit bench lock clean
 help:
 	@echo "make setup   install everything into .venv"
 	@echo "make demo    the whole pipeline on drawn films, in minutes"
 	@echo "make up      the Prefect server, its deployments, workers and the page; cxr down stops them"
 	@echo "make test    all tests but those of make faults"
 	@echo "make faults  tests that bring servers, workers, clusters and buckets up and kill them"
+	@echo "make removals  take each protection from a fault away: does its test fail? half an hour and more"
 	@echo "make check   format, lint, types, import rules, audit"
 	@echo "make audit   hold requirements.lock against the known vulnerabilities of OSV, if it can be reached"
 	@echo "make bench   measure against peers and limits: make bench DATA=chest_xray.zip"
@@ -38,6 +39,8 @@ test: setup
 	$(PYTEST) -m "not faults"
 faults: setup
 	$(PYTEST) -m faults
+removals: setup
+	$(BIN)/python -m tests.removals
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

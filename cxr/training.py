@@ -328,8 +328,11 @@ class FoldTrainer:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Tell whether an error is a GPU's, Python's, torch's or oneDNN's way of saying that memory is too small."""
-    said = ("can't allocate memory", "could not create a primitive", "bad_alloc")
+    """Tell whether an error is a GPU's, Python's, torch's or oneDNN's way of saying that memory is too small.
+
+    The last of torch's is about a checkpoint, which is written into memory first.
+    """
+    said = ("can't allocate memory", "could not create a primitive", "bad_alloc", "inline_container.cc")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in said)
 
 

@@ -368,7 +368,8 @@ def without_flows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
         "sys.meta_path.insert(0, Absent())\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(folder)}
+    paths = [str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     imported = subprocess.run(
         [sys.executable, "-c", "import prefect"], env=environment, capture_output=True, check=False
     )

@@ -17,6 +17,8 @@ from cxr.errors import RunError
 from cxr.experiment import Experiment
 from cxr.layout import FoldFolder
 from tests.conftest import (
+    SECRETS,
+    assert_no_secret,
     assert_same_tables,
     disk_of,
     resize_disk,
@@ -34,8 +36,9 @@ Begin = Callable[..., Experiment]
 def test_the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables(
     undisturbed: Path, sample: Path, without_flows: dict[str, str], tmp_path: Path
 ) -> None:
+    environment = without_flows | SECRETS
     command = train_command(sample, tmp_path, PLAIN)
-    process, fold_pid = start_and_wait_for_epoch_2(0, command, tmp_path, without_flows)
+    process, fold_pid = start_and_wait_for_epoch_2(0, command, tmp_path, environment)
     family = psutil.Process(process.pid).children(recursive=True)
     assert fold_pid in [one.pid for one in family]
     process.send_signal(signal.SIGTERM)
@@ -46,13 +49,13 @@ def test_the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables(
     assert log.endswith("stopped: the same command goes on from here\n")
     assert "Traceback" not in log
 
-    process, _ = start_and_wait_for_epoch_2(1, command, tmp_path, without_flows)
+    process, _ = start_and_wait_for_epoch_2(1, command, tmp_path, environment)
     process.kill()
     process.wait()
     assert "fold 0: taken up again after epoch" in (tmp_path / "log").read_text()
-    process = start_and_wait_for("fold 1: taken up again after epoch", command, tmp_path, without_flows)
+    process = start_and_wait_for("fold 1: taken up again after epoch", command, tmp_path, environment)
     process.send_signal(signal.SIGSTOP)  # however fast it is, it has not ended when the second one looks
-    second = run_to_the_end(command, without_flows)
+    second = run_to_the_end(command, environment)
     process.send_signal(signal.SIGCONT)
     assert second.returncode == 2
     assert second.stderr.startswith(
@@ -66,6 +69,7 @@ def test_the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables(
     assert_same_tables(tmp_path, undisturbed)
     names = [{p.name for p in (folder / "experiments" / "run").iterdir()} for folder in (tmp_path, undisturbed)]
     assert names[1] - names[0] == {"checks"}
+    assert_no_secret(tmp_path)
     assert "The data checks were not made on this run" in (tmp_path / "experiments/run/report.html").read_text()
 
 

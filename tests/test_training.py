@@ -213,6 +213,11 @@ def test_a_batch_that_memory_is_too_small_for_goes_through_in_parts_and_a_senten
     assert "Traceback" not in none.stderr
     assert not run.folder.fold(0).is_complete(run.config_hash)
 
+    tight = train(450)
+    assert tight.returncode == 2, tight.stderr
+    assert "goes through in parts of" in tight.stderr, "it is the checkpoint that does not fit"
+    assert tight.stderr.splitlines()[-1].startswith("error: fold 0 ran out of memory on cpu")
+
     small = train(700)  # a checkpoint is written in some 600; the whole batch needs over 1,000
     assert small.returncode == 0, small.stderr
     assert "out of memory; each batch of 64 films goes through in parts of" in small.stderr
