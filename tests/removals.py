@@ -174,6 +174,13 @@ REMOVALS = (
         RAY + "chunks_scored_on_the_cluster_with_a_node_killed_amid_one_are_the_rows_of_one_process_each_once",
     ),
     Removal(
+        "the server is killed amid a run: the run does not wait for it",
+        "flows/services.py",
+        '"DO_NOT_TRACK": "1",',
+        '"DO_NOT_TRACK": "1", "PREFECT_CLIENT_MAX_RETRIES": "0",',
+        "tests/test_server.py::test_a_run_outlives_the_server_that_is_killed_and_started_again",
+    ),
+    Removal(
         "the server stays away: no sentence", "flows/cli.py",
         "except TransportError as error:", "except ZeroDivisionError as error:",
         "tests/test_server.py::test_a_run_whose_server_stays_away_says_so_in_one_sentence_and_the_same_command_finishes_it",
