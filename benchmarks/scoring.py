@@ -4,7 +4,8 @@
 
 The films are repeated to `--films`, each copy with other bytes. The model is a ResNet-50 with random weights whose
 head was trained on the films, so that five folds share one trunk; a night before makes the compiled graph and
-measures bfloat16, as it would have. Whole processes count from start to end; medians of paired rounds.
+measures bfloat16, as it would have. Whole processes count from start to end; medians of paired rounds. The trunk in
+8-bit integers is timed by itself: whether a model may score with it is decided when it is packaged.
 """
 
 import argparse
@@ -23,12 +24,17 @@ from benchmarks.processes import run_measured
 from benchmarks.results import keep
 from cxr import dataset, evaluation, experiment, judging, registry, scoring
 from cxr.config import ScoreConfig, TrainConfig
+from cxr.ensemble import layers_of
 from cxr.inbox import Arrival
+from cxr.int8 import load_int8, quantise
 from cxr.layout import ModelFolder, RunFolder
+from cxr.model import normalise, to_grey
 from cxr.packaging import make_package
 from cxr.source import list_films, open_source
 from cxr.training import train_fold
 
+N_AT_A_TIME = 4
+"""Films that go through the trunk at a time, as those of the compiled one do."""
 CXR = str(Path(sys.executable).with_name("cxr"))
 
 
@@ -73,13 +79,12 @@ def _fill(folder: Path, data: str, n_films: int) -> None:
 
 
 def _measure(home: Path, n_films: int, repeats: int, device: str) -> dict[str, object]:
-    ours: dict[str, list[float]] = {"rate": [], "limit": [], "night": [], "start": []}
+    ours: dict[str, list[float]] = {"rate": [], "limit": [], "int8": [], "night": [], "start": []}
     peers: dict[str, list[float]] = {"plain": [], "tuned": [], "lightning": []}
     memory = {}
     for repeat in range(repeats):
-        rate, limit = _rates(home, repeat, device)
-        ours["rate"].append(rate)
-        ours["limit"].append(limit)
+        for figure, value in zip(("rate", "limit", "int8"), _rates(home, repeat, device), strict=True):
+            ours[figure].append(value)
         seconds, memory[n_films] = score_as_process(home, "inbox", f"scores{repeat}", device)
         ours["night"].append(seconds)
         ours["start"].append(score_as_process(home, "none", "nothing", device)[0])
@@ -94,6 +99,8 @@ def _measure(home: Path, n_films: int, repeats: int, device: str) -> dict[str, o
         "first film opened to table closed, films/s": round(statistics.median(ours["rate"]), 1),
         "forward pass alone, compiled (limit), films/s": round(statistics.median(ours["limit"]), 1),
         "scoring / limit": _ratio(ours["rate"], ours["limit"]),
+        "forward pass alone in 8-bit integers, films/s": round(statistics.median(ours["int8"]), 1),
+        "8-bit integers / limit": _ratio(ours["int8"], ours["limit"]),
         "a night as a whole process, s": round(night, 1),
         "a night with nothing new (start-up), s": round(statistics.median(ours["start"]), 1),
         f"a night of {5 * n_films} films as a whole process, films/s": round(5 * n_films / long_night, 1),
@@ -110,8 +117,11 @@ def _ratio(numerators: list[float], denominators: list[float]) -> float:
     return round(statistics.median(a / b for a, b in zip(numerators, denominators, strict=True)), 2)
 
 
-def _rates(home: Path, repeat: int, device: str) -> tuple[float, float]:
-    """Return films per second of scoring from the first film to the last part, and of the forward pass alone."""
+def _rates(home: Path, repeat: int, device: str) -> tuple[float, float, float]:
+    """Return films per second of scoring from the first film to the last part, and of the forward pass alone, twice.
+
+    The second time on the CPU in 8-bit integers.
+    """
     config = ScoreConfig(
         name="model", out=home / f"inner{repeat}", models=home / "models", cache=home / "cache", settle=0, device=device
     )
@@ -126,7 +136,14 @@ def _rates(home: Path, repeat: int, device: str) -> tuple[float, float]:
         for chunk in scoring.chunks(batch):
             scoring.score_chunk(night, batch.name, chunk)
 
-    return len(batch.arrivals) / _timed(whole), limit
+    graph, package = home / "int8.onnx", scorer.package
+    inputs = normalise(to_grey(torch.from_numpy(squares)), *package.constants())
+    if not graph.exists():
+        quantise(layers_of(package, "shared", 0), inputs[:64], graph)
+    run = load_int8(graph)
+    run(inputs[:64])
+    int8 = len(inputs) / _timed(lambda: [run(part) for part in inputs.split(N_AT_A_TIME)])
+    return len(batch.arrivals) / _timed(whole), limit, int8
 
 
 def _squares(scorer: scoring.Scorer, arrivals: list[Arrival]) -> np.ndarray:

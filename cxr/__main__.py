@@ -309,7 +309,7 @@ def sample(out: Path, /, *, films: int = 400, seed: int = 0) -> None:
 @app.command
 def package(
     run: str, /, *, name: str, models: Models = Path("models"), experiments: Experiments = Path("experiments"),
-    operating_point: OperatingPoint = "youden", promote: bool = False, onnx: bool = False,
+    operating_point: OperatingPoint = "youden", promote: bool = False, onnx: bool = False, int8: bool = False,
 ) -> None:  # fmt: skip
     """Make a finished run the next version of a model: weights, calibration, thresholds, and a card, in one folder.
 
@@ -321,6 +321,9 @@ def package(
         operating_point: Which threshold calls a film positive: half (0.5), youden, sensitivity_95, or specificity_95.
         promote: Make it the champion as well, as `cxr promote` does.
         onnx: Write model.onnx as well, from uint8 squares to calibrated probabilities; needs the extra [onnx].
+        int8: Write the layers in 8-bit integers as well, and score with them; refused if of 1,000 films the fold that
+            never saw them moves more than 1 % by more than 0.01 in probability, or ROC-AUC by more than 0.001; needs
+            the extra [onnx], and a processor with VNNI or AMX.
     """
     from cxr.layout import ModelFolder, RunFolder
 
@@ -329,7 +332,7 @@ def package(
     from cxr.packaging import make_package
 
     with terminal.log_lines():
-        made = make_package(experiment.load(folder), model, operating_point=operating_point, onnx=onnx)
+        made = make_package(experiment.load(folder), model, operating_point=operating_point, onnx=onnx, int8=int8)
         if promote:
             registry.promote(model, made.version)
     print(f"version  {made.version}")

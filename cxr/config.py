@@ -18,6 +18,8 @@ from cxr.errors import ConfigError
 Trainable = Literal["head", "layer4", "all"]
 LabelFrom = Literal["folder", "subtype"]
 Precision = Literal["auto", "fp32", "bf16"]
+Arithmetic = Literal["fp32", "bf16", "int8"]
+ScorePrecision = Literal["auto", "fp32", "bf16", "int8"]
 Compile = Literal["auto", "on", "off"]
 FoldsPerDevice = int | Literal["auto"]
 Runner = Literal["local", "workers", "ray"]
@@ -207,7 +209,8 @@ class ScoreConfig:
         settle: Files that changed more recently wait for the next run, in seconds.
         force: Publish batches that the checks would hold.
         device: auto, cpu, or cuda:<index>.
-        precision: Arithmetic: fp32, bf16, or bf16 where the device has it and no probability moves by over 0.01 (auto).
+        precision: Arithmetic: fp32, bf16, int8, or the fastest that the device has and the package allows (auto): int8
+            where it was packaged with --int8, else bf16 if that moves no probability by over 0.01.
         compile: Compile the network: on, off, or where the number of films repays it (auto).
         workers: Processes that decode ahead of the network; by default none on a CPU, the cores less one for a GPU.
         runner: Who scores a batch's chunks of films: this process, one after the other (local), or the nodes of a Ray
@@ -223,7 +226,7 @@ class ScoreConfig:
     settle: float = 60.0
     force: bool = False
     device: str = "auto"
-    precision: Precision = "auto"
+    precision: ScorePrecision = "auto"
     compile: Compile = "auto"
     workers: int | None = None
     runner: ScoreRunner = "local"
@@ -235,7 +238,7 @@ class ScoreConfig:
         _require_range("gpus-per-chunk", self.gpus_per_chunk, 0, 1)
         _require_range("settle", self.settle, 0, 86400)
         _require_range("workers", self.workers or 0, 0, 256)
-        _require_choice("precision", self.precision, ("auto", "fp32", "bf16"))
+        _require_choice("precision", self.precision, ("auto", "fp32", "bf16", "int8"))
         _require_choice("compile", self.compile, ("auto", "on", "off"))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from cxr.config import FoldsPerDevice, Precision, TrainConfig
+from cxr.config import FoldsPerDevice, ScorePrecision, TrainConfig
 from cxr.errors import DeviceError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -127,7 +127,7 @@ def share_threads(n_folds: int, n_devices: int) -> list[int]:
     return [max(1, n_cores // n_together) for n_together in rounds]
 
 
-def uses_bf16(precision: Precision, device: str) -> bool:
+def uses_bf16(precision: ScorePrecision, device: str) -> bool:
     """Tell whether bfloat16 is used: where asked, or where the device has it."""
     if precision != "auto":
         return precision == "bf16"

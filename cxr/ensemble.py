@@ -5,19 +5,24 @@ and in float32, comes last. The features in front of it are those of fold 0.
 """
 
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cxr.config import Compile, Trainable
+from cxr.config import Arithmetic, Compile, Trainable
 from cxr.forward import accelerate
+from cxr.int8 import load_int8
 from cxr.model import Classifier, normalise, to_grey
 
 STEP = 128
 """Films that go through all layers together; bounds the memory of what lies between the layers."""
+
+
+Part = Literal["shared", "own"]
+"""Layers in front of the last one: what all folds share, or what each has of its own."""
 
 
 class Networks(Protocol):
@@ -50,6 +55,10 @@ class Networks(Protocol):
         """Return the mean and deviation that inputs are normalised with, each of shape (1, 3, 1, 1)."""
         ...
 
+    def int8_graph(self, part: Part, fold: int) -> Path:
+        """Return the file of layers in 8-bit integers, where they were written so."""
+        ...
+
 
 class Ensemble:
     """The networks of all folds, ready to run.
@@ -57,26 +66,29 @@ class Ensemble:
     Args:
         networks: asked for a whole network only where no compiled graph of it is at hand.
         device: cpu, or cuda:<index>.
-        bf16: compute in bfloat16; the last layer always in float32.
+        arithmetic: what the layers compute in; the last one always in float32.
         n_films: how many films are to come.
         compile: on, off, or auto.
         cache: keeps compiled graphs.
     """
 
     def __init__(
-        self, networks: Networks, *, device: str, bf16: bool, n_films: int, compile: Compile, cache: Path
+        self, networks: Networks, *, device: str, arithmetic: Arithmetic, n_films: int, compile: Compile, cache: Path
     ) -> None:
-        def fast(part: str, fold: int):
+        def fast(part: Part, fold: int):
+            if arithmetic == "int8":
+                return load_int8(networks.int8_graph(part, fold))
             identity = f"{networks.identity} {part} {fold}"
             return accelerate(
-                lambda: _part(networks.model(fold), networks.trainable, part), identity, device, bf16=bf16,
+                lambda: layers_of(networks, part, fold), identity, device, bf16=arithmetic == "bf16",
                 n_films=n_films, compile=compile, cache=cache,
             )  # fmt: skip
 
+        made = {key: fast(*key) for key in parts_of(networks)}
         folds = range(networks.n_folds)
         self._mean, self._std = networks.constants()
-        self._shared = fast("shared", 0) if networks.trainable != "all" else None
-        self._own = [fast("own", fold) if networks.trainable != "head" else None for fold in folds]
+        self._shared = made.get(("shared", 0))
+        self._own = [made.get(("own", fold)) for fold in folds]
         self._heads = [networks.head(fold) for fold in folds]
 
     @torch.inference_mode()
@@ -96,8 +108,15 @@ class Ensemble:
         return torch.cat(logits, dim=1).double().numpy(), torch.cat(features).numpy()
 
 
-def _part(model: Classifier, trainable: Trainable, part: str) -> nn.Module:
-    """Return what all folds share of a network, or what is the fold's own in front of its last layer."""
-    shared, _ = model.stages(trainable)
+def parts_of(networks: Networks) -> list[tuple[Part, int]]:
+    """Return the parts that the layers in front of the last ones have, in the order in which a film goes through."""
+    shared: list[tuple[Part, int]] = [("shared", 0)] if networks.trainable != "all" else []
+    return shared + [("own", fold) for fold in range(networks.n_folds) if networks.trainable != "head"]
+
+
+def layers_of(networks: Networks, part: Part, fold: int) -> nn.Sequential:
+    """Return the layers of a part of a fold's network."""
+    model = networks.model(fold)
+    shared, _ = model.stages(networks.trainable)
     trunk, _ = model.stages("head")
     return shared if part == "shared" else trunk[len(shared) :]

@@ -1,8 +1,9 @@
 """What a packaged model says of films: one way for the nightly job, for `cxr explain` and for the page.
 
 A film is read, refused or judged alike wherever it comes from, and its probability is the same to the rounding of
-float32: all three run the model in bfloat16 if that moves no probability by more than 0.01, which was measured when
-the model was packaged, and otherwise in float32.
+float32: all three run the model in 8-bit integers if it was packaged with them and the processor has them, else in
+bfloat16 if that moves no probability by more than 0.01, which was measured when the model was packaged, and otherwise
+in float32.
 """
 
 import hashlib
@@ -16,13 +17,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr.config import BLANK_CONTRAST, PHOTOGRAPH_CHROMA, Compile, Precision
+from cxr.config import BLANK_CONTRAST, PHOTOGRAPH_CHROMA, Arithmetic, Compile, ScorePrecision
 from cxr.devices import resolve_device, uses_bf16
 from cxr.ensemble import Ensemble
 from cxr.errors import ConfigError, UnreadableError
 from cxr.explain import grad_cam
 from cxr.images import decode_film, read_header, stretch
 from cxr.inbox import Arrival, read_arrival
+from cxr.int8 import int8_hindrance
 from cxr.model import Classifier
 from cxr.package import Package
 from cxr.rounding import TOLERATED_DIFFERENCE
@@ -122,7 +124,7 @@ class Judge:
     Args:
         package: the model.
         device: auto, cpu, or cuda:<index>.
-        precision: auto, fp32, or bf16.
+        precision: auto, fp32, bf16, or int8.
         compile: auto, on, or off.
         cache: keeps compiled graphs.
         n_films: how many films are to come; what compiling has to be repaid by.
@@ -132,11 +134,11 @@ class Judge:
     """
 
     def __init__(
-        self, package: Package, *, device: str = "auto", precision: Precision = "auto", compile: Compile = "auto",
+        self, package: Package, *, device: str = "auto", precision: ScorePrecision = "auto", compile: Compile = "auto",
         cache: Path = Path("cache"), n_films: int = 0,
     ) -> None:  # fmt: skip
         self.package, self.device = package, resolve_device(device)
-        self._precision: Precision = precision
+        self._precision: ScorePrecision = precision
         self._compile: Compile = compile
         self._cache, self._n_films = cache, n_films
         self._novelty = package.novelty()
@@ -148,7 +150,8 @@ class Judge:
         """Return what the model says of each of the films; none of them may have been refused.
 
         Raises:
-            ConfigError: bfloat16 is asked for and moves a probability by more than 0.01.
+            ConfigError: 8-bit integers are asked for and cannot be had, or bfloat16 is and moves a probability by more
+                than 0.01.
         """
         if not readings:
             return []
@@ -188,15 +191,23 @@ class Judge:
 
     @cached_property
     def ensemble(self) -> Ensemble:
-        """The model, in bfloat16 where that is allowed.
-
-        Raises:
-            ConfigError: bfloat16 is asked for and moves a probability by more than 0.01.
-        """
+        """The model, in the fastest arithmetic that is allowed; errors as for `judge`."""
+        arithmetic: Arithmetic = "int8" if self._takes_int8() else "bf16" if self._may_round() else "fp32"
         return Ensemble(
-            self.package, device=self.device, bf16=self._may_round(), n_films=self._n_films, compile=self._compile,
+            self.package, device=self.device, arithmetic=arithmetic, n_films=self._n_films, compile=self._compile,
             cache=self._cache,
         )  # fmt: skip
+
+    def _takes_int8(self) -> bool:
+        if self._precision not in ("auto", "int8"):
+            return False
+        packaged = self.package.has_int8
+        hindrance = int8_hindrance(self.device) if packaged else "it was packaged without --int8"
+        if hindrance and self._precision == "int8":
+            raise ConfigError(f"--precision int8 cannot be had of {self.package.name}: {hindrance}.")
+        if hindrance and packaged:
+            log.warning("the 8-bit integers of %s are not used: %s", self.package.name, hindrance)
+        return not hindrance
 
     def _may_round(self) -> bool:
         if not uses_bf16(self._precision, self.device):

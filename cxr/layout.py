@@ -302,6 +302,10 @@ class PackageFolder:
         """Return what of a fold's weights it does not share with the others."""
         return self.path / f"fold-{fold}.safetensors"
 
+    def int8_graph(self, part: str, fold: int) -> Path:
+        """Return the layers of a part of a fold's network in 8-bit integers."""
+        return self.path / f"int8-{part}-{fold}.onnx"
+
 
 @dataclass(frozen=True)
 class ModelFolder:

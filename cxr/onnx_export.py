@@ -4,28 +4,19 @@ Needs the extra `cxr[onnx]`. Decoding and stretching stay outside, as `cxr.image
 uint8 of shape (n, size, size); output `probability`, float32 of shape (n, n_classes).
 """
 
-import importlib.util
 import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from cxr import store
 from cxr.calibration import Calibration
 from cxr.config import Trainable
-from cxr.errors import ConfigError
 from cxr.model import Classifier, normalise
+from cxr.onnx_graph import write_graph
 
 log = logging.getLogger(__name__)
-
-
-def require_onnx() -> None:
-    """Raise ConfigError where what the export needs is missing."""
-    if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript")):
-        raise ConfigError("--onnx needs onnx and onnxscript: install cxr with the extra [onnx].")
 
 
 class _WholePath(nn.Module):
@@ -61,15 +52,6 @@ def export_onnx(
         size: side of the squares, in pixels.
     """
     whole = _WholePath(models, trainable, calibration).eval()
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with torch.no_grad(), warnings.catch_warnings(), store.replacing(path) as temporary:
-        warnings.simplefilter("ignore")  # the exporter's own deprecations
-        program = torch.onnx.export(
-            whole, (torch.zeros(2, size, size, dtype=torch.uint8),), dynamo=True, verbose=False,
-            input_names=["squares"], output_names=["probability"],
-            dynamic_shapes={"squares": {0: torch.export.Dim("n", min=1)}},
-        )  # fmt: skip
-        if program is None:
-            raise RuntimeError("torch.onnx.export gave no program")
-        program.save(str(temporary), external_data=False)
+    example = torch.zeros(2, size, size, dtype=torch.uint8)
+    write_graph(whole, example, path, inputs="squares", outputs="probability")
     log.info("exported %s", path.name)

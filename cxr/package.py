@@ -109,6 +109,15 @@ class Package:
         mean, std = self._tensors(0, "mean", "std")
         return mean, std
 
+    @property
+    def has_int8(self) -> bool:
+        """Tell whether its layers are there in 8-bit integers, too."""
+        return "int8" in self.facts
+
+    def int8_graph(self, part: str, fold: int) -> Path:
+        """Return the file of a part of a fold's network in 8-bit integers."""
+        return self.folder.int8_graph(part, fold)
+
     def _tensors(self, fold: int, *names: str) -> list[Tensor]:
         tensors = {}
         for file in (self.folder.shared_weights, self.folder.fold_weights(fold)):

@@ -24,24 +24,29 @@ from torch import Tensor, nn
 
 from cxr import __version__, evaluation, store
 from cxr.appraisal import OutOfFold
-from cxr.calibration import calibration_errors, call_films
+from cxr.calibration import Calibration, calibration_errors, call_films
 from cxr.config import OperatingPoint, Trainable, TrainConfig
 from cxr.drift import fit_novelty, layout
-from cxr.errors import PackageError, RunError
+from cxr.ensemble import Part, layers_of, parts_of
+from cxr.errors import ConfigError, PackageError, RunError
 from cxr.experiment import Experiment, code_provenance
 from cxr.forward import accelerate
 from cxr.inference import read_weights
+from cxr.int8 import int8_hindrance, quantise
 from cxr.layout import ModelFolder, PackageFolder
 from cxr.model import BATCH_SIZE, Classifier, normalise, to_grey
-from cxr.onnx_export import export_onnx, require_onnx
+from cxr.onnx_export import export_onnx
+from cxr.onnx_graph import require_onnx
 from cxr.package import FORMAT, FilmNovelty, sha256_of
-from cxr.rounding import N_COMPARED, measure_rounding
+from cxr.rounding import INT8_COMPARED, N_COMPARED, measure_int8, measure_rounding, require_tolerable
 from cxr.vitals import fingerprint, measure_levels
 
 log = logging.getLogger(__name__)
 
 N_NOVELTY = 2000
 """Training films that the measure of novelty is fitted on."""
+N_CALIBRATION = 256
+"""Training films that the ranges of 8-bit integers are taken from."""
 LICENCE = "apache-2.0"
 LIMITS = (
     "For academic and research use only. Not a medical device; not for diagnosis.",
@@ -51,19 +56,22 @@ LIMITS = (
 
 
 def make_package(
-    run: Experiment, target: ModelFolder, *, operating_point: OperatingPoint = "youden", onnx: bool = False
-) -> PackageFolder:
+    run: Experiment, target: ModelFolder, *, operating_point: OperatingPoint = "youden", onnx: bool = False,
+    int8: bool = False,
+) -> PackageFolder:  # fmt: skip
     """Write a finished run as the next version of a model; return its folder.
 
     A run that was packaged before under this name, in the same way, keeps its version.
 
     Args:
         onnx: write the whole path from squares to probabilities as an ONNX graph as well.
+        int8: write the layers in 8-bit integers as well, which then score on CPUs that have them.
 
     Raises:
-        ConfigError: what the ONNX export needs is missing.
+        ConfigError: what ONNX graphs or 8-bit integers need is missing.
         RunError: the run is not finished.
-        PackageError: the run has more than two classes and another operating point than youden.
+        PackageError: the run has more than two classes and another operating point than youden; or 8-bit integers move
+            its probabilities too far.
     """
     evaluation.require_complete(run)
     if not run.folder.predictions.exists():
@@ -71,7 +79,11 @@ def make_package(
     if len(run.classes) > 2 and operating_point != "youden":
         raise PackageError(f"operating points are for two classes; {len(run.classes)} have none: leave it out.")
     if onnx:
-        require_onnx()
+        require_onnx("--onnx")
+    if int8:
+        require_onnx("--int8")
+        if hindrance := int8_hindrance("cpu"):
+            raise ConfigError(f"--int8 cannot be had: {hindrance}.")
     with store.locked(target.lock, f"model {target.name}", patience_s=600):
         for leftover in target.path.glob(".making-*"):
             shutil.rmtree(leftover)
@@ -80,6 +92,7 @@ def make_package(
             "run": run.config_hash,
             "operating_point": operating_point,
             "onnx": onnx,
+            "int8": int8,
             "weights": _weights_hashes(run),
         }
         for version in target.versions():
@@ -110,12 +123,12 @@ def _fill(folder: PackageFolder, run: Experiment, name: str, version: str, ident
     logits, calibration, thresholds = judged.logits, judged.calibration, judged.thresholds
     _write_weights(folder, run)
     networks = _Networks(folder, run)
+    coarse = {"int8": _write_int8(networks, run, predictions, calibration)} if identity["int8"] else {}
     films, novelty = _reference(networks, run, predictions, calibration.probability(logits))
     if identity["onnx"]:
         models = [networks.model(fold) for fold in range(networks.n_folds)]
         export_onnx(folder.onnx, models, run.config.trainable, run.config.size, calibration)
-    compared = np.linspace(0, len(predictions) - 1, min(N_COMPARED, len(predictions)), dtype=int)
-    rounding = measure_rounding(networks, calibration, run.squares(predictions.iloc[compared]), run.cache)
+    rounding = measure_rounding(networks, calibration, run.squares(_spread(predictions, N_COMPARED)), run.cache)
     called = call_films(calibration.probability(logits), run.classes, thresholds.get(identity["operating_point"], 0.5))
     store.write_table(folder.films, films.assign(predicted_label=called))
     novelty.save(folder.novelty)
@@ -135,11 +148,48 @@ def _fill(folder: PackageFolder, run: Experiment, name: str, version: str, ident
         "operating_point": identity["operating_point"], "metrics": _metrics(run), "bfloat16": rounding,
         "hashes": {"data": record["identity"]["data"], "weights": run.weights_hash, "config": run.config_hash},
         "config": _without_folders(run.config), "code": code_provenance(), "licence": LICENCE, "limits": LIMITS,
+        **coarse,
     }  # fmt: skip
     store.write_json(folder.description, facts)
     store.write_text(folder.card, model_card(facts))
     sums = [f"{sha256_of(path)}  {path.name}\n" for path in sorted(folder.path.iterdir())]
     store.write_text(folder.checksums, "".join(sums))
+
+
+def _spread(films: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Return n of the films, evenly spread over the table; all where there are fewer."""
+    return films.iloc[np.linspace(0, len(films) - 1, min(n, len(films)), dtype=int)]
+
+
+def _write_int8(
+    networks: "_Networks", run: Experiment, predictions: pd.DataFrame, calibration: Calibration
+) -> dict[str, Any]:
+    """Write the layers in 8-bit integers, each part calibrated on films that it was trained on; return what they cost.
+
+    Raises:
+        PackageError: they cost too much.
+    """
+    for part, fold in parts_of(networks):
+        films = _spread(predictions[predictions["fold"] != fold], N_CALIBRATION)
+        inputs = _inputs(networks, part, run.squares(films))
+        quantise(layers_of(networks, part, fold), inputs, networks.int8_graph(part, fold))
+    compared = _spread(predictions, INT8_COMPARED)
+    target = compared["label"].map(run.classes.index).to_numpy()
+    squares, folds = run.squares(compared), compared["fold"].to_numpy()
+    found = measure_int8(networks, calibration, squares, folds, target, run.cache)
+    require_tolerable(found)
+    return found
+
+
+@torch.inference_mode()
+def _inputs(networks: "_Networks", part: Part, squares: NDArray[np.uint8]) -> Tensor:
+    """Return what flows into a part for films."""
+    mean, std = networks.constants()
+    parts = [normalise(to_grey(films), mean, std) for films in torch.from_numpy(squares).split(BATCH_SIZE)]
+    if part == "own" and networks.trainable == "layer4":
+        shared = layers_of(networks, "shared", 0)
+        parts = [shared(inputs) for inputs in parts]
+    return torch.cat(parts)
 
 
 def _without_folders(config: TrainConfig) -> dict[str, Any]:
@@ -193,6 +243,10 @@ class _Networks:
         """Return the mean and deviation that inputs are normalised with."""
         model = self.model(0)
         return model.mean, model.std
+
+    def int8_graph(self, part: Part, fold: int) -> Path:
+        """Return the file of a part of a fold's network in 8-bit integers."""
+        return self.folder.int8_graph(part, fold)
 
 
 def _reference(

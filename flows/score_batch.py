@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import State, flow
 from prefect.states import Completed, Failed
 
-from cxr.config import Compile, Precision, ScoreConfig, ScoreRunner
+from cxr.config import Compile, ScoreConfig, ScorePrecision, ScoreRunner
 from cxr.layout import ScoresFolder
 from cxr.store import locked
 from data_checks import night as nights
@@ -25,7 +25,7 @@ def score_batch(
     settle: float = 60.0,
     force: bool = False,
     device: str = "auto",
-    precision: Precision = "auto",
+    precision: ScorePrecision = "auto",
     compile: Compile = "auto",
     workers: int | None = None,
     runner: ScoreRunner = "local",

@@ -67,7 +67,7 @@ def make_folds(network: Classifier, trainable: Trainable, n_folds: int = 2) -> F
 
 
 def ensemble(folds: Folds, cache: Path) -> Ensemble:
-    return Ensemble(folds, device="cpu", bf16=False, n_films=len(SQUARES), compile="off", cache=cache)
+    return Ensemble(folds, device="cpu", arithmetic="fp32", n_films=len(SQUARES), compile="off", cache=cache)
 
 
 @torch.inference_mode()

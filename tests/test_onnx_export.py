@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from cxr import experiment, onnx_export, scoring, store
+from cxr import experiment, onnx_graph, scoring, store
 from cxr.config import ScoreConfig
 from cxr.errors import ConfigError
 from cxr.images import decode_square
@@ -37,6 +37,6 @@ def test_the_graph_gives_the_probabilities_that_scoring_gives(home: Path, tmp_pa
 
 
 def test_a_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_export.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(onnx_graph.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"--onnx needs onnx and onnxscript: install cxr with the extra \[onnx\]"):
-        onnx_export.require_onnx()
+        onnx_graph.require_onnx("--onnx")

@@ -185,7 +185,7 @@ def test_a_package_answers_as_the_folds_it_was_made_of(
 ) -> None:
     squares = run.squares(run.films().head(10))
     package = load_package(original)
-    ensemble = Ensemble(package, device="cpu", bf16=False, n_films=10, compile="off", cache=tmp_path)
+    ensemble = Ensemble(package, device="cpu", arithmetic="fp32", n_films=10, compile="off", cache=tmp_path)
     for fold, logits in enumerate(ensemble.run(squares)[0]):
         model = Classifier(2)
         model.load_state_dict(load_file(run.folder.fold(fold).weights))
