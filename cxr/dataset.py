@@ -35,10 +35,12 @@ def examine(config: DataConfig, folder: RunFolder, *, cache: Path, size: int | N
         size: side of the squares, in pixels, to prepare for training; None for none.
 
     Raises:
-        ConfigError: the positive class or the holdout does not fit the data; nothing is written.
+        ConfigError: the positive class or the holdout does not fit the data, or the cache is no folder; nothing is
+            written.
         DataError: no films are found; nothing is written.
         RunError: the run was begun with other films.
     """
+    store.require_local("--cache", cache)
     with events.stage(folder.events, "examine") as stage:
         source = open_source(config.data)
         listing = list_films(source)

@@ -68,9 +68,11 @@ def judge_external(run: Experiment, data: str) -> TestFolder:
         data: folder or zip laid out as for training, with the run's classes.
 
     Raises:
+        ConfigError: the set lies in an object store.
         DataError: there are no films, no new ones, or other classes.
         RunError: the run is not finished.
     """
+    store.require_local("--external", Path(data))
     evaluation.require_complete(run)
     place = Path(data).expanduser().resolve() if data != KAGGLE else Path(KAGGLE)
     folder = run.folder.external_test(place)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cxr.config import BLANK_CONTRAST, PHOTOGRAPH_CHROMA
 from cxr.errors import ConfigError
+from cxr.store import require_local
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ class Tolerances:
         """Return the tolerances that a TOML file or a mapping sets, the others at their defaults.
 
         Raises:
-            ConfigError: the file is missing or no TOML, or a name or value is wrong.
+            ConfigError: the file is missing, no TOML or in an object store, or a name or value is wrong.
         """
         values = _read(Path(given)) if isinstance(given, str | Path) else dict(given or {})
         known = [field.name for field in dataclasses.fields(cls)]
@@ -84,6 +85,7 @@ class Tolerances:
 
 
 def _read(path: Path) -> dict[str, float]:
+    require_local("--tolerances", path)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -329,3 +329,5 @@ def test_tolerances_come_from_a_file_or_a_form(tmp_path: Path) -> None:
     assert Tolerances.of(tmp_path / "limits.toml") == Tolerances.of({"class_share": 0.02}) != Tolerances.of(None)
     with pytest.raises(ConfigError, match=r"missing\.toml"):
         Tolerances.of(tmp_path / "missing.toml")
+    with pytest.raises(ConfigError, match=r"--tolerances needs a folder of files, got 's3://bucket/limits\.toml'"):
+        Tolerances.of(Path("s3://bucket/limits.toml"))

@@ -353,8 +353,17 @@ def test_the_page_shows_a_run_in_a_bucket(copied: RunFolder, tmp_path: Path) -> 
         (["models", "--models=s3://bucket/models"], "--models needs a folder of files, got 's3://bucket/models'"),
         (["rollback", "tiny", "--models=s3://bucket/models"], "--models needs a folder of files"),
         (["release", "batch", "--out=s3://bucket/scores"], "everything but a run needs a folder of files"),
+        (
+            ["train", "--data=films", "--experiments=s3://bucket/x", "--cache=s3://bucket/cache"],
+            "--cache needs a folder of files",
+        ),
+        (
+            ["report", "run", "--experiments=s3://bucket/copied", "--external=s3://bucket/films"],
+            "--external needs a folder",
+        ),
     ],
 )
+@pytest.mark.usefixtures("copied")
 def test_what_cannot_lie_in_a_bucket_is_refused_in_a_sentence(
     words: list[str], sentence: str, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
