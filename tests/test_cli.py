@@ -74,6 +74,16 @@ def test_a_mistake_ends_with_a_sentence_and_code_2(words: list[str], sentence: s
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_that_takes_no_output_is_told_in_a_sentence_with_code_2(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [CXR, "models"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: no space is left on the disk (")
+    assert "Traceback" not in result.stderr
+
+
 def test_the_core_runs_without_prefect(tmp_path: Path) -> None:
     words = ["sample", "films", "--films", "40"]
     code = f"import sys; sys.modules['prefect'] = None; from cxr.__main__ import app; app({words})"

@@ -53,12 +53,13 @@ def test_a_training_and_a_night_on_postgresql_lock_nothing_are_told_and_outlive_
     draw_inbox(tmp_path / "films", n_films=20, seed=11)
     (tmp_path / "inbox").mkdir()
     draw_negatives(tmp_path / "films" / "ward-3", tmp_path / "inbox" / "negatives")
-    training = {"data": str(sample), "experiments": str(tmp_path / "experiments"), "run_id": "run"}
+    training = {"experiments": str(tmp_path / "experiments"), "cache": str(tmp_path / "cache")}
     night = {"inbox": str(tmp_path / "inbox"), "out": str(tmp_path / "scores"), "models": str(home / "models")}
-    parameters = {
-        "train-cv/default": PARAMETERS | {"epochs": 1} | training | {"cache": str(tmp_path / "cache")},
-        "score-batch/nightly": night | {"name": "tiny", "cache": str(home / "cache"), "settle": 0},
-    }
+    wanted = [
+        ("train-cv/default", PARAMETERS | {"epochs": 1, "data": str(sample), "run_id": "run"} | training),
+        ("train-cv/default", {"data": str(tmp_path / "nowhere")} | training),
+        ("score-batch/nightly", night | {"name": "tiny", "cache": str(home / "cache"), "settle": 0}),
+    ]
     server = PrefectServer(tmp_path, {"PREFECT_SERVER_DATABASE_CONNECTION_URL": postgresql})
     try:
         environment = services.PREFECT_DEFAULTS | server.environment
@@ -69,13 +70,13 @@ def test_a_training_and_a_night_on_postgresql_lock_nothing_are_told_and_outlive_
         ):
             services.deploy(environment, notify=address)
             with worker(services.CPU_POOL, "one", tmp_path, environment):
-                begun = [run_deployment(name, parameters=with_, timeout=0) for name, with_ in parameters.items()]
+                begun = [run_deployment(name, parameters=with_, timeout=0) for name, with_ in wanted]
 
                 def runs() -> list[FlowRun]:
                     return [client.read_flow_run(run.id) for run in begun]
 
-                wait_for(lambda: all(run.state.is_final() for run in runs()), "both runs to end")
-                wait_for(lambda: told, "the webhook to be told of the night that is held", timeout_s=20)
+                wait_for(lambda: all(run.state.is_final() for run in runs()), "all runs to end")
+                wait_for(lambda: len(told) > 1, "the webhook to be told of what failed and is held", timeout_s=20)
             before = runs()
             server.kill()
             server.start()
@@ -84,9 +85,12 @@ def test_a_training_and_a_night_on_postgresql_lock_nothing_are_told_and_outlive_
     finally:
         server.stop()
     said = (tmp_path / "one.log").read_text()
-    assert [run.state_name for run in before] == ["Completed", "Held"], said
-    assert f" ended as Held: {before[1].state.message} " in json.loads(told[0])["text"]
-    assert len(told) == 1
+    assert [run.state_name for run in before] == ["Completed", "Failed", "Held"], said
+    texts = [json.loads(body)["text"] for body in told]
+    for run in before[1:]:
+        sentence = f"{run.name} ended as {run.state_name}: {run.state.message} "
+        assert sum(sentence in text for text in texts) == 1
+    assert len(told) == 2
     assert schedule.active
     assert "database is locked" not in server.log.read_text() + said
     assert not list(tmp_path.glob("*.db")), "SQLite's file"

@@ -15,8 +15,14 @@ from tests.conftest import lock_holder
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     target = tmp_path / "value.json"
     store.write_json(target, {"old": True})
-    with pytest.raises(TypeError):
-        store.write_json(target, {"new": object()})
+
+    def stopped_half_way() -> None:
+        with store.replacing(target) as temporary:
+            temporary.write_text('{"half":')
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped_half_way()
     assert store.read_json(target) == {"old": True}
     assert list(tmp_path.iterdir()) == [target]
 
