@@ -33,8 +33,6 @@ from cxr.packaging import make_package
 from cxr.source import list_films, open_source
 from cxr.training import train_fold
 
-N_AT_A_TIME = 4
-"""Films that go through the trunk at a time, as those of the compiled one do."""
 CXR = str(Path(sys.executable).with_name("cxr"))
 
 
@@ -142,7 +140,7 @@ def _rates(home: Path, repeat: int, device: str) -> tuple[float, float, float]:
         quantise(layers_of(package, "shared", 0), inputs[:64], graph)
     run = load_int8(graph)
     run(inputs[:64])
-    int8 = len(inputs) / _timed(lambda: [run(part) for part in inputs.split(N_AT_A_TIME)])
+    int8 = len(inputs) / _timed(lambda: run(inputs))
     return len(batch.arrivals) / _timed(whole), limit, int8
 
 

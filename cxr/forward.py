@@ -79,7 +79,7 @@ def accelerate(
     @torch.inference_mode()
     def forward(inputs_N: Tensor) -> Tensor:
         nonlocal run
-        batch, outputs = _batch_size(inputs_N[0], device), []
+        batch, outputs = batch_size(inputs_N[0], device), []
         for part in inputs_N.split(batch):
             whole = _filled_up(part, batch) if is_compiled else part
             whole = whole.to(device, dtype, memory_format=torch.channels_last)
@@ -91,7 +91,7 @@ def accelerate(
     return forward
 
 
-def _batch_size(film: Tensor, device: str) -> int:
+def batch_size(film: Tensor, device: str) -> int:
     """Return how many films go through the layers at a time: a power of two, as is what callers hand over."""
     if device.startswith("cuda"):
         return LARGEST_BATCH["cuda"]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cxr import store
-from cxr.forward import fold_batch_norm
+from cxr.forward import batch_size, fold_batch_norm
 from cxr.onnx_graph import write_graph
 
 log = logging.getLogger(__name__)
@@ -72,4 +72,9 @@ def load_int8(path: Path) -> Callable[[Tensor], Tensor]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda inputs_N: torch.from_numpy(session.run(["y"], {"x": inputs_N.contiguous().numpy()})[0])
+
+    def forward(inputs_N: Tensor) -> Tensor:
+        parts = inputs_N.split(batch_size(inputs_N[0], "cpu"))
+        return torch.cat([torch.from_numpy(session.run(["y"], {"x": part.contiguous().numpy()})[0]) for part in parts])
+
+    return forward

@@ -354,7 +354,14 @@ def test_the_page_shows_a_run_in_a_bucket(copied: RunFolder, tmp_path: Path) -> 
         (["rollback", "tiny", "--models=s3://bucket/models"], "--models needs a folder of files"),
         (["release", "batch", "--out=s3://bucket/scores"], "everything but a run needs a folder of files"),
         (
-            ["train", "--data=films", "--experiments=s3://bucket/x", "--cache=s3://bucket/cache"],
+            [
+                "train",
+                "--data=.",
+                "--weights=none",
+                "--trainable=all",
+                "--experiments=s3://bucket/x",
+                "--cache=s3://bucket/cache",
+            ],
             "--cache needs a folder of files",
         ),
         (
