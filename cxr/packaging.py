@@ -73,17 +73,7 @@ def make_package(
         PackageError: the run has more than two classes and another operating point than youden; or 8-bit integers move
             its probabilities too far.
     """
-    evaluation.require_complete(run)
-    if not run.folder.predictions.exists():
-        raise RunError(f"run {run.folder.run_id!r} has no tables yet: type `cxr evaluate {run.folder.run_id}`.")
-    if len(run.classes) > 2 and operating_point != "youden":
-        raise PackageError(f"operating points are for two classes; {len(run.classes)} have none: leave it out.")
-    if onnx:
-        require_onnx("--onnx")
-    if int8:
-        require_onnx("--int8")
-        if hindrance := int8_hindrance("cpu"):
-            raise ConfigError(f"--int8 cannot be had: {hindrance}.")
+    _require_makeable(run, operating_point, onnx=onnx, int8=int8)
     with store.locked(target.lock, f"model {target.name}", patience_s=600):
         for leftover in target.path.glob(".making-*"):
             shutil.rmtree(leftover)
@@ -111,6 +101,21 @@ def make_package(
             shutil.rmtree(making.path, ignore_errors=True)
     log.info("%s version %s: %s", target.name, version, target.version(version).path)
     return target.version(version)
+
+
+def _require_makeable(run: Experiment, operating_point: OperatingPoint, *, onnx: bool, int8: bool) -> None:
+    """Raise what stands in the way of a package before anything of it is made; errors as for `make_package`."""
+    evaluation.require_complete(run)
+    if not run.folder.predictions.exists():
+        raise RunError(f"run {run.folder.run_id!r} has no tables yet: type `cxr evaluate {run.folder.run_id}`.")
+    if len(run.classes) > 2 and operating_point != "youden":
+        raise PackageError(f"operating points are for two classes; {len(run.classes)} have none: leave it out.")
+    if onnx:
+        require_onnx("--onnx")
+    if int8:
+        require_onnx("--int8")
+        if hindrance := int8_hindrance("cpu"):
+            raise ConfigError(f"--int8 cannot be had: {hindrance}.")
 
 
 def _weights_hashes(run: Experiment) -> list[str]:
