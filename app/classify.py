@@ -8,19 +8,19 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import charts, films, words
-from app.films import Film, Model
+from app import charts, uploads, words
 from app.server import MAX_UPLOAD_MB, Places
+from app.uploads import Film, Model
 from app.words import DISCLAIMER
-from cxr.calibration import call_films
 from cxr.config import OperatingPoint
 from cxr.errors import PackageError
-from cxr.explain import overlay
-from cxr.figures import said
-from cxr.judging import Judgement
-from cxr.layout import ModelFolder
-from cxr.registry import champion_version, list_models
-from cxr.synthetic import draw_examples
+from cxr.images.synthetic import draw_examples
+from cxr.metrics.calibration import call_films
+from cxr.network.grad_cam import overlay
+from cxr.report.wording import said
+from cxr.serving.predictor import Judgement
+from cxr.serving.registry import champion_version, list_models
+from cxr.storage.model_folder import ModelFolder
 
 MAX_FILMS = 100
 """More belong in an inbox."""
@@ -65,7 +65,7 @@ def _choose_model(places: Places) -> Model | None:
     options = [(str(row.name), str(row.version)) for row in order[["name", "version"]].itertuples(index=False)]
     chosen = st.selectbox("Model", options, format_func=lambda one: _model_name(places.models, *one))
     try:
-        return films.load_model(places.models, *chosen, places.cache)
+        return uploads.load_model(places.models, *chosen, places.cache)
     except PackageError as error:
         st.error(words.plain(str(error)))
         return None
@@ -83,37 +83,43 @@ def _choose_point(model: Model) -> tuple[OperatingPoint | None, float]:
         return None, 0.5
     points: list[OperatingPoint] = list(package.thresholds)
     point: OperatingPoint = st.segmented_control(
-        f"From which probability up is a film called {words.plain(package.classes[1])}?", points, required=True,
-        wrap=True, default=package.operating_point,
+        f"From which probability up is a film called {words.plain(package.classes[1])}?",
+        points,
+        required=True,
+        wrap=True,
+        default=package.operating_point,
         format_func=lambda one: f"{said(one)}: {package.thresholds[one]:.1%}",
         help="Chosen on the films that the model was judged on. 0.5 is plain; Youden has the largest sum of "
         "sensitivity and specificity; the others reach 95 % of the one or of the other.",
-    )  # fmt: skip
+    )
     return point, package.thresholds[point]
 
 
 def _collect(model: Model) -> list[Film]:
     """Return the visitor's films, read and judged; what they took away is forgotten."""
-    uploads = st.file_uploader(
+    dropped = st.file_uploader(
         "Drop films here: JPEG, PNG or DICOM, one or many", accept_multiple_files=True, max_upload_size=MAX_UPLOAD_MB
     )
     examples = _examples()
     picked = st.pills(
-        "or take one that is drawn (no patient)", list(examples), selection_mode="multi", wrap=True,
+        "or take one that is drawn (no patient)",
+        list(examples),
+        selection_mode="multi",
+        wrap=True,
         help="Drawn by this program, as `cxr sample` does.",
-    )  # fmt: skip
-    files = [(upload.file_id, upload.name, upload.getvalue()) for upload in uploads[:MAX_FILMS]]
+    )
+    files = [(upload.file_id, upload.name, upload.getvalue()) for upload in dropped[:MAX_FILMS]]
     files += [(f"example {name}", f"drawn: {name}", examples[name]) for name in picked]
-    if len(uploads) > MAX_FILMS:
+    if len(dropped) > MAX_FILMS:
         st.warning(
-            f"The first {MAX_FILMS} of {len(uploads)} files are looked at: more belong in an inbox, `cxr score`."
+            f"The first {MAX_FILMS} of {len(dropped)} files are looked at: more belong in an inbox, `cxr score`."
         )
     before: dict[str, Film] = st.session_state.get("films", {})
     version = model.package.identity
     now = {}
     for file_id, name, data in files:
         key = f"{version} {file_id}"
-        now[key] = before.get(key) or films.read(model.package, name, data)
+        now[key] = before.get(key) or uploads.read(model.package, name, data)
     st.session_state["films"] = now
     _judge(model, list(now.values()))
     return list(now.values())
@@ -126,11 +132,11 @@ def _examples() -> dict[str, bytes]:
 
 def _judge(model: Model, held: Sequence[Film]) -> None:
     n_new = sum(film.judgement is None and film.reading.refused is None for film in held)
-    if n_new <= films.STEP:
-        films.judge(model, held)
+    if n_new <= uploads.STEP:
+        uploads.judge(model, held)
         return
     bar = st.progress(0.0, f"Judging {n_new} films …")
-    films.judge(model, held, lambda n: bar.progress(n / n_new))
+    uploads.judge(model, held, lambda n: bar.progress(n / n_new))
     bar.empty()
 
 
@@ -155,10 +161,16 @@ def _overview(model: Model, judged: Sequence[tuple[Film, Judgement]], called: Se
     for (film, judgement), name in zip(judged, called, strict=True):
         asked = words.asked_for(model.package, judgement)
         notes = words.cautions(film.reading, judgement, model.reference)
-        rows.append({
-            "film": film.name, "called": name, "of": asked, "probability, %": 100 * judgement.probability[asked],
-            "folds differ by, %": 100 * judgement.fold_spread, "look twice": " ".join(notes),
-        })  # fmt: skip
+        rows.append(
+            {
+                "film": film.name,
+                "called": name,
+                "of": asked,
+                "probability, %": 100 * judgement.probability[asked],
+                "folds differ by, %": 100 * judgement.fold_spread,
+                "look twice": " ".join(notes),
+            }
+        )
     number = st.column_config.NumberColumn(format="%.1f")
     formats = {"probability, %": number, "folds differ by, %": number}
     st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=formats, alt="What the model says of each film")
@@ -211,19 +223,28 @@ def _pictures(model: Model, film: Film, called: str) -> None:
         )
     with right:
         opacity = st.slider("Opacity of the map", 0.0, 1.0, 0.5, 0.05)
-    heat = films.look(model, film, target)
+    heat = uploads.look(model, film, target)
     grey = film.grey
     left, right = st.columns(2, gap="large")
     with left:
         st.image(grey, "The film", width="stretch", alt="The film")
     with right:
-        st.image(overlay(grey, heat, opacity=opacity), f"Grad-CAM for {words.plain(target)}", width="stretch",
-                 alt=f"The film with where the networks looked for {target}")  # fmt: skip
+        st.image(
+            overlay(grey, heat, opacity=opacity),
+            f"Grad-CAM for {words.plain(target)}",
+            width="stretch",
+            alt=f"The film with where the networks looked for {target}",
+        )
         if not heat.any():
             st.caption(f"Nothing in the film speaks for {words.plain(target)}.")
     st.caption("The map says where the networks looked: not why, and not that a finding is there.")
-    st.download_button("Picture (PNG)", lambda: films.as_png(film, heat, opacity), _file_name(film, "png"),
-                       "image/png", on_click="ignore")  # fmt: skip
+    st.download_button(
+        "Picture (PNG)",
+        lambda: uploads.as_png(film, heat, opacity),
+        _file_name(film, "png"),
+        "image/png",
+        on_click="ignore",
+    )
 
 
 def _file_name(film: Film, suffix: str) -> str:
@@ -232,10 +253,20 @@ def _file_name(film: Film, suffix: str) -> str:
 
 
 def _download_tables(model: Model, held: Sequence[Film]) -> None:
-    rows = films.table(model, held)
+    rows = uploads.table(model, held)
     with st.container(horizontal=True):
-        st.download_button("Results (JSON)", films.as_json(rows, DISCLAIMER), "cxr-results.json", "application/json",
-                           on_click="ignore")  # fmt: skip
-        st.download_button("Results (Parquet)", films.as_parquet(rows), "cxr-results.parquet",
-                           "application/vnd.apache.parquet", on_click="ignore")  # fmt: skip
+        st.download_button(
+            "Results (JSON)",
+            uploads.as_json(rows, DISCLAIMER),
+            "cxr-results.json",
+            "application/json",
+            on_click="ignore",
+        )
+        st.download_button(
+            "Results (Parquet)",
+            uploads.as_parquet(rows),
+            "cxr-results.parquet",
+            "application/vnd.apache.parquet",
+            on_click="ignore",
+        )
     st.caption("The tables have the columns of the nightly scores, and call films at the model's own operating point.")

@@ -7,10 +7,10 @@ import streamlit as st
 
 from app import words
 from app.server import Places
-from cxr import store
-from cxr.figures import said
-from cxr.layout import ModelFolder
-from cxr.registry import list_models, promotions
+from cxr.report.wording import said
+from cxr.serving.registry import list_models, promotions
+from cxr.storage import files
+from cxr.storage.model_folder import ModelFolder
 
 FIRST = {
     "cxr demo": "makes a model of drawn films, in minutes;",
@@ -49,7 +49,7 @@ def show(places: Places) -> None:
 
 
 def _facts(model: ModelFolder, version: str) -> None:
-    facts = store.read_json(model.version(version).description)
+    facts = files.read_json(model.version(version).description)
     with st.container(horizontal=True):
         st.metric("Classes", len(facts["classes"]), border=True, help=words.listed(facts["classes"]))
         st.metric("Films", f"{facts['n_films']:,}", border=True)

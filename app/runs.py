@@ -9,13 +9,16 @@ import streamlit as st
 
 from app import charts, words
 from app.server import Places
-from cxr import appraisal, comparison, evaluation, store
-from cxr.appraisal import OutOfFold
 from cxr.errors import CxrError
-from cxr.figures import said
-from cxr.layout import RunFolder
-from cxr.metrics import rates_at
-from cxr.subgroups import subgroup_table
+from cxr.evaluation import analyses
+from cxr.evaluation.comparison import Comparison, compare
+from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.evaluation.overview import STARTING_PROJECT, headline, list_runs
+from cxr.evaluation.subgroups import subgroup_table
+from cxr.metrics.classification import rates_at
+from cxr.report.wording import said
+from cxr.storage import files
+from cxr.storage.run_folder import RunFolder
 
 FIRST = {
     "cxr demo": "runs the whole pipeline on drawn films, in minutes;",
@@ -31,7 +34,7 @@ NAMED: dict[str | type[Any], Callable[[Any], Any]] = {RunFolder: lambda folder: 
 def show(places: Places) -> None:
     """Show the view."""
     st.title("Runs")
-    table = evaluation.list_runs(places.experiments)
+    table = list_runs(places.experiments)
     if table.empty:
         st.info("There is no run yet. Type in a terminal:\n" + words.first_steps(FIRST))
         return
@@ -44,9 +47,12 @@ def show(places: Places) -> None:
         st.info(f"Run {words.plain(run_id)} is not finished: {done} folds are. The same `cxr train` goes on with it.")
         return
     sections = {
-        "Metrics": _metrics, "Threshold": _threshold, "Curves": _curves, "Folds and subgroups": _parts,
+        "Metrics": _metrics,
+        "Threshold": _threshold,
+        "Curves": _curves,
+        "Folds and subgroups": _parts,
         "Training": _training,
-    }  # fmt: skip
+    }
     names = [*sections, "Compare"]
     section = st.segmented_control(
         "Show", names, default=names[0], required=True, wrap=True, label_visibility="collapsed"
@@ -59,7 +65,7 @@ def show(places: Places) -> None:
 
 def _list(table: pd.DataFrame) -> None:
     number = st.column_config.NumberColumn(format="%.1f")
-    numbers = dict.fromkeys(evaluation.STARTING_PROJECT, number)
+    numbers = dict.fromkeys(STARTING_PROJECT, number)
     st.dataframe(
         table[::-1], hide_index=True, column_config=numbers, alt="All runs with their pooled metrics in percent"
     )
@@ -72,7 +78,7 @@ def _out_of_fold(folder: RunFolder) -> OutOfFold:
 @st.cache_resource(max_entries=KEPT, show_spinner="Reading the run …", hash_funcs=NAMED)
 def _read(folder: RunFolder, changed_ns: int) -> OutOfFold:
     """Return a run's out-of-fold table; read again when it has changed."""
-    return OutOfFold(store.read_table(folder.predictions), store.read_json(folder.config)["classes"])
+    return OutOfFold(files.read_table(folder.predictions), files.read_json(folder.config)["classes"])
 
 
 @st.cache_data(max_entries=8 * KEPT, show_spinner="Computing …", hash_funcs=NAMED)
@@ -80,12 +86,14 @@ def _appraise(table: str, folder: RunFolder, changed_ns: int) -> Any:
     """Return one of the core's tables of a run."""
     films = _read(folder, changed_ns)
     if table == "subgroups":
-        return subgroup_table(films, store.read_table(folder.manifest))
+        return subgroup_table(films, files.read_table(folder.manifest))
     compute = {
-        "curves": appraisal.curve_tables, "reliability": appraisal.reliability_table,
-        "points": appraisal.operating_point_table, "scores": appraisal.score_table,
-        "calibration": appraisal.calibration_table,
-    }  # fmt: skip
+        "curves": analyses.curve_tables,
+        "reliability": analyses.reliability_table,
+        "points": analyses.operating_point_table,
+        "scores": analyses.score_table,
+        "calibration": analyses.calibration_table,
+    }
     return compute[table](films)
 
 
@@ -95,12 +103,15 @@ def _table(table: str, folder: RunFolder) -> Any:
 
 def _metrics(folder: RunFolder) -> None:
     st.subheader("Metrics, %")
-    rows = evaluation.headline(folder).set_index("metric") / 100
-    shown = pd.DataFrame({
-        "mean ± sd over folds": [words.percent(v, sd=sd) for v, sd in rows[["mean", "sd"]].to_numpy()],
-        "pooled [95 %]": [words.percent(*v) for v in rows[["pooled", "ci_low", "ci_high"]].to_numpy()],
-        "starting project": [words.percent(v) for v in rows["starting_project"]],
-    }, index=[said(metric) for metric in rows.index])  # fmt: skip
+    rows = headline(folder).set_index("metric") / 100
+    shown = pd.DataFrame(
+        {
+            "mean ± sd over folds": [words.percent(v, sd=sd) for v, sd in rows[["mean", "sd"]].to_numpy()],
+            "pooled [95 %]": [words.percent(*v) for v in rows[["pooled", "ci_low", "ci_high"]].to_numpy()],
+            "starting project": [words.percent(v) for v in rows["starting_project"]],
+        },
+        index=[said(metric) for metric in rows.index],
+    )
     st.table(shown)
     st.caption(
         "Films are called at 0.5 on the networks' own probability. Intervals are from a bootstrap over patients. "
@@ -108,7 +119,7 @@ def _metrics(folder: RunFolder) -> None:
     )
     st.subheader("Confusion matrix")
     classes = _out_of_fold(folder).classes
-    _chart(charts.confusion(store.read_table(folder.confusion), classes), "The confusion matrix at probability 0.5")
+    _chart(charts.confusion(files.read_table(folder.confusion), classes), "The confusion matrix at probability 0.5")
 
 
 def _chart(figure: Any, alt: str) -> None:
@@ -122,8 +133,9 @@ def _threshold(folder: RunFolder) -> None:
     names = [name for name, _, _ in films.judged()]
     name = names[0] if len(names) == 1 else st.selectbox("Class", names, width=420)
     truth, column = next((truth, column) for one, truth, column in films.judged() if one == name)
-    threshold = st.slider(f"A film is called {words.plain(name)} from this probability up", 0.0, 1.0, 0.5, 0.005,
-                          format="%.3f")  # fmt: skip
+    threshold = st.slider(
+        f"A film is called {words.plain(name)} from this probability up", 0.0, 1.0, 0.5, 0.005, format="%.3f"
+    )
     rates = rates_at(truth, films.calibrated[:, column], threshold)
     shown = {"sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "PPV", "npv": "NPV"}
     with st.container(horizontal=True):
@@ -159,11 +171,14 @@ def _operating_points(folder: RunFolder) -> None:
         return
     thresholds = points.drop_duplicates("operating_point")
     wide = points.pivot_table(index="operating_point", columns="metric", values="value", sort=False)
-    shown = pd.DataFrame({
-        "threshold": [f"{value:.3f}" for value in thresholds["threshold"]],
-        "sensitivity, %": [words.percent(v) for v in wide["sensitivity"]],
-        "specificity, %": [words.percent(v) for v in wide["specificity"]],
-    }, index=[said(name) for name in thresholds["operating_point"]])  # fmt: skip
+    shown = pd.DataFrame(
+        {
+            "threshold": [f"{value:.3f}" for value in thresholds["threshold"]],
+            "sensitivity, %": [words.percent(v) for v in wide["sensitivity"]],
+            "specificity, %": [words.percent(v) for v in wide["specificity"]],
+        },
+        index=[said(name) for name in thresholds["operating_point"]],
+    )
     st.markdown("**Operating points**, each chosen on the other folds")
     st.table(shown)
 
@@ -189,7 +204,7 @@ def _curves(folder: RunFolder) -> None:
 
 
 def _parts(folder: RunFolder) -> None:
-    films, metrics = _out_of_fold(folder), store.read_table(folder.metrics)
+    films, metrics = _out_of_fold(folder), files.read_table(folder.metrics)
     name = films.classes[1] if films.is_binary else "macro"
     by_fold = metrics[(metrics["scope"] == "fold") & (metrics["class"] == name)]
     by_fold = by_fold.assign(level="fold " + by_fold["fold"].astype("string"))
@@ -215,8 +230,8 @@ def _wide(table: pd.DataFrame, level: str) -> None:
 
 
 def _training(folder: RunFolder) -> None:
-    n_folds = store.read_json(folder.config)["config"]["folds"]
-    epochs = pd.concat([store.read_table(folder.fold(fold).epochs) for fold in range(n_folds)], ignore_index=True)
+    n_folds = files.read_json(folder.config)["config"]["folds"]
+    epochs = pd.concat([files.read_table(folder.fold(fold).epochs) for fold in range(n_folds)], ignore_index=True)
     _chart(charts.training(epochs), "Training loss by epoch and fold")
     st.caption("The number of epochs is fixed: nothing is chosen on the films that a fold is judged on.")
 
@@ -259,5 +274,5 @@ def _differences(rows: pd.DataFrame, run_id: str, other: str) -> pd.DataFrame:
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner="Comparing …", hash_funcs=NAMED)
-def _compared(folders: list[RunFolder], changed_ns: list[int]) -> comparison.Comparison:
-    return comparison.compare(folders)
+def _compared(folders: list[RunFolder], changed_ns: list[int]) -> Comparison:
+    return compare(folders)

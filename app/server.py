@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from cxr import store
 from cxr.errors import ConfigError
+from cxr.storage import files
 
 ADDRESS = "127.0.0.1"
 MAX_UPLOAD_MB = 64
@@ -45,8 +45,8 @@ class Places:
     def as_words(self) -> list[str]:
         """Return the arguments that `of` reads."""
         for name in ("models", "scores", "cache"):
-            store.require_local(f"--{name}", getattr(self, name))
-        return [f"--{field.name}={store.located(getattr(self, field.name).expanduser())}" for field in fields(self)]
+            files.require_local(f"--{name}", getattr(self, name))
+        return [f"--{field.name}={files.located(getattr(self, field.name).expanduser())}" for field in fields(self)]
 
     @classmethod
     def of(cls, words: Sequence[str]) -> "Places":
@@ -71,7 +71,7 @@ def prepare(places: Places, port: int) -> tuple[str, list[str]]:
     port = _free_port(port)
     options = [f"--{name}={value}" for name, value in (OPTIONS | {"server.port": str(port)}).items()]
     options += [f"--server.allowedHosts={host}" for host in HOSTS]
-    page = str(Path(__file__).with_name("page.py"))
+    page = str(Path(__file__).with_name("main.py"))
     command = [sys.executable, "-m", "streamlit", "run", page, *options, "--", *places.as_words()]
     return f"http://{ADDRESS}:{port}", command
 

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from cxr.drift import is_novel, outlying
 from cxr.errors import UnreadableError
-from cxr.figures import said
-from cxr.judging import Judgement, Reading
-from cxr.package import Package
+from cxr.images.reading import Reading
+from cxr.metrics.drift import is_novel, outlying
+from cxr.report.wording import said
+from cxr.serving.package import Package
+from cxr.serving.predictor import Judgement
 
 DISCLAIMER = "Academic and research use only. Not a medical device; not for diagnosis."
 MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@/])")

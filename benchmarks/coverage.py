@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from benchmarks.results import keep
-from cxr.delong import auc_interval
-from cxr.statistics import draw_groups, percentile_interval, replicate_metrics
+from cxr.metrics.bootstrap import draw_groups, percentile_interval, replicate_metrics
+from cxr.metrics.delong import auc_interval
 
 N_PATIENTS, MOST_FILMS, SHARE = 300, 6, 0.6
 EFFECT, OF_PATIENT, OF_FILM = 1.5, 1.0, 0.5

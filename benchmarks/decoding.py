@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.results import keep
-from cxr.images import decode_square, stretch
-from cxr.source import list_films, open_source
+from cxr.images.decoding import decode_square, stretch
+from cxr.images.source import list_films, open_source
 
 SIZE = 224
 

@@ -23,13 +23,14 @@ import torch
 import torchvision
 
 from benchmarks.results import keep
-from cxr import dataset, experiment, features
 from cxr.config import TrainConfig
-from cxr.experiment import Experiment
-from cxr.forward import accelerate
-from cxr.layout import RunFolder
-from cxr.model import Classifier, load_pretrained, normalise, to_grey
-from cxr.training import train_fold
+from cxr.dataset.examination import examine
+from cxr.network.acceleration import accelerate
+from cxr.network.resnet import Classifier, load_pretrained, normalise, to_grey
+from cxr.storage.run_folder import RunFolder
+from cxr.training import features
+from cxr.training.run import Experiment, begin_run
+from cxr.training.trainer import train_fold
 
 EPOCHS = 10
 N_IN_LOOP = 64
@@ -54,8 +55,8 @@ def _measure(data: str, size: int, repeats: int, scratch: Path) -> dict[str, flo
     torch.save(torchvision.models.resnet50().state_dict(), weights)
     config = TrainConfig(data=data, weights=str(weights), size=size, epochs=EPOCHS)
     folder = RunFolder(scratch / "run")
-    dataset.examine(config, folder, cache=scratch / "cache", size=size)
-    run = experiment.begin(config, folder, cache=scratch / "cache", devices="cpu", compile="off")
+    examine(config, folder, cache=scratch / "cache", size=size)
+    run = begin_run(config, folder, cache=scratch / "cache", devices="cpu", compile="off")
     squares = run.squares(run.films())
     n_films = len(squares)
     plain, compiled, limit = [], [], []

@@ -19,12 +19,17 @@ import torchvision
 
 from benchmarks.results import keep
 from benchmarks.scoring import score_as_process, timed_process
-from cxr import dataset, evaluation, experiment, features, registry
 from cxr.config import TrainConfig
-from cxr.layout import ModelFolder, RunFolder
-from cxr.packaging import make_package
-from cxr.source import list_films, open_source
-from cxr.training import train_fold
+from cxr.dataset.examination import examine
+from cxr.evaluation.tables import evaluate
+from cxr.export.build import make_package
+from cxr.images.source import list_films, open_source
+from cxr.serving import registry
+from cxr.storage.model_folder import ModelFolder
+from cxr.storage.run_folder import RunFolder
+from cxr.training import features
+from cxr.training.run import begin_run, load_run
+from cxr.training.trainer import train_fold
 
 TIMES = (1, 2, 4, 8)
 SIZE = 64
@@ -86,19 +91,19 @@ def _step(step: str, data: str, home: Path) -> None:
     folder = RunFolder(home / "run")
     start = time.perf_counter()
     if step == "prepare":
-        dataset.examine(config, folder, cache=home / "cache", size=SIZE)
+        examine(config, folder, cache=home / "cache", size=SIZE)
     else:
-        run = experiment.begin(config, folder, cache=home / "cache", devices="cpu", compile="off")
+        run = begin_run(config, folder, cache=home / "cache", devices="cpu", compile="off")
         features.extract(run, "cpu")
         for fold in range(config.folds):
             train_fold(run, fold, "cpu")
-        evaluation.evaluate(run)
+        evaluate(run)
     (home / f"{step}.seconds").write_text(str(time.perf_counter() - start))
 
 
 def _package(home: Path) -> None:
     model = ModelFolder.named(home / "models", "model")
-    registry.promote(model, make_package(experiment.load(RunFolder(home / "run")), model).version)
+    registry.promote(model, make_package(load_run(RunFolder(home / "run")), model).version)
 
 
 if __name__ == "__main__":

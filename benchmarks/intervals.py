@@ -29,11 +29,17 @@ from sklearn import metrics as sk
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
 from benchmarks.results import keep
-from cxr import appraisal, comparison, evaluation, store, subgroups
-from cxr.appraisal import CalledFilms, OutOfFold
-from cxr.delong import auc_difference, auc_interval
-from cxr.layout import RunFolder
-from cxr.statistics import N_REPLICATES
+from cxr.evaluation import analyses
+from cxr.evaluation.analyses import CalledFilms
+from cxr.evaluation.comparison import compare, mcnemar
+from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.evaluation.subgroups import METRICS as SUBGROUP_METRICS
+from cxr.evaluation.subgroups import subgroup_table, subgroups
+from cxr.evaluation.tables import metrics_table
+from cxr.metrics.bootstrap import N_REPLICATES
+from cxr.metrics.delong import auc_difference, auc_interval
+from cxr.storage import files
+from cxr.storage.run_folder import RunFolder
 
 TAIL = 0.025
 BY_CHANCE = 0.08
@@ -51,8 +57,15 @@ RATES = (0.05, 0.1, 0.3)
 """False positive rates at which a ROC curve's band is read off; recalls for the other curve are 1 less these."""
 NET_BENEFIT_AT = (0.2, 0.5, 0.8)
 METRICS = (
-    "accuracy", "balanced_accuracy", "precision", "sensitivity", "specificity", "f1", "roc_auc", "average_precision",
-)  # fmt: skip
+    "accuracy",
+    "balanced_accuracy",
+    "precision",
+    "sensitivity",
+    "specificity",
+    "f1",
+    "roc_auc",
+    "average_precision",
+)
 FOREST = ("roc_auc", "sensitivity", "specificity")
 """What is shown of each fold."""
 
@@ -74,7 +87,7 @@ class Compared(NamedTuple):
 
 def compare_intervals(films: OutOfFold, manifest: pd.DataFrame, n_replicates: int = N_REPLICATES) -> list[Compared]:
     """Return every kind of interval and test of two classes, ours beside the others'."""
-    metrics = evaluation.metrics_table(
+    metrics = metrics_table(
         films.predictions.assign(**{f"probability_{c}": films.probability[:, k] for k, c in enumerate(films.classes)}),
         films.classes,
     )
@@ -108,15 +121,15 @@ def _bounds(
 
 def _intervals(films: OutOfFold, metrics: pd.DataFrame, manifest: pd.DataFrame) -> dict[str, tuple[float, ...]]:
     """Return low, high and tolerance (a share of the width) of our intervals, by what they are of."""
-    values = appraisal.predictive_value_table(films)
-    auc = appraisal.auc_table(films, metrics)
+    values = analyses.predictive_value_table(films)
+    auc = analyses.auc_table(films, metrics)
     tables = {
         "{metric}, {scope}": metrics[metrics["scope"].isin(["mean", "pooled"])],
         "{metric} in fold {fold}": metrics[(metrics["scope"] == "fold") & metrics["metric"].isin(FOREST)],
         "difference of {metric}": _differences(films),
-        "{metric} at {operating_point}": appraisal.operating_point_table(films),
+        "{metric} at {operating_point}": analyses.operating_point_table(films),
         "{metric} at {operating_point}, {prevalence:.3f}": values,
-        "{metric} in {subgroup} {level}": subgroups.subgroup_table(films, manifest),
+        "{metric} in {subgroup} {level}": subgroup_table(films, manifest),
     }
     rows: list[tuple[str, Any]] = [
         (name, r) for name, table in tables.items() for r in table.dropna(subset="ci_low").to_dict("records")
@@ -132,10 +145,10 @@ def _differences(films: OutOfFold) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as place:
         runs = [RunFolder(Path(place) / name) for name in ("run", "noisy")]
         for run, score in zip(runs, (films.probability[:, 1], expit(_noisy(films))), strict=True):
-            store.write_json(run.config, {"classes": films.classes})
+            files.write_json(run.config, {"classes": films.classes})
             columns = {f"probability_{c}": p for c, p in zip(films.classes, (1 - score, score), strict=True)}
-            store.write_table(run.predictions, films.predictions.assign(**columns))
-        return comparison.compare(runs).metrics
+            files.write_table(run.predictions, films.predictions.assign(**columns))
+        return compare(runs).metrics
 
 
 def _noisy(films: OutOfFold) -> NDArray[np.float64]:
@@ -145,18 +158,18 @@ def _noisy(films: OutOfFold) -> NDArray[np.float64]:
 
 
 def _bands(films: OutOfFold) -> dict[str, tuple[float, ...]]:
-    curves, found = appraisal.curve_tables(films), {}
+    curves, found = analyses.curve_tables(films), {}
     pooled = {name: table[table["fold"].isna()] for name, table in curves.items()}
     for rate in RATES:
         at = pooled["roc"].iloc[(pooled["roc"]["false_positive_rate"] - rate).abs().argmin()]
         found[f"ROC at {rate}"] = at["ci_low"], at["ci_high"], FEW
         at = pooled["precision_recall"].iloc[(pooled["precision_recall"]["recall"] - (1 - rate)).abs().argmin()]
         found[f"precision at recall {1 - rate}"] = at["ci_low"], at["ci_high"], FEW
-    benefit = appraisal.decision_table(films).set_index("threshold")
+    benefit = analyses.decision_table(films).set_index("threshold")
     for threshold in NET_BENEFIT_AT:
         at = benefit.loc[threshold]
         found[f"net benefit at {threshold}"] = at["ci_low"], at["ci_high"], BY_CHANCE
-    bins = appraisal.reliability_table(films).query("stage == 'after'")
+    bins = analyses.reliability_table(films).query("stage == 'after'")
     return found | {
         f"reliability bin {k}": (r["ci_low"], r["ci_high"], BY_CHANCE) for k, r in enumerate(bins.to_dict("records"))
     }
@@ -179,14 +192,14 @@ def _statistics(films: OutOfFold, manifest: pd.DataFrame) -> Iterator[tuple[str,
             yield from ((f"{metric} in fold {fold}", part) for fold, part in zip(folds, parts, strict=True))
         other = _metric(metric, truth, noisy >= 0.5, noisy, everywhere)
         yield f"difference of {metric}", lambda rows, one=pooled, other=other: other(rows) - one(rows)
-    for point in appraisal.operating_points(films):
-        for metric in appraisal.RATES:
+    for point in analyses.operating_points(films):
+        for metric in analyses.RATES:
             yield f"{metric} at {point.name}", _metric(metric, truth, point.called, calibrated, everywhere)
-        for prevalence in (*appraisal.PREVALENCES, float(truth.mean())):
+        for prevalence in (*analyses.PREVALENCES, float(truth.mean())):
             for value in ("ppv", "npv"):
                 yield f"{value} at {point.name}, {prevalence:.3f}", _predictive(value, truth, point, prevalence)
-    for subgroup, level, inside in subgroups.subgroups(films, manifest, truth):
-        for metric in subgroups.METRICS:
+    for subgroup, level, inside in subgroups(films, manifest, truth):
+        for metric in SUBGROUP_METRICS:
             yield f"{metric} in {subgroup} {level}", _metric(metric, truth, called, score, inside)
     yield from _curve_statistics(truth, score, calibrated)
 
@@ -302,9 +315,9 @@ def _tests(films: OutOfFold) -> Iterator[Compared]:
     truth, score = films.target == 1, films.probability[:, 1].clip(1e-9, 1 - 1e-9)
     right = pd.DataFrame({"before": (score >= 0.5) == truth, "after": (_noisy(films) >= 0) == truth})
     tested: Any = statsmodels_mcnemar(pd.crosstab(right["before"], right["after"]), exact=True)
-    yield Compared("p of McNemar's test", "statsmodels", comparison.mcnemar(*right.to_numpy().T), tested.pvalue, EXACT)
+    yield Compared("p of McNemar's test", "statsmodels", mcnemar(*right.to_numpy().T), tested.pvalue, EXACT)
     fitted = sm.GLM(truth.astype(float), sm.add_constant(logit(score)), family=sm.families.Binomial()).fit()
-    ours = appraisal.logistic_recalibration(truth, score)
+    ours = analyses.logistic_recalibration(truth, score)
     for name, theirs in zip(("intercept", "slope"), fitted.params, strict=True):
         yield Compared(f"calibration {name}", "statsmodels", ours[name], theirs, 1e-4)
 
@@ -318,8 +331,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     folder = RunFolder(options.run.resolve())
-    films = OutOfFold(store.read_table(folder.predictions), store.read_json(folder.config)["classes"])
-    rows = pd.DataFrame(compare_intervals(films, store.read_table(folder.manifest), options.replicates))
+    films = OutOfFold(files.read_table(folder.predictions), files.read_json(folder.config)["classes"])
+    rows = pd.DataFrame(compare_intervals(films, files.read_table(folder.manifest), options.replicates))
     rows["share"] = (rows["ours"] - rows["theirs"]).abs() / rows["tolerance"]
     print(rows.sort_values("share", ascending=False).head(20).to_string(index=False))
     by_peer = rows.groupby("peer")["share"].agg(["size", "max"])

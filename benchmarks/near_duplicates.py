@@ -16,10 +16,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.results import keep
-from cxr import dataset, store
 from cxr.config import DataConfig
-from cxr.layout import RunFolder
-from cxr.source import list_films, open_source
+from cxr.dataset.examination import examine
+from cxr.images.source import list_films, open_source
+from cxr.storage import files
+from cxr.storage.run_folder import RunFolder
 
 PER_KIND = 50
 
@@ -46,9 +47,10 @@ KINDS = {
     "cropped 4 % a side": (75, lambda film: _crop(film, 0.04, 0.04, 0.04, 0.04)),
     "cropped 3 % left and top": (75, lambda film: _crop(film, 0.03, 0.03, 0, 0)),
     "cropped 2 %, smaller, brighter": (
-        60, lambda film: _levels(_crop(film, 0.02, 0.02, 0.02, 0.02).resize((180, 180)), lambda v: v + 15)
+        60,
+        lambda film: _levels(_crop(film, 0.02, 0.02, 0.02, 0.02).resize((180, 180)), lambda v: v + 15),
     ),
-}  # fmt: skip
+}
 
 
 def main() -> None:
@@ -60,9 +62,9 @@ def main() -> None:
         planted = _plant(data, Path(scratch) / "films")
         start = time.monotonic()
         folder = RunFolder(Path(scratch) / "run")
-        dataset.examine(DataConfig(data=str(Path(scratch) / "films")), folder, cache=Path(scratch) / "cache")
+        examine(DataConfig(data=str(Path(scratch) / "films")), folder, cache=Path(scratch) / "cache")
         seconds = time.monotonic() - start
-        table = store.read_table(folder.near_duplicates)
+        table = files.read_table(folder.near_duplicates)
     verified = {frozenset(pair) for pair in table.loc[table["verified"], ["path_a", "path_b"]].to_numpy().tolist()}
     found = {kind: sum(pair in verified for pair in pairs) for kind, pairs in planted.items()}
     everything = {pair for pairs in planted.values() for pair in pairs}

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.results import keep
-from flows.services import is_healthy
+from deployments.services import is_healthy
 
 BIN = Path(sys.executable).parent
 SETTLED_AFTER_S = 20

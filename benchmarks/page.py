@@ -21,10 +21,10 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.results import keep
-from cxr import store
-from cxr.layout import ModelFolder
-from cxr.source import list_films, open_source
-from flows.services import answers
+from cxr.images.source import list_films, open_source
+from cxr.storage import files
+from cxr.storage.model_folder import ModelFolder
+from deployments.services import answers
 
 CXR = str(Path(sys.executable).with_name("cxr"))
 PATIENCE_MS = 120_000
@@ -50,7 +50,7 @@ def main() -> None:
         config = ["--weights=none", "--trainable=all", "--epochs=1", f"--size={arguments.size}", "--run-id=run"]
         for words in (["train", f"--data={data}", *config], ["package", "run", "--name=page", "--promote"]):
             subprocess.run([CXR, *words], cwd=home, check=True, capture_output=True)
-        facts = store.read_json(ModelFolder.named(home / "models", "page").version("1").description)
+        facts = files.read_json(ModelFolder.named(home / "models", "page").version("1").description)
         figures = {
             "size, px": arguments.size,
             "bfloat16 moves a probability by at most": facts["bfloat16"]["largest_probability_difference"],

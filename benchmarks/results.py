@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from cxr.store import now, write_json
+from cxr.storage.files import now, write_json
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless", "prefect")
 

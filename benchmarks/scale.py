@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from cxr import scores
 from cxr.config import TrainConfig
-from cxr.inbox import Arrival
-from cxr.layout import ScoresFolder
-from cxr.scoring import CHUNK
-from cxr.store import read_json
+from cxr.images.inbox import Arrival
+from cxr.serving import scores
+from cxr.serving.scoring_run import CHUNK
+from cxr.storage.files import read_json
+from cxr.storage.scores_folder import ScoresFolder
 
 NIGHTS = (10**5, 10**6, 10**8)
 ORIGINAL_BYTES = 220_000
@@ -194,15 +194,25 @@ def _name(number: int) -> str:
 def _row(arrival: Arrival) -> dict[str, object]:
     generator = np.random.default_rng(arrival.n_bytes)
     probability = generator.random()
-    measured: dict[str, object] = {name: generator.integers(500, 3000) if "Int" in kind else generator.random()
-                                   for name, kind in scores.MEASURED.items()}  # fmt: skip
+    measured: dict[str, object] = {
+        name: generator.integers(500, 3000) if "Int" in kind else generator.random()
+        for name, kind in scores.MEASURED.items()
+    }
     return measured | {
-        "batch": "night", "path": arrival.path, "image_id": _name(arrival.n_bytes + CHUNK), "model": "model",
-        "model_version": "1", "status": "ok", "probability_NORMAL": 1 - probability,
-        "probability_PNEUMONIA": probability, "predicted_label": "PNEUMONIA", "in_training": False,
-        "n_bytes": int(generator.integers(10**5, 10**6)), "changed_ns": arrival.changed_ns,
+        "batch": "night",
+        "path": arrival.path,
+        "image_id": _name(arrival.n_bytes + CHUNK),
+        "model": "model",
+        "model_version": "1",
+        "status": "ok",
+        "probability_NORMAL": 1 - probability,
+        "probability_PNEUMONIA": probability,
+        "predicted_label": "PNEUMONIA",
+        "in_training": False,
+        "n_bytes": int(generator.integers(10**5, 10**6)),
+        "changed_ns": arrival.changed_ns,
         "scored_at": datetime.now(UTC),
-    }  # fmt: skip
+    }
 
 
 def _rounded(value: float) -> str:

@@ -22,16 +22,23 @@ import torchvision
 
 from benchmarks.processes import run_measured
 from benchmarks.results import keep
-from cxr import dataset, evaluation, experiment, judging, registry, scoring
 from cxr.config import ScoreConfig, TrainConfig
-from cxr.ensemble import layers_of
-from cxr.inbox import Arrival
-from cxr.int8 import load_int8, quantise
-from cxr.layout import ModelFolder, RunFolder
-from cxr.model import normalise, to_grey
-from cxr.packaging import make_package
-from cxr.source import list_films, open_source
-from cxr.training import train_fold
+from cxr.dataset.examination import examine
+from cxr.evaluation.tables import evaluate
+from cxr.export.build import make_package
+from cxr.images.inbox import Arrival
+from cxr.images.reading import read_film
+from cxr.images.source import list_films, open_source
+from cxr.network.int8 import load_int8, quantise
+from cxr.network.resnet import normalise, to_grey
+from cxr.serving import registry
+from cxr.serving.ensemble import layers_of
+from cxr.serving.scorer import Scorer, score_chunk, scorer_of
+from cxr.serving.scoring_run import CHUNK, chunks, open_night
+from cxr.storage.model_folder import ModelFolder
+from cxr.storage.run_folder import RunFolder
+from cxr.training.run import begin_run
+from cxr.training.trainer import train_fold
 
 CXR = str(Path(sys.executable).with_name("cxr"))
 
@@ -58,11 +65,11 @@ def _make_model(data: str, home: Path) -> None:
     torch.save(torchvision.models.resnet50().state_dict(), home / "resnet50.pth")
     config = TrainConfig(data=data, weights=str(home / "resnet50.pth"), epochs=3, learning_rate=1e-4)
     folder = RunFolder(home / "run")
-    dataset.examine(config, folder, cache=home / "cache", size=config.size)
-    run = experiment.begin(config, folder, cache=home / "cache", devices="cpu")
+    examine(config, folder, cache=home / "cache", size=config.size)
+    run = begin_run(config, folder, cache=home / "cache", devices="cpu")
     for fold in range(config.folds):
         train_fold(run, fold, "cpu")
-    evaluation.evaluate(run)
+    evaluate(run)
     model = ModelFolder.named(home / "models", "model")
     registry.promote(model, make_package(run, model).version)
 
@@ -123,29 +130,29 @@ def _rates(home: Path, repeat: int, device: str) -> tuple[float, float, float]:
     config = ScoreConfig(
         name="model", out=home / f"inner{repeat}", models=home / "models", cache=home / "cache", settle=0, device=device
     )
-    night, (batch,) = scoring.open_night(home / "inbox", config)
-    scorer = scoring.scorer_of(night)
-    squares = _squares(scorer, batch.arrivals[: scoring.CHUNK])
+    night, (batch,) = open_night(home / "inbox", config)
+    scorer = scorer_of(night)
+    squares = _squares(scorer, batch.arrivals[:CHUNK])
     ensemble = scorer.judge.ensemble
     ensemble.run(squares[:64])
     limit = len(squares) / _timed(lambda: ensemble.run(squares))
 
     def whole() -> None:
-        for chunk in scoring.chunks(batch):
-            scoring.score_chunk(night, batch.name, chunk)
+        for chunk in chunks(batch):
+            score_chunk(night, batch.name, chunk)
 
     graph, package = home / "int8.onnx", scorer.package
-    inputs = normalise(to_grey(torch.from_numpy(squares)), *package.constants())
+    inputs = normalise(to_grey(torch.from_numpy(squares)), *package.networks.constants())
     if not graph.exists():
-        quantise(layers_of(package, "shared", 0), inputs[:64], graph)
+        quantise(layers_of(package.networks, "shared", 0), inputs[:64], graph)
     run = load_int8(graph)
     run(inputs[:64])
     int8 = len(inputs) / _timed(lambda: run(inputs))
     return len(batch.arrivals) / _timed(whole), limit, int8
 
 
-def _squares(scorer: scoring.Scorer, arrivals: list[Arrival]) -> np.ndarray:
-    readings = (judging.read_film(arrival, scorer.package.size) for arrival in arrivals)
+def _squares(scorer: Scorer, arrivals: list[Arrival]) -> np.ndarray:
+    readings = (read_film(arrival, scorer.package.size) for arrival in arrivals)
     return np.stack([reading.square for reading in readings if reading.square is not None])
 
 

@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.results import keep
-from cxr import dataset, experiment
 from cxr.config import TrainConfig
-from cxr.layout import RunFolder
-from cxr.training import FoldTrainer
+from cxr.dataset.examination import examine
+from cxr.storage.run_folder import RunFolder
+from cxr.training.run import begin_run
+from cxr.training.trainer import FoldTrainer
 
 STEPS = 12
 
@@ -35,8 +36,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         config = TrainConfig(data=arguments.data, weights="none", trainable="all", size=arguments.size)
         folder, cache = RunFolder(Path(scratch) / "run"), Path(scratch) / "cache"
-        dataset.examine(config, folder, cache=cache, size=config.size)
-        run = experiment.begin(config, folder, cache=cache, devices=arguments.device)
+        examine(config, folder, cache=cache, size=config.size)
+        run = begin_run(config, folder, cache=cache, devices=arguments.device)
         trainer = FoldTrainer(run, 0, arguments.device)
     trainer.model.train()
     ours, limit = [], []

@@ -20,10 +20,24 @@ from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 Reason = Literal[
-    "blank", "broken_link", "changed_while_read", "colour_photograph", "damaged", "dicom_of_something_else", "empty",
-    "link_leaves_inbox", "link_to_folder", "not_a_file", "not_an_image", "permission_denied", "too_large", "too_small",
-    "truncated", "unreadable", "unsupported_format",
-]  # fmt: skip
+    "blank",
+    "broken_link",
+    "changed_while_read",
+    "colour_photograph",
+    "damaged",
+    "dicom_of_something_else",
+    "empty",
+    "link_leaves_inbox",
+    "link_to_folder",
+    "not_a_file",
+    "not_an_image",
+    "permission_denied",
+    "too_large",
+    "too_small",
+    "truncated",
+    "unreadable",
+    "unsupported_format",
+]
 """Why a file is no film that can be used: the code in `reason` of the scores."""
 
 

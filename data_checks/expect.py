@@ -5,19 +5,23 @@ missing values; only `present` asks for a value.
 """
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from cxr.verdict import Severity
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
 
-Severity = Literal["critical", "warning", "info"]
-SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
-
 
 def between(
-    column: str, severity: Severity, sentence: str, *, least: float | None = None, most: float | None = None,
+    column: str,
+    severity: Severity,
+    sentence: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
     mostly: float = 1.0,
-) -> "Expectation":  # fmt: skip
+) -> "Expectation":
     """Expect values from `least` to `most`, in a share of `mostly` of the rows at least."""
     bounds = {"min_value": least, "max_value": most, "mostly": mostly}
     return _expectation("ColumnValuesToBeBetween", severity, sentence, column=column, **bounds)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cxr.config import DataConfig
-from cxr.folds import trace_films
+from cxr.dataset.folds import trace_films
 from data_checks.expect import all_of, between, one_of, present
 from data_checks.tolerances import Tolerances
 

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr import store
 from cxr.config import DataConfig
-from cxr.confounders import confounder_baseline
 from cxr.errors import ChecksFailedError
-from cxr.experiment import Experiment
-from cxr.layout import RunFolder
-from data_checks import confounders, folds, manifest, metrics, near_duplicates, predictions, scores
+from cxr.evaluation.acquisition_baseline import confounder_baseline
+from cxr.storage import files
+from cxr.storage.run_folder import RunFolder
+from cxr.training.run import Experiment
+from cxr.verdict import Finding, Verdict
+from data_checks import acquisition_baseline, folds, manifest, metrics, near_duplicates, predictions, scores
 from data_checks import drift as drift_suite
 from data_checks.report import write_report
+from data_checks.suite import judge, open_context
 from data_checks.tolerances import Tolerances
-from data_checks.verdict import Finding, Verdict, judge, open_context
 
 log = logging.getLogger("cxr.checks")
 
@@ -30,29 +31,37 @@ TABLES = ("manifest", "near_duplicates", "folds", "confounders", "predictions", 
 def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data_docs: bool = False) -> list[Verdict]:
     """Judge what `cxr.dataset.examine` left in the folder; write the verdicts and the report; return the verdicts."""
     context = open_context(folder.checks / "data_docs" if data_docs else None)
-    films, pairs = store.read_table(folder.manifest), store.read_table(folder.near_duplicates)
-    data = store.read_json(folder.data)
+    films, pairs = files.read_table(folder.manifest), files.read_table(folder.near_duplicates)
+    data = files.read_json(folder.data)
     suite = manifest.expectations(config.folds, _classes(data, config), _folders(films, data), limit)
     verdicts = [
         judge(context, "manifest", manifest.GRAIN, manifest.describe(films), manifest.NAMES, suite),
-        judge(context, "near_duplicates", near_duplicates.GRAIN, near_duplicates.describe(pairs, films),
-              near_duplicates.NAMES, near_duplicates.expectations()),
-    ]  # fmt: skip
+        judge(
+            context,
+            "near_duplicates",
+            near_duplicates.GRAIN,
+            near_duplicates.describe(pairs, films),
+            near_duplicates.NAMES,
+            near_duplicates.expectations(),
+        ),
+    ]
     if data["no_folds_because"]:
         verdicts.append(_no_folds(data["no_folds_because"]))
         for stale in (folder.confounders, folder.verdict("confounders")):
             stale.unlink(missing_ok=True)
     else:
-        assigned, classes = store.read_table(folder.folds), data["classes"]
+        assigned, classes = files.read_table(folder.folds), data["classes"]
         rows = folds.describe(assigned, films, pairs, config)
         suite = folds.expectations(config.folds, len(classes), limit)
         verdicts.append(judge(context, "folds", folds.GRAIN, rows, folds.NAMES, suite))
         baseline = confounder_baseline(films, assigned, classes)
-        store.write_table(folder.confounders, baseline)
+        files.write_table(folder.confounders, baseline)
         together = baseline[(baseline["features"] == "all") & (baseline["metric"] == "roc_auc")]["value"].iloc[0]
         log.info("acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of %.3f", together)
-        rows, suite = confounders.describe(baseline), confounders.expectations(limit)
-        verdicts.append(judge(context, "confounders", confounders.GRAIN, rows, confounders.NAMES, suite))
+        rows, suite = acquisition_baseline.describe(baseline), acquisition_baseline.expectations(limit)
+        verdicts.append(
+            judge(context, "confounders", acquisition_baseline.GRAIN, rows, acquisition_baseline.NAMES, suite)
+        )
     if data_docs:
         context.build_data_docs()
     _write(folder, config, verdicts)
@@ -62,10 +71,10 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data
 def check_results(run: Experiment, limit: Tolerances) -> list[Verdict]:
     """Judge the run's predictions and metrics; write the verdicts and the report; return the verdicts."""
     context, folder, n_folds = open_context(), run.folder, run.config.folds
-    rows = predictions.describe(store.read_table(folder.predictions), run.films(), run.classes)
+    rows = predictions.describe(files.read_table(folder.predictions), run.films(), run.classes)
     suite = predictions.expectations(run.classes, n_folds, limit)
     verdicts = [judge(context, "predictions", predictions.GRAIN, rows, predictions.NAMES, suite)]
-    rows, suite = metrics.describe(store.read_table(folder.metrics)), metrics.expectations(n_folds)
+    rows, suite = metrics.describe(files.read_table(folder.metrics)), metrics.expectations(n_folds)
     verdicts.append(judge(context, "metrics", metrics.GRAIN, rows, metrics.NAMES, suite))
     _write(folder, run.config, verdicts)
     return verdicts
@@ -105,9 +114,9 @@ def _no_folds(reason: str) -> Verdict:
 
 def _write(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdict]) -> None:
     for verdict in verdicts:
-        store.write_json(folder.verdict(verdict.table), verdict.as_dict())
+        files.write_json(folder.verdict(verdict.table), verdict.as_dict())
     everything = read_verdicts(folder)
-    store.write_table(folder.expectations, expectations_table(everything))
+    files.write_table(folder.expectations, expectations_table(everything))
     write_report(folder, config, everything)
     _log_failed(verdicts)
     log.info("checks: %s", folder.checks_report)
@@ -118,14 +127,18 @@ def _log_failed(verdicts: Sequence[Verdict]) -> None:
         for finding in [*verdict.failed("critical"), *verdict.failed("warning")]:
             log.log(
                 logging.ERROR if finding.severity == "critical" else logging.WARNING,
-                "%s: %s: %s Not so: %s", finding.severity, verdict.table, finding.sentence, finding.examples(3),
-            )  # fmt: skip
+                "%s: %s: %s Not so: %s",
+                finding.severity,
+                verdict.table,
+                finding.sentence,
+                finding.examples(3),
+            )
 
 
 def read_verdicts(folder: RunFolder) -> list[Verdict]:
     """Return the verdicts that stand in a run's folder."""
     return [
-        Verdict.from_dict(store.read_json(folder.verdict(table))) for table in TABLES if folder.verdict(table).exists()
+        Verdict.from_dict(files.read_json(folder.verdict(table))) for table in TABLES if folder.verdict(table).exists()
     ]
 
 

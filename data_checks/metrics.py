@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cxr.metrics import COUNTS
+from cxr.metrics.classification import COUNTS
 from data_checks.expect import all_of, between, one_of, present, unique
 
 if TYPE_CHECKING:

@@ -10,34 +10,38 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import __version__, store
+from cxr import __version__
 from cxr.config import DataConfig
-from cxr.dataset import read_pictures
+from cxr.dataset.pictures import read_pictures
 from cxr.errors import DataError, UnreadableError
-from cxr.layout import RunFolder
-from cxr.page import COLOURS, THUMBNAIL_PX, outline, render, thumbnail
-from data_checks.expect import SEVERITIES
-from data_checks.verdict import Finding, Verdict, say
+from cxr.report.markup import COLOURS, THUMBNAIL_PX, outline, render, thumbnail
+from cxr.storage import files
+from cxr.storage.run_folder import RunFolder
+from cxr.verdict import SEVERITIES, Finding, Verdict, say
 
 MAX_THUMBNAILS = 12
 N_BINS = 30
 MEASURES = {
-    "width": "Width, px", "height": "Height, px", "mean": "Mean grey level", "contrast": "Contrast (sd of grey levels)",
-    "border": "Border (mean grey level)", "n_bytes": "Bytes",
-}  # fmt: skip
+    "width": "Width, px",
+    "height": "Height, px",
+    "mean": "Mean grey level",
+    "contrast": "Contrast (sd of grey levels)",
+    "border": "Border (mean grey level)",
+    "n_bytes": "Bytes",
+}
 
 
 def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdict]) -> None:
     """Write `checks/report.html` from the tables in the folder."""
-    films, data = store.read_table(folder.manifest), store.read_json(folder.data)
-    certificate = store.read_json(folder.certificate) if folder.certificate.exists() else None
-    baseline = store.read_table(folder.confounders) if folder.confounders.exists() else None
+    films, data = files.read_table(folder.manifest), files.read_json(folder.data)
+    certificate = files.read_json(folder.certificate) if folder.certificate.exists() else None
+    baseline = files.read_table(folder.confounders) if folder.confounders.exists() else None
     labels = sorted(films["label"].dropna().unique())
     counts = {s: sum(len(verdict.failed(s)) for verdict in verdicts) for s in SEVERITIES}
     page = render(
         Path(__file__).with_name("checks.html.j2"),
         run_id=folder.run_id,
-        made_at=store.now(),
+        made_at=files.now(),
         version=__version__,
         data=data,
         config=config,
@@ -54,7 +58,7 @@ def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdi
         thumbnails=_Thumbnails(films, config).of,
         max_thumbnails=MAX_THUMBNAILS,
     )
-    store.write_text(folder.checks_report, page)
+    files.write_text(folder.checks_report, page)
 
 
 def _flow(counts: dict[str, int], certificate: dict[str, Any] | None) -> list[tuple[str, int]]:
@@ -98,9 +102,14 @@ def _chart(films: pd.DataFrame, name: str, title: str, labels: Sequence[str]) ->
     lines = {label: outline(shares[label], top) for label in labels if label in shares}
     medians = "; ".join(f"{label} median {group[name].median():.4g}" for label, group in values.groupby("label"))
     return {
-        "title": title, "only": None, "lines": lines, "medians": medians, "low": f"{edges[0]:.4g}",
-        "high": f"{edges[-1]:.4g}", "top": f"{top:.0%}",
-    }  # fmt: skip
+        "title": title,
+        "only": None,
+        "lines": lines,
+        "medians": medians,
+        "low": f"{edges[0]:.4g}",
+        "high": f"{edges[-1]:.4g}",
+        "top": f"{top:.0%}",
+    }
 
 
 def _baseline(baseline: pd.DataFrame | None) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cxr.config import BLANK_CONTRAST, PHOTOGRAPH_CHROMA
 from cxr.errors import ConfigError
-from cxr.store import require_local
+from cxr.storage.files import require_local
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,20 +1,21 @@
 """The one `cxr` command: the core's verbs, and those that run as Prefect flows."""
 
-import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
 
 from cyclopts import Parameter
 
-from cxr.__main__ import Experiments, Models, app, package
+from cxr.cli.app import Experiments, Models
+from cxr.cli.main import app  # with the core's verbs
+from cxr.cli.models import package
 from cxr.config import DataConfig, Place, Placement, ScoreConfig, TrainConfig
-from cxr.errors import ChecksFailedError, CxrError, FoldFailedError, RunError
+from cxr.errors import ChecksFailedError, RunError
 from data_checks.tolerances import Checking, Tolerances
+from flows.prefect_session import prefect_session, require_named_server
 
 Services = Annotated[Path, Parameter(help="Folder of the services' process ids and logs.")]
 
@@ -33,22 +34,22 @@ def validate(
 
     Example: cxr validate --data chest_xray.zip
     """
-    from cxr import terminal
-    from cxr.layout import RunFolder
-    from cxr.source import open_source
+    from cxr.cli import tables
+    from cxr.images.source import open_source
+    from cxr.storage.run_folder import RunFolder
 
     open_source(config.data)  # what is misspelt is told before a server is started
     limits = {"tolerances": asdict(Tolerances.of(checks.tolerances)), "data_docs": checks.data_docs}
-    with _prefect():
+    with prefect_session():
         from flows.validate_dataset import validate_dataset
 
         folder = RunFolder.named(place.experiments, place.run_id or config.default_run_id)
         try:
             validate_dataset(**asdict(config), **asdict(place), **limits)
         except ChecksFailedError:
-            terminal.show_checks(folder)
+            tables.show_checks(folder)
             sys.exit(1)
-    terminal.show_checks(folder)
+    tables.show_checks(folder)
 
 
 @app.command
@@ -64,17 +65,17 @@ def train(
 
     Example: cxr train --data chest_xray.zip --run-id first
     """
-    from cxr import terminal
-    from cxr.layout import RunFolder
-    from cxr.source import open_source
+    from cxr.cli import tables
+    from cxr.images.source import open_source
+    from cxr.storage.run_folder import RunFolder
 
     open_source(config.data)  # what is misspelt is told before a server is started
     limits = {"tolerances": asdict(Tolerances.of(checks.tolerances)), "data_docs": checks.data_docs}
-    with _prefect():
+    with prefect_session():
         from flows.train_cv import train_cv
 
         path = cast(Path, train_cv(**asdict(config), **asdict(place), **limits))
-    terminal.show_results(RunFolder(path))
+    tables.show_results(RunFolder(path))
 
 
 @app.command
@@ -96,31 +97,26 @@ def score(
     Args:
         inbox: Folder of batches, one folder each; read, never changed.
     """
-    from cxr import scoring, store, terminal
-    from cxr.layout import ScoresFolder
-    from data_checks import night as nights
+    from cxr.cli import tables, terminal
+    from cxr.pipeline import score_inbox
+    from cxr.serving.outcome import totals
+    from cxr.storage.scores_folder import ScoresFolder
+    from data_checks.gate import check_scores
 
     limit, folder = Tolerances.of(tolerances), ScoresFolder(config.out.expanduser().resolve())
     if config.runner == "ray":
         is_held = _score_as_flow(inbox, config, limit)
-        terminal.show_night(folder.nights()[0])
+        tables.show_night(folder.nights()[0])
         sys.exit(1 if is_held else 0)
-    with terminal.log_lines(), store.locked(folder.lock, f"scores folder {str(folder.path)!r}"):
-        night, batches = scoring.open_night(inbox, config)
-        outcomes = []
-        for batch in batches:
-            for chunk in scoring.chunks(batch):
-                scoring.score_chunk(night, batch.name, chunk)
-            outcomes.append(nights.conclude(night, batch, limit))
-            nights.note(night, outcomes)
-        nights.write_night(night, outcomes)
-    terminal.show_night(folder.night(night.started_at))
-    sys.exit(1 if nights.totals(outcomes)["held"] else 0)
+    with terminal.log_lines():
+        night, outcomes = score_inbox(inbox, config, partial(check_scores, limit=limit))
+    tables.show_night(night.folder)
+    sys.exit(1 if totals(outcomes)["held"] else 0)
 
 
 def _score_as_flow(inbox: Path, config: ScoreConfig, limit: Tolerances) -> bool:
     """Run the flow score-batch; tell whether a batch is held."""
-    with _prefect():
+    with prefect_session():
         from flows.score_batch import score_batch
 
         state = score_batch(inbox, **asdict(config), tolerances=asdict(limit), return_state=True)
@@ -146,7 +142,7 @@ def up(
         page_port: Port of the page, likewise.
         notify: Address of a webhook that is told of runs that failed, crashed, or are held.
     """
-    from flows import services as parts
+    from deployments import services as parts
 
     for line in parts.up(services, port, page_port=page_port, notify=notify):
         print(line)
@@ -162,11 +158,11 @@ def deploy(*, notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = N
     Args:
         notify: Address of a webhook that is told of runs that failed, crashed, or are held.
     """
-    from flows import services as parts
+    from deployments import services as parts
 
     if "PREFECT_API_URL" not in os.environ:
         raise RunError("PREFECT_API_URL names no Prefect server: set it, or let `cxr up` start one on this machine.")
-    _require_named_server()
+    require_named_server()
     for line in parts.deploy(parts.PREFECT_DEFAULTS | os.environ, notify=notify or None):
         print(line)
     print("pools and deployments are there")
@@ -178,7 +174,7 @@ def down(*, services: Services = Path("services")) -> None:
 
     Example: cxr down
     """
-    from flows import services as parts
+    from deployments import services as parts
 
     stopped = parts.down(services)
     print("\n".join(f"{name} stopped" for name in stopped) or "nothing was up")
@@ -190,16 +186,20 @@ def status(*, services: Services = Path("services")) -> None:
 
     Example: cxr status
     """
-    from flows.status import describe
+    from deployments.status import describe
 
     print("\n".join(describe(services)))
 
 
 @app.command(name="app")
 def page(
-    *, port: int = 8501, experiments: Experiments = Path("experiments"), models: Models = Path("models"),
-    scores: Annotated[Path, Parameter(help="Folder of the scores.")] = Path("scores"), cache: Path = Path("cache"),
-) -> None:  # fmt: skip
+    *,
+    port: int = 8501,
+    experiments: Experiments = Path("experiments"),
+    models: Models = Path("models"),
+    scores: Annotated[Path, Parameter(help="Folder of the scores.")] = Path("scores"),
+    cache: Path = Path("cache"),
+) -> None:
     """Serve the page on this machine: films to classify, runs, nights, models; Ctrl-C ends it.
 
     Example: cxr app
@@ -216,58 +216,13 @@ def page(
     os.execv(command[0], command)  # noqa: S606 one process, which signals reach and nothing outlives
 
 
-@contextmanager
-def _prefect() -> Iterator[None]:
-    """Set Prefect's defaults before it is imported; show bars; tell known errors in one sentence, once."""
-    from httpx import TransportError
-
-    from cxr import terminal
-    from flows.services import PREFECT_DEFAULTS
-
-    for name, value in PREFECT_DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(_tells_no_known_error_twice)
-    terminal.stop_on_signals()
-    _require_named_server()
-    with terminal.bars():
-        try:
-            yield
-        except TransportError as error:
-            raise RunError(
-                f"Prefect's server no longer answers ({error}). What is finished is kept: the same command goes on "
-                "from here once the server is up again."
-            ) from error
-
-
-def _require_named_server() -> None:
-    """Make sure that the Prefect server answers which the settings name, if they name one; RunError if not."""
-    from prefect.settings import get_current_settings
-
-    from flows.services import answers
-
-    address = get_current_settings().api.url
-    if address is not None and not answers(address):
-        raise RunError(
-            f"no Prefect server answers at {address}, where PREFECT_API_URL points: start it (`cxr up`), or unset "
-            "PREFECT_API_URL for one that lives as long as the command."
-        )
-
-
-def _tells_no_known_error_twice(record: logging.LogRecord) -> bool:
-    """Drop the traceback of an error that the command ends with in one sentence."""
-    from httpx import TransportError
-
-    return not (record.exc_info and isinstance(record.exc_info[1], CxrError | FoldFailedError | TransportError))
-
-
 @app.command
 def demo() -> None:
     """Draw synthetic films, cross-validate on them, package the result and score a new folder with bad files in it.
 
     Example: cxr demo
     """
-    from cxr.synthetic import draw_films, draw_inbox
+    from cxr.images.synthetic import draw_films, draw_inbox
 
     films, inbox = Path("demo") / "chest_xray", Path("demo") / "inbox"
     if not films.exists():
@@ -280,10 +235,3 @@ def demo() -> None:
     if not inbox.exists():
         draw_inbox(inbox, n_films=40, seed=1)
     score(inbox, config=ScoreConfig(name="demo", out=Path("demo") / "scores", settle=0))
-
-
-def main() -> None:
-    """Run the `cxr` command."""
-    from cxr.terminal import run_command
-
-    run_command(app)

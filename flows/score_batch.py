@@ -6,12 +6,12 @@ from prefect import State, flow
 from prefect.states import Completed, Failed
 
 from cxr.config import Compile, ScoreConfig, ScorePrecision, ScoreRunner
-from cxr.layout import ScoresFolder
-from cxr.store import locked
-from data_checks import night as nights
+from cxr.serving.outcome import note, totals
+from cxr.storage.files import locked
+from cxr.storage.scores_folder import ScoresFolder
 from data_checks.tolerances import Tolerances
 from flows.parameters import described_by
-from tasks.scoring import chunk_runner, conclude_batch, open_night, report_night
+from tasks.serving import chunk_runner, conclude_batch, open_night, report_night
 
 
 @flow(name="score-batch")
@@ -35,10 +35,20 @@ def score_batch(
 ) -> State:
     """Score the films of an inbox that the champion has not seen; the run ends in state Held if a batch is held."""
     config = ScoreConfig(
-        name=name, out=out, models=models, cache=cache, settle=settle, force=force, device=device,
-        precision=precision, compile=compile, workers=workers, runner=runner, ray_address=ray_address,
+        name=name,
+        out=out,
+        models=models,
+        cache=cache,
+        settle=settle,
+        force=force,
+        device=device,
+        precision=precision,
+        compile=compile,
+        workers=workers,
+        runner=runner,
+        ray_address=ray_address,
         gpus_per_chunk=gpus_per_chunk,
-    )  # fmt: skip
+    )
     limit, folder = Tolerances.of(tolerances), ScoresFolder(out.expanduser().resolve())
     with locked(folder.lock, f"scores folder {str(folder.path)!r}"), chunk_runner(config) as score_chunks:
         night, batches = open_night(inbox, config)
@@ -46,10 +56,10 @@ def score_batch(
         for batch in batches:
             score_chunks(night, batch)
             outcomes.append(conclude_batch(night, batch, limit))
-            nights.note(night, outcomes)
+            note(night, outcomes)
         report_night(night, outcomes)
     held = [outcome.batch for outcome in outcomes if outcome.decision == "held"]
-    counts = ", ".join(f"{n:,} {what}" for what, n in nights.totals(outcomes).items())
+    counts = ", ".join(f"{n:,} {what}" for what, n in totals(outcomes).items())
     if held:
         return Failed(name="Held", message=f"{counts}; held: {held}: look at {folder.night(night.started_at).report}")
     return Completed(message=counts)

@@ -15,19 +15,18 @@ from cxr.config import (
     Trainable,
     TrainConfig,
 )
-from cxr.events import stage
-from cxr.experiment import require_startable
-from cxr.layout import RunFolder
-from cxr.store import locked, require_local
-from cxr.tracking import require_mlflow
+from cxr.report.tracking import require_mlflow
+from cxr.storage.events import stage
+from cxr.storage.files import locked, require_local
+from cxr.storage.run_folder import RunFolder
+from cxr.training.run import require_startable
 from data_checks.tolerances import Checking, Tolerances
 from flows.parameters import described_by
 from tasks.checks import check_data, check_results
 from tasks.dataset import examine_films
-from tasks.evaluation import evaluate_folds, log_to_mlflow, write_report
-from tasks.experiment import begin_run
-from tasks.features import extract_features
-from tasks.training import require_runner, train_folds
+from tasks.evaluation import evaluate_folds
+from tasks.report import log_to_mlflow, write_report
+from tasks.training import begin_run, extract_features, require_runner, train_folds
 
 
 @flow(name="train-cv")
@@ -67,15 +66,33 @@ def train_cv(
 ) -> Path:
     """Cross-validate a ResNet-50 on a folder of chest X-rays; return the run's folder."""
     config = TrainConfig(
-        data=data, folds=folds, seed=seed, label_from=label_from, positive=positive, holdout=holdout,
-        patient_pattern=patient_pattern, weights=weights, trainable=trainable, size=size, epochs=epochs,
-        batch_size=batch_size, learning_rate=learning_rate, augment=augment, views=views, flip=flip,
-        precision=precision, deterministic=deterministic,
-    )  # fmt: skip
+        data=data,
+        folds=folds,
+        seed=seed,
+        label_from=label_from,
+        positive=positive,
+        holdout=holdout,
+        patient_pattern=patient_pattern,
+        weights=weights,
+        trainable=trainable,
+        size=size,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        augment=augment,
+        views=views,
+        flip=flip,
+        precision=precision,
+        deterministic=deterministic,
+    )
     place = Placement(
-        runner=runner, devices=devices, folds_per_device=folds_per_device, compile=compile, ray_address=ray_address,
+        runner=runner,
+        devices=devices,
+        folds_per_device=folds_per_device,
+        compile=compile,
+        ray_address=ray_address,
         gpus_per_fold=gpus_per_fold,
-    )  # fmt: skip
+    )
     limit = Tolerances.of(tolerances)
     folder = RunFolder.named(experiments, run_id or config.default_run_id)
     if data_docs:

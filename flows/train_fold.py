@@ -4,9 +4,9 @@ from pathlib import Path
 
 from prefect import flow
 
-from cxr import experiment
-from cxr.devices import resolve_device
-from cxr.layout import RunFolder
+from cxr.network.devices import resolve_device
+from cxr.storage.run_folder import RunFolder
+from cxr.training.run import load_run
 from tasks import training
 
 
@@ -19,5 +19,5 @@ def train_fold(run: Path, fold: int, device: str = "auto") -> None:
         fold: Number of the fold, from 0.
         device: auto, the first GPU that this process sees, or cpu.
     """
-    begun = experiment.load(RunFolder.existing(str(run), run.parent))
+    begun = load_run(RunFolder.existing(str(run), run.parent))
     training.train_fold(begun, fold, resolve_device(device))

@@ -5,8 +5,8 @@ from pathlib import Path
 from prefect import flow
 
 from cxr.config import KAGGLE_PATIENT, DataConfig, LabelFrom, Place
-from cxr.layout import RunFolder
-from cxr.store import locked, require_local
+from cxr.storage.files import locked, require_local
+from cxr.storage.run_folder import RunFolder
 from data_checks.tolerances import Checking, Tolerances
 from flows.parameters import described_by
 from tasks.checks import check_data
@@ -31,9 +31,14 @@ def validate_dataset(
 ) -> Path:
     """Examine the films, judge every table of them, write a report; fail if anything critical is wrong."""
     config = DataConfig(
-        data=data, folds=folds, seed=seed, label_from=label_from, positive=positive, holdout=holdout,
+        data=data,
+        folds=folds,
+        seed=seed,
+        label_from=label_from,
+        positive=positive,
+        holdout=holdout,
         patient_pattern=patient_pattern,
-    )  # fmt: skip
+    )
     limit = Tolerances.of(tolerances)
     folder = RunFolder.named(experiments, run_id or config.default_run_id)
     if data_docs:

@@ -7,13 +7,13 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from cxr import events
 from cxr.config import DataConfig
-from cxr.experiment import Experiment
-from cxr.layout import RunFolder
+from cxr.storage import events
+from cxr.storage.run_folder import RunFolder
+from cxr.training.run import Experiment
+from cxr.verdict import Verdict
 from data_checks import gate
 from data_checks.tolerances import Tolerances
-from data_checks.verdict import Verdict
 from tasks.logs import core_logs
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from cxr import dataset
 from cxr.config import DataConfig
-from cxr.layout import RunFolder
+from cxr.dataset.examination import examine
+from cxr.storage.run_folder import RunFolder
 from tasks.logs import core_logs
 
 
@@ -15,4 +15,4 @@ from tasks.logs import core_logs
 def examine_films(config: DataConfig, folder: RunFolder, cache: Path, size: int | None = None) -> None:
     """Read every film, find copies, make folds; or check that the films are those of the run."""
     with core_logs():
-        dataset.examine(config, folder, cache=cache, size=size)
+        examine(config, folder, cache=cache, size=size)

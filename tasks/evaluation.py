@@ -4,12 +4,13 @@ import re
 
 import pandas as pd
 from prefect import task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from cxr import evaluation, report, tracking
-from cxr.experiment import Experiment
-from cxr.layout import RunFolder
+from cxr.evaluation.overview import headline
+from cxr.evaluation.tables import evaluate
+from cxr.storage.run_folder import RunFolder
+from cxr.training.run import Experiment
 from tasks.logs import core_logs
 
 
@@ -17,26 +18,11 @@ from tasks.logs import core_logs
 def evaluate_folds(run: Experiment) -> None:
     """Write the out-of-fold tables; publish the metrics as a markdown and a table artifact."""
     with core_logs():
-        evaluation.evaluate(run)
-    table = evaluation.headline(run.folder).round(1)
+        evaluate(run)
+    table = headline(run.folder).round(1)
     rows = [table.columns.tolist(), *table.astype(object).where(table.notna(), None).to_numpy().tolist()]
     create_table_artifact(rows, key=f"metrics-{_key(run)}")
     create_markdown_artifact(_markdown(run.folder, table), key=f"summary-{_key(run)}")
-
-
-@task(task_run_name="write-report", cache_policy=NO_CACHE)
-def write_report(run: Experiment) -> None:
-    """Write the run's report; publish a link to it."""
-    with core_logs():
-        path = report.write_report(run)
-    create_link_artifact(path.as_uri(), link_text=f"report of run {run.folder.run_id}", key=f"report-{_key(run)}")
-
-
-@task(task_run_name="log-to-mlflow", cache_policy=NO_CACHE)
-def log_to_mlflow(run: Experiment, uri: str) -> None:
-    """Log the run to an MLflow store."""
-    with core_logs():
-        tracking.log_run(run, uri)
 
 
 def _key(run: Experiment) -> str:

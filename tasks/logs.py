@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from prefect.logging import get_run_logger
 
-from cxr.supervision import EXTRAS
+from cxr.training.supervision import EXTRAS
 
 
 class _RunLogHandler(logging.Handler):

@@ -1,6 +1,7 @@
 """Train folds, each in a process of its own on a device of its own: here, on workers, or on a Ray cluster."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from prefect import State, Task, task
@@ -9,10 +10,12 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 
-from cxr import cross_validation
-from cxr.config import Placement
+from cxr.config import Compile, FoldsPerDevice, Placement, TrainConfig
 from cxr.errors import CxrError
-from cxr.experiment import Experiment
+from cxr.storage.run_folder import RunFolder
+from cxr.training import features, run, scheduling
+from cxr.training.run import Experiment
+from cxr.training.scheduling import RETRY_DELAYS_S
 from tasks import workers
 from tasks.logs import core_logs
 from tasks.ray_cluster import ray_cluster, require_cluster
@@ -25,15 +28,15 @@ def _is_no_mistake(task: Task[..., Any], run: TaskRun, state: State) -> bool:
 
 @task(
     task_run_name="train-fold-{fold}",
-    retries=len(cross_validation.RETRY_DELAYS_S),
-    retry_delay_seconds=list(cross_validation.RETRY_DELAYS_S),
+    retries=len(RETRY_DELAYS_S),
+    retry_delay_seconds=list(RETRY_DELAYS_S),
     retry_condition_fn=_is_no_mistake,
     cache_policy=NO_CACHE,
 )
 def train_fold(run: Experiment, fold: int, device: str) -> None:
     """Train a fold unless it is complete; resume it if it was begun."""
     with core_logs():
-        cross_validation.train_fold(run, fold, device, get_run_logger())
+        scheduling.train_fold(run, fold, device, get_run_logger())
 
 
 def require_runner(place: Placement) -> None:
@@ -49,21 +52,51 @@ def train_folds(run: Experiment, place: Placement) -> None:
     if place.runner == "ray":
         device = "cuda:0" if place.gpus_per_fold else "cpu"  # a fold sees no GPU but those that Ray gives it
         with ray_cluster(place.ray_address, n_gpus=place.gpus_per_fold) as submit:
-            cross_validation.train_folds(
+            scheduling.train_folds(
                 replace(run, devices=[device] * run.config.folds),
                 lambda fold, device: submit(train_fold, {"run": run, "fold": fold, "device": device}),
                 _failure,
             )
     elif place.runner == "workers":
-        cross_validation.train_folds(
+        scheduling.train_folds(
             workers.with_a_place_for_each_fold(run, place),
             lambda fold, device: workers.train_fold_on_worker.submit(run, fold, device),
             _failure,
         )
     else:
-        cross_validation.train_folds(run, lambda fold, device: train_fold.submit(run, fold, device), _failure)
+        scheduling.train_folds(run, lambda fold, device: train_fold.submit(run, fold, device), _failure)
 
 
 def _failure(future: PrefectFuture[None]) -> BaseException | None:
     result: object = future.result(raise_on_failure=False)
     return result if isinstance(result, BaseException) else None
+
+
+@task(task_run_name="begin-run", cache_policy=NO_CACHE)
+def begin_run(
+    config: TrainConfig,
+    folder: RunFolder,
+    cache: Path,
+    devices: str,
+    folds_per_device: FoldsPerDevice,
+    redo_fold: tuple[int, ...],
+    compile: Compile,
+) -> Experiment:
+    """Write the facts of a run whose films were examined; or check that they are the same."""
+    with core_logs():
+        return run.begin_run(
+            config,
+            folder,
+            cache=cache,
+            devices=devices,
+            folds_per_device=folds_per_device,
+            redo_fold=redo_fold,
+            compile=compile,
+        )
+
+
+@task(task_run_name="extract-features", cache_policy=NO_CACHE)
+def extract_features(run: Experiment) -> None:
+    """Compute what the frozen layers give for each film, once for all folds, epochs and later runs."""
+    with core_logs():
+        features.extract(run, run.devices[0])

@@ -20,9 +20,9 @@ from prefect.logging import get_run_logger
 from prefect.settings import get_current_settings
 
 from cxr.config import Placement
-from cxr.cross_validation import RETRY_DELAYS_S
 from cxr.errors import FoldFailedError, RunError
-from cxr.experiment import Experiment
+from cxr.training.run import Experiment
+from cxr.training.scheduling import RETRY_DELAYS_S
 
 DEPLOYMENT = "train-fold/default"
 POLL_S = 2.0

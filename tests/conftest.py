@@ -28,31 +28,43 @@ import yaml
 from PIL import Image, ImageOps
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
-from cxr import dataset, evaluation, experiment, registry
 from cxr.config import TrainConfig
-from cxr.experiment import Experiment
-from cxr.layout import ModelFolder, RunFolder
-from cxr.packaging import make_package
-from cxr.synthetic import draw_films, draw_inbox
-from cxr.training import train_fold
+from cxr.dataset.examination import examine
+from cxr.evaluation.tables import evaluate
+from cxr.export.build import make_package
+from cxr.images.synthetic import draw_films, draw_inbox
+from cxr.serving import registry
+from cxr.storage.model_folder import ModelFolder
+from cxr.storage.run_folder import RunFolder
+from cxr.training import run
+from cxr.training.run import Experiment
+from cxr.training.trainer import train_fold
+from deployments.server import GIVE_UP, TELL, set_automations_up
+from deployments.services import talking_to_server
 from flows.cli import app as cli
-from flows.server import GIVE_UP, TELL, set_automations_up
-from flows.services import talking_to_server
 
 BIN = Path(sys.executable).parent
 PROJECT = Path(__file__).parents[1]
 TABLES = ("metrics/predictions.parquet", "metrics/metrics.parquet", "metrics/summary.parquet", "folds.parquet")
 PARAMETERS = {
-    "weights": "none", "trainable": "all", "size": 32, "epochs": 4, "folds": 2, "batch_size": 16, "devices": "cpu",
-}  # fmt: skip
+    "weights": "none",
+    "trainable": "all",
+    "size": 32,
+    "epochs": 4,
+    "folds": 2,
+    "batch_size": 16,
+    "devices": "cpu",
+}
 
 SECRET = "a-word-that-nobody-writes"  # noqa: S105 the tests' own
 SECRETS = {
     "PREFECT_API_AUTH_STRING": f"cxr:{SECRET}",
     "PREFECT_SERVER_API_AUTH_STRING": f"cxr:{SECRET}",
     "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://cxr:{SECRET}@127.0.0.1/prefect",
-    "CXR_DATABASE_PASSWORD": SECRET, "AWS_ACCESS_KEY_ID": SECRET, "AWS_SECRET_ACCESS_KEY": SECRET,
-}  # fmt: skip
+    "CXR_DATABASE_PASSWORD": SECRET,
+    "AWS_ACCESS_KEY_ID": SECRET,
+    "AWS_SECRET_ACCESS_KEY": SECRET,
+}
 
 # A shell that starts the tests in the background lets them ignore SIGINT, and what they start would inherit that:
 # Prefect's worker, which turns SIGTERM into SIGINT, would never end.
@@ -60,9 +72,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 LONG = (
-    "test_train_cv", "test_cross_validation", "test_scoring",
-    "test_object_store", "test_services", "test_workers", "test_ray_cluster", "test_server", "test_postgresql",
-)  # fmt: skip
+    "test_train_cv",
+    "test_cross_validation",
+    "test_scoring",
+    "test_object_store",
+    "test_services",
+    "test_workers",
+    "test_ray_cluster",
+    "test_server",
+    "test_postgresql",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -137,8 +156,8 @@ def begin(tmp_path: Path, sample: Path) -> Callable[..., Experiment]:
         small = {"data": str(sample), "weights": "none", "trainable": "all", "size": 32, "folds": 2, "epochs": 1}
         config = TrainConfig(**(small | {"batch_size": 16} | fields))
         folder = RunFolder.named(tmp_path / "experiments", run_id)
-        dataset.examine(config, folder, cache=tmp_path / "cache", size=config.size)
-        return experiment.begin(config, folder, cache=tmp_path / "cache", devices=devices)
+        examine(config, folder, cache=tmp_path / "cache", size=config.size)
+        return run.begin_run(config, folder, cache=tmp_path / "cache", devices=devices)
 
     return begin_run
 
@@ -149,13 +168,13 @@ def home(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     config = TrainConfig(data=str(sample), weights="none", trainable="all", size=64, folds=2, epochs=2, batch_size=8)
     folder = RunFolder.named(home / "experiments", "run")
-    dataset.examine(config, folder, cache=home / "cache", size=config.size)
-    run = experiment.begin(config, folder, cache=home / "cache", devices="cpu")
+    examine(config, folder, cache=home / "cache", size=config.size)
+    begun = run.begin_run(config, folder, cache=home / "cache", devices="cpu")
     for fold in range(config.folds):
-        train_fold(run, fold, "cpu")
-    evaluation.evaluate(run)
+        train_fold(begun, fold, "cpu")
+    evaluate(begun)
     model = ModelFolder.named(home / "models", "tiny")
-    registry.promote(model, make_package(run, model).version)
+    registry.promote(model, make_package(begun, model).version)
     return home
 
 
@@ -409,9 +428,14 @@ class RayNode:
         environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
         with log.open("w") as stream:
             self.process = subprocess.Popen(
-                [BIN / "ray", "start", "--block", *always, *words], cwd=log.parent, env=environment, stdout=stream,
-                stderr=stream, stdin=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
+                [BIN / "ray", "start", "--block", *always, *words],
+                cwd=log.parent,
+                env=environment,
+                stdout=stream,
+                stderr=stream,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
         wait_for(lambda: "Ray runtime started" in log.read_text() or self.process.poll() is not None, "a Ray node")
         assert self.process.poll() is None, log.read_text()
 
@@ -433,8 +457,16 @@ def ray_nodes(home: Path, n_nodes: int) -> Iterator[tuple[str, list[RayNode]]]:
     nodes = []
     try:
         head = f"--port={address.rpartition(':')[2]}", f"--ray-client-server-port={free_port()}"
-        nodes.append(RayNode(home / "node-0.log", "--head", "--include-dashboard=false", *head,
-                             "--node-ip-address=127.0.0.1", f"--temp-dir={sockets.name}"))  # fmt: skip
+        nodes.append(
+            RayNode(
+                home / "node-0.log",
+                "--head",
+                "--include-dashboard=false",
+                *head,
+                "--node-ip-address=127.0.0.1",
+                f"--temp-dir={sockets.name}",
+            )
+        )
         for k in range(1, n_nodes):  # one after the other: started together they may choose the same ports
             nodes.append(RayNode(home / f"node-{k}.log", f"--address={address}", f"--node-ip-address=127.0.0.{k + 1}"))
         yield address, nodes

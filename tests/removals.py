@@ -40,205 +40,262 @@ class Removal:
         (project / self.file).write_text(text.replace(self.old, self.new))
 
 
-TRAIN = "tests/test_train_cv.py::test_"
-CROSS = "tests/test_cross_validation.py::test_"
-SERVICES = "tests/test_services.py::test_"
-WORKERS = "tests/test_workers.py::test_"
-RAY = "tests/test_ray_cluster.py::test_"
-ARRAYS = "tests/test_film_arrays.py::test_"
-FOLD = "tests/test_training.py::test_"
-STORE = "tests/test_store.py::test_"
-BUCKET = "tests/test_object_store.py::test_"
+TRAIN = "tests/flows/test_train_cv.py::test_"
+CROSS = "tests/test_pipeline.py::test_"
+SERVICES = "tests/deployments/test_services.py::test_"
+WORKERS = "tests/tasks/test_workers.py::test_"
+RAY = "tests/tasks/test_ray_cluster.py::test_"
+ARRAYS = "tests/storage/test_image_arrays.py::test_"
+FOLD = "tests/training/test_trainer.py::test_"
+STORE = "tests/storage/test_files.py::test_"
+BUCKET = "tests/storage/test_object_store.py::test_"
 UP = SERVICES + "up_starts_every_service_once_on_the_loopback_address_alone"
 SAME_COMMAND = TRAIN + "the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold"
 KILLED_WORKER = WORKERS + "a_killed_workers_fold_is_marked_crashed_told_and_taken_up_while_a_longer_healthy_run_goes_on"
 
 REMOVALS = (
     Removal(
-        "a fold's process is killed: not tried again", "tasks/training.py",
-        "retries=len(cross_validation.RETRY_DELAYS_S)", "retries=0",
+        "a fold's process is killed: not tried again",
+        "tasks/training.py",
+        "retries=len(RETRY_DELAYS_S)",
+        "retries=0",
         TRAIN + "a_killed_fold_process_fails_its_own_task_and_is_resumed_by_the_retry",
     ),
     Removal(
-        "a fold's process is killed: begins anew", "cxr/training.py",
-        "if not folder.checkpoint.exists():", "if True:",
+        "a fold's process is killed: begins anew",
+        "cxr/training/trainer.py",
+        "if not folder.checkpoint.exists():",
+        "if True:",
         TRAIN + "a_killed_fold_process_fails_its_own_task_and_is_resumed_by_the_retry",
     ),
     Removal(
-        "a fold is resumed without its generator", "cxr/training.py",
-        'self.generator.set_state(state["generator"])', "pass",
+        "a fold is resumed without its generator",
+        "cxr/training/trainer.py",
+        'self.generator.set_state(state["generator"])',
+        "pass",
         FOLD + "a_fold_taken_up_again_after_any_epoch_ends_with_the_same_weights_bit_for_bit",
     ),
     Removal(
-        "the flow is killed: its folds go on unseen", "cxr/supervision.py",
-        "threading.Thread(target=_end_with_parent, daemon=True).start()", "pass",
+        "the flow is killed: its folds go on unseen",
+        "cxr/training/supervision.py",
+        "threading.Thread(target=_end_with_parent, daemon=True).start()",
+        "pass",
         SAME_COMMAND + "[the flow is killed]",
     ),
     Removal(
         "the flow is killed: a finished fold is trained again",
-        "cxr/training.py",
+        "cxr/training/trainer.py",
         "if folder.is_complete(run.config_hash):",
         "if False:",
         FOLD + "a_finished_fold_is_not_trained_again_and_a_forgotten_one_is",
     ),
     Removal(
-        "SIGTERM: the batch is lost", "cxr/supervision.py",
-        "self._is_minded = True", "self._is_minded = False",
+        "SIGTERM: the batch is lost",
+        "cxr/training/supervision.py",
+        "self._is_minded = True",
+        "self._is_minded = False",
         SAME_COMMAND + "[the flow is terminated]",
     ),
     Removal(
         "SIGTERM: the folds are killed and not asked",
-        "cxr/terminal.py",
+        "cxr/cli/terminal.py",
         "        one.terminate()\n",
         "        one.kill()\n",
         CROSS + "the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables",
     ),
     Removal(
         "Ctrl-C: left to Prefect",
-        "cxr/terminal.py",
+        "cxr/cli/terminal.py",
         "        signal.signal(number, _stop)\n",
         "        pass\n",
         TRAIN + "ctrl_c_ends_a_run_at_once_with_all_its_processes_and_the_same_command_goes_on",
     ),
     Removal(
-        "a fold always fails: the others are not waited for", "cxr/cross_validation.py",
+        "a fold always fails: the others are not waited for",
+        "cxr/training/scheduling.py",
         "outcomes = [failure_of(pending) for pending in started]",
         "outcomes = [failure_of(started[0])]\n        if outcomes[0]: raise outcomes[0]",
         CROSS + "a_fold_that_fails_leaves_the_others_to_finish_and_is_named",
     ),
     Removal(
-        "two commands on one run: no lock", "cxr/store.py",
-        "with FileLock(lock_file, timeout=patience_s):", "with tempfile.TemporaryFile():",
+        "two commands on one run: no lock",
+        "cxr/storage/files.py",
+        "with FileLock(lock_file, timeout=patience_s):",
+        "with tempfile.TemporaryFile():",
         CROSS + "the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables",
     ),
     Removal(
-        "two commands on one run in a bucket: no lock", "cxr/object_store.py",
-        'if self._write(IfNoneMatch="*"):', "if self._write():",
+        "two commands on one run in a bucket: no lock",
+        "cxr/storage/object_store.py",
+        'if self._write(IfNoneMatch="*"):',
+        "if self._write():",
         BUCKET + "of_several_processes_one_alone_gets_a_lock_and_the_others_are_told_who",
     ),
     Removal(
-        "disk full: no sentence", "cxr/store.py",
-        "if error.errno not in DISK_FULL:", "if True:",
+        "disk full: no sentence",
+        "cxr/storage/files.py",
+        "if error.errno not in DISK_FULL:",
+        "if True:",
         CROSS + "a_run_that_finds_the_disk_full_says_so_and_the_same_command_ends_with_the_same_tables",
     ),
     Removal(
-        "disk full: half a file stays", "cxr/store.py",
-        "        temporary.unlink(missing_ok=True)\n", "        pass\n",
+        "disk full: half a file stays",
+        "cxr/storage/files.py",
+        "        temporary.unlink(missing_ok=True)\n",
+        "        pass\n",
         FOLD + "a_checkpoint_that_finds_the_disk_full_is_told_and_leaves_nothing_half_written",
     ),
     Removal(
-        "disk full: numpy does not notice", "cxr/film_arrays.py",
-        "file.write(stacked.data)", "stacked.tofile(file)",
+        "disk full: numpy does not notice",
+        "cxr/storage/image_arrays.py",
+        "file.write(stacked.data)",
+        "stacked.tofile(file)",
         ARRAYS + "a_full_disk_is_told_as_one_and_leaves_the_cache_as_it_was",
     ),
     Removal(
-        "the clock is set back: a night takes another's name", "cxr/scoring.py",
-        "        moment += timedelta(microseconds=1)\n", "        break\n",
-        "tests/test_scoring.py::test_no_night_takes_the_name_of_another_where_the_clock_was_set_back",
+        "the clock is set back: a night takes another's name",
+        "cxr/serving/scoring_run.py",
+        "        moment += timedelta(microseconds=1)\n",
+        "        break\n",
+        "tests/serving/test_scoring_run.py::test_no_night_takes_the_name_of_another_where_the_clock_was_set_back",
     ),
     Removal(
-        "out of memory: no smaller parts", "cxr/training.py",
-        "if not _is_out_of_memory(error) or self.micro_batch == 1:", "if True:",
+        "out of memory: no smaller parts",
+        "cxr/training/trainer.py",
+        "if not is_out_of_memory(error) or self.micro_batch == 1:",
+        "if True:",
         FOLD + "out_of_memory_halves_the_parts_and_says_so",
     ),
     Removal(
         "out of memory: no sentence where nothing helps",
-        "cxr/training.py",
-        "        if not _is_out_of_memory(error):\n            raise\n",
+        "cxr/training/memory.py",
+        "        if not is_out_of_memory(error):\n            raise\n",
         "        raise\n",
         FOLD + "a_batch_that_memory_is_too_small_for_goes_through_in_parts_and_a_sentence_tells_where_none_does",
     ),
     Removal(
-        "damaged cache: not noticed", "cxr/film_arrays.py",
-        "return zlib.crc32(self.array.data) == self.checksum", "return True",
+        "damaged cache: not noticed",
+        "cxr/storage/image_arrays.py",
+        "return zlib.crc32(self.array.data) == self.checksum",
+        "return True",
         ARRAYS + "one_changed_byte_of_an_array_is_noticed_and_what_is_computed_again_takes_its_place",
     ),
     Removal(
-        "damaged table: not noticed", "cxr/store.py",
-        "page_checksum_verification=True", "page_checksum_verification=False",
+        "damaged table: not noticed",
+        "cxr/storage/files.py",
+        "page_checksum_verification=True",
+        "page_checksum_verification=False",
         STORE + "changed_bytes_of_a_table_and_half_a_json_file_are_told",
     ),
     Removal(
-        "damaged weights: not noticed", "cxr/inference.py",
-        "if expected not in (None, hashlib.sha256(data).hexdigest()):", "if False:",
+        "damaged weights: not noticed",
+        "cxr/training/predictions.py",
+        "if expected not in (None, hashlib.sha256(data).hexdigest()):",
+        "if False:",
         FOLD + "damaged_weights_are_told_with_the_way_out",
     ),
     Removal(
-        "a Ray node is killed: the fold is not started elsewhere", "tasks/ray_cluster.py",
-        '"max_retries": TRIES_AFTER_A_LOST_NODE', '"max_retries": 0',
+        "a Ray node is killed: the fold is not started elsewhere",
+        "tasks/ray_cluster.py",
+        '"max_retries": TRIES_AFTER_A_LOST_NODE',
+        '"max_retries": 0',
         RAY + "a_node_killed_amid_a_fold_costs_nothing_and_the_tables_equal_the_undisturbed_ones",
     ),
     Removal(
-        "a Ray node is killed: the chunk is not scored elsewhere", "tasks/ray_cluster.py",
-        '"max_retries": TRIES_AFTER_A_LOST_NODE', '"max_retries": 0',
+        "a Ray node is killed: the chunk is not scored elsewhere",
+        "tasks/ray_cluster.py",
+        '"max_retries": TRIES_AFTER_A_LOST_NODE',
+        '"max_retries": 0',
         RAY + "chunks_scored_on_the_cluster_with_a_node_killed_amid_one_are_the_rows_of_one_process_each_once",
     ),
     Removal(
         "the server is killed amid a run: the run does not wait for it",
-        "flows/services.py",
+        "deployments/services.py",
         '"DO_NOT_TRACK": "1",',
         '"DO_NOT_TRACK": "1", "PREFECT_CLIENT_MAX_RETRIES": "0",',
-        "tests/test_server.py::test_a_run_outlives_the_server_that_is_killed_and_started_again",
+        "tests/deployments/test_server.py::test_a_run_outlives_the_server_that_is_killed_and_started_again",
     ),
     Removal(
-        "the server stays away: no sentence", "flows/cli.py",
-        "except TransportError as error:", "except ZeroDivisionError as error:",
-        "tests/test_server.py::test_a_run_whose_server_stays_away_says_so_in_one_sentence_and_the_same_command_finishes_it",
+        "the server stays away: no sentence",
+        "flows/prefect_session.py",
+        "except TransportError as error:",
+        "except ZeroDivisionError as error:",
+        "tests/deployments/test_server.py::test_a_run_whose_server_stays_away_says_so_in_one_sentence_and_the_same_command_finishes_it",
     ),
     Removal(
-        "the server is absent at the start: found out late", "flows/cli.py",
-        "if address is not None and not answers(address):", "if False:",
+        "the server is absent at the start: found out late",
+        "flows/prefect_session.py",
+        "if address is not None and not answers(address):",
+        "if False:",
         WORKERS + "a_server_that_is_absent_is_told_in_one_sentence",
     ),
     Removal(
-        "a worker is killed with its run: never marked", "flows/server.py",
-        "    _put(give_up_silent_runs(silent_for_s))\n", "",
+        "a worker is killed with its run: never marked",
+        "deployments/server.py",
+        "    _put(give_up_silent_runs(silent_for_s))\n",
+        "",
         KILLED_WORKER,
     ),
     Removal(
-        "a worker is killed with its run: a healthy run is marked, too", "flows/services.py",
-        '"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"', '"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "180"',
+        "a worker is killed with its run: a healthy run is marked, too",
+        "deployments/services.py",
+        '"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"',
+        '"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "180"',
         WORKERS + "a_dead_run_is_marked_within_three_minutes_and_a_live_one_may_miss_three_signs",
     ),
     Removal(
-        "a night is held: nobody is told", "flows/server.py",
-        '_events("Failed", "Crashed", "Held")', '_events("Failed", "Crashed")',
-        "tests/test_postgresql.py",
+        "a night is held: nobody is told",
+        "deployments/server.py",
+        '_events("Failed", "Crashed", "Held")',
+        '_events("Failed", "Crashed")',
+        "tests/deployments/test_postgresql.py",
     ),
     Removal(
-        "server and worker are killed: up takes their records for them", "flows/services.py",
-        "            if service.process:\n", "            if service.record.exists():\n",
+        "server and worker are killed: up takes their records for them",
+        "deployments/services.py",
+        "            if service.process:\n",
+        "            if service.record.exists():\n",
         SERVICES + "a_nightly_schedule_outlives_the_server_and_the_worker_when_both_are_killed",
     ),
     Removal(
-        "up typed twice: starts all twice", "flows/services.py",
-        "            if service.process:\n", "            if False:\n", UP,
+        "up typed twice: starts all twice",
+        "deployments/services.py",
+        "            if service.process:\n",
+        "            if False:\n",
+        UP,
     ),
     Removal(
-        "down amid a run: runs are not asked first", "flows/services.py",
-        "        _end(runs, runs)\n", "",
+        "down amid a run: runs are not asked first",
+        "deployments/services.py",
+        "        _end(runs, runs)\n",
+        "",
         SERVICES + "down_amid_a_training_leaves_no_process_and_no_batch_is_lost",
     ),
     Removal(
         "down amid a run: its folds are not asked to stop",
-        "cxr/cross_validation.py",
+        "cxr/training/scheduling.py",
         "        supervision.stop_children()\n",
         "",
         SERVICES + "down_amid_a_training_leaves_no_process_and_no_batch_is_lost",
     ),
     Removal(
-        "down: what a killed worker left goes on", "flows/services.py",
-        "        _end(left, left)\n", "",
+        "down: what a killed worker left goes on",
+        "deployments/services.py",
+        "        _end(left, left)\n",
+        "",
         SERVICES + "down_amid_a_training_leaves_no_process_and_no_batch_is_lost",
     ),
-    Removal("the server listens to everybody", "flows/services.py", '"--host", "127.0.0.1"', '"--host", "0.0.0.0"', UP),
     Removal(
-        "weights with code in them: it is run", "cxr/model.py",
+        "the server listens to everybody", "deployments/services.py", '"--host", "127.0.0.1"', '"--host", "0.0.0.0"', UP
+    ),
+    Removal(
+        "weights with code in them: it is run",
+        "cxr/network/resnet.py",
         'state = torch.load(file, map_location="cpu", weights_only=True)',
         'state = torch.load(file, map_location="cpu", weights_only=False)',
         "tests/test_security.py::test_weights_that_would_run_code_are_refused_in_one_sentence",
     ),
-)  # fmt: skip
+)
 
 
 def main() -> None:

@@ -7,11 +7,21 @@ from cxr.errors import ConfigError
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("size", 31), ("size", 1025), ("epochs", 0), ("folds", 1), ("folds", 21), ("seed", -1), ("batch_size", 0),
-        ("learning_rate", 0.0), ("learning_rate", float("nan")), ("trainable", "tail"), ("precision", "int8"),
-        ("patient_pattern", "("), ("patient_pattern", "no group"),
+        ("size", 31),
+        ("size", 1025),
+        ("epochs", 0),
+        ("folds", 1),
+        ("folds", 21),
+        ("seed", -1),
+        ("batch_size", 0),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("trainable", "tail"),
+        ("precision", "int8"),
+        ("patient_pattern", "("),
+        ("patient_pattern", "no group"),
     ],
-)  # fmt: skip
+)
 def test_a_value_out_of_range_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"--{field.replace('_', '-')}"):
         TrainConfig(data="films", **{field: value})

@@ -1,0 +1,42 @@
+"""The command line application, its shared parameters, and the verb that needs nothing."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from cxr import __version__
+
+HELP = """Cross-validated chest X-ray classification as a batch pipeline.
+
+Academic and research use only; not a medical device.
+"""
+
+
+app = App(name="cxr", help=HELP, version=__version__, result_action="return_value")
+
+
+Experiments = Annotated[Path, Parameter(help="Folder that holds all runs, or a URL such as s3://bucket/runs.")]
+
+
+Models = Annotated[Path, Parameter(help="Folder that holds all models.")]
+
+
+Device = Annotated[str, Parameter(help="cpu, cuda:<index>, or auto: a GPU if there is one.")]
+
+
+@app.command
+def sample(out: Path, /, *, films: int = 400, seed: int = 0) -> None:
+    """Draw a synthetic data set in the Kaggle set's layout and naming, to try everything without real films.
+
+    Example: cxr sample films --films 400 --seed 0
+
+    Args:
+        out: Folder to make; it must not exist, or be empty.
+        films: Number of image files, 40 or more.
+        seed: The same seed draws the same files.
+    """
+    from cxr.images.synthetic import draw_films
+
+    draw_films(out, n_films=films, seed=seed)
+    print(f"{films} synthetic films in {out}")

@@ -1,0 +1,26 @@
+"""Which verbs there are: `cxr` in a checkout has all of them, `python -m cxr` and an installed wheel the core's."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import cxr
+from cxr.cli import models, runs  # noqa: F401 importing them adds their verbs to the application
+from cxr.cli.app import app
+from cxr.cli.terminal import run_command
+
+
+def run_core() -> None:
+    """Run the verbs that need neither Prefect nor Great Expectations."""
+    app.command(runs.train)
+    run_command(app)
+
+
+def main() -> None:
+    """Run the `cxr` command: in a checkout with its flows, elsewhere as `run_core` does."""
+    checkout = Path(cxr.__file__).parents[1]
+    if not (checkout / "prefect.yaml").is_file():
+        run_core()
+    sys.path.insert(0, str(checkout))  # ahead of anybody else's `flows`, `tasks` or `app`
+    importlib.import_module("flows.cli")  # the composition root: the one place where the core reaches up
+    run_command(app)

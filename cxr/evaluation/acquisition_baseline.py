@@ -1,0 +1,83 @@
+"""How well acquisition alone predicts the label: the baseline that a model of films has to leave behind.
+
+Where the sick were filmed on another machine than the healthy, a network can score well without looking
+at a lung. So the film's width, height, aspect, mean, contrast, border and mode, and nothing else, go
+through a logistic regression under the very folds that the network is judged by.
+
+Source: Zech et al., Variable generalization performance of a deep learning model to detect pneumonia in
+chest radiographs, PLoS Med 2018.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from cxr.metrics.calibration import call_films
+from cxr.metrics.classification import COUNTS, Value, binary_metrics, multiclass_metrics
+
+NUMBERS = ["width", "height", "aspect", "mean", "contrast", "border"]
+COLUMNS = ["features", "metric", "value", "mean", "sd", "reason"]
+
+
+def confounder_baseline(manifest: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Return the out-of-fold metrics of a logistic regression on acquisition features.
+
+    Columns: features, metric, value (of all films at once), mean and sd over folds (NaN where a fold's is), reason
+    (why the value is NaN). `features` is `all`, with every metric, or one feature alone, with its ROC-AUC. Of more
+    than two classes the metrics are the overall and the macro-averaged ones.
+    """
+    used = manifest.loc[manifest["status"] == "used"].drop(columns=["label", "image_id"])
+    films = folds.merge(used, on="path", how="inner").sort_values("path", ignore_index=True)
+    numbers = films.assign(aspect=films["width"] / films["height"])[NUMBERS].astype(float)
+    modes = pd.get_dummies(films["mode"], prefix="mode", dtype=float)
+    truth, fold = films["label"].to_numpy(dtype=str), films["fold"].to_numpy()
+    rows = [{"features": "all", **row} for row in _judge(pd.concat([numbers, modes], axis=1), truth, fold, classes)]
+    for name, feature in [*((name, numbers[[name]]) for name in NUMBERS), ("mode", modes)]:
+        rows += [{"features": name, **r} for r in _judge(feature, truth, fold, classes) if r["metric"] == "roc_auc"]
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"reason": "str"})
+
+
+def _judge(
+    features: pd.DataFrame, truth: NDArray[np.str_], fold: NDArray[np.integer], classes: Sequence[str]
+) -> list[dict[str, object]]:
+    probability = _out_of_fold(features.to_numpy(), truth, fold, classes)
+    by_fold = pd.DataFrame([_values(truth[fold == k], probability[fold == k], classes) for k in np.unique(fold)])
+    by_fold = by_fold.map(lambda value: value.value)
+    mean, sd = by_fold.mean(skipna=False), by_fold.std(skipna=False)
+    return [
+        {"metric": name, "value": value, "mean": mean[name], "sd": sd[name], "reason": reason}
+        for name, (value, reason) in _values(truth, probability, classes).items()
+    ]
+
+
+def _values(truth: NDArray[np.str_], probability: NDArray[np.float64], classes: Sequence[str]) -> dict[str, Value]:
+    """Return the positive class's metrics of two classes, the overall and the macro-averaged ones of more."""
+    called = call_films(probability, classes)
+    if len(classes) == 2:
+        values = binary_metrics(truth == classes[1], called == classes[1], probability[:, 1])
+    else:
+        by_class = multiclass_metrics(truth, called, probability, classes)
+        values = by_class[None] | by_class["macro"]
+    return {name: value for name, value in values.items() if name not in COUNTS}
+
+
+def _out_of_fold(
+    features: NDArray[np.float64], truth: NDArray[np.str_], fold: NDArray[np.integer], classes: Sequence[str]
+) -> NDArray[np.float64]:
+    """Return each film's probabilities by the regression that has not seen its fold, shape (n, n_classes)."""
+    probability = np.zeros((len(truth), len(classes)))
+    for held_out in np.unique(fold):
+        train, test = fold != held_out, fold == held_out
+        if len(np.unique(truth[train])) == 1:  # nothing to tell apart: all that is known is that one class
+            probability[test, classes.index(truth[train][0])] = 1
+            continue
+        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
+        model.fit(features[train], truth[train])
+        columns = [classes.index(name) for name in model.classes_]
+        probability[np.ix_(test, columns)] = model.predict_proba(features[test])
+    return probability

@@ -1,0 +1,69 @@
+"""Would more films help? The run's training again on ever larger shares of its patients, judged on the same films.
+
+Each fold is trained on a share of its training patients, a smaller share being part of each larger one, and judges the
+films that it held out: the very films that the run itself is judged on. Epochs stay as they are, so a smaller share
+takes fewer steps. A training that was stopped goes on where it was.
+
+Source: Viering & Loog, The shape of learning curves: a review, IEEE TPAMI 2023.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from cxr.errors import ConfigError
+from cxr.evaluation.tables import metrics_table, summary_table
+from cxr.storage import files
+from cxr.training.run import Experiment, require_complete
+from cxr.training.trainer import train_fold
+
+log = logging.getLogger(__name__)
+
+SHARES = (0.25, 0.5)
+METRICS = ("roc_auc", "sensitivity", "specificity", "accuracy")
+
+
+def learning_curve(run: Experiment, shares: Sequence[float] = SHARES, *, device: str = "cpu") -> pd.DataFrame:
+    """Train on shares of the patients; return a row for each share, class and metric, and write them.
+
+    Columns: share (1 is the run itself), n_films and n_groups (that a fold is trained on, mean over folds), class,
+    metric, mean and sd over folds, pooled, ci_low, ci_high (of the pooled value).
+
+    Args:
+        run: finished.
+        shares: each above 0 and below 1.
+        device: cpu, or cuda:<index>.
+
+    Raises:
+        ConfigError: a share is out of range, or none is given.
+        RunError: the run is not finished, or another process trains one of the folds.
+    """
+    wrong = [share for share in shares if not 0 < share < 1]
+    if wrong or not shares:
+        raise ConfigError(f"--share must lie above 0 and below 1, got {wrong[0] if wrong else 'none'}.")
+    require_complete(run)
+    parts = [replace(run, share=share) for share in sorted(set(shares))]
+    for part in parts:
+        log.info("share %g of the patients: %d folds", part.share, run.config.folds)
+        for fold in range(run.config.folds):
+            train_fold(part, fold, device)
+    table = pd.concat([_judge(part) for part in (*parts, run)], ignore_index=True)
+    files.write_table(run.folder.appraisal("learning_curve"), table)
+    return table
+
+
+def _judge(part: Experiment) -> pd.DataFrame:
+    folds = range(part.config.folds)
+    predictions = pd.concat([files.read_table(part.fold_folder(fold).predictions) for fold in folds])
+    summary = summary_table(metrics_table(predictions, part.classes))
+    trained = [part.training_films(fold) for fold in folds]
+    facts = {
+        "share": part.share,
+        "n_films": float(np.mean([len(films) for films in trained])),
+        "n_groups": float(np.mean([films["group_id"].nunique() for films in trained])),
+    }
+    kept = summary[summary["metric"].isin(METRICS)].drop(columns=["mean_ci_low", "mean_ci_high"])
+    return kept.assign(**facts)[[*facts, *kept.columns]].reset_index(drop=True)

@@ -1,0 +1,84 @@
+"""Where a network looked: Grad-CAM on the last convolutional layer.
+
+The map is the layer's output, each channel weighed by how much the answer gains from it, averaged over places;
+what speaks against the class is left out. The answer is the class's log odds against the others, which for two
+classes is the difference of the two logits: the probability depends on that difference alone, and one logit can rise
+without it. A map says where the network looked, not why, and not that a finding is there.
+
+Source: Selvaraju et al., Grad-CAM, ICCV 2017; Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from cxr.network.resnet import BATCH_SIZE, Classifier, to_grey
+
+
+def grad_cam(
+    models: Sequence[Classifier], squares: NDArray[np.uint8], target: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return where networks see a class in films, shape (n, size, size), 0 to 1; 0 throughout if nowhere.
+
+    The maps of several networks (the folds of an ensemble) are averaged before they are scaled, so one that sees
+    nothing does not count like one that is sure.
+
+    Args:
+        models: networks, on one device, in evaluation mode afterwards.
+        squares: shape (n, size, size).
+        target: shape (n,), index of the class that is asked for, for each film.
+    """
+    parts = zip(torch.from_numpy(squares).split(BATCH_SIZE), torch.from_numpy(target).split(BATCH_SIZE), strict=True)
+    size = squares.shape[1:]
+    maps = [sum(_raw_map(model, films, classes, size) for model in models) for films, classes in parts]
+    raw_N = torch.cat([torch.as_tensor(part) for part in maps])
+    top = raw_N.amax(dim=(1, 2), keepdim=True)
+    return torch.where(top > 0, raw_N / top.clamp_min(torch.finfo(torch.float32).tiny), 0).numpy()
+
+
+def _raw_map(model: Classifier, squares: Tensor, target: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return one network's maps before scaling, shape (n, *size), on the CPU."""
+    from captum.attr import LayerGradCam
+
+    def log_odds(grey_B1HW: Tensor, target_B: Tensor) -> Tensor:
+        logits = model(grey_B1HW)
+        is_target = F.one_hot(target_B, logits.shape[1]).bool()
+        return logits[is_target] - logits.masked_fill(is_target, -torch.inf).logsumexp(1)
+
+    device = model.mean.device
+    method = LayerGradCam(log_odds, model.eval().network.layer4)
+    inputs, asked_for = to_grey(squares.to(device)), target.to(device)
+    map_B1hw = method.attribute(inputs, additional_forward_args=asked_for, relu_attributions=True)
+    assert isinstance(map_B1hw, Tensor)  # noqa: S101 one layer, one tensor
+    return F.interpolate(map_B1hw.detach(), size=size, mode="bilinear", align_corners=False).squeeze(1).float().cpu()
+
+
+def overlay(grey: NDArray[np.uint8], heat: NDArray[np.float32], *, opacity: float = 0.5) -> Image.Image:
+    """Return a film at its own aspect with a map laid over it; where the map is 0 the film shows unchanged.
+
+    Args:
+        grey: the film, shape (height, width).
+        heat: shape (size, size), 0 to 1: the film stretched to a square.
+        opacity: of the map where it is 1.
+    """
+    from matplotlib import colormaps
+
+    picture = Image.fromarray(grey)
+    stretched = Image.fromarray(heat.astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR)
+    value = np.clip(np.asarray(stretched), 0, 1)[..., None]
+    colour = colormaps["inferno"](value[..., 0])[..., :3] * 255
+    share = value * opacity
+    return Image.fromarray((np.asarray(picture)[..., None] * (1 - share) + colour * share).round().astype(np.uint8))
+
+
+def beside(grey: np.ndarray, laid_over: Image.Image) -> Image.Image:
+    """Return a film and, to its right, the film with its map."""
+    both = Image.new("RGB", (2 * laid_over.width, laid_over.height))
+    both.paste(Image.fromarray(grey), (0, 0))
+    both.paste(laid_over, (laid_over.width, 0))
+    return both

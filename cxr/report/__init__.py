@@ -1,0 +1,1 @@
+"""What people read: reports as HTML, their figures and wording, and MLflow."""

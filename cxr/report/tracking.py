@@ -1,0 +1,146 @@
+"""A finished run, logged to MLflow: the run, and in it one nested run for each fold.
+
+Nothing is logged while a run trains: MLflow gets what stands in the run's folder, so a run that was made without it
+can be logged later, and a store that is away stops no training. Needs the extra `mlflow`.
+"""
+
+import importlib.util
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from cxr.errors import ConfigError
+from cxr.storage import files
+from cxr.storage.run_folder import FoldFolder
+from cxr.training.run import Experiment, require_complete
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+log = logging.getLogger(__name__)
+
+EXPERIMENT = "cxr"
+SQLITE = "sqlite:///"
+IDENTITY = "cxr.identity"
+"""The tag that tells if a run has been logged: its config, data and weights, and when its folds were finished."""
+
+
+def require_mlflow(uri: str) -> None:
+    """Raise ConfigError unless MLflow is installed and `uri` is a store it can write to."""
+    if importlib.util.find_spec("mlflow") is None:
+        raise ConfigError("MLflow is not installed: pip install 'cxr[mlflow]'.")
+    if not uri.startswith((SQLITE, "http://", "https://")) or uri == SQLITE:
+        raise ConfigError(f"the MLflow store must be sqlite:///FILE or the http address of a server, got {uri!r}.")
+
+
+def log_run(run: Experiment, uri: str) -> str:
+    """Log a finished run with its params, metrics, tags and artifacts; return MLflow's id of it.
+
+    A run that has been logged as it is now is left alone.
+
+    Args:
+        run: finished.
+        uri: sqlite:///FILE (artifacts go to FILE's folder, `mlartifacts`), or the address of a server.
+
+    Raises:
+        ConfigError: MLflow is missing, or the store is none.
+        RunError: the run is not finished.
+    """
+    require_mlflow(uri)
+    require_complete(run)
+    client, experiment_id = _open(uri)
+    identity = _identity(run)
+    known = client.search_runs([experiment_id], f"tags.`{IDENTITY}` = '{identity}' AND attributes.status = 'FINISHED'")
+    if known:
+        log.info("MLflow has run %s already: %s", run.folder.run_id, known[0].info.run_id)
+        return known[0].info.run_id
+    record = files.read_json(run.folder.config)
+    tags = {IDENTITY: identity, "cxr.data": record["identity"]["data"], "cxr.weights": run.weights_hash}
+    parent = client.create_run(experiment_id, run_name=run.folder.run_id, tags=tags).info.run_id
+    client.log_batch(parent, metrics=_pooled(run), params=_params(run.config.as_dict()))
+    for fold in range(run.config.folds):
+        _log_fold(client, experiment_id, parent, run, fold)
+    for artifact in _artifacts(run):
+        with files.local_copy(artifact) as file:
+            client.log_artifact(parent, str(file))
+    client.set_terminated(parent)
+    log.info("MLflow: run %s is %s in %s", run.folder.run_id, parent, uri)
+    return parent
+
+
+def _open(uri: str) -> tuple["MlflowClient", str]:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+    from mlflow import MlflowClient
+
+    place = None
+    if uri.startswith(SQLITE):
+        file = Path(uri.removeprefix(SQLITE)).resolve()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        place = (file.parent / "mlartifacts").as_uri()
+    client = MlflowClient(uri)
+    known = client.get_experiment_by_name(EXPERIMENT)
+    return client, known.experiment_id if known else client.create_experiment(EXPERIMENT, artifact_location=place)
+
+
+def _identity(run: Experiment) -> str:
+    finished = [files.read_json(run.folder.fold(fold).complete)["finished_at"] for fold in range(run.config.folds)]
+    return f"{run.config_hash} {max(finished)}"
+
+
+def _log_fold(client: "MlflowClient", experiment_id: str, parent: str, run: Experiment, fold: int) -> None:
+    folder = run.folder.fold(fold)
+    done = files.read_json(folder.complete)
+    name, tags = f"{run.folder.run_id}, fold {fold}", {"mlflow.parentRunId": parent}
+    child = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
+    facts = {key: done[key] for key in ("fold", "device", "n_threads", "n_training_films", "seconds")}
+    rows = files.read_table(run.folder.metrics).query("scope == 'fold' and fold == @fold")
+    client.log_batch(child, metrics=[*_metrics(rows), *_epochs(folder)], params=_params(facts))
+    with files.local_copy(folder.predictions) as file:
+        client.log_artifact(child, str(file))
+    client.set_terminated(child)
+
+
+def _pooled(run: Experiment) -> list["Metric"]:
+    metrics = files.read_table(run.folder.metrics)
+    named = {"pooled": "", "mean": "mean_of_folds_"}
+    return [one for scope, prefix in named.items() for one in _metrics(metrics[metrics["scope"] == scope], prefix)]
+
+
+def _metrics(rows: pd.DataFrame, prefix: str = "") -> Iterator["Metric"]:
+    """Yield each metric that is defined, and the bounds of its interval; of more classes with the class's name."""
+    several = rows["class"].nunique(dropna=False) > 1
+    for row in rows.dropna(subset="value").to_dict("records"):
+        of = "" if not several or row["class"] != row["class"] else f"/{row['class']}"
+        yield _metric(f"{prefix}{row['metric']}{of}", row["value"])
+        for bound in (b for b in ("ci_low", "ci_high") if row[b] == row[b]):
+            yield _metric(f"{prefix}{row['metric']}_{bound}{of}", row[bound])
+
+
+def _epochs(folder: FoldFolder) -> Iterator["Metric"]:
+    for row in files.read_table(folder.epochs).to_dict("records"):
+        for name in ("training_loss", "learning_rate"):
+            yield _metric(name, row[name], step=int(row["epoch"]))
+
+
+def _metric(name: str, value: float, step: int = 0) -> "Metric":
+    from mlflow.entities import Metric
+
+    return Metric(name, float(value), int(time.time() * 1000), step)
+
+
+def _params(values: Mapping[str, Any]) -> list[Any]:
+    from mlflow.entities import Param
+
+    return [Param(name, Path(str(value)).name if name == "data" else str(value)) for name, value in values.items()]
+
+
+def _artifacts(run: Experiment) -> list[Path]:
+    folder = run.folder
+    made = [folder.config, folder.certificate, folder.report, *sorted(folder.metrics.parent.glob("*.parquet"))]
+    return [path for path in made if path.exists()]

@@ -1,0 +1,104 @@
+"""Films through the champion, with a picture of where it looked.
+
+A film goes the nightly job's way (see `judging`), so its probability is the one that job gives it. Nothing is written
+but the pictures and a table in a folder of its own, and what the job keeps in its cache; the films are only read.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxr.errors import ConfigError, DataError
+from cxr.images.decoding import decode_film
+from cxr.images.inbox import Arrival, read_arrival
+from cxr.images.reading import Reading, read_film
+from cxr.network.grad_cam import beside, overlay
+from cxr.serving.package import Package
+from cxr.serving.predictor import Judge
+from cxr.storage import files
+from cxr.storage.run_folder import ExplanationFolder
+
+log = logging.getLogger(__name__)
+
+PICTURE_PX = 512
+"""A picture's film is decoded at this size or more."""
+
+
+def explain_films(
+    package: Package,
+    images: Sequence[Path],
+    folder: ExplanationFolder,
+    *,
+    target: str | None = None,
+    opacity: float = 0.5,
+    device: str = "auto",
+    cache: Path = Path("cache"),
+) -> pd.DataFrame:
+    """Judge films and picture where the networks looked; return a row for each file, and write it.
+
+    Columns: path, status, reason, detail, image_id, probability_<class>, predicted_label, fold_spread, in_training,
+    novelty, target, picture.
+
+    Args:
+        package: the model.
+        images: files.
+        folder: gets `<number>-<name>.png` for each film, the film beside its map, and `explanations.parquet`.
+        target: class that is asked for; the one that is called, if None.
+        opacity: of the map where it is strongest, 0 to 1.
+        device: cpu, cuda:<index>, or auto.
+        cache: keeps compiled graphs.
+
+    Raises:
+        ConfigError: the class is none of the model's, or the opacity is out of range.
+        DataError: none of the files is a film.
+    """
+    if target is not None and target not in package.classes:
+        raise ConfigError(f"--class must be one of {', '.join(package.classes)}, got {target!r}.")
+    if not 0 <= opacity <= 1:
+        raise ConfigError(f"--opacity must lie between 0 and 1, got {opacity!r}.")
+    readings = [read_film(_arrival(path), package.size) for path in images]
+    numbers = [number for number, reading in enumerate(readings) if reading.square is not None]
+    films = [readings[number] for number in numbers]
+    if not films:
+        raise DataError(f"none of {len(images)} files is a film, the first because: {readings[0].refused}")
+    judge = Judge(package, device=device, cache=cache)
+    judgements = judge.judge(films)
+    targets = [target or judgement.called for judgement in judgements]
+    heat = judge.look(films, targets)
+    answers = {}
+    for k, (number, film) in enumerate(zip(numbers, films, strict=True)):
+        picture = folder.picture(number + 1, Path(film.arrival.path).stem)
+        _write_picture(picture, film, heat[k], opacity)
+        answers[number] = judgements[k].columns | {"target": targets[k], "picture": picture.name}
+    table = pd.DataFrame([_facts(reading) | answers.get(number, {}) for number, reading in enumerate(readings)])
+    files.write_table(folder.table, table)
+    return table
+
+
+def _arrival(path: Path) -> Arrival:
+    try:
+        facts = path.stat()
+    except OSError:
+        return Arrival(str(path), str(path), 0, 0)  # reading it says why
+    return Arrival(str(path), os.path.realpath(path), facts.st_size, facts.st_mtime_ns)
+
+
+def _facts(reading: Reading) -> dict[str, object]:
+    refused = reading.refused
+    return {
+        "path": reading.arrival.path,
+        "status": "quarantined" if refused else "ok",
+        "reason": refused.reason if refused else None,
+        "detail": refused.detail if refused else None,
+        "image_id": reading.image_id,
+    }
+
+
+def _write_picture(path: Path, film: Reading, heat: np.ndarray, opacity: float) -> None:
+    grey = np.asarray(decode_film(read_arrival(film.arrival), PICTURE_PX).grey)
+    with files.replacing(path) as temporary:
+        beside(grey, overlay(grey, heat, opacity=opacity)).save(temporary, "PNG")

@@ -1,0 +1,61 @@
+"""The folds' networks, read from the files of a package: what they share once, and what each has of its own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cxr.config import Trainable
+from cxr.network.resnet import Classifier
+from cxr.storage.model_folder import PackageFolder
+
+Part = Literal["shared", "own"]
+"""Layers in front of the last one: what all folds share, or what each has of its own."""
+
+
+@dataclass(frozen=True)
+class PackagedNetworks:
+    """The networks of a package, finished or in the making."""
+
+    folder: PackageFolder
+    n_classes: int
+    n_folds: int
+    trainable: Trainable
+    """What was trained: everything before it is the same in all folds."""
+    identity: str
+    """Names the weights: other weights have another identity."""
+
+    def model(self, fold: int) -> Classifier:
+        """Return a fold's network, in evaluation mode."""
+        with torch.device("meta"):
+            model = Classifier(self.n_classes)
+        state = load_file(self.folder.shared_weights) | load_file(self.folder.fold_weights(fold))
+        model.load_state_dict(state, assign=True)
+        return model.eval()
+
+    def head(self, fold: int) -> nn.Linear:
+        """Return the last layer of a fold's network, in evaluation mode."""
+        weight, bias = self._tensors(fold, "network.fc.weight", "network.fc.bias")
+        head = nn.Linear(weight.shape[1], weight.shape[0])
+        head.load_state_dict({"weight": weight, "bias": bias})
+        return head.eval()
+
+    def constants(self) -> tuple[Tensor, Tensor]:
+        """Return the mean and deviation that inputs are normalised with, each of shape (1, 3, 1, 1)."""
+        mean, std = self._tensors(0, "mean", "std")
+        return mean, std
+
+    def int8_graph(self, part: Part, fold: int) -> Path:
+        """Return the file of a part of a fold's network in 8-bit integers."""
+        return self.folder.int8_graph(part, fold)
+
+    def _tensors(self, fold: int, *names: str) -> list[Tensor]:
+        tensors = {}
+        for file in (self.folder.shared_weights, self.folder.fold_weights(fold)):
+            with safe_open(file, framework="pt") as opened:
+                tensors |= {name: opened.get_tensor(name) for name in names if name in opened.keys()}  # noqa: SIM118
+        return [tensors[name] for name in names]

@@ -1,0 +1,200 @@
+"""Which version of a model scores tonight: the champion.
+
+Nothing but files. `models/<name>/champion` holds a version and is replaced in one step; `promotions.json`
+holds who followed whom, when and why, and is what `rollback` goes by. A challenger becomes champion only if
+a paired bootstrap over patients, on the films that both were judged on out of fold, does not show its
+ROC-AUC worse.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cxr.errors import PackageError
+from cxr.metrics.bootstrap import draw_groups, percentile_interval, replicate_metrics
+from cxr.serving.package import Package, load_package
+from cxr.storage import files
+from cxr.storage.model_folder import ModelFolder, PackageFolder
+
+log = logging.getLogger(__name__)
+
+
+def champion_version(model: ModelFolder) -> str | None:
+    """Return the champion's version, None without one."""
+    return model.champion.read_text(encoding="utf-8").strip() if model.champion.exists() else None
+
+
+def load_champion(models: Path, name: str) -> Package:
+    """Return the champion of a model.
+
+    Raises:
+        PackageError: the model or its champion is not there, or was changed.
+    """
+    model = ModelFolder.named(models, name)
+    version = champion_version(model)
+    if version is None:
+        there = ", ".join(model.versions()) or "none"
+        raise PackageError(
+            f"model {name!r} in {str(models)!r} has no champion (versions: {there}): "
+            f"`cxr package RUN --name {name}` makes a version, `cxr promote {name} VERSION` its champion."
+        )
+    return load_package(model.version(version))
+
+
+def promote(model: ModelFolder, version: str, *, force: bool = False) -> str:
+    """Make a version the champion; return in words how it compares with the one before.
+
+    Raises:
+        PackageError: the version is not there or damaged, or is shown worse, or cannot be compared; `force`
+            passes over the last two.
+    """
+    _require(model)
+    with files.locked(model.lock, f"model {model.name}", patience_s=60):
+        if version not in model.versions():
+            there = ", ".join(model.versions()) or "none"
+            raise PackageError(f"model {model.name!r} has no version {version!r}; it has {there}.")
+        challenger = load_package(model.version(version))
+        before = champion_version(model)
+        if before == version:
+            return f"version {version} of {model.name} is champion already"
+        verdict = "the first champion"
+        if before is not None:
+            verdict, is_worse = _compare_with(model.version(before), challenger)
+            if is_worse and not force:
+                raise PackageError(
+                    f"version {version} of {model.name} does not become champion: {verdict}. "
+                    "--force promotes it all the same."
+                )
+            if is_worse:
+                log.warning("promoted by force: %s", verdict)
+        _set_champion(model, before, version, verdict, force=force)
+    log.info("champion of %s: version %s (%s)", model.name, version, verdict)
+    return verdict
+
+
+def rollback(model: ModelFolder) -> str:
+    """Make the champion before this one champion again; return its version.
+
+    Raises:
+        PackageError: there was none before, or its package is damaged.
+    """
+    _require(model)
+    with files.locked(model.lock, f"model {model.name}", patience_s=60):
+        now = champion_version(model)
+        before = _line_of_champions(model, now)[-2:-1]
+        if now is None or not before:
+            raise PackageError(
+                f"model {model.name!r} has no champion before {now or 'any'}: there is nothing to go back to."
+            )
+        load_package(model.version(before[0]))
+        _set_champion(model, now, before[0], "rollback", force=False)
+    log.info("champion of %s: version %s again, instead of %s", model.name, before[0], now)
+    return before[0]
+
+
+def _require(model: ModelFolder) -> None:
+    if not model.path.is_dir():
+        there = ", ".join(sorted(p.name for p in model.path.parent.glob("[!.]*") if p.is_dir())) or "none"
+        raise PackageError(f"there is no model {model.name!r} in {str(model.path.parent)!r}; there are: {there}.")
+
+
+def _set_champion(model: ModelFolder, before: str | None, version: str, why: str, *, force: bool) -> None:
+    event = {"at": files.now(), "from": before, "to": version, "why": why, "force": force}
+    files.write_json(model.promotions, {"promotions": [*promotions(model), event]})
+    files.write_text(model.champion, version + "\n")
+
+
+def promotions(model: ModelFolder) -> list[dict[str, Any]]:
+    """Return who followed whom, oldest first: at, from, to, why, force."""
+    return files.read_json(model.promotions)["promotions"] if model.promotions.exists() else []
+
+
+def _line_of_champions(model: ModelFolder, now: str | None) -> list[str]:
+    """Return the champions that led to this one, oldest first; a rollback takes the last one off.
+
+    An event written by a process that died before it moved the pointer is passed over: its successor starts
+    from another champion than it led to.
+    """
+    line: list[str] = []
+    events = promotions(model)
+    if not events:
+        return []
+    for event, following in zip(events, [*(e["from"] for e in events[1:]), now], strict=True):
+        if event["to"] != following:
+            continue
+        line = line[:-1] if event["why"] == "rollback" else [*line, event["to"]]
+    return line
+
+
+def _compare_with(champion: PackageFolder, challenger: Package) -> tuple[str, bool]:
+    try:
+        return compare(load_package(champion), challenger)
+    except PackageError as error:
+        return f"it cannot be compared with the champion: {error}", True
+
+
+def compare(champion: Package, challenger: Package) -> tuple[str, bool]:
+    """Return in words how a challenger's ROC-AUC differs from the champion's, and whether it may not replace it.
+
+    Paired: on the films that both judged out of fold, patients drawn with replacement, the same for both. Of
+    more than two classes the mean over classes. A challenger that shares no films or has other classes
+    cannot be shown to be as good, and may not.
+    """
+    if champion.classes != challenger.classes:
+        return f"its classes are {challenger.classes}, the champion's {champion.classes}", True
+    shared = champion.films().merge(challenger.films(), on=["image_id", "label"], suffixes=("_before", "_after"))
+    if shared["label"].nunique() < len(champion.classes):
+        return f"it shares {len(shared)} films with the champion, too few to compare the two on", True
+    group = shared["group_before"].factorize()[0].astype(np.int64)
+    drawn = draw_groups(int(group.max()) + 1)
+    replicates = [_auc_replicates(shared, champion.classes, when, group, drawn) for when in ("before", "after")]
+    once = np.ones((1, drawn.shape[1]))  # every patient drawn once: the films as they are
+    point = [float(_auc_replicates(shared, champion.classes, w, group, once)[0]) for w in ("before", "after")]
+    low, high = percentile_interval(replicates[1] - replicates[0])
+    words = (
+        f"ROC-AUC {point[1]:.4f} against {point[0]:.4f} on {len(shared):,} shared films, "
+        f"difference {point[1] - point[0]:+.4f} [{low:+.4f}, {high:+.4f}]"
+    )
+    return words, high < 0
+
+
+def _judged_classes(classes: list[str]) -> list[str]:
+    return classes[1:] if len(classes) == 2 else classes
+
+
+def _auc_replicates(films: pd.DataFrame, classes: list[str], when: str, group, drawn) -> np.ndarray:
+    truth = films["label"].to_numpy(dtype=str)
+    values = [
+        replicate_metrics(truth == c, truth == c, films[f"probability_{c}_{when}"].to_numpy(), group, drawn)["roc_auc"]
+        for c in _judged_classes(classes)
+    ]
+    return np.mean(values, axis=0)
+
+
+def list_models(models: Path) -> pd.DataFrame:
+    """Return one row per version: name, version, champion, run, made_at, trainable, size, n_films, roc_auc (%)."""
+    files.require_local("--models", models)
+    rows = []
+    for path in sorted(p for p in models.glob("*") if p.is_dir() and not p.name.startswith(".")):
+        model = ModelFolder(path.resolve())
+        for version in model.versions():
+            facts = files.read_json(model.version(version).description)
+            auc = next((row["pooled"] for row in facts["metrics"] if row["metric"].endswith("roc_auc")), None)
+            rows.append(
+                {
+                    "name": model.name,
+                    "version": version,
+                    "champion": version == champion_version(model),
+                    "run": facts["run_id"],
+                    "made_at": facts["made_at"],
+                    "trainable": facts["trainable"],
+                    "size": facts["size"],
+                    "n_films": facts["n_films"],
+                    "roc_auc": auc,
+                }
+            )
+    columns = ["name", "version", "champion", "run", "made_at", "trainable", "size", "n_films", "roc_auc"]
+    return pd.DataFrame(rows, columns=columns).astype({"roc_auc": float})

@@ -1,0 +1,216 @@
+"""The scores: one row per file of a batch and version of a model, in Parquet, each written once.
+
+Parts are staged while a batch is being scored, and become visible when it has been judged: published as
+`scores/batch=<folder>/part-….parquet`, or held where readers of the data set do not look. The decision is
+written before the first part is moved, so a run that was killed in between is finished by the next one.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.compute as pc
+
+from cxr.errors import RunError
+from cxr.images.reading import Reading
+from cxr.serving.package import Package
+from cxr.storage import files
+from cxr.storage.files import read_table
+from cxr.storage.scores_folder import BatchFolder, ScoresFolder
+
+log = logging.getLogger(__name__)
+
+IDENTITY = ["batch", "path", "image_id", "model", "model_version", "status", "reason", "detail"]
+MEASURED = {
+    "fold_spread": "float64",
+    "width": "Int32",
+    "height": "Int32",
+    "mean": "float64",
+    "contrast": "float64",
+    "border": "float64",
+    "dark_share": "float64",
+    "bright_share": "float64",
+    "chroma": "float64",
+    "novelty": "float64",
+}
+KEY = ["path", "n_bytes", "changed_ns", "image_id", "status", "reason"]
+PASSING = ("broken_link", "permission_denied", "unreadable")
+"""Reasons that may be gone the next night, though neither the file's size nor its time tells."""
+
+
+def scores_table(rows: Iterable[dict[str, object]], classes: Sequence[str]) -> pd.DataFrame:
+    """Return rows as a table whose columns have the same types whatever is missing in them.
+
+    Columns: batch, path, image_id (missing where the bytes could not be had), model, model_version, status
+    (`ok` or `quarantined`), reason (a code) and detail (missing where ok), probability_<class> per class,
+    predicted_label, fold_spread, in_training, what was measured of the film (MEASURED), n_bytes, changed_ns,
+    scored_at (UTC).
+    """
+    text = [*IDENTITY, "predicted_label"]
+    probabilities = [f"probability_{name}" for name in classes]
+    types = dict.fromkeys(text, "str") | dict.fromkeys(probabilities, "float64") | {"in_training": "boolean"}
+    types |= MEASURED | {"n_bytes": "int64", "changed_ns": "int64", "scored_at": "datetime64[us, UTC]"}
+    order = [*IDENTITY, *probabilities, "predicted_label", "fold_spread", "in_training"]
+    order += [name for name in types if name not in order]
+    return pd.DataFrame(list(rows), columns=order).astype(types)
+
+
+class Seen:
+    """What of a batch has been scored by one version of a model, wherever it stands."""
+
+    def __init__(self, folder: ScoresFolder, name: str, version: str, batch: str) -> None:
+        self._model = (pc.field("model") == name) & (pc.field("model_version") == version)
+        self._places = folder.published(batch), folder.held(name, version, batch), folder.staged(name, version, batch)
+        self._files: set[tuple[str, int, int]] = set()
+        self._contents: set[tuple[str, str]] = set()
+        self._scored: set[str] = set()
+        self._passing: set[tuple[str, str]] = set()
+        for part in self._parts():
+            self.add(read_table(part, KEY, self._model))
+
+    def _parts(self) -> Iterator[Path]:
+        return (part for place in self._places for part in place.parts())
+
+    def add(self, rows: pd.DataFrame) -> None:
+        """Take note of rows of this batch."""
+        lasting = rows[~rows["reason"].isin(PASSING)]
+        self._files.update(zip(lasting["path"], lasting["n_bytes"], lasting["changed_ns"], strict=True))
+        passing = rows[rows["reason"].isin(PASSING)]
+        self._passing.update(zip(passing["path"], passing["reason"], strict=True))
+        known = rows[rows["image_id"].notna()]
+        self._contents.update(zip(known["path"], known["image_id"], strict=True))
+        self._scored.update(known.loc[known["status"] == "ok", "image_id"])
+
+    def has_file(self, path: str, n_bytes: int, changed_ns: int) -> bool:
+        """Tell whether the file was seen as it is now, going by its size and time of change."""
+        return (path, n_bytes, changed_ns) in self._files
+
+    def has_content(self, path: str, image_id: str | None) -> bool:
+        """Tell whether a file of this name and content was seen."""
+        return (path, image_id) in self._contents
+
+    def has_refusal(self, path: str, reason: str) -> bool:
+        """Tell whether a file stands in quarantine already for a reason that may pass, and has not."""
+        return (path, reason) in self._passing
+
+    def answer(self, image_id: str) -> dict[str, object] | None:
+        """Return what the model said of a film that stands in the batch under another name."""
+        if image_id not in self._scored:
+            return None
+        this = self._model & (pc.field("image_id") == image_id) & (pc.field("status") == "ok")
+        rows = pd.concat([read_table(part, filters=this) for part in self._parts()])
+        own = [*IDENTITY, "n_bytes", "changed_ns", "scored_at"]
+        return {str(name): value for name, value in rows.drop(columns=own).iloc[0].items()}
+
+
+def stage(part: Path, table: pd.DataFrame) -> None:
+    """Write rows as a part that nobody but the gate reads."""
+    if not table.empty:
+        files.write_table(part, table)
+
+
+def read_parts(place: BatchFolder) -> pd.DataFrame:
+    """Return the rows of all parts."""
+    return pd.concat([read_table(part) for part in place.parts()], ignore_index=True)
+
+
+def decide(folder: ScoresFolder, staged: BatchFolder, *, publish: bool) -> None:
+    """Publish what is staged, or hold it; once that is written down, a kill only delays it."""
+    files.write_json(staged.decision, {"publish": publish, "at": files.now()})
+    _move(staged, folder.destination(staged, publish=publish))
+
+
+def _move(staged: BatchFolder, target: BatchFolder) -> None:
+    target.path.mkdir(parents=True, exist_ok=True)
+    for part in staged.parts():
+        part.rename(target.path / part.name)
+    shutil.rmtree(staged.path)
+
+
+def recover(folder: ScoresFolder, name: str, version: str) -> None:
+    """Finish what a killed run had decided; drop parts of versions that are no champion now. Call it under the lock."""
+    for staged_version, staged in folder.all_staged(name):
+        files.sweep(staged.path)
+        if staged.decision.exists():
+            _move(staged, folder.destination(staged, publish=files.read_json(staged.decision)["publish"]))
+        elif staged_version != version:
+            log.info("dropped unfinished scores of version %s; version %s scores these films", staged_version, version)
+            shutil.rmtree(staged.path)
+
+
+def list_batches(folder: ScoresFolder) -> pd.DataFrame:
+    """Return one row per batch, version of a model and state, the latest first.
+
+    Columns: batch, state (`published` or `held`), model, model_version, films, quarantined, scored_at (the last).
+    """
+    keys = ["batch", "state", "model", "model_version"]
+    rows = _with_state(folder.all_published(), folder.all_held(), [*keys[:1], *keys[2:], "status", "scored_at"])
+    if rows.empty:
+        return pd.DataFrame(columns=[*keys, "films", "quarantined", "scored_at"])
+    rows = rows.assign(films=rows["status"] == "ok", quarantined=rows["status"] == "quarantined")
+    table = rows.groupby(keys, sort=False).agg({"films": "sum", "quarantined": "sum", "scored_at": "max"})
+    return table.reset_index().sort_values("scored_at", ascending=False, ignore_index=True)
+
+
+def read_batch(folder: ScoresFolder, batch: str) -> pd.DataFrame:
+    """Return the rows of a batch, published and held, with `state` as for `list_batches`; empty if there are none."""
+    return _with_state([folder.published(batch)], folder.all_held(batch))
+
+
+def _with_state(
+    published: Iterable[BatchFolder], held: Iterable[BatchFolder], columns: list[str] | None = None
+) -> pd.DataFrame:
+    places = [("published", place) for place in published] + [("held", place) for place in held]
+    parts = [
+        pd.read_parquet(part, columns=columns, partitioning=None).assign(state=state)
+        for state, place in places
+        for part in place.parts()
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def held_batches(folder: ScoresFolder) -> dict[str, int]:
+    """Return how many rows are held of each batch, by its name."""
+    names = [read_table(part, ["batch"])["batch"] for place in folder.all_held() for part in place.parts()]
+    return {str(name): int(n) for name, n in pd.concat(names).value_counts(sort=False).items()} if names else {}
+
+
+def release(folder: ScoresFolder, batch: str) -> int:
+    """Publish what is held of a batch; return the number of rows.
+
+    Raises:
+        RunError: nothing of that batch is held, or a run is writing.
+    """
+    with files.locked(folder.lock, f"scores in {str(folder.path)!r}", patience_s=60):
+        held = folder.all_held(batch)
+        if not held:
+            there = ", ".join(map(repr, held_batches(folder)))
+            raise RunError(f"nothing is held of batch {batch!r}: held are {there or 'none'}.")
+        n_rows = 0
+        for place in held:
+            n_rows += len(read_parts(place)) if place.parts() else 0
+            _move(place, folder.published(batch))
+    log.info("released %d rows of batch %r", n_rows, batch)
+    return n_rows
+
+
+def score_row(package: Package, batch: str, reading: Reading, answer: Mapping[str, object]) -> dict[str, object]:
+    """Return a file's row of the scores; the answer counts where the file was not refused."""
+    refused = reading.refused
+    return {
+        "batch": batch,
+        "path": reading.arrival.path,
+        "image_id": reading.image_id,
+        "model": package.name,
+        "model_version": package.version,
+        "status": "quarantined" if refused else "ok",
+        "reason": refused.reason if refused else None,
+        "detail": refused.detail if refused else None,
+        "n_bytes": reading.arrival.n_bytes,
+        "changed_ns": reading.arrival.changed_ns,
+        "scored_at": datetime.now(UTC),
+        **({} if refused else answer),
+    }

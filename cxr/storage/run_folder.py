@@ -1,0 +1,256 @@
+"""Where everything stands: the names of all files under `experiments/`, `models/` and `scores/`.
+
+No other module knows one of them. A unit of work is finished when its `complete.json` stands, and that is
+written last.
+"""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxr.errors import ConfigError, RunError
+from cxr.storage.files import located, locked, read_json
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
+@dataclass(frozen=True)
+class FoldFolder:
+    """Where one fold keeps its files."""
+
+    path: Path
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @property
+    def epochs(self) -> Path:
+        return self.path / "epochs.parquet"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.parquet"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    @property
+    def complete(self) -> Path:
+        return self.path / "complete.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+    def is_complete(self, config_hash: str) -> bool:
+        """Tell whether the fold was finished under the config with this hash."""
+        return self.complete.exists() and read_json(self.complete)["config_hash"] == config_hash
+
+
+@dataclass(frozen=True)
+class TestFolder:
+    """Where a test on films outside cross-validation keeps its files."""
+
+    path: Path
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.parquet"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.parquet"
+
+    @property
+    def gap(self) -> Path:
+        """The test's metrics beside those found in cross-validation."""
+        return self.path / "gap.parquet"
+
+    @property
+    def openings(self) -> Path:
+        return self.path / "openings.json"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps its files: `experiments/<run_id>/`."""
+
+    path: Path
+
+    @classmethod
+    def named(cls, experiments: Path, run_id: str) -> "RunFolder":
+        """Return the folder of run `run_id`, there or not; refuse an id that is no plain folder name."""
+        if not NAME.fullmatch(run_id):
+            raise ConfigError(
+                f"--run-id must be letters, digits, '.', '_' or '-', 80 at most and no '.' first, got {run_id!r}."
+            )
+        return cls(located(experiments / run_id))
+
+    @classmethod
+    def existing(cls, run: str, experiments: Path) -> "RunFolder":
+        """Return the run called `run`, which is its id or the path of its folder."""
+        for path in (experiments / run, Path(run)):
+            folder = cls(located(path))
+            if folder.has_begun:
+                return folder
+        raise RunError(
+            f"no run {run!r} in {located(experiments)}: give a run id from there, or the path of a run's folder."
+        )
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def lock(self) -> Path:
+        return self.path.parent / ".locks" / f"{self.run_id}.lock"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def has_begun(self) -> bool:
+        """The config is written last, after the data have passed their checks."""
+        return self.config.exists()
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.parquet"
+
+    @property
+    def near_duplicates(self) -> Path:
+        return self.path / "near_duplicates.parquet"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data.json"
+
+    @property
+    def folds(self) -> Path:
+        return self.path / "folds.parquet"
+
+    @property
+    def certificate(self) -> Path:
+        return self.path / "leakage_certificate.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "metrics" / "predictions.parquet"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics" / "metrics.parquet"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "metrics" / "summary.parquet"
+
+    @property
+    def confusion(self) -> Path:
+        return self.path / "metrics" / "confusion.parquet"
+
+    def appraisal(self, table: str) -> Path:
+        """Return one of the tables that the report is made of, besides those of its figures."""
+        return self.metrics.with_name(f"{table}.parquet")
+
+    @property
+    def figures(self) -> Path:
+        """Each figure of the report: `<name>.svg`, and its numbers, `<name>.parquet`."""
+        return self.path / "figures"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def sealed_test(self) -> TestFolder:
+        return TestFolder(self.path / "sealed_test")
+
+    def external_test(self, data: Path) -> TestFolder:
+        """Return the folder of the test on an outside set, named as the set is."""
+        digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:8]
+        return TestFolder(self.path / "external" / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', data.stem)[:60]}-{digest}")
+
+    def external_tests(self) -> list[TestFolder]:
+        """Return the tests on outside sets that have been made."""
+        return [TestFolder(path.parent) for path in sorted(self.path.glob("external/*/openings.json"))]
+
+    @property
+    def checks(self) -> Path:
+        return self.path / "checks"
+
+    @property
+    def expectations(self) -> Path:
+        return self.checks / "expectations.parquet"
+
+    @property
+    def confounders(self) -> Path:
+        return self.checks / "confounders.parquet"
+
+    @property
+    def checks_report(self) -> Path:
+        return self.checks / "report.html"
+
+    def verdict(self, table: str) -> Path:
+        """Return what the data checks found about a table."""
+        return self.checks / f"{table}.json"
+
+    def fold(self, fold: int) -> FoldFolder:
+        """Return the folder of one fold."""
+        return FoldFolder(self.path / "folds" / f"fold={fold}")
+
+    def fold_of_share(self, share: float, fold: int) -> FoldFolder:
+        """Return the folder of one fold that is trained on a share of the patients, for the learning curve."""
+        return FoldFolder(self.path / "learning_curve" / f"share={share:g}" / f"fold={fold}")
+
+    def forget_fold(self, fold: int) -> None:
+        """Remove what a fold has computed, completion marker first, and the tables made of it: it is trained anew.
+
+        Raises:
+            RunError: another process trains the fold.
+        """
+        folder = self.fold(fold)
+        with locked(folder.lock, f"fold {fold} of run {self.run_id}"):
+            made_of_it = self.report, *self.metrics.parent.glob("*.parquet"), *self.figures.glob("*")
+            own = folder.checkpoint, folder.predictions, folder.epochs, folder.weights
+            for file in (folder.complete, *made_of_it, *own):
+                file.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class ComparisonFolder:
+    """Where a comparison of runs keeps its tables."""
+
+    path: Path
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "comparison.parquet"
+
+    @property
+    def changed_films(self) -> Path:
+        return self.path / "changed_films.parquet"
+
+
+@dataclass(frozen=True)
+class ExplanationFolder:
+    """Where pictures of what a model looked at stand."""
+
+    path: Path
+
+    @property
+    def table(self) -> Path:
+        return self.path / "explanations.parquet"
+
+    def picture(self, number: int, stem: str) -> Path:
+        """Return the picture of a film, by its number and what is plain in its name."""
+        return self.path / f"{number:03d}-{re.sub(r'[^A-Za-z0-9_-]+', '-', stem)[:80]}.png"

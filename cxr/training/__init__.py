@@ -1,0 +1,1 @@
+"""A run and its folds: begin, train, resume, predict the held-out images."""

@@ -1,0 +1,90 @@
+"""Folds on devices: each starts as soon as a device is free, and is retried where its process fails."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+from cxr.errors import CxrError, FoldFailedError, RunError
+from cxr.training import supervision, trainer
+from cxr.training.run import Experiment
+
+log = logging.getLogger(__name__)
+
+
+RETRY_DELAYS_S = (5, 30)
+"""A fold whose process ended badly is started again after so many seconds, once for each."""
+
+
+class Pending(Protocol):
+    """What stands for a fold that is being trained."""
+
+    def add_done_callback(self, fn: Callable[[Any], None], /) -> Any:
+        """Call a function when the fold has ended."""
+        ...
+
+
+Started = TypeVar("Started", bound=Pending)
+
+
+def train_folds(
+    run: Experiment,
+    submit: Callable[[int, str], Started],
+    failure_of: Callable[[Started], BaseException | None],
+) -> None:
+    """Start fold after fold, each as soon as a device is free; once all have ended, raise if any has failed.
+
+    A fold keeps its device through its retries. Finished folds are kept whatever the others do.
+
+    Args:
+        run: the run.
+        submit: starts training a fold on a device, and does not wait for it.
+        failure_of: waits for a fold; returns why it failed, or None.
+
+    Raises:
+        RunError: the folds that failed need the user to change something.
+        FoldFailedError: some failed otherwise.
+    """
+    free: SimpleQueue[str] = SimpleQueue()
+    for device in run.devices:
+        free.put(device)
+    started: list[Started] = []
+    try:
+        for fold in range(run.config.folds):
+            device = free.get()
+            pending = submit(fold, device)
+            pending.add_done_callback(lambda _, device=device: free.put(device))
+            started.append(pending)
+        outcomes = [failure_of(pending) for pending in started]
+    except BaseException:  # the run is being stopped: nobody waits for the folds any more
+        supervision.stop_children()
+        raise
+    failures = {fold: failure for fold, failure in enumerate(outcomes) if failure is not None}
+    if failures:
+        raise _describe(failures, len(outcomes))
+
+
+def _describe(failures: Mapping[int, BaseException], n_folds: int) -> RunError | FoldFailedError:
+    """Return which folds failed, why, and how the run goes on, as one error."""
+    folds_of: dict[str, list[int]] = {}
+    for fold, failure in failures.items():
+        folds_of.setdefault(str(failure).removesuffix("."), []).append(fold)
+    causes = "; ".join(f"{_names(folds)}: {cause}" for cause, folds in folds_of.items())
+    kept = "the others are finished and kept" if len(failures) < n_folds else "nothing finished is lost"
+    told = f"{len(failures)} of {n_folds} folds failed, {kept}. {causes}. The same command goes on from here."
+    is_mistake = all(isinstance(failure, CxrError) for failure in failures.values())
+    return RunError(told) if is_mistake else FoldFailedError(told)
+
+
+def _names(folds: Sequence[int]) -> str:
+    return f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
+
+
+def train_fold(run: Experiment, fold: int, device: str, log: logging.Logger | logging.LoggerAdapter) -> None:
+    """Train a fold unless it is complete; in a process of its own, unless it takes but seconds."""
+    if run.folder.fold(fold).is_complete(run.config_hash):
+        log.info("fold %d: complete already", fold)
+    elif run.config.trainable == "head":
+        trainer.train_fold(run, fold, device)  # a process of its own would take longer to start
+    else:
+        supervision.train_fold_in_child(run.folder.path, fold, device, log)

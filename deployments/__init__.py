@@ -1,0 +1,1 @@
+"""Prefect's server, workers and the page as processes of this machine."""

@@ -1,0 +1,112 @@
+"""What the server is told once: its work pools, and what it does by itself.
+
+It marks runs as crashed that fell silent, and tells somebody of runs that ended badly.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import timedelta
+
+from prefect.blocks.webhook import Webhook
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import CallWebhook, ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.workers.process import ProcessWorker
+
+from cxr.errors import ConfigError
+
+GIVE_UP, TELL = "cxr: mark silent runs as crashed", "cxr: tell of runs that ended badly"
+MESSAGE = (
+    '{"text": {{ ("cxr: " ~ flow.name ~ " " ~ flow_run.name ~ " ended as " ~ event.resource["prefect.state-name"]'
+    ' ~ ": " ~ event.resource["prefect.state-message"] ~ " " ~ (flow_run | ui_url)) | tojson }}}'
+)
+"""In the form that incoming webhooks of Slack, Mattermost and Teams take."""
+
+
+def _events(*names: str) -> set[str]:
+    return {f"prefect.flow-run.{name}" for name in names}
+
+
+SIGNS = _events("Pending", "heartbeat")
+"""After one of these a run owes another sign, or an end."""
+ENDED_BADLY = _events("Failed", "Crashed", "Held")
+OWES_NOTHING = _events("Completed", "Cancelled", "Scheduled", "AwaitingConcurrencySlot", "Paused") | ENDED_BADLY
+
+
+def create_pools(names: Iterable[str]) -> None:
+    """Create the work pools, for workers that start a process for each run; leave those that are there."""
+    with get_client(sync_client=True) as client:
+        for name in names:
+            pool = {"name": name, "type": "process", "base_job_template": ProcessWorker.get_default_base_job_template()}
+            with suppress(ObjectAlreadyExists):
+                client.create_work_pool(WorkPoolCreate.model_validate(pool))
+
+
+def set_automations_up(silent_for_s: int, notify: str | None) -> list[str]:
+    """Set up the automations of the server in Prefect's settings; leave what is as it should be; say what they do.
+
+    Args:
+        silent_for_s: after so many seconds without a sign of life a run is marked as crashed.
+        notify: a webhook's address; it is kept encrypted in the server's database. None leaves it as it is.
+
+    Raises:
+        ConfigError: the webhook's address is none.
+    """
+    if notify is not None and not notify.startswith(("http://", "https://")):
+        raise ConfigError(f"--notify needs the address of a webhook, http://… or https://…, got {notify!r}.")
+    _put(give_up_silent_runs(silent_for_s))
+    told = [f"runs without a sign of life for {silent_for_s} s are marked as crashed"]
+    if notify is not None:
+        _put(tell_of_bad_ends(notify))
+        told.append("runs that failed, crashed or are held are told to the webhook")
+    return told
+
+
+def give_up_silent_runs(silent_for_s: int) -> AutomationCore:
+    """Mark as crashed a run that a worker has taken, or that has begun, and of which nothing more is heard."""
+    trigger = {
+        "match": {"prefect.resource.id": "prefect.flow-run.*"},
+        "for_each": ["prefect.resource.id"],
+        "after": SIGNS,
+        "expect": _events("heartbeat") | OWES_NOTHING,
+        "posture": Posture.Proactive,
+        "threshold": 1,
+        "within": timedelta(seconds=silent_for_s),
+    }
+    message = f"no sign of life for {silent_for_s} s: the process or its machine is gone"
+    action = ChangeFlowRunState.model_validate({"state": StateType.CRASHED, "name": "Crashed", "message": message})
+    return AutomationCore(name=GIVE_UP, trigger=EventTrigger.model_validate(trigger), actions=[action])
+
+
+def tell_of_bad_ends(address: str) -> AutomationCore:
+    """Post a sentence to a webhook for every run that failed, crashed, or is held."""
+    webhook = Webhook.model_validate({"url": address, "headers": {"content-type": "application/json"}})
+    trigger = {
+        "match": {"prefect.resource.id": "prefect.flow-run.*"},
+        "for_each": ["prefect.resource.id"],
+        "expect": ENDED_BADLY,
+        "posture": Posture.Reactive,
+        "threshold": 1,
+        "within": timedelta(0),
+    }
+    action = {"block_document_id": webhook.save("cxr-notify", overwrite=True), "payload": MESSAGE}
+    return AutomationCore(
+        name=TELL, trigger=EventTrigger.model_validate(trigger), actions=[CallWebhook.model_validate(action)]
+    )
+
+
+def _put(wanted: AutomationCore) -> None:
+    """Create the automation, or change the one of this name; one that is as wanted keeps what it counts."""
+    with get_client(sync_client=True) as client:
+        there = next(iter(client.read_automations_by_name(wanted.name)), None)
+        if there is None:
+            client.create_automation(wanted)
+        elif _facts(there) != _facts(wanted):
+            client.update_automation(there.id, wanted)
+
+
+def _facts(automation: AutomationCore) -> dict[str, object]:
+    return automation.model_dump(mode="json", include={"name", "trigger", "actions"}, exclude={"trigger": {"id"}})

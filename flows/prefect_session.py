@@ -1,0 +1,53 @@
+"""Prefect's settings for one command: defaults, signals, and errors in one sentence."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cxr.errors import CxrError, FoldFailedError, RunError
+
+
+@contextmanager
+def prefect_session() -> Iterator[None]:
+    """Set Prefect's defaults before it is imported; show bars; tell known errors in one sentence, once."""
+    from httpx import TransportError
+
+    from cxr.cli import terminal
+    from deployments.services import PREFECT_DEFAULTS
+
+    for name, value in PREFECT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_keeps_unknown_errors)
+    terminal.stop_on_signals()
+    require_named_server()
+    with terminal.bars():
+        try:
+            yield
+        except TransportError as error:
+            raise RunError(
+                f"Prefect's server no longer answers ({error}). What is finished is kept: the same command goes on "
+                "from here once the server is up again."
+            ) from error
+
+
+def require_named_server() -> None:
+    """Make sure that the Prefect server answers which the settings name, if they name one; RunError if not."""
+    from prefect.settings import get_current_settings
+
+    from deployments.services import answers
+
+    address = get_current_settings().api.url
+    if address is not None and not answers(address):
+        raise RunError(
+            f"no Prefect server answers at {address}, where PREFECT_API_URL points: start it (`cxr up`), or unset "
+            "PREFECT_API_URL for one that lives as long as the command."
+        )
+
+
+def _keeps_unknown_errors(record: logging.LogRecord) -> bool:
+    """Drop the traceback of an error that the command ends with in one sentence."""
+    from httpx import TransportError
+
+    return not (record.exc_info and isinstance(record.exc_info[1], CxrError | FoldFailedError | TransportError))

@@ -1,0 +1,26 @@
+"""Tasks that write what a person reads: the report, and MLflow."""
+
+from prefect import task
+from prefect.artifacts import create_link_artifact
+from prefect.cache_policies import NO_CACHE
+
+from cxr.report import run_report
+from cxr.report.tracking import log_run
+from cxr.training.run import Experiment
+from tasks.evaluation import _key
+from tasks.logs import core_logs
+
+
+@task(task_run_name="write-report", cache_policy=NO_CACHE)
+def write_report(run: Experiment) -> None:
+    """Write the run's report; publish a link to it."""
+    with core_logs():
+        path = run_report.write_report(run)
+    create_link_artifact(path.as_uri(), link_text=f"report of run {run.folder.run_id}", key=f"report-{_key(run)}")
+
+
+@task(task_run_name="log-to-mlflow", cache_policy=NO_CACHE)
+def log_to_mlflow(run: Experiment, uri: str) -> None:
+    """Log the run to an MLflow store."""
+    with core_logs():
+        log_run(run, uri)

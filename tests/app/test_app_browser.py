@@ -1,0 +1,274 @@
+"""The page as people see it: a real server, Debian's Chromium, films dropped in."""
+
+import io
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from sklearn.metrics import confusion_matrix, precision_score, recall_score
+
+from app.server import MAX_UPLOAD_MB
+from app.words import DISCLAIMER
+from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.storage import files
+from cxr.storage.run_folder import RunFolder
+from tests.conftest import BIN, is_healthy, wait_for
+
+CHROMIUM = shutil.which("chromium")
+ALONE = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = 60_000
+VIEWS = ("Classify", "Runs", "Nightly", "Models")
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; on Debian: apt install chromium")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server of the page: its process, its address, and the only folder that it could keep something in unseen."""
+
+    process: subprocess.Popen[str]
+    address: str
+    temporary: Path
+
+
+@pytest.fixture(scope="module")
+def served(home: Path, scored: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`cxr app` as people type it, on any free port; Ctrl-C ends it, and all its processes."""
+    temporary = tmp_path_factory.mktemp("temporary")
+    folders = {
+        "experiments": home / "experiments",
+        "models": home / "models",
+        "cache": home / "cache",
+        "scores": scored,
+    }
+    words = [f"--{name}={path}" for name, path in folders.items()]
+    process = subprocess.Popen(
+        [str(BIN / "cxr"), "app", "--port=0", *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=temporary,
+        env={"PATH": "/usr/bin:/bin", "TMPDIR": str(temporary), "HOME": str(temporary)},
+    )
+    try:
+        assert process.stdout is not None
+        address = re.findall(r"http://127\.0\.0\.1:\d+", process.stdout.readline())[0]
+        wait_for(lambda: is_healthy(f"{address}/_stcore/health"), "the page", timeout_s=120)
+        yield Served(process, address, temporary)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) in (0, -signal.SIGINT)
+        assert not is_healthy(f"{address}/_stcore/health")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ALONE)
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Visit:
+    """A visitor's page, and what went wrong on it."""
+
+    page: Page
+    faults: list[str]
+
+    def open(self, view: str) -> None:
+        """Go to a view as a visitor does."""
+        self.page.get_by_role("link", name=view).first.click()
+        expect(self.page.get_by_role("heading", level=1)).to_contain_text(view)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the server has nothing more to say."""
+        expect(self.page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+        expect(self.page.get_by_test_id("stSpinner")).to_have_count(0)
+
+    def upload(self, *files: tuple[str, bytes]) -> None:
+        """Bring files."""
+        payload = [{"name": name, "mimeType": "image/jpeg", "buffer": data} for name, data in files]
+        self.page.locator("input[type=file]").set_input_files(payload)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture
+def visit(served: Served, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    """A visitor who asks for nothing outside this machine and meets no error of the page."""
+    yield from visiting(served, browser, getattr(request, "param", (1280, 900)))
+
+
+def visiting(served: Served, browser: Browser, size: tuple[int, int]) -> Iterator[Visit]:
+    context = browser.new_context(viewport={"width": size[0], "height": size[1]}, accept_downloads=True)
+    context.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    visit = Visit(context.new_page(), [])
+    visit.page.on("console", lambda m: visit.faults.append(m.text) if m.type == "error" else None)
+    visit.page.on("pageerror", lambda error: visit.faults.append(str(error)))
+    visit.page.on("dialog", lambda dialog: visit.faults.append(dialog.message))
+    inside = (served.address, served.address.replace("http", "ws"), "data:", "blob:")
+    visit.page.on("request", lambda r: None if r.url.startswith(inside) else visit.faults.append(r.url))
+    visit.page.on("websocket", lambda w: None if w.url.startswith(inside) else visit.faults.append(w.url))
+    visit.page.goto(served.address)
+    expect(visit.page.get_by_role("heading", level=1)).to_be_visible()
+    visit.settle()
+    yield visit
+    faults = list(visit.faults)
+    context.close()
+    assert faults == []
+
+
+def night_row(scored: Path) -> tuple[bytes, pd.Series]:
+    """A film of the inbox and its row in the nightly table."""
+    rows = pd.concat([pd.read_parquet(part, partitioning=None) for part in scored.glob("batch=*/*.parquet")])
+    row = rows[rows["status"] == "ok"].iloc[0]
+    return (scored.parent / "inbox" / str(row["batch"]) / str(row["path"])).read_bytes(), row
+
+
+def test_an_uploaded_film_has_the_nights_probability_and_a_map_that_is_not_blank(
+    visit: Visit, scored: Path, served: Served
+) -> None:
+    data, row = night_row(scored)
+    visit.upload(("film.jpeg", data))
+    page = visit.page
+    expect(page.get_by_role("heading", level=2)).to_have_text(str(row["predicted_label"]))
+    expect(page.get_by_text(f"The probability of PNEUMONIA is {row['probability_PNEUMONIA']:.1%}")).to_be_visible()
+    pictures = page.get_by_test_id("stImage").locator("img")
+    expect(pictures).to_have_count(2)
+    visit.settle()
+    film, laid_over = (fetched(page, str(pictures.nth(k).get_attribute("src"))) for k in (0, 1))
+    original = Image.open(io.BytesIO(data))
+    assert film.shape == laid_over.shape
+    assert film.shape[1] / film.shape[0] == pytest.approx(original.width / original.height, rel=0.02)
+    assert np.ptp(film, axis=2).max() == 0, "the film is grey"
+    assert np.ptp(laid_over, axis=2).max() > 20, "the map has colours"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Results (JSON)").click()
+    told = json.loads(download.value.path().read_text())["films"][0]
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Picture (PNG)").click()
+    beside = np.asarray(Image.open(download.value.path())).astype(int)
+    assert np.abs(beside - np.hstack([film, laid_over])).mean() < 3, "the page shows the same as JPEG"
+    for column in ("probability_NORMAL", "probability_PNEUMONIA", "fold_spread", "novelty"):
+        assert told[column] == pytest.approx(row[column], abs=1e-6)
+    assert told["image_id"] == row["image_id"]
+    kept = [path for path in served.temporary.rglob("*") if path.is_file() and data in path.read_bytes()]
+    assert kept == []
+
+
+def fetched(page: Page, address: str) -> np.ndarray:
+    """A picture of the page as the browser gets it, shape (height, width, 3)."""
+    answer = page.request.get(page.url.rstrip("/") + address if address.startswith("/") else address)
+    return np.asarray(Image.open(io.BytesIO(answer.body())).convert("RGB")).astype(int)
+
+
+def test_what_is_no_film_gets_a_sentence_and_a_hostile_name_is_text(visit: Visit, scored: Path) -> None:
+    name = "<img src=x onerror=alert(1)>![x](http://evil.example∕x.png).jpeg"
+    visit.upload(("letter.jpeg", b"Dear colleague"), (name, night_row(scored)[0]))
+    expect(visit.page.get_by_text("letter.jpeg is not judged, not an image: no JPEG")).to_be_visible()
+    expect(visit.page.get_by_test_id("stCaptionContainer").get_by_text(name)).to_be_visible()
+    assert visit.page.locator("img[src=x]").count() == 0
+
+
+def test_a_file_that_is_too_large_is_not_taken(visit: Visit, tmp_path: Path) -> None:
+    with (tmp_path / "large.png").open("wb") as large:
+        large.truncate((MAX_UPLOAD_MB + 1) * 2**20)
+    visit.page.locator("input[type=file]").set_input_files(tmp_path / "large.png")
+    expect(visit.page.get_by_text(re.compile(f"{MAX_UPLOAD_MB}.*MB or smaller"))).to_be_visible()
+
+
+def test_visitors_at_the_same_time_get_their_own_answers(
+    visit: Visit, served: Served, browser: Browser, scored: Path
+) -> None:
+    others = visiting(served, browser, (900, 800))
+    other = next(others)
+    data, row = night_row(scored)
+    visit.upload(("mine.jpeg", data))
+    other.page.get_by_text("one dense patch", exact=True).click()
+    expect(visit.page.get_by_text("mine.jpeg", exact=True).last).to_be_visible()
+    expect(visit.page.get_by_text(f"is {row['probability_PNEUMONIA']:.1%}")).to_be_visible()
+    expect(other.page.get_by_text("drawn: one dense patch")).to_be_visible()
+    for one, strange in ((visit, "drawn: one dense patch"), (other, "mine.jpeg")):
+        one.settle()
+        expect(one.page.get_by_text("Grad-CAM for")).to_be_visible()
+        expect(one.page.get_by_text(strange)).to_have_count(0)
+    assert next(others, None) is None
+
+
+def test_a_run_is_shown_and_the_threshold_moves_its_matrix_by_keyboard(visit: Visit, home: Path) -> None:
+    visit.open("Runs")
+    folder = RunFolder.named(home / "experiments", "run")
+    row = files.read_table(folder.summary).set_index("metric").loc["roc_auc"] * 100
+    table = visit.page.get_by_test_id("stTable").first
+    expect(table).to_contain_text(f"ROC-AUC{row['mean']:.1f} ± {row['sd']:.1f}")
+    expect(table).to_contain_text(f"{row['pooled']:.1f} [{row['ci_low']:.1f}, {row['ci_high']:.1f}]")
+    visit.page.get_by_text("Threshold", exact=True).click()
+    slider = visit.page.get_by_role("slider")
+    expect(slider).to_have_value("0.5")
+    slider.focus()
+    for _ in range(20):
+        slider.press("ArrowLeft")
+    expect(slider).to_have_value("0.4")
+    run = OutOfFold(files.read_table(folder.predictions), files.read_json(folder.config)["classes"])
+    called = (run.calibrated[:, 1] >= 0.4).astype(int)
+    (tp, fn), (fp, tn) = confusion_matrix(run.target, called, labels=[1, 0])
+    matrix = visit.page.get_by_test_id("stTable").first.locator("tbody tr")
+    expect(matrix).to_have_text([f"PNEUMONIA films{tp}{fn}", f"NORMAL films{fp}{tn}"])
+    metrics = visit.page.get_by_test_id("stMetric")
+    values = [recall_score(run.target, called, pos_label=k) for k in (1, 0)]
+    values += [precision_score(run.target, called, pos_label=k, zero_division=np.nan) for k in (1, 0)]
+    names = ("Sensitivity", "Specificity", "PPV", "NPV")
+    for k, (name, value) in enumerate(zip(names, values, strict=True)):
+        expect(metrics.nth(k)).to_contain_text(name)
+        expect(metrics.nth(k)).to_contain_text("–" if np.isnan(value) else f"{100 * value:.1f} %")
+
+
+@pytest.mark.parametrize("visit", [(1280, 900), (420, 800)], indirect=True, ids=["wide", "narrow"])
+def test_every_view_fits_the_screen_and_carries_the_disclaimer(visit: Visit) -> None:
+    page = visit.page
+    for view in VIEWS:
+        visit.open(view)
+        expect(page.get_by_text(DISCLAIMER, exact=True)).to_be_visible()
+        overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert overflow <= 0, view
+
+
+def test_a_foreign_name_for_this_machine_is_not_answered(served: Served) -> None:
+    port = int(served.address.rsplit(":", 1)[1])
+    for host, status in (("127.0.0.1", b"101"), ("evil.example", b"403")):
+        request = (
+            f"GET /_stcore/stream HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        )
+        request += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            connection.sendall(request.encode())
+            assert connection.recv(64).split()[1] == status
+
+
+def test_a_port_that_is_taken_is_told(served: Served, tmp_path: Path) -> None:
+    port = served.address.rsplit(":", 1)[1]
+    said = subprocess.run(
+        [str(BIN / "cxr"), "app", f"--port={port}"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 2
+    assert f"error: port {port} cannot be had" in said.stderr

@@ -1,0 +1,147 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from sklearn import metrics as sk
+
+from cxr.evaluation import analyses
+from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.evaluation.subgroups import failure_table, subgroup_table
+from cxr.metrics.calibration import fit_calibration, fit_thresholds
+
+CLASSES = ["NORMAL", "PNEUMONIA"]
+
+
+def simulate(
+    n_films: int = 600, *, n_folds: int = 5, classes: list[str] = CLASSES, slope: float = 1.0, seed: int = 0
+) -> OutOfFold:
+    """Films of known odds; with slope 1 the probabilities say what they mean, above 1 they are too sure."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, 1.5, (n_films, len(classes)))
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    target = [generator.choice(len(classes), p=p) for p in shares]
+    group = generator.integers(0, n_films // 2, n_films)
+    table = pd.DataFrame({f"logit_{name}": slope * logits[:, k] for k, name in enumerate(classes)})
+    odd = np.arange(n_films) % 2
+    facts = {
+        "image_id": [f"id{k}" for k in range(n_films)],
+        "path": [f"{k}.jpeg" for k in range(n_films)],
+        "group_id": [f"g{k}" for k in group],
+        "fold": group % n_folds,
+        "label": np.asarray(classes)[target],
+        "subtype": np.where(np.asarray(target) == 1, np.where(odd, "virus", "bacteria"), None),
+    }
+    return OutOfFold(table.assign(**facts), classes)
+
+
+def manifest_of(films: OutOfFold) -> pd.DataFrame:
+    n = len(films.predictions)
+    generator = np.random.default_rng(1)
+    measured = {"width": generator.integers(500, 900, n), "height": 500, "contrast": generator.random(n)}
+    return films.predictions[["path"]].assign(**measured, split=np.where(np.arange(n) % 3, "train", "test"))
+
+
+def test_a_well_calibrated_and_an_overconfident_model_are_told_apart() -> None:
+    tables = {slope: analyses.calibration_table(simulate(4000, slope=slope)) for slope in (1.0, 3.0)}
+    values = {k: t.set_index(["stage", "measure"])["value"] for k, t in tables.items()}
+    assert values[1.0]["before", "slope"] == pytest.approx(1, abs=0.1)
+    assert values[3.0]["before", "slope"] == pytest.approx(1 / 3, abs=0.05)
+    assert values[3.0]["after", "slope"] == pytest.approx(1, abs=0.1)
+    assert values[1.0]["before", "ece"] < 0.03 < values[3.0]["before", "ece"]
+    assert values[3.0]["after", "log_loss"] < values[3.0]["before", "log_loss"]
+
+
+def test_recalibration_is_the_logistic_regression_on_the_log_odds() -> None:
+    generator = np.random.default_rng(3)
+    odds = generator.normal(0, 2, 20000)
+    truth = generator.random(20000) < expit(0.5 * odds + 1)
+    measured = analyses.logistic_recalibration(truth, expit(odds))
+    assert measured["slope"] == pytest.approx(0.5, abs=0.03)
+    assert measured["intercept"] == pytest.approx(1, abs=0.05)
+    assert np.isnan(analyses.logistic_recalibration(np.ones(4, bool), np.full(4, 0.5))["slope"])
+
+
+def test_thresholds_and_calibration_are_never_chosen_on_the_films_they_are_applied_to() -> None:
+    films = simulate()
+    points = {point.name: point for point in analyses.operating_points(films)}
+    truth = films.target == 1
+    calibrated = np.empty(len(truth))
+    for fold in range(5):
+        others = films.fold != fold
+        made = fit_calibration(films.logits[others], films.target[others])
+        calibrated[~others] = made.probability(films.logits[~others])[:, 1]
+    for fold in range(5):
+        others = films.fold != fold
+        thresholds = fit_thresholds(calibrated[others], truth[others])
+        for name, threshold in thresholds.items():
+            np.testing.assert_array_equal(points[name].called[~others], calibrated[~others] >= threshold)
+
+
+def test_operating_points_have_the_values_that_scikit_learn_gives_for_their_calls() -> None:
+    films = simulate()
+    table = analyses.operating_point_table(films).set_index(["operating_point", "metric"])
+    truth = films.target == 1
+    for point in analyses.operating_points(films):
+        by_hand = {
+            "sensitivity": sk.recall_score(truth, point.called),
+            "specificity": sk.recall_score(~truth, ~point.called),
+            "precision": sk.precision_score(truth, point.called),
+            "f1": sk.f1_score(truth, point.called),
+        }
+        for metric, value in by_hand.items():
+            row = table.loc[(point.name, metric)]
+            assert row["value"] == pytest.approx(value)
+            assert row["ci_low"] <= value <= row["ci_high"]
+
+
+def test_a_threshold_that_cannot_be_chosen_leaves_its_point_undefined_with_the_reason() -> None:
+    films = OutOfFold(simulate(200, n_folds=2).predictions.query("fold != 1 or label == 'NORMAL'"), CLASSES)
+    table = analyses.operating_point_table(films).set_index("operating_point")
+    for point in ("youden", "sensitivity_95", "specificity_95"):
+        assert table.loc[point, ["value", "ci_low", "ci_high", "threshold"]].isna().all(axis=None)
+        assert (table.loc[point, "reason"] == analyses.NO_THRESHOLD).all()
+    assert table.loc["half", "value"].notna().all()
+    values = analyses.predictive_value_table(films).set_index("operating_point")["value"]
+    assert values["youden"].isna().all()
+    assert values["half"].notna().all()
+
+
+def test_predictive_values_by_hand() -> None:
+    values = analyses.predictive_values(0.9, 0.8, 0.05)  # of 1000: 45 found, 5 missed, 190 false alarms, 760 cleared
+    assert values["ppv"] == pytest.approx(45 / 235)
+    assert values["npv"] == pytest.approx(760 / 765)
+    films = simulate()
+    own = analyses.predictive_value_table(films).query("is_own and operating_point == 'youden'")
+    point = next(p for p in analyses.operating_points(films) if p.name == "youden")
+    assert own.set_index("metric").loc["ppv", "value"] == pytest.approx((films.target == 1)[point.called].mean())
+
+
+@pytest.mark.parametrize(
+    "films",
+    [
+        pytest.param(simulate(classes=["A", "B", "C"]), id="three classes"),
+        pytest.param(simulate(400, n_folds=20), id="twenty folds"),
+        pytest.param(OutOfFold(simulate(60).predictions.assign(group_id="one"), CLASSES), id="one patient"),
+        pytest.param(
+            OutOfFold(simulate(60).predictions.assign(logit_NORMAL=0.0, logit_PNEUMONIA=0.0), CLASSES), id="ties"
+        ),
+        pytest.param(
+            OutOfFold(simulate(200).predictions.assign(logit_NORMAL=lambda t: 1e4 * t["logit_NORMAL"]), CLASSES),
+            id="probabilities of 0 and 1",
+        ),
+        pytest.param(
+            OutOfFold(simulate(200).predictions.query("fold != 1 or label == 'NORMAL'"), CLASSES), id="a class missing"
+        ),
+    ],
+)
+def test_hard_tables_are_appraised_without_a_crash_and_nan_has_a_reason(films: OutOfFold) -> None:
+    analyses.curve_tables(films)
+    analyses.reliability_table(films)
+    analyses.calibration_table(films)
+    analyses.decision_table(films)
+    analyses.score_table(films)
+    failure_table(films)
+    analyses.predictive_value_table(films)
+    for table in (analyses.operating_point_table(films), subgroup_table(films, manifest_of(films))):
+        undefined = table[table["value"].isna()]
+        assert undefined["reason"].notna().all()

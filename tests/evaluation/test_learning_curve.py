@@ -1,0 +1,65 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.report_numbers import disagreements
+from cxr.cli.app import app
+from cxr.errors import ConfigError
+from cxr.storage import files
+from cxr.storage.run_folder import RunFolder
+from cxr.training.run import load_run
+from tests.export.test_build import finished_run
+
+
+@pytest.fixture(scope="module")
+def folder(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished run with a learning curve of one share."""
+    place = tmp_path_factory.mktemp("learning")
+    shutil.copytree(finished_run(sample).folder.path, place / "run")
+    app(["learning-curve", "run", "--share", "0.5", "--experiments", str(place), "--device", "cpu"])
+    return RunFolder(place / "run")
+
+
+def test_a_share_is_of_patients_by_class_and_part_of_each_larger_share(folder: RunFolder) -> None:
+    run = load_run(folder)
+    films = {share: replace(run, share=share).training_films(0) for share in (0.1, 0.3, 0.7, 1.0)}
+    patients = {share: set(part["group_id"]) for share, part in films.items()}
+    assert patients[0.1] < patients[0.3] < patients[0.7] < patients[1.0]
+    assert not patients[1.0] & set(run.films().query("fold == 0")["group_id"])
+    for share, part in films.items():
+        assert set(part["label"]) == set(run.classes)
+        by_class = part.groupby("label")["group_id"].nunique() / films[1.0].groupby("label")["group_id"].nunique()
+        assert by_class.tolist() == pytest.approx([share] * 2, abs=0.2)
+        whole = films[1.0][films[1.0]["group_id"].isin(patients[share])]
+        assert len(part) == len(whole), "all films of a patient come along"
+
+
+def test_shares_are_judged_on_the_films_of_the_run_by_networks_of_their_own(folder: RunFolder) -> None:
+    table = files.read_table(folder.appraisal("learning_curve")).set_index(["share", "metric"])
+    pooled = files.read_table(folder.metrics).query("scope == 'pooled'").set_index("metric")
+    assert table.loc[(1.0, "roc_auc"), "pooled"] == pooled.loc["roc_auc", "value"]
+    assert table.loc[(0.5, "roc_auc"), "n_films"] < table.loc[(1.0, "roc_auc"), "n_films"]
+    for fold in range(2):
+        part, whole = (files.read_table(f.predictions) for f in (folder.fold_of_share(0.5, fold), folder.fold(fold)))
+        assert part["path"].tolist() == whole["path"].tolist()
+        assert (part["logit_NORMAL"] != whole["logit_NORMAL"]).all()
+        done = files.read_json(folder.fold_of_share(0.5, fold).complete)
+        share = replace(load_run(folder), share=0.5)
+        assert done["n_training_films"] == len(share.training_films(fold))
+
+
+def test_the_report_shows_the_curve_and_a_finished_share_is_not_trained_again(folder: RunFolder) -> None:
+    assert "figures/learning_curve.svg" in folder.report.read_text()
+    assert disagreements(folder.path)[1] == []
+    weights = folder.fold_of_share(0.5, 0).weights
+    before = weights.stat().st_mtime_ns
+    app(["learning-curve", str(folder.path), "--share", "0.5", "--device", "cpu"])
+    assert weights.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("share", ["0", "1", "1.5"])
+def test_a_share_out_of_range_is_refused(folder: RunFolder, share: str) -> None:
+    with pytest.raises(ConfigError, match=f"--share must lie above 0 and below 1, got {float(share)}"):
+        app(["learning-curve", str(folder.path), "--share", share])

@@ -1,0 +1,26 @@
+from pathlib import Path
+
+import numpy as np
+
+from cxr.export.rounding import measure_rounding
+from cxr.images.decoding import decode_square
+from cxr.images.synthetic import draw_examples
+from cxr.metrics.calibration import Calibration
+from cxr.serving.registry import load_champion
+
+
+def test_rounding_moves_probabilities_a_little_and_not_at_all_where_all_are_alike(home: Path, tmp_path: Path) -> None:
+    package = load_champion(home / "models", "tiny")
+    squares = np.stack([decode_square(film, package.size) for film in draw_examples().values()])
+    found = measure_rounding(package, package.calibration, squares, tmp_path)
+    assert 0 < found["largest_probability_difference"] < 0.1
+    assert found["n_films"] == 3
+    flat = Calibration(1e12, package.calibration.bias)
+    assert measure_rounding(package, flat, squares, tmp_path)["largest_probability_difference"] < 1e-9
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_package_knows_what_rounding_costs_it(home: Path) -> None:
+    known = load_champion(home / "models", "tiny").facts["bfloat16"]
+    assert known["n_films"] == 64
+    assert 0 < known["largest_probability_difference"] < 1

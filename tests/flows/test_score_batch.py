@@ -1,0 +1,72 @@
+"""The nightly flow on a real server with a real worker, started by its schedule and by nobody else."""
+
+import json
+import os
+import signal
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from cxr.images.synthetic import draw_inbox
+from tests.conftest import BIN, PROJECT, draw_negatives, quick_deployment, wait_for
+
+
+def prefect(server: dict[str, str], *words: object) -> str:
+    command = [str(word) for word in (BIN / "prefect", "--no-prompt", *words)]
+    result = subprocess.run(command, cwd=PROJECT, env=server, capture_output=True, text=True, timeout=200, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def flow_runs(server: dict[str, str]) -> list[dict]:
+    request = urllib.request.Request(  # noqa: S310 loopback
+        server["PREFECT_API_URL"] + "/flow_runs/filter",
+        data=json.dumps({"flows": {"name": {"any_": ["score-batch"]}}}).encode(),
+        headers={"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 loopback
+        return json.load(answer)
+
+
+def test_the_schedule_fires_by_itself_publishes_what_is_fine_and_shows_what_is_held(
+    home: Path, server: dict[str, str], tmp_path: Path
+) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "scores"
+    draw_inbox(inbox, n_films=20, seed=11)
+    draw_negatives(inbox / "ward-3", inbox / "negatives")
+    places = {"inbox": str(inbox), "out": str(out), "models": str(home / "models"), "cache": str(home / "cache")}
+    parameters = places | {"name": "tiny", "settle": 0, "compile": "off"}
+    prefect(server, "work-pool", "create", "cxr-cpu", "--type", "process", "--overwrite")
+    prefect(
+        server, "deploy", "--prefect-file", quick_deployment(parameters, {"interval": 5}, tmp_path), "--name", "quick"
+    )
+    command = [BIN / "prefect", "worker", "start", "--pool", "cxr-cpu"]
+    with (tmp_path / "worker.log").open("w") as log:
+        worker = subprocess.Popen(command, cwd=PROJECT, env=server, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_for(lambda: any(run["state_name"] == "Held" for run in flow_runs(server)), "a run that ends in state Held")
+    finally:
+        prefect(server, "deployment", "delete", "score-batch/quick")
+        os.killpg(worker.pid, signal.SIGTERM)
+        worker.wait(timeout=60)
+    parts = list(out.glob("batch=*/*.parquet"))
+    rows = pd.concat([pd.read_parquet(part, partitioning=None) for part in parts])
+    assert set(rows["batch"]) == {"ward-3"}
+    assert rows["status"].value_counts().to_dict() == {"ok": 20, "quarantined": 6}
+    assert not rows.duplicated(["batch", "path"]).any()
+    held = [pd.read_parquet(part, partitioning=None) for part in out.glob("_held/*/*/*/*.parquet")]
+    assert set(pd.concat(held)["batch"]) == {"negatives"}
+    (message,) = [run["state"]["message"] for run in flow_runs(server) if run["state_name"] == "Held"]
+    assert "held: ['negatives']" in message
+    assert "negatives" in prefect(server, "artifact", "inspect", "report-tiny")
+    assert "decision" in prefect(server, "artifact", "inspect", "night-tiny")
+
+
+def test_the_nightly_deployment_has_a_cron_schedule_a_time_zone_and_lets_no_two_runs_meet() -> None:
+    described = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
+    (nightly,) = [one for one in described["deployments"] if one["name"] == "nightly"]
+    assert nightly["schedules"] == [{"cron": "0 2 * * *", "timezone": "Europe/Berlin"}]
+    assert nightly["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}

@@ -1,0 +1,49 @@
+"""`cxr validate`, as typed, against a real Prefect server."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+
+from tests.conftest import BIN
+
+
+def validate(data: Path, folder: Path, server: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    places = [f"--experiments={folder / 'experiments'}", f"--cache={folder / 'cache'}", "--run-id=look"]
+    command = [BIN / "cxr", "validate", f"--data={data}", *places, *words]
+    return subprocess.run(command, env=server, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_a_fit_data_set_ends_with_code_0_and_one_that_is_not_with_code_1(
+    sample: Path, server: dict[str, str], tmp_path: Path
+) -> None:
+    films = Path(shutil.copytree(sample, tmp_path / "films"))
+    result = validate(films, tmp_path, server)
+    assert result.returncode == 0, result.stderr
+    report = tmp_path / "experiments" / "look" / "checks" / "report.html"
+    for words in (
+        "80 found → 1 unreadable → 3 duplicate → 76 used",
+        "3 byte-identical groups",
+        "verdict  passed",
+        "acquisition alone",
+        f"report   {report}",
+    ):
+        assert words in result.stdout
+    shutil.copyfile(next(films.glob("train/NORMAL/IM-*")), films / "train" / "PNEUMONIA" / "person700_virus_1.jpeg")
+    result = validate(films, tmp_path, server)
+    assert result.returncode == 1
+    assert "verdict  stopped" in result.stdout
+    assert "critical, manifest: The same bytes have one label" in result.stdout
+    assert "train/PNEUMONIA/person700_virus_1.jpeg" in result.stdout
+    assert "Traceback" not in result.stderr
+    found = pd.read_parquet(report.with_name("expectations.parquet")).query("not passed and severity == 'critical'")
+    assert found["column"].tolist() == ["labels_of_these_bytes"]
+
+
+def test_a_misspelt_tolerance_ends_with_code_2(sample: Path, server: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "limits.toml").write_text("readable = 1\n")
+    result = validate(sample, tmp_path, server, f"--tolerances={tmp_path / 'limits.toml'}")
+    assert result.returncode == 2
+    assert "error: there is no tolerance 'readable'; known are" in result.stderr
+    assert not (tmp_path / "experiments" / "look" / "checks").exists()

@@ -1,0 +1,189 @@
+import io
+import logging
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEG2000Lossless, generate_uid
+
+from cxr.config import DataConfig
+from cxr.dataset.examination import examine
+from cxr.errors import UnreadableError
+from cxr.images import dicom
+from cxr.images.decoding import Header, decode_square, read_header
+from cxr.storage import files
+from cxr.storage.run_folder import RunFolder
+
+RAMP = np.linspace(0, 4095, 96 * 80).reshape(96, 80).astype(np.uint16)
+
+
+def make_dicom(pixels: np.ndarray = RAMP, *, syntax: str = ExplicitVRLittleEndian, **tags: Any) -> bytes:
+    """A small DICOM film; tags replace or add to the usual ones, None leaves one out."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = syntax
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    film = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    usual = {
+        "SOPClassUID": meta.MediaStorageSOPClassUID,
+        "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
+        "Modality": "DX",
+        "PatientID": "SECRET-0815",
+        "PatientName": "Doe^Jane",
+        "PatientBirthDate": "19700101",
+        "Rows": pixels.shape[0],
+        "Columns": pixels.shape[1],
+        "SamplesPerPixel": 1 if pixels.ndim == 2 else 3,
+        "PhotometricInterpretation": "MONOCHROME2" if pixels.ndim == 2 else "RGB",
+        "PixelRepresentation": 0,
+        "BitsAllocated": pixels.itemsize * 8,
+        "BitsStored": 12 if pixels.itemsize == 2 else 8,
+        "HighBit": 11 if pixels.itemsize == 2 else 7,
+        "PixelData": pixels.tobytes(),
+    }
+    if pixels.ndim == 3:
+        usual["PlanarConfiguration"] = 0
+    for name, value in (usual | tags).items():
+        if value is not None:
+            setattr(film, name, value)
+    stream = io.BytesIO()
+    film.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def grey(data: bytes) -> np.ndarray:
+    return decode_square(data, 64).astype(int)
+
+
+def test_a_header_is_read_without_pixels() -> None:
+    assert read_header(make_dicom()) == Header(80, 96, "MONOCHROME2", 12)
+
+
+def test_twelve_bits_use_the_whole_grey_scale() -> None:
+    expected = Image.fromarray((RAMP / 4095 * 255).round().astype(np.uint8)).resize((64, 64), Image.Resampling.BILINEAR)
+    assert np.abs(grey(make_dicom()) - np.asarray(expected, dtype=int)).max() <= 1
+
+
+def test_monochrome1_is_inverted() -> None:
+    inverted = make_dicom((4095 - RAMP).astype(np.uint16), PhotometricInterpretation="MONOCHROME1")
+    assert np.abs(grey(inverted) - grey(make_dicom())).max() <= 1
+
+
+def test_a_window_saturates_what_lies_outside_it() -> None:
+    square = grey(make_dicom(WindowCenter=2048, WindowWidth=1024))
+    assert square[:20].max() == 0
+    assert square[44:].min() == 255
+
+
+def test_a_rescale_comes_before_the_window() -> None:
+    shifted = make_dicom(RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=3096, WindowWidth=2048)
+    assert np.abs(grey(shifted) - grey(make_dicom(WindowCenter=2048, WindowWidth=1024))).max() <= 1
+
+
+def test_padding_is_black_and_does_not_stretch_the_scale() -> None:
+    padded = RAMP.copy() // 2 + 1000
+    padded[:, :10] = 0
+    square = grey(make_dicom(padded, PixelPaddingValue=0))
+    without = grey(make_dicom(padded[:, 10:]))
+    assert square[:, :6].max() == 0
+    assert (square[:, 10:].min(), square.max()) == (without.min(), without.max())
+
+
+def test_a_colour_capture_becomes_luma() -> None:
+    colour = np.zeros((64, 64, 3), np.uint8)
+    colour[..., 1] = 255
+    assert set(np.unique(grey(make_dicom(colour)))) <= {149, 150}
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"Modality": "CT"}, "DICOM of something else: modality 'CT'"),
+        ({"NumberOfFrames": 2, "PixelData": RAMP.tobytes() * 2}, "several frames"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "palette"),
+        ({"PixelData": RAMP.tobytes()[:100]}, "DICOM that cannot be decoded"),
+        ({"Rows": None}, "DICOM that cannot be decoded"),
+        ({"Rows": 30_000, "Columns": 30_000}, "too large: 30000×30000"),
+        ({"Rows": 16, "PixelData": RAMP[:16].tobytes()}, "too small"),
+        ({"syntax": DeflatedExplicitVRLittleEndian}, "deflated"),
+    ],
+)
+def test_a_dicom_that_is_no_film_has_a_reason_without_a_name_in_it(tags: dict, reason: str) -> None:
+    with pytest.raises(UnreadableError, match=reason) as caught:
+        decode_square(make_dicom(**tags), 64)
+    assert "SECRET" not in str(caught.value)
+    assert "Doe" not in str(caught.value)
+
+
+def test_pixels_that_are_not_what_the_syntax_says_are_damaged() -> None:
+    data = make_dicom()
+    with pytest.raises(UnreadableError, match="DICOM that cannot be decoded"):
+        decode_square(data.replace(ExplicitVRLittleEndian.encode() + b"\0", JPEG2000Lossless.encode()[:20]), 64)
+
+
+@pytest.fixture
+def hospital(tree: Callable[[dict[str, bytes]], Path]) -> Path:
+    """Two films of each of six patients in two classes, named without a hint of whose they are."""
+    generator = np.random.default_rng(0)
+    images = {}
+    for patient in range(6):
+        for view in range(2):
+            pixels = generator.integers(0, 4095, (160, 140), dtype=np.uint16)
+            images[f"{'AB'[patient % 2]}/{patient}{view}.dcm"] = make_dicom(pixels, PatientID=f"SECRET-{patient}")
+    return tree(images)
+
+
+def test_dicom_films_go_through_the_manifest_and_their_patients_stay_together(
+    hospital: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, cache = RunFolder(tmp_path / "run"), tmp_path / "cache"
+    with caplog.at_level(logging.DEBUG):
+        examine(DataConfig(data=str(hospital), folds=3, positive="B"), folder, cache=cache)
+    manifest = files.read_table(folder.manifest)
+    assert manifest["status"].eq("used").all()
+    assert set(manifest["bits"]) == {12}
+    assert manifest.groupby(manifest["path"].str[2])["patient_id"].nunique().eq(1).all()
+    assert manifest["patient_id"].nunique() == 6
+    assert manifest["patient_id"].str.fullmatch("dicom-[0-9a-f]{16}").all()
+    assert files.read_json(folder.certificate)["n_groups"] == 6
+    written = b"".join(
+        path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "films" not in path.parts
+    )
+    assert b"SECRET" not in written
+    assert b"Doe" not in written
+    assert "SECRET" not in caplog.text
+    key = cache / "patient.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+
+
+def test_another_key_gives_another_hash_and_the_same_key_the_same(tmp_path: Path) -> None:
+    one, other = dicom.patient_key(tmp_path / "a"), dicom.patient_key(tmp_path / "b")
+    assert one == dicom.patient_key(tmp_path / "a")
+    film, later = make_dicom(), make_dicom(RAMP // 2)
+    assert dicom.hash_patient(film, one) == dicom.hash_patient(later, one) != dicom.hash_patient(film, other)
+    assert dicom.hash_patient(make_dicom(PatientID=None), one) is None
+
+
+def test_a_film_whose_patient_cannot_be_read_is_left_out_rather_than_taken_for_nobody(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableError, match="its patient id cannot be read") as caught:
+        dicom.hash_patient(make_dicom(syntax=DeflatedExplicitVRLittleEndian), dicom.patient_key(tmp_path))
+    assert "SECRET" not in str(caught.value)
+
+
+def test_without_pydicom_the_way_out_is_named(hospital: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['pydicom'] = None\n"
+        "from pathlib import Path; from cxr import dataset; from cxr.config import DataConfig\n"
+        "from cxr.layout import RunFolder; from cxr.errors import DataError\n"
+        f"try: dataset.examine(DataConfig(data={str(hospital)!r}), RunFolder(Path('run')), cache=Path('cache'))\n"
+        "except DataError as error: print(error)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout == "12 films are DICOM, which needs pydicom: install cxr with the extra [dicom].\n"

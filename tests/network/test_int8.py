@@ -1,0 +1,228 @@
+"""8-bit integers: against the layers in float32, and taken by a package only where they cost next to nothing."""
+
+import dataclasses
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from cxr.cli.app import app as core
+from cxr.config import ScorePrecision, TrainConfig
+from cxr.dataset.examination import examine
+from cxr.errors import ConfigError, PackageError
+from cxr.evaluation.tables import evaluate
+from cxr.export.build import make_package
+from cxr.export.rounding import require_tolerable
+from cxr.images.inbox import Arrival
+from cxr.images.reading import Reading, examine_film
+from cxr.network import int8
+from cxr.network.int8 import int8_hindrance, load_int8, quantise
+from cxr.network.resnet import normalise, predict_logits, to_grey
+from cxr.serving.package import Package, load_package
+from cxr.serving.predictor import Judge
+from cxr.storage.model_folder import ModelFolder
+from cxr.storage.run_folder import RunFolder
+from cxr.training.run import Experiment, begin_run
+from cxr.training.trainer import train_fold
+
+needs_int8 = pytest.mark.skipif(int8_hindrance("cpu") is not None, reason=str(int8_hindrance("cpu")))
+
+
+def make_layers() -> nn.Module:
+    """A convolution with batch norm, one that strides, and pooling, as in a ResNet's trunk."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(8)
+    nn.init.uniform_(norm.weight, 0.5, 2)
+    nn.init.uniform_(norm.bias, -1, 1)
+    rest = (nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), norm, *rest).eval()
+
+
+@pytest.fixture(scope="module")
+def films() -> Tensor:
+    return torch.randn(40, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def graph(films: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("graph") / "layers.onnx"
+    quantise(make_layers(), films[:33], path)
+    return path
+
+
+@needs_int8
+def test_the_layers_say_nearly_the_same_in_8_bit_integers(films: Tensor, graph: Path) -> None:
+    with torch.inference_mode():
+        exact = make_layers()(films)
+    coarse = load_int8(graph)(films)
+    error = (coarse - exact).norm() / exact.norm()
+    assert 1e-4 < error < 0.03
+    assert (coarse.dtype, coarse.shape) == (exact.dtype, exact.shape)
+
+
+@needs_int8
+def test_every_convolution_multiplies_integers(graph: Path) -> None:
+    nodes = onnx.load(graph).graph.node
+    made_by = {name: node for node in nodes for name in node.output}
+    convolutions = [node for node in nodes if node.op_type == "Conv"]
+    assert len(convolutions) == 2
+    for convolution in convolutions:
+        assert {made_by[name].op_type for name in convolution.input} == {"DequantizeLinear"}
+
+
+@needs_int8
+def test_a_film_has_the_same_output_in_any_company(films: Tensor, graph: Path) -> None:
+    run = load_int8(graph)
+    together = run(films)
+    for part in (1, 7, 16):
+        assert torch.cat([run(some) for some in films.split(part)]).equal(together)
+
+
+def test_what_stands_in_the_way_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert int8_hindrance("cuda:0") == "8-bit integers run on a CPU, and the device is cuda:0"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
+    monkeypatch.setattr(int8.importlib.util, "find_spec", lambda name: None)
+    assert int8_hindrance("cpu") == "onnxruntime is missing: install cxr with the extra [onnx]"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_vnni": False})
+    assert int8_hindrance("cpu") == "this processor has none of avx512_vnni, avx_vnni, amx_int8"
+
+
+@pytest.fixture(scope="module")
+def bright_or_dark(weights_file: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """A finished run on films that a network tells apart at sight, so that rounding changes no order of theirs."""
+    place = tmp_path_factory.mktemp("bright_or_dark")
+    generator = np.random.default_rng(0)
+    for k in range(40):
+        of_class, darkest = (("NORMAL", 20), ("PNEUMONIA", 150))[k % 2]
+        film = place / "films" / of_class / f"person{k}_virus_{k}.png"
+        film.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(darkest, darkest + 90, (48, 48), dtype=np.uint8)).save(film)
+    config = TrainConfig(
+        data=str(place / "films"),
+        weights=weights_file,
+        trainable="head",
+        size=32,
+        folds=2,
+        epochs=20,
+        batch_size=8,
+        learning_rate=3e-3,
+    )
+    return finish(config, RunFolder.named(place / "experiments", "run"), place / "cache")
+
+
+def finish(config: TrainConfig, folder: RunFolder, cache: Path) -> Experiment:
+    examine(config, folder, cache=cache, size=config.size)
+    run = begin_run(config, folder, cache=cache, devices="cpu")
+    for fold in range(config.folds):
+        train_fold(run, fold, "cpu")
+    evaluate(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def package(bright_or_dark: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Package:
+    target = ModelFolder.named(tmp_path_factory.mktemp("models"), "bright")
+    return load_package(make_package(bright_or_dark, target, int8=True))
+
+
+@pytest.fixture(scope="module")
+def readings(bright_or_dark: Experiment) -> list[Reading]:
+    films = sorted(Path(bright_or_dark.config.data).rglob("*.png"))
+    return [examine_film(Arrival(film.name, "", 0, 0), film.read_bytes(), 32) for film in films[::5]]
+
+
+def probabilities(package: Package, readings: list[Reading], precision: ScorePrecision, cache: Path) -> np.ndarray:
+    judge = Judge(package, device="cpu", precision=precision, compile="off", cache=cache)
+    return np.array([list(judgement.probability.values()) for judgement in judge.judge(readings)])
+
+
+@needs_int8
+def test_a_package_made_with_8_bit_integers_scores_with_them(
+    package: Package, readings: list[Reading], tmp_path: Path
+) -> None:
+    exact, coarse = (probabilities(package, readings, precision, tmp_path) for precision in ("fp32", "int8"))
+    assert probabilities(package, readings, "auto", tmp_path).tolist() == coarse.tolist()
+    assert 0 < np.abs(coarse - exact).max() < 0.01
+    assert "## 8-bit integers" in package.folder.card.read_text()
+
+
+@needs_int8
+def test_what_they_cost_is_measured_on_films_that_the_network_never_saw(
+    bright_or_dark: Experiment, package: Package
+) -> None:
+    squares = {fold: bright_or_dark.squares(films) for fold, films in bright_or_dark.films().groupby("fold")}
+    run, mean_std, moved = load_int8(package.networks.int8_graph("shared", 0)), package.networks.constants(), []
+    for fold, films in squares.items():
+        with torch.inference_mode():
+            features = run(normalise(to_grey(torch.from_numpy(films)), *mean_std))
+            logits = package.networks.head(int(str(fold)))(features).double().numpy()
+        exact = predict_logits(package.networks.model(int(str(fold))), films, "cpu")
+        both = (package.calibration.probability(some) for some in (logits, exact))
+        moved.append(np.abs(np.subtract(*both)).max(axis=1))
+    found = package.facts["int8"]
+    assert found["largest_probability_difference"] == pytest.approx(np.concatenate(moved).max(), abs=1e-4)
+    assert (found["share_moved"], found["largest_auc_difference"], found["n_films"]) == (0, 0, 40)
+
+
+@needs_int8
+def test_a_model_that_they_move_too_far_is_refused_and_nothing_is_left(
+    sample: Path, weights_file: str, tmp_path: Path
+) -> None:
+    config = TrainConfig(
+        data=str(sample),
+        weights=weights_file,
+        trainable="layer4",
+        size=32,
+        folds=2,
+        epochs=1,
+        batch_size=16,
+    )
+    run = finish(config, RunFolder.named(tmp_path / "experiments", "run"), tmp_path / "cache")
+    words = ["package", "run", "--name=tiny", f"--experiments={tmp_path / 'experiments'}", "--int8"]
+    with pytest.raises(
+        PackageError, match=r"--int8 is refused: .* 76 films .* ROC-AUC by 0\.\d+; at most 1% and 0\.001"
+    ):
+        core([*words, f"--models={tmp_path / 'models'}"])
+    assert [path.name for path in (tmp_path / "models" / "tiny").iterdir() if not path.name.startswith(".lock")] == []
+    assert load_package(make_package(run, ModelFolder.named(tmp_path / "models", "tiny"))).version == "1"
+
+
+@pytest.mark.parametrize(
+    ("share", "auc", "is_refused"), [(0.01, 0.001, False), (0.011, 0.0, True), (0.0, 0.0011, True), (0.0, 0.0, False)]
+)
+def test_one_film_in_a_hundred_may_move_and_the_area_by_a_thousandth(
+    share: float, auc: float, is_refused: bool
+) -> None:
+    found = {
+        "share_moved": share,
+        "largest_auc_difference": auc,
+        "largest_probability_difference": 1.0,
+        "n_films": 1000,
+    }
+    with pytest.raises(PackageError) if is_refused else nullcontext():
+        require_tolerable(found)
+
+
+@needs_int8
+def test_a_package_without_them_or_a_processor_without_them_is_told(
+    package: Package,
+    readings: list[Reading],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = dataclasses.replace(package, facts={key: v for key, v in package.facts.items() if key != "int8"})
+    with pytest.raises(ConfigError, match="--precision int8 cannot be had of bright: it was packaged without --int8"):
+        probabilities(plain, readings, "int8", tmp_path)
+    without = probabilities(plain, readings, "auto", tmp_path)
+    abilities = {name: able for name, able in torch.cpu.get_capabilities().items() if name not in int8.ABILITIES}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
+    assert probabilities(package, readings, "auto", tmp_path).tolist() == without.tolist()
+    assert "the 8-bit integers of bright are not used: this processor has none of avx512_vnni" in caplog.text
+    with pytest.raises(ConfigError, match="--precision int8 cannot be had of bright: this processor has none"):
+        probabilities(package, readings, "int8", tmp_path)

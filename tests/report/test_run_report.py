@@ -1,0 +1,232 @@
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks.report_numbers import disagreements
+from cxr.cli.app import app
+from cxr.config import TrainConfig
+from cxr.errors import RunError
+from cxr.report.run_report import command_of, write_report
+from cxr.storage import files
+from cxr.storage.run_folder import RunFolder
+from cxr.training.run import Experiment, load_run
+from flows.cli import app as cli
+from tests.export.test_build import finished_run
+
+FIGURES = {
+    "roc",
+    "precision_recall",
+    "confusion",
+    "calibration",
+    "scores",
+    "folds",
+    "subgroups",
+    "training",
+    "decision_curve",
+}
+
+
+class Page(HTMLParser):
+    """Collects what a page is made of."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def values(self, name: str) -> list[str]:
+        return [value for _, attributes in self.tags if (value := attributes.get(name)) is not None]
+
+
+@pytest.fixture(scope="module")
+def run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    finished = finished_run(sample)
+    copy = tmp_path_factory.mktemp("report") / "experiments" / "told"
+    shutil.copytree(finished.folder.path, copy)
+    write_report(load_run(RunFolder(copy)))
+    return load_run(RunFolder(copy))
+
+
+@pytest.fixture(scope="module")
+def page(run: Experiment) -> Page:
+    return Page(run.folder.report.read_text())
+
+
+def test_the_report_is_one_small_file_that_asks_for_nothing(run: Experiment, page: Page) -> None:
+    assert run.folder.report.stat().st_size < 5e6
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object"}
+    targets = page.values("src") + page.values("href") + page.values("xlink:href")
+    assert all(target.startswith(("#", "data:image/")) for target in targets)
+    assert "default-src 'none'" in run.folder.report.read_text()
+
+
+def test_every_link_and_reference_has_its_target_and_no_id_is_given_twice(page: Page) -> None:
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    targets = {t[1:] for t in page.values("href") + page.values("xlink:href") if t.startswith("#")}
+    described = {name for value in page.values("aria-labelledby") for name in value.split()}
+    clipped = set(re.findall(r"url\(#([^)]+)\)", " ".join(page.values("clip-path"))))
+    assert targets | described | clipped <= set(ids)
+
+
+def test_every_figure_says_in_words_what_it_shows_and_lies_beside_its_numbers(run: Experiment, page: Page) -> None:
+    drawings = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(drawings) == len(FIGURES)
+    assert all(drawing["role"] == "img" for drawing in drawings)
+    assert all(value for tag, attributes in page.tags if tag == "img" for value in [attributes["alt"]])
+    for name in FIGURES:
+        assert len(files.read_table(run.folder.figures / f"{name}.parquet"))
+        assert "<desc" in (run.folder.figures / f"{name}.svg").read_text()
+
+
+def test_the_summary_shows_the_tables_numbers(run: Experiment, page: Page) -> None:
+    text = "".join(page.words).replace("\N{NO-BREAK SPACE}", " ")
+    for row in pd.read_parquet(run.folder.summary).itertuples():
+        if row.metric in ("roc_auc", "sensitivity", "specificity", "accuracy", "f1"):
+            assert f"{100 * row.pooled:.1f} [{100 * row.ci_low:.1f}, {100 * row.ci_high:.1f}]" in text, row.metric
+            assert f"{100 * row.mean:.1f} [{100 * row.mean_ci_low:.1f}, {100 * row.mean_ci_high:.1f}]" in text, (
+                row.metric
+            )
+    for row in files.read_table(run.folder.appraisal("operating_points")).itertuples():
+        assert row.value != row.value or f"{100 * row.value:.1f} [{100 * row.ci_low:.1f}, " in text
+    assert "Not done" in text
+    for row in files.read_table(run.folder.appraisal("auc")).itertuples():
+        assert f"{100 * row.value:.2f} [{100 * row.ci_low:.2f}, {100 * row.ci_high:.2f}]" in text
+
+
+def test_every_number_on_the_page_is_the_tables_and_another_one_is_found_out(run: Experiment, tmp_path: Path) -> None:
+    n_compared, wrong = disagreements(run.folder.path)
+    assert wrong == []
+    assert n_compared > 500
+    shutil.copytree(run.folder.path, tmp_path / "altered")
+    report = tmp_path / "altered" / "report.html"
+    text = report.read_text()
+    auc = f"{100 * files.read_table(run.folder.summary).set_index('metric').loc['roc_auc', 'pooled']:.1f}"
+    report.write_text(text.replace(f">{auc} [", ">99.9 [").replace("</h1>", "</h1><p>It finds 97.3 %.</p>"))
+    _, wrong = disagreements(tmp_path / "altered")
+    assert any("99.9" in sentence for sentence in wrong)
+    assert any("no source for 97.3" in sentence for sentence in wrong)
+
+
+def test_films_called_wrongly_are_shown_with_where_the_network_looked(run: Experiment, page: Page) -> None:
+    failures = files.read_table(run.folder.appraisal("failures"))
+    assert len(failures), "a network of one epoch errs"
+    pictures = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
+    assert pictures == [f"{kind} {path}" for path in failures["path"] for kind in ("Film", "Grad-CAM of")]
+
+
+def test_names_from_the_data_cannot_become_markup(run: Experiment, tmp_path: Path) -> None:
+    copy = RunFolder(tmp_path / "named")
+    shutil.copytree(run.folder.path, copy.path)
+    predictions = files.read_table(copy.predictions)
+    manifest = files.read_table(copy.manifest)
+    for table, file in ((predictions, copy.predictions), (manifest, copy.manifest)):
+        files.write_table(file, table.assign(path="<script>alert(1)</script>" + table["path"]))
+    write_report(load_run(copy))
+    text = copy.report.read_text()
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_the_command_in_the_report_makes_the_same_config_again(run: Experiment) -> None:
+    config = TrainConfig(
+        data=run.config.data,
+        weights="none",
+        trainable="all",
+        size=32,
+        augment=False,
+        learning_rate=2e-3,
+        holdout="test",
+    )
+    command = command_of(config, "told")
+    words = command.split()
+    _, bound, _ = cli.parse_args(words[1:], print_error=False, exit_on_error=False)
+    assert bound.arguments["config"] == TrainConfig(**(config.as_dict() | {"data": Path(config.data).name}))
+
+
+def test_a_run_without_tables_has_no_report(run: Experiment, tmp_path: Path) -> None:
+    shutil.copytree(run.folder.path, tmp_path / "bare")
+    bare = RunFolder(tmp_path / "bare")
+    bare.forget_fold(0)
+    assert not bare.report.exists()
+    assert not list(bare.figures.glob("*"))
+    with pytest.raises(RunError, match="lacks fold 0"):
+        write_report(load_run(bare))
+
+
+def test_three_classes_have_a_report_that_says_what_does_not_apply(sample: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run(sample, label_from="subtype").folder.path, tmp_path / "three")
+    app(["report", "three", "--experiments", str(tmp_path)])
+    text = (tmp_path / "three" / "report.html").read_text()
+    assert "Not applicable: operating points are for two classes, this run has 3." in text
+    assert disagreements(tmp_path / "three")[1] == []
+
+
+def in_twenty_folds(folder: RunFolder, films: pd.DataFrame) -> pd.DataFrame:
+    """Make a run of two folds one of twenty, whatever their networks, and spread its patients over them."""
+    record, certificate = files.read_json(folder.config), files.read_json(folder.certificate)
+    files.write_json(folder.config, record | {"config": record["config"] | {"folds": 20}})
+    files.write_json(
+        folder.certificate, certificate | {"folds": [certificate["folds"][0] | {"fold": k} for k in range(20)]}
+    )
+    for fold in range(2, 20):
+        folder.fold(fold).path.symlink_to(folder.fold(0).path)
+    return films.assign(fold=films["group_id"].factorize()[0] % 20)
+
+
+HARD = {
+    "a class missing in a fold": (
+        lambda _, films: films.query("fold != 1 or label == 'NORMAL'"),
+        "PNEUMONIA, fold 1: balanced accuracy, sensitivity, ROC-AUC, Average precision: no film of the class.",
+    ),
+    "one patient": (
+        lambda _, films: films.assign(group_id="one"),
+        "all films: accuracy, balanced accuracy, precision, sensitivity, specificity, F1, ROC-AUC, Average precision: "
+        "no interval, all films are of one patient.",
+    ),
+    "ties everywhere": (
+        lambda _, films: films.assign(
+            logit_NORMAL=1.0, logit_PNEUMONIA=0.0, probability_NORMAL=0.73, probability_PNEUMONIA=0.27
+        ),
+        "PNEUMONIA, all films: precision: no film called so.",
+    ),
+    "probabilities of 0 and 1": (
+        lambda _, films: films.assign(
+            logit_NORMAL=0.0,
+            logit_PNEUMONIA=1e5 * (films["label"] == "PNEUMONIA") - 5e4,
+            probability_PNEUMONIA=(films["label"] == "PNEUMONIA").astype(float),
+            probability_NORMAL=(films["label"] == "NORMAL").astype(float),
+        ),
+        "No film is called wrongly.",
+    ),
+    "twenty folds": (in_twenty_folds, "no film of another class"),
+}
+
+
+@pytest.mark.parametrize("change", HARD)
+def test_hard_tables_become_a_report_that_says_what_is_undefined_and_why(
+    run: Experiment, tmp_path: Path, change: str
+) -> None:
+    folder = RunFolder(tmp_path / "hard")
+    shutil.copytree(run.folder.path, folder.path)
+    make, told = HARD[change]
+    files.write_table(folder.predictions, make(folder, files.read_table(folder.predictions)))
+    record = files.read_json(folder.config)
+    files.write_json(folder.config, record | {"config": record["config"] | {"data": str(tmp_path)}})  # films are gone
+    write_report(load_run(folder))
+    page = Page(folder.report.read_text())
+    text = " ".join("".join(page.words).split())
+    assert told in text
+    assert disagreements(folder.path)[1] == []
+    assert not re.search(r"\bnan\b|\binf\b|\bNone\b", text)

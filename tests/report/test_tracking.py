@@ -1,0 +1,65 @@
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from cxr.cli.app import app
+from cxr.errors import ConfigError
+from cxr.report.tracking import require_mlflow
+from cxr.storage import files
+from cxr.storage.run_folder import RunFolder
+from cxr.training.run import Experiment, load_run
+from tests.export.test_build import finished_run
+
+
+@pytest.fixture(scope="module")
+def run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    place = tmp_path_factory.mktemp("tracked")
+    shutil.copytree(finished_run(sample).folder.path, place / "run")
+    return load_run(RunFolder(place / "run"))
+
+
+def test_a_finished_run_is_a_run_with_a_nested_one_for_each_fold(
+    run: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'store' / 'mlflow.db'}"
+    app(["mlflow", str(run.folder.path), "--store", uri])
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("cxr")
+    assert experiment is not None
+    logged = client.search_runs([experiment.experiment_id])
+    parents = [one for one in logged if "mlflow.parentRunId" not in one.data.tags]
+    assert [one.info.run_name for one in parents] == ["run"]
+    assert parents[0].info.run_id in capsys.readouterr().out
+    metrics = files.read_table(run.folder.metrics).set_index(["scope", "metric"])
+    assert parents[0].data.metrics["roc_auc"] == metrics.loc[("pooled", "roc_auc"), "value"]
+    assert parents[0].data.metrics["mean_of_folds_roc_auc"] == metrics.loc[("mean", "roc_auc"), "value"]
+    assert parents[0].data.metrics["roc_auc_ci_low"] == metrics.loc[("pooled", "roc_auc"), "ci_low"]
+    assert parents[0].data.params["epochs"] == str(run.config.epochs)
+    assert parents[0].data.params["data"] == Path(run.config.data).name, "no path of this machine"
+    kept = {artifact.path for artifact in client.list_artifacts(parents[0].info.run_id)}
+    assert {"config.json", "predictions.parquet", "metrics.parquet", "leakage_certificate.json"} <= kept
+    nested = [one for one in logged if one.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
+    assert sorted(one.data.params["fold"] for one in nested) == ["0", "1"]
+    for one in nested:
+        rows = files.read_table(run.folder.metrics).query(f"fold == {one.data.params['fold']}").set_index("metric")
+        assert one.data.metrics["accuracy"] == rows.loc["accuracy", "value"]
+        loss = client.get_metric_history(one.info.run_id, "training_loss")
+        assert [point.step for point in loss] == list(range(1, run.config.epochs + 1))
+    assert all(one.info.status == "FINISHED" for one in logged)
+    app(["mlflow", str(run.folder.path), "--store", uri])
+    assert len(client.search_runs([experiment.experiment_id])) == len(logged), "as it is, it is there already"
+
+
+@pytest.mark.parametrize("uri", ["mlflow.db", "sqlite:///", "postgres://host"])
+def test_what_is_no_store_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigError, match="the MLflow store must be sqlite:///FILE or the http address"):
+        require_mlflow(uri)
+
+
+def test_without_mlflow_the_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(ConfigError, match=r"pip install 'cxr\[mlflow\]'"):
+        require_mlflow("sqlite:///mlflow.db")

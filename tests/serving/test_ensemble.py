@@ -1,0 +1,115 @@
+import copy
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cxr.config import Trainable
+from cxr.network.resnet import Classifier, normalise, predict_logits, to_grey
+from cxr.serving.ensemble import STEP, Ensemble
+
+SQUARES = np.random.default_rng(0).integers(0, 256, (STEP + 1, 32, 32), dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Networks made on the spot, alike but for what is trained; counts how often a layer of theirs runs."""
+
+    trainable: Trainable
+    models: list[Classifier]
+    runs: Counter[str] = field(default_factory=Counter)
+    identity: str = "made on the spot"
+
+    @property
+    def n_folds(self) -> int:
+        return len(self.models)
+
+    def model(self, fold: int) -> Classifier:
+        model = copy.deepcopy(self.models[fold])
+        for name in ("maxpool", "layer4"):
+            model.network.get_submodule(name).register_forward_hook(lambda *_, name=name: self.runs.update([name]))
+        return model
+
+    def head(self, fold: int) -> nn.Linear:
+        return copy.deepcopy(self.models[fold].network.fc)
+
+    def constants(self) -> tuple[Tensor, Tensor]:
+        return self.models[0].mean, self.models[0].std
+
+
+@pytest.fixture(scope="module")
+def network() -> Classifier:
+    """A network for three classes whose batch norms have seen something, with constants of its own."""
+    torch.manual_seed(0)
+    model = Classifier(3).train()
+    model.mean.fill_(0.4)
+    model.std.fill_(0.3)
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.rand(8, 1, 32, 32))
+    return model.eval()
+
+
+def make_folds(network: Classifier, trainable: Trainable, n_folds: int = 2) -> Folds:
+    """Return copies of which each has other weights and batch statistics in what is trained."""
+    torch.manual_seed(1)
+    models = [copy.deepcopy(network) for _ in range(n_folds)]
+    for model in models:
+        _, trained = model.stages(trainable)
+        for tensor in trained.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.mul_(torch.empty_like(tensor).uniform_(0.7, 1.3))
+    return Folds(trainable, models)
+
+
+def ensemble(folds: Folds, cache: Path) -> Ensemble:
+    return Ensemble(folds, device="cpu", arithmetic="fp32", n_films=len(SQUARES), compile="off", cache=cache)
+
+
+@torch.inference_mode()
+def pooled_features(model: Classifier, squares: np.ndarray) -> np.ndarray:
+    network = copy.deepcopy(model.network)
+    network.fc = nn.Identity()
+    return network(normalise(to_grey(torch.from_numpy(squares)), model.mean, model.std)).numpy()
+
+
+@pytest.mark.parametrize("trainable", ["all", "layer4", "head"])
+def test_each_fold_answers_as_its_whole_network_does(network: Classifier, trainable: Trainable, tmp_path: Path) -> None:
+    folds = make_folds(network, trainable, n_folds=3)
+    logits, features = ensemble(folds, tmp_path).run(SQUARES[:11])
+    expected = np.stack([predict_logits(model, SQUARES[:11], "cpu") for model in folds.models])
+    assert np.ptp(expected, axis=0).min() > 1e-3, "the folds are not alike"
+    np.testing.assert_allclose(logits, expected, atol=2e-5)
+    np.testing.assert_allclose(features, pooled_features(folds.models[0], SQUARES[:11]), atol=2e-5)
+    assert (logits.dtype, features.dtype, features.shape) == (np.float64, np.float32, (11, 2048))
+
+
+def test_neither_order_nor_number_of_films_changes_what_is_said_of_a_film(network: Classifier, tmp_path: Path) -> None:
+    judged = ensemble(make_folds(network, "layer4"), tmp_path)
+    logits, features = judged.run(SQUARES)
+    assert logits.shape == (2, STEP + 1, 3)
+    order = np.random.default_rng(1).permutation(len(SQUARES))
+    for films in (order[: STEP - 1], np.arange(1), np.array([STEP])):
+        other_logits, other_features = judged.run(SQUARES[films])
+        np.testing.assert_allclose(other_logits, logits[:, films], atol=1e-5)
+        np.testing.assert_allclose(other_features, features[films], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "runs"),
+    [
+        ("all", {"maxpool": 3, "layer4": 3}),
+        ("layer4", {"maxpool": 1, "layer4": 3}),
+        ("head", {"maxpool": 1, "layer4": 1}),
+    ],
+)
+def test_what_the_folds_share_runs_once(
+    network: Classifier, trainable: Trainable, runs: dict[str, int], tmp_path: Path
+) -> None:
+    folds = make_folds(network, trainable, n_folds=3)
+    ensemble(folds, tmp_path).run(SQUARES[:8])
+    assert folds.runs == runs

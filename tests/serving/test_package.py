@@ -1,0 +1,205 @@
+import dataclasses
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from cxr.errors import PackageError
+from cxr.export.build import make_package
+from cxr.metrics.calibration import Calibration
+from cxr.network.resnet import Classifier, predict_logits
+from cxr.serving.ensemble import Ensemble
+from cxr.serving.package import Package, load_package
+from cxr.storage import files
+from cxr.storage.files import sha256_of
+from cxr.storage.model_folder import ModelFolder, PackageFolder
+from cxr.training.run import Experiment
+from tests.export.test_build import finished_run
+
+FILES = [
+    "README.md",
+    "films.parquet",
+    "fold-0.safetensors",
+    "fold-1.safetensors",
+    "novelty.safetensors",
+    "package.json",
+    "shared.safetensors",
+]
+
+
+@pytest.fixture(scope="module")
+def run(sample: Path, weights_file: str) -> Experiment:
+    """A finished run with a frozen trunk."""
+    return finished_run(sample, weights=weights_file, trainable="head")
+
+
+@pytest.fixture(scope="module")
+def original(run: Experiment, tmp_path_factory: pytest.TempPathFactory) -> PackageFolder:
+    return make_package(run, ModelFolder.named(tmp_path_factory.mktemp("models"), "tiny"))
+
+
+@pytest.fixture
+def folder(original: PackageFolder, tmp_path: Path) -> PackageFolder:
+    """A package of the test's own, to be damaged: files are replaced in it, not written to."""
+    copy = PackageFolder(tmp_path / "tiny" / "1")
+    shutil.copytree(original.path, copy.path, copy_function=os.link)
+    return copy
+
+
+def replace(path: Path, data: bytes) -> None:
+    path.unlink(missing_ok=True)  # the file may be a hard link
+    path.write_bytes(data)
+
+
+def sign(folder: PackageFolder) -> None:
+    """Write the sums anew, as someone would who means to deceive."""
+    files = sorted(path for path in folder.path.iterdir() if path != folder.checksums)
+    replace(folder.checksums, "".join(f"{sha256_of(file)}  {file.name}\n" for file in files).encode())
+
+
+def test_the_files_that_are_damaged_here_are_all_there_are(original: PackageFolder) -> None:
+    load_package(original)
+    assert sorted(path.name for path in original.path.iterdir()) == sorted([*FILES, "SHA256SUMS"])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_byte_anywhere_is_refused(folder: PackageFolder, name: str) -> None:
+    path = folder.path / name
+    data = path.read_bytes()
+    for at in (0, len(data) // 2, len(data) - 1):
+        changed = bytearray(data)
+        changed[at] ^= 1
+        replace(path, changed)
+        with pytest.raises(PackageError, match=f"file '{name}' of package '.*/tiny/1' was changed: restore it"):
+            load_package(folder)
+    replace(path, data)
+    load_package(folder)
+
+
+@pytest.mark.parametrize("flipped", [0x01, 0x07, 0xFF])
+def test_a_changed_byte_in_the_sums_is_refused(folder: PackageFolder, flipped: int) -> None:
+    data = folder.checksums.read_bytes()
+    line = data.index(b"\n")
+    for at in (0, 63, 64, 66, line - 1, line, line + 1, len(data) - 2):
+        changed = bytearray(data)
+        changed[at] ^= flipped
+        replace(folder.checksums, changed)
+        with pytest.raises(PackageError, match=r"of package '.*/tiny/1'"):
+            load_package(folder)
+
+
+def test_empty_sums_are_refused(folder: PackageFolder) -> None:
+    replace(folder.checksums, b"")
+    with pytest.raises(PackageError, match="was added"):
+        load_package(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_refused(folder: PackageFolder, name: str) -> None:
+    (folder.path / name).unlink()
+    with pytest.raises(PackageError, match=f"file '{name}' of package .* is missing"):
+        load_package(folder)
+
+
+@pytest.mark.parametrize("name", ["model.py", ".hidden", "fold-2.safetensors", "a folder/with a file"])
+def test_an_added_file_is_refused(folder: PackageFolder, name: str) -> None:
+    (folder.path / name).parent.mkdir(exist_ok=True)
+    (folder.path / name).write_bytes(b"")
+    with pytest.raises(PackageError, match=f"file '{name.split('/', maxsplit=1)[0]}' of package .* was added"):
+        load_package(folder)
+
+
+class Payload:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[Path]]:
+        return Path.touch, (self.marker,)
+
+
+@pytest.mark.parametrize("name", ["shared.safetensors", "fold-1.safetensors", "novelty.safetensors"])
+def test_a_pickle_in_place_of_weights_is_refused_and_never_run(folder: PackageFolder, name: str) -> None:
+    marker = folder.path.parent / "the code was run"
+    payload = pickle.dumps(Payload(marker))
+    pickle.loads(payload)  # noqa: S301 it does what is feared
+    marker.unlink()
+    replace(folder.path / name, payload)
+    with pytest.raises(PackageError, match=f"file '{name}' of package .* was changed"):
+        load_package(folder)
+    sign(folder)
+    package = load_package(folder)
+    with pytest.raises(SafetensorError):  # whoever signs a pickle does not get it run either
+        package.novelty() if name.startswith("novelty") else package.networks.model(1)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("version", ["2", "nowhere", "1/README.md"])
+def test_an_unknown_version_is_told_in_one_sentence(folder: PackageFolder, version: str) -> None:
+    unknown = ModelFolder(folder.path.parent).version(version)
+    with pytest.raises(PackageError, match=r"^no model in '[^\n]*': `cxr models` shows what is there\.$"):
+        load_package(unknown)
+
+
+def test_a_package_of_a_later_cxr_is_refused(folder: PackageFolder) -> None:
+    files.write_json(folder.description, files.read_json(folder.description) | {"format": 3})
+    sign(folder)
+    with pytest.raises(PackageError, match="has package format 3, this cxr reads 2: package the run again"):
+        load_package(folder)
+
+
+def judging(folder: PackageFolder, classes: list[str], bias: tuple[float, ...], **fields: object) -> Package:
+    package = load_package(folder)
+    return dataclasses.replace(package, classes=classes, calibration=Calibration(2.0, bias), **fields)
+
+
+def test_a_film_is_judged_by_the_mean_of_the_calibrated_folds(original: PackageFolder) -> None:
+    by_fold = np.array(
+        [[[0.8, 0.2], [0.5, 0.5], [0.31, 0.69]], [[0.4, 0.6], [0.1, 0.9], [0.31, 0.69]]],
+    )  # what temperature 2 and biases ±0.5 have to make of the logits
+    logits = 2 * (np.log(by_fold) - [0.5, -0.5]) + np.array([[[3.0]], [[-7.0]]])
+    thresholds = {"half": 0.5, "youden": 0.695}
+    package = judging(original, ["N", "P"], (0.5, -0.5), thresholds=thresholds, operating_point="youden")
+    probability, spread, called = package.judge(logits)
+    np.testing.assert_allclose(probability, [[0.6, 0.4], [0.3, 0.7], [0.31, 0.69]], atol=1e-12)
+    np.testing.assert_allclose(spread, [0.4, 0.4, 0.0], atol=1e-12)
+    assert called.tolist() == ["N", "P", "N"]
+    half = dataclasses.replace(package, operating_point="half")
+    assert half.judge(logits)[2].tolist() == ["N", "P", "P"]
+    exactly = dataclasses.replace(package, thresholds={"youden": float(probability[2, 1])})
+    assert exactly.judge(logits)[2].tolist() == ["N", "P", "P"], "from the threshold up"
+
+
+def test_of_three_classes_the_likeliest_is_called_and_the_folds_differ_most_in_one(original: PackageFolder) -> None:
+    by_fold = np.array([[[0.2, 0.3, 0.5]], [[0.6, 0.3, 0.1]], [[0.4, 0.3, 0.3]]])
+    package = judging(original, ["A", "B", "C"], (0.0, 0.0, 0.0), thresholds={})
+    probability, spread, called = package.judge(2 * np.log(by_fold))
+    np.testing.assert_allclose(probability, [[0.4, 0.3, 0.3]], atol=1e-12)
+    np.testing.assert_allclose(spread, [0.4], atol=1e-12)
+    assert called.tolist() == ["A"]
+
+
+def test_a_package_answers_as_the_folds_it_was_made_of(
+    run: Experiment, original: PackageFolder, tmp_path: Path
+) -> None:
+    squares = run.squares(run.films().head(10))
+    package = load_package(original)
+    ensemble = Ensemble(package.networks, device="cpu", arithmetic="fp32", n_films=10, compile="off", cache=tmp_path)
+    for fold, logits in enumerate(ensemble.run(squares)[0]):
+        model = Classifier(2)
+        model.load_state_dict(load_file(run.folder.fold(fold).weights))
+        np.testing.assert_allclose(logits, predict_logits(model, squares, "cpu"), atol=1e-4)
+
+
+def test_packages_of_other_weights_or_thresholds_have_other_identities(folder: PackageFolder) -> None:
+    before = load_package(folder).identity
+    files.write_json(folder.description, files.read_json(folder.description) | {"operating_point": "half"})
+    sign(folder)
+    assert load_package(folder).identity != before

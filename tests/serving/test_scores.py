@@ -1,0 +1,349 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow.dataset
+import pyarrow.parquet
+import pytest
+
+from cxr.errors import RunError
+from cxr.serving import scores
+from cxr.serving.scores import Seen, scores_table
+from cxr.storage import files
+from cxr.storage.scores_folder import ScoresFolder
+
+CLASSES = ["NORMAL", "PNEUMONIA"]
+HOSTILE = [
+    ".",
+    "%2E",
+    "...",
+    "night 1",
+    "a\nb",
+    "100%",
+    "%41",
+    'it\'s "quoted"; --',
+    "a=b&c",
+    "*",
+    "[a-z]?",
+    "{x,y}",
+    "~",
+    "x" * 250,
+    "é" * 125,
+    "a" + "é" * 124,
+    "x" * 249 + "y",
+    "Röntgen 胸片",
+    r"caf\xe9",
+    "-rf",
+    "_night",
+    "NULL",
+    "__HIVE_DEFAULT_PARTITION__",
+    "2026-11-23",
+    "20261123",
+    "007",
+    "1e3",
+    "true",
+    " ",
+]
+
+
+def a_row(path: str = "1.png", *, batch: str = "night", version: str = "1", **fields: object) -> dict[str, object]:
+    row = {
+        "batch": batch,
+        "path": path,
+        "image_id": f"id of {path}",
+        "model": "m",
+        "model_version": version,
+        "status": "ok",
+        "probability_NORMAL": 0.25,
+        "probability_PNEUMONIA": 0.75,
+        "predicted_label": "PNEUMONIA",
+        "fold_spread": 0.1,
+        "in_training": False,
+        "width": 640,
+        "height": 480,
+        "novelty": 3.5,
+        "n_bytes": 7,
+        "changed_ns": 10**18 + 1,
+        "scored_at": datetime(2026, 11, 23, 1, 2, 3, 4, tzinfo=UTC),
+    }
+    return row | fields
+
+
+def a_refused(path: str = "1.txt", **fields: object) -> dict[str, object]:
+    kept = ["batch", "path", "image_id", "model", "model_version", "n_bytes", "changed_ns", "scored_at"]
+    whole = {name: value for name, value in a_row(path, **fields).items() if name in kept}
+    return whole | {"status": "quarantined", "reason": "not_an_image", "detail": "it is text"}
+
+
+def stage(folder: ScoresFolder, *rows: dict[str, object]) -> None:
+    """Stage rows of one batch and version as one part."""
+    place = folder.staged("m", str(rows[0]["model_version"]), str(rows[0]["batch"]))
+    scores.stage(place.part(str(rows)), scores_table(rows, CLASSES))
+
+
+def put(folder: ScoresFolder, *rows: dict[str, object], publish: bool = True) -> None:
+    stage(folder, *rows)
+    place = folder.staged("m", str(rows[0]["model_version"]), str(rows[0]["batch"]))
+    scores.decide(folder, place, publish=publish)
+
+
+def published(folder: ScoresFolder) -> list[str]:
+    """The paths that both of the usual readers see."""
+    if not list(folder.path.glob("batch=*/*.parquet")):
+        assert pyarrow.dataset.dataset(folder.path, partitioning=None).files == []
+        return []
+    by_arrow = pyarrow.dataset.dataset(folder.path, partitioning=None).to_table()["path"].to_pylist()
+    by_duckdb = [path for (path,) in duckdb.sql(f"SELECT path FROM {in_readme(folder)}").fetchall()]  # noqa: S608
+    assert sorted(by_arrow) == sorted(by_duckdb)
+    return sorted(by_arrow)
+
+
+def in_readme(folder: ScoresFolder) -> str:
+    return f"read_parquet('{folder.path}/batch=*/*.parquet', hive_partitioning=false)"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ScoresFolder:
+    (tmp_path / "scores").mkdir()
+    return ScoresFolder(tmp_path / "scores")
+
+
+def test_a_table_has_the_same_types_whatever_is_missing_in_it(tmp_path: Path) -> None:
+    unread = a_refused("2", image_id=None)
+    tables = [scores_table(rows, CLASSES) for rows in ([], [a_row()], [a_refused(), unread], [a_row(), unread])]
+    for number, table in enumerate(tables):
+        pd.testing.assert_series_equal(table.dtypes, tables[0].dtypes)
+        files.write_table(tmp_path / f"{number}.parquet", table)
+        pd.testing.assert_frame_equal(files.read_table(tmp_path / f"{number}.parquet"), table)
+    on_disk = [pyarrow.parquet.read_schema(file).remove_metadata() for file in tmp_path.iterdir()]
+    assert all(schema == on_disk[0] for schema in on_disk)
+
+
+def test_a_row_comes_back_as_it_was_and_what_was_not_measured_is_missing() -> None:
+    whole, refused = scores_table([a_row(), a_refused()], CLASSES).to_dict("records")
+    given = a_row()
+    assert {name: whole[name] for name in given} == given
+    measured = [*scores.MEASURED, "probability_NORMAL", "probability_PNEUMONIA", "predicted_label", "in_training"]
+    assert [name for name in measured if not pd.isna(refused[name])] == []
+    assert (refused["status"], refused["reason"], refused["n_bytes"]) == ("quarantined", "not_an_image", 7)
+    assert pd.isna(whole["reason"])
+
+
+def test_there_is_a_probability_for_each_of_three_classes() -> None:
+    columns = list(scores_table([], ["a", "b", "c"]).columns)
+    assert [name for name in columns if name.startswith("probability_")] == [f"probability_{c}" for c in "abc"]
+    assert columns[: len(scores.IDENTITY)] == scores.IDENTITY
+    assert len(set(columns)) == len(columns)
+
+
+def test_nobody_sees_what_is_staged_or_held_and_everybody_what_is_published(folder: ScoresFolder) -> None:
+    stage(folder, a_row("1"))
+    put(folder, a_row("2", batch="odd"), publish=False)
+    assert published(folder) == []
+    put(folder, a_row("3", batch="."), a_refused("4", batch="."))
+    assert published(folder) == ["3", "4"]
+    scores.decide(folder, folder.staged("m", "1", "night"), publish=True)
+    assert published(folder) == ["1", "3", "4"]
+
+
+def test_nothing_is_staged_of_an_empty_table(folder: ScoresFolder) -> None:
+    place = folder.staged("m", "1", "night")
+    scores.stage(place.part(""), scores_table([], CLASSES))
+    assert place.parts() == []
+
+
+def test_a_decision_moves_every_part_and_leaves_nothing_behind(folder: ScoresFolder) -> None:
+    place = folder.staged("m", "1", "night")
+    stage(folder, a_row("1"))
+    stage(folder, a_row("2"), a_row("3"))
+    assert sorted(scores.read_parts(place)["path"]) == ["1", "2", "3"]
+    scores.decide(folder, place, publish=False)
+    assert not place.path.exists()
+    assert len(folder.held("m", "1", "night").parts()) == 2
+    assert folder.published("night").parts() == []
+
+
+def test_a_batch_is_added_to_by_later_nights_and_versions(folder: ScoresFolder) -> None:
+    put(folder, a_row("1"))
+    put(folder, a_row("2"))
+    put(folder, a_row("1", version="2"))
+    assert published(folder) == ["1", "1", "2"]
+
+
+@pytest.mark.parametrize("publish", [True, False])
+@pytest.mark.parametrize("n_moved", [0, 1, 2])
+def test_a_run_killed_after_its_decision_is_finished_by_the_next(
+    folder: ScoresFolder, publish: bool, n_moved: int
+) -> None:
+    place = folder.staged("m", "1", "night")
+    target = folder.published("night") if publish else folder.held("m", "1", "night")
+    stage(folder, a_row("1"))
+    stage(folder, a_row("2"))
+    files.write_json(place.decision, {"publish": publish, "at": files.now()})
+    target.path.mkdir(parents=True)
+    for part in place.parts()[:n_moved]:
+        part.rename(target.path / part.name)
+    for _ in range(2):
+        scores.recover(folder, "m", "2")
+        assert sorted(scores.read_parts(target)["path"]) == ["1", "2"]
+        assert published(folder) == (["1", "2"] if publish else [])
+        assert not place.path.exists()
+
+
+def test_what_a_killed_run_had_staged_is_kept_for_the_version_that_goes_on_and_dropped_for_another(
+    folder: ScoresFolder,
+) -> None:
+    stage(folder, a_row("1"))
+    stage(folder, a_row("1", version="2"))
+    for version in "12":
+        (folder.staged("m", version, "night").path / ".part-x.parquet.7.tmp").write_bytes(b"half a")
+    scores.recover(folder, "m", "2")
+    assert not folder.staged("m", "1", "night").path.exists()
+    kept = folder.staged("m", "2", "night")
+    assert list(kept.path.iterdir()) == kept.parts()
+    assert len(kept.parts()) == 1
+
+
+def test_nothing_of_another_model_is_dropped(folder: ScoresFolder) -> None:
+    place = folder.staged("another", "1", "night")
+    scores.stage(place.part("another"), scores_table([a_row(model="another")], CLASSES))
+    scores.recover(folder, "m", "2")
+    assert len(place.parts()) == 1
+
+
+def test_release_publishes_what_is_held_of_a_batch_by_every_version(folder: ScoresFolder) -> None:
+    put(folder, a_row("1"), a_refused("2"), publish=False)
+    put(folder, a_row("1", version="2"), publish=False)
+    put(folder, a_row("3", batch="other"), publish=False)
+    assert scores.release(folder, "night") == 3
+    assert published(folder) == ["1", "1", "2"]
+    with pytest.raises(RunError, match=r"nothing is held of batch 'night': held are 'other'\."):
+        scores.release(folder, "night")
+
+
+def test_a_batch_is_released_whatever_it_is_called_and_no_other_with_it(folder: ScoresFolder) -> None:
+    for batch in HOSTILE:
+        put(folder, a_row("1", batch=batch), publish=False)
+    for number, batch in enumerate(HOSTILE, start=1):
+        assert scores.release(folder, batch) == 1
+        assert len(folder.all_held()) == len(HOSTILE) - number
+        assert Seen(folder, "m", "1", batch).has_file("1", 7, 10**18 + 1)
+
+
+def test_releasing_an_unknown_batch_names_what_is_held(folder: ScoresFolder) -> None:
+    with pytest.raises(RunError, match=r"nothing is held of batch 'x': held are none\."):
+        scores.release(folder, "x")
+    put(folder, a_row("1", batch="a\nb"), publish=False)
+    put(folder, a_row("1", batch="."), publish=False)
+    with pytest.raises(RunError, match=r"nothing is held of batch 'x': held are '\.', 'a\\nb'\."):
+        scores.release(folder, "x")
+    assert published(folder) == []
+
+
+def test_what_was_scored_is_seen_wherever_it_stands(folder: ScoresFolder) -> None:
+    put(folder, a_row("published"))
+    put(folder, a_row("held"), a_refused("refused"), publish=False)
+    stage(folder, a_row("staged"), a_refused("unread", image_id=None))
+    seen = Seen(folder, "m", "1", "night")
+    for path in ("published", "held", "staged", "refused"):
+        assert seen.has_file(path, 7, 10**18 + 1)
+        assert seen.has_content(path, f"id of {path}")
+        assert not seen.has_content(path, "another id")
+        assert not seen.has_file(path, 8, 10**18 + 1)
+        assert not seen.has_file(path, 7, 10**18)
+        assert not seen.has_file(f"another {path}", 7, 10**18 + 1)
+        assert (seen.answer(f"id of {path}") is None) == (path == "refused")
+    assert seen.has_file("unread", 7, 10**18 + 1)
+    assert not seen.has_content("unread", None)
+
+
+@pytest.mark.parametrize(("name", "version", "batch"), [("m", "2", "night"), ("n", "1", "night"), ("m", "1", "day")])
+def test_what_another_model_or_version_scored_or_in_another_batch_is_not_seen(
+    folder: ScoresFolder, name: str, version: str, batch: str
+) -> None:
+    put(folder, a_row("published"))
+    put(folder, a_row("held"), publish=False)
+    stage(folder, a_row("staged"))
+    seen = Seen(folder, name, version, batch)
+    for path in ("published", "held", "staged"):
+        assert not seen.has_file(path, 7, 10**18 + 1)
+        assert not seen.has_content(path, f"id of {path}")
+        assert seen.answer(f"id of {path}") is None
+
+
+def test_the_answer_for_a_copy_is_the_stored_one(folder: ScoresFolder) -> None:
+    put(folder, a_row("1", version="0", probability_PNEUMONIA=0.1))
+    put(folder, a_row("1"), a_row("2", image_id="another", probability_PNEUMONIA=0.2))
+    put(folder, a_refused("3"))
+    stage(folder, a_row("4", image_id="fourth"))
+    seen = Seen(folder, "m", "1", "night")
+    answer = seen.answer("id of 1")
+    assert answer is not None
+    assert {"batch", "path", "image_id", "status", "n_bytes", "changed_ns", "scored_at"}.isdisjoint(answer)
+    expected = scores_table([a_row("copy", image_id="id of 1")], CLASSES)
+    own = {name: value for name, value in a_row("copy", image_id="id of 1").items() if name not in answer}
+    pd.testing.assert_frame_equal(scores_table([own | answer], CLASSES), expected)
+    assert seen.answer("id of 3") is None, "it was refused"
+
+
+def test_rows_are_seen_from_the_moment_they_are_made(folder: ScoresFolder) -> None:
+    seen = Seen(folder, "m", "1", "night")
+    seen.add(scores_table([], CLASSES))
+    seen.add(scores_table([a_row("1"), a_refused("2", image_id=None)], CLASSES))
+    assert seen.has_file("1", 7, 10**18 + 1)
+    assert seen.has_file("2", 7, 10**18 + 1)
+    assert seen.has_content("1", "id of 1")
+
+
+def test_every_batch_has_a_folder_of_its_own_that_a_disk_can_hold(folder: ScoresFolder) -> None:
+    names = [folder.published(batch).path.name for batch in HOSTILE]
+    assert len(set(names)) == len(HOSTILE)
+    assert max(len(name.encode()) for name in names) <= 255
+    assert all(name.startswith("batch=") and "/" not in name and name.isprintable() for name in names)
+    for place in (folder.published, lambda batch: folder.held("m", "1", batch)):
+        assert place(".").path.parent == place("night").path.parent
+
+
+def test_no_batch_can_be_called_like_the_folder_of_another(folder: ScoresFolder) -> None:
+    long = "x" * 250
+    alike = folder.published(long).path.name.removeprefix("batch=")
+    assert folder.published(alike).path != folder.published(long).path
+
+
+def read_by_duckdb(folder: ScoresFolder) -> list[tuple[object, ...]]:
+    query = f"SELECT batch, path FROM {in_readme(folder)} ORDER BY path"  # noqa: S608
+    return duckdb.sql(query).fetchall()
+
+
+@pytest.mark.parametrize("batch", HOSTILE, ids=lambda batch: ascii(batch)[1:30])
+def test_duckdb_reads_a_batchs_name_as_the_text_it_is(folder: ScoresFolder, batch: str) -> None:
+    put(folder, a_row("1", batch=batch))
+    assert read_by_duckdb(folder) == [(batch, "1")]
+
+
+def test_duckdb_reads_all_batches_together(folder: ScoresFolder) -> None:
+    rows = [(batch, f"{number:03}") for number, batch in enumerate(HOSTILE)]
+    for batch, path in rows:
+        put(folder, a_row(path, batch=batch))
+    assert read_by_duckdb(folder) == rows
+
+
+def test_batches_are_listed_by_state_and_version_the_latest_first(folder: ScoresFolder) -> None:
+    assert scores.list_batches(folder).empty
+    assert scores.read_batch(folder, "night").empty
+    later = datetime(2026, 11, 24, tzinfo=UTC)
+    put(folder, a_row("1"), a_refused("2"))
+    put(folder, a_row("1", version="2", scored_at=later), publish=False)
+    put(folder, a_row("1", batch="a\nb"))
+    listed = scores.list_batches(folder)
+    columns = ["batch", "state", "model_version", "films", "quarantined"]
+    first, *others = listed[columns].to_numpy().tolist()
+    assert first == ["night", "held", "2", 1, 0]
+    assert sorted(others) == [["a\nb", "published", "1", 1, 0], ["night", "published", "1", 1, 1]]
+    rows = scores.read_batch(folder, "night")
+    assert sorted(zip(rows["path"], rows["state"], strict=True)) == [
+        ("1", "held"),
+        ("1", "published"),
+        ("2", "published"),
+    ]

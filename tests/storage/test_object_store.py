@@ -1,0 +1,393 @@
+"""Runs in an object store: a real S3 server (moto's) as a process of its own, and processes killed for real."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pandas as pd
+import pytest
+
+from app.server import Places
+from cxr.cli.app import app as core
+from cxr.errors import ConfigError, CxrError, RunError
+from cxr.serving.registry import load_champion
+from cxr.storage import files, object_store
+from cxr.storage.run_folder import RunFolder
+from deployments import services
+from tests.app.test_app import main_module, opened, texts  # noqa: F401 a fixture
+from tests.conftest import (
+    BIN,
+    PROJECT,
+    SECRET,
+    TABLES,
+    assert_no_secret,
+    lock_holder,
+    ray_nodes,
+    run_to_the_end,
+    train_command,
+    wait_for,
+    worker,
+)
+
+pytestmark = pytest.mark.faults
+
+PLAIN = (sys.executable, "-m", "cxr")
+SERVER = """
+import threading
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+app, turn = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+def one_at_a_time(environ, start_response):  # S3 looks at If-Match and writes in one step; moto between two others
+    with turn:
+        return app(environ, start_response)
+
+server = make_server("127.0.0.1", 0, one_at_a_time, threaded=True)
+print(server.port, flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A client of an S3 server with the bucket `bucket`, which this process and those that it starts use."""
+    with (tmp_path_factory.mktemp("s3") / "log").open("w") as log:
+        process = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, stderr=log, text=True)
+    assert process.stdout is not None
+    address = f"http://127.0.0.1:{int(process.stdout.readline())}"
+    words = {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in words.items():
+            patch.setenv(name, value)
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="bucket")
+        yield client
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def place(name: str) -> Path:
+    return files.located(Path("s3://bucket") / name)
+
+
+def started(code: str, *words: str) -> subprocess.Popen[str]:
+    """Another process that has imported what the code needs."""
+    lines = f"import sys\nfrom pathlib import Path\nfrom cxr import store\nfrom cxr.errors import *\n{code}"
+    return subprocess.Popen(
+        [sys.executable, "-c", lines, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_of_several_processes_one_alone_gets_a_lock_and_the_others_are_told_who(s3: Any) -> None:
+    code = """
+path = store.located(Path("s3://bucket/lock"))
+print("ready", flush=True)
+input()
+try:
+    with store.locked(path, "run x"):
+        print("got it", flush=True)
+        input()
+except RunError as error:
+    print(error, flush=True)
+"""
+    rivals = [started(code) for _ in range(3)]
+    for rival in rivals:
+        assert rival.stdout is not None
+        assert rival.stdout.readline() == "ready\n"
+    for rival in rivals:
+        assert rival.stdin is not None
+        rival.stdin.write("\n")
+        rival.stdin.flush()
+    said = [rival.stdout.readline() for rival in rivals if rival.stdout]
+    assert said.count("got it\n") == 1
+    winner = rivals[said.index("got it\n")]
+    assert sum(line.startswith(f"run x is in use by process {winner.pid} on") for line in said) == 2
+    for rival in rivals:
+        rival.communicate("\n")
+    assert not place("lock").exists(), "the winner has let go"
+
+
+def test_a_halted_holders_lock_lapses_and_what_it_writes_afterwards_is_refused(s3: Any) -> None:
+    code = """
+path = store.located(Path("s3://bucket/halted"))
+try:
+    with store.locked(path / "lock", "run x"):
+        store.write_json(path / "facts.json", {"of": "the first"})
+        print("wrote", flush=True)
+        input()
+        store.write_json(path / "facts.json", {"of": "the first, too late"})
+except RunError as error:
+    print(error, flush=True)
+"""
+    first = started(code)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "wrote\n"
+    with lock_holder(place("killed"), "run y") as killed:
+        killed.kill()
+    halted_at = time.monotonic()
+    os.kill(first.pid, signal.SIGSTOP)
+    facts = place("halted") / "facts.json"
+    with files.locked(facts.with_name("lock"), "run x"):
+        assert time.monotonic() - halted_at > object_store.LEASE_S - object_store.RENEWED_EVERY_S - 1
+        files.write_json(facts, {"of": "the second"})
+        os.kill(first.pid, signal.SIGCONT)
+        told, _ = first.communicate("\n")
+        assert "was taken over by another process" in told
+        with files.locked(place("killed"), "run y"):
+            assert time.monotonic() - halted_at < object_store.LEASE_S + 8
+        with pytest.raises(RunError, match=f"run x is in use by process {os.getpid()} on"):
+            try_to_lock(facts.with_name("lock"))
+    assert files.read_json(facts) == {"of": "the second"}
+
+
+def try_to_lock(lock: Path) -> None:
+    with files.locked(lock, "run x"):
+        pytest.fail("two hold the lock")
+
+
+def test_lines_of_several_processes_are_all_kept(s3: Any) -> None:
+    code = """
+for k in range(10):
+    store.append_line(store.located(Path("s3://bucket/lines.jsonl")), f"{sys.argv[1]} {k}")
+"""
+    writers = [started(code, str(number)) for number in range(3)]
+    for writer in writers:
+        writer.communicate()
+    lines = place("lines.jsonl").read_text().splitlines()
+    assert sorted(lines) == sorted(f"{number} {k}" for number in range(3) for k in range(10))
+
+
+def test_a_killed_upload_shows_nothing_and_is_swept_up(s3: Any) -> None:
+    folder = place("upload")
+    files.write_text(folder / "weights", "the old ones")
+    code = """
+with store.replacing(store.located(Path("s3://bucket/upload/weights"))) as temporary:
+    temporary.write_bytes(bytes(400 * 2**20))
+"""
+    writer = started(code)
+    parts = lambda: s3.list_multipart_uploads(Bucket="bucket").get("Uploads", [])  # noqa: E731
+    wait_for(parts, "the upload to begin", timeout_s=60)
+    writer.kill()
+    writer.communicate()
+    assert (folder / "weights").read_text() == "the old ones"
+    assert len(parts()) == 1
+    files.sweep(folder)
+    assert not parts()
+    assert [path.name for path in folder.iterdir()] == ["weights"]
+
+
+def assert_same(run: RunFolder, undisturbed: Path) -> None:
+    for name in TABLES:
+        one, other = (files.read_table(folder / name) for folder in (undisturbed / "experiments/run", run.path))
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_a_run_in_a_bucket_killed_amid_a_fold_resumes_to_the_tables_of_a_folder(
+    undisturbed: Path, sample: Path, s3: Any, tmp_path: Path
+) -> None:
+    run = RunFolder.named(Path("s3://bucket/experiments"), "run")
+    command = train_command(sample, tmp_path, PLAIN, "s3://bucket/experiments")
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    wait_for(
+        lambda: "fold 0: epoch 2 of 4" in (tmp_path / "log").read_text() or process.poll() is not None, "epoch 2 of 4"
+    )
+    assert process.poll() is None, (tmp_path / "log").read_text()
+    second = run_to_the_end(command, os.environ)
+    assert second.returncode == 2
+    assert f"error: run run is in use by process {process.pid} on" in second.stderr
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+    result = run_to_the_end(command, os.environ)
+    assert result.returncode == 0, result.stderr
+    assert "fold 0: taken up again after" in result.stderr or "fold 0: complete already" in result.stderr
+    assert "run      s3://bucket/experiments/run\n" in result.stdout
+    assert_same(run, undisturbed)
+    assert not (tmp_path / "experiments").exists()
+    names = {path.name for path in run.path.iterdir()}
+    assert names == {path.name for path in (undisturbed / "experiments/run").iterdir()} - {"checks"}
+
+
+@contextmanager
+def runner(name: str, folder: Path, environment: Mapping[str, str]) -> Iterator[list[str]]:
+    """What trains folds, with the environment's credentials; yields the words that ask for it."""
+    if name == "local":
+        yield []
+    elif name == "workers":
+        services.deploy(environment)
+        with worker(services.GPU_POOL, "worker", folder, environment):
+            yield ["--runner=workers"]
+    else:
+        with ray_nodes(folder, 1) as (address, _):
+            yield ["--runner=ray", f"--ray-address={address}", "--gpus-per-fold=0"]
+
+
+@pytest.mark.parametrize("name", ["local", "workers", "ray"])
+def test_the_flow_trains_into_a_bucket_with_each_runner_to_the_tables_of_a_folder_and_tells_no_secret(
+    name: str,
+    undisturbed: Path,
+    sample: Path,
+    server: dict[str, str],
+    s3: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    aws = {key: value for key, value in os.environ.items() if key.startswith("AWS")}
+    environment = services.PREFECT_DEFAULTS | server | aws
+    with runner(name, tmp_path, environment) as words:
+        result = run_to_the_end(
+            [*train_command(sample, tmp_path, experiments=f"s3://bucket/{name}"), *words], environment
+        )
+    (tmp_path / "said").write_text(result.stdout + result.stderr)
+    assert result.returncode == 0, result.stderr
+    run = RunFolder.named(Path(f"s3://bucket/{name}"), "run")
+    assert_same(run, undisturbed)
+    found = {path.name for path in run.path.iterdir()}
+    assert found == {path.name for path in (undisturbed / "experiments/run").iterdir()}
+    for key in (one["Key"] for one in s3.list_objects_v2(Bucket="bucket", Prefix=f"{name}/")["Contents"]):
+        (tmp_path / "objects" / key).parent.mkdir(parents=True, exist_ok=True)
+        s3.download_file("bucket", key, str(tmp_path / "objects" / key))
+    assert_no_secret(tmp_path)
+    assert_no_secret(Path(server["PREFECT_HOME"]))
+
+
+def test_a_fold_in_a_bucket_is_forgotten_with_what_was_made_of_it(s3: Any) -> None:
+    run = RunFolder.named(Path("s3://bucket/forgetful"), "run")
+    kept, fold = run.fold(1).complete, run.fold(0)
+    for file in (kept, fold.complete, fold.checkpoint, run.report, run.figures / "roc.svg", run.metrics):
+        files.write_text(file, "{}")
+    run.forget_fold(0)
+    assert s3.list_objects_v2(Bucket="bucket", Prefix="forgetful/run/")["Contents"][0]["Key"].endswith(
+        "folds/fold=1/complete.json"
+    )
+    assert s3.list_objects_v2(Bucket="bucket", Prefix="forgetful/run/")["KeyCount"] == 1
+
+
+@pytest.fixture(scope="module")
+def copied(undisturbed: Path, s3: Any) -> RunFolder:
+    """The undisturbed run, copied into the bucket, twice."""
+    folder = undisturbed / "experiments" / "run"
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        for name in ("run", "other"):
+            s3.upload_file(str(file), "bucket", f"copied/{name}/{file.relative_to(folder)}")
+    return RunFolder.named(Path("s3://bucket/copied"), "run")
+
+
+def test_what_reads_a_run_reads_it_in_a_bucket(
+    copied: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = "--experiments=s3://bucket/copied"
+    core(["runs", there])
+    assert capsys.readouterr().out.count("2 of 2") == 2
+    core(["package", "run", "--name=tiny", f"--models={tmp_path / 'models'}", "--promote", there])
+    load_champion(tmp_path / "models", "tiny")
+    core(["mlflow", str(copied.path), f"--store=sqlite:///{tmp_path / 'mlflow.db'}"])
+    assert list((tmp_path / "mlartifacts").rglob("report.html"))
+
+
+def relative_files(folder: Path) -> set[str]:
+    """What lies under the folder, but locks."""
+    found = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    return {file for file in found if ".lock" not in file}
+
+
+def test_what_looks_closer_at_a_run_writes_into_a_bucket_what_it_writes_into_a_folder(
+    copied: RunFolder, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    core(["sample", "outside", "--films=40", "--seed=9"])
+    local = tmp_path / "experiments"
+    for name in ("run", "other"):
+        shutil.copytree(undisturbed / "experiments" / "run", local / name)
+    for place, there in (("here", f"--experiments={local}"), ("there", "--experiments=s3://bucket/copied")):
+        core(["stress", "run", "--films=10", "--device=cpu", there])
+        core(["learning-curve", "run", "--share=0.5", "--device=cpu", there])
+        core(["report", "run", "--external=outside", there])
+        core(["compare", "run", "other", f"--out={place}", there])
+    names, objects = relative_files(local), relative_files(copied.path.parent)
+    assert objects == names
+    for file in (file for file in names if file.endswith(".parquet") and "epochs" not in file):  # those have seconds
+        one, other = (files.read_table(place / file) for place in (local, copied.path.parent))
+        pd.testing.assert_frame_equal(one, other, obj=file)
+    for file in (tmp_path / "here").iterdir():
+        pd.testing.assert_frame_equal(files.read_table(file), files.read_table(tmp_path / "there" / file.name))
+
+
+def test_a_data_set_is_judged_into_a_bucket(undisturbed: Path, sample: Path, server: dict[str, str], s3: Any) -> None:
+    aws = {key: value for key, value in os.environ.items() if key.startswith("AWS")}
+    words = ["validate", f"--data={sample}", "--experiments=s3://bucket/judged", "--run-id=run", "--folds=2"]
+    result = run_to_the_end([str(BIN / "cxr"), *words, f"--cache={undisturbed / 'cache'}"], server | aws)
+    assert result.returncode == 0, result.stderr
+    checks = RunFolder.named(Path("s3://bucket/judged"), "run").checks
+    in_training = undisturbed / "experiments" / "run" / "checks"
+    assert relative_files(checks) == relative_files(in_training) - {"predictions.json", "metrics.json"}
+    one, other = (files.read_table(folder / "confounders.parquet") for folder in (checks, in_training))
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_the_page_shows_a_run_in_a_bucket(copied: RunFolder, tmp_path: Path) -> None:
+    places = Places(Path("s3://bucket/copied"), *(tmp_path / name for name in ("models", "scores", "cache")))
+    view = opened("runs", Places.of(places.as_words()))
+    assert "Confusion matrix" in texts(view)
+    view.segmented_control[0].set_value("Curves").run()
+    assert not view.exception
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["runs", "--experiments=s3://nowhere"], "the bucket 'nowhere' cannot be reached"),
+        (["evaluate", "missing", "--experiments=s3://bucket/x"], "no run 'missing' in s3://bucket/x: give a run id"),
+        (["models", "--models=s3://bucket/models"], "--models needs a folder of files, got 's3://bucket/models'"),
+        (["rollback", "tiny", "--models=s3://bucket/models"], "--models needs a folder of files"),
+        (["release", "batch", "--out=s3://bucket/scores"], "everything but a run needs a folder of files"),
+        (
+            [
+                "train",
+                "--data=.",
+                "--weights=none",
+                "--trainable=all",
+                "--experiments=s3://bucket/x",
+                "--cache=s3://bucket/cache",
+            ],
+            "--cache needs a folder of files",
+        ),
+        (
+            ["report", "run", "--experiments=s3://bucket/copied", "--external=s3://bucket/films"],
+            "--external needs a folder",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("copied")
+def test_what_cannot_lie_in_a_bucket_is_refused_in_a_sentence(
+    words: list[str], sentence: str, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CxrError, match=re.escape(sentence)):
+        core(words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_s3fs_the_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(ConfigError, match=r"extra \[s3\]"):
+        files.located(Path("s3://another/experiments"))

@@ -1,0 +1,108 @@
+"""The plain core as a user starts it, where neither Prefect nor Great Expectations can be imported."""
+
+import json
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cxr.errors import RunError
+from cxr.storage.run_folder import FoldFolder
+from cxr.training.run import Experiment
+from cxr.training.scheduling import train_fold, train_folds
+from tests.conftest import (
+    SECRETS,
+    assert_no_secret,
+    assert_same_tables,
+    disk_of,
+    resize_disk,
+    run_to_the_end,
+    start_and_wait_for,
+    start_and_wait_for_epoch_2,
+    train_command,
+)
+
+LOG = logging.getLogger("test.cross_validation")
+PLAIN = (sys.executable, "-m", "cxr")
+Begin = Callable[..., Experiment]
+
+
+def test_the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables(
+    undisturbed: Path, sample: Path, without_flows: dict[str, str], tmp_path: Path
+) -> None:
+    environment = without_flows | SECRETS
+    command = train_command(sample, tmp_path, PLAIN)
+    process, fold_pid = start_and_wait_for_epoch_2(0, command, tmp_path, environment)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert fold_pid in [one.pid for one in family]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    assert not any(one.is_running() for one in family)
+    log = (tmp_path / "log").read_text()
+    assert "fold 0: stopped after epoch" in log
+    assert log.endswith("stopped: the same command goes on from here\n")
+    assert "Traceback" not in log
+
+    process, _ = start_and_wait_for_epoch_2(1, command, tmp_path, environment)
+    process.kill()
+    process.wait()
+    assert "fold 0: taken up again after epoch" in (tmp_path / "log").read_text()
+    process = start_and_wait_for("fold 1: taken up again after epoch", command, tmp_path, environment)
+    process.send_signal(signal.SIGSTOP)  # however fast it is, it has not ended when the second one looks
+    second = run_to_the_end(command, environment)
+    process.send_signal(signal.SIGCONT)
+    assert second.returncode == 2
+    assert second.stderr.startswith(
+        f"error: run run is in use by process {process.pid} on {socket.gethostname()} since"
+    )
+    assert second.stdout == ""
+    assert process.wait(timeout=120) == 0, (tmp_path / "log").read_text()
+    log = (tmp_path / "log").read_text()
+    assert "fold 0: complete already" in log
+    assert "checks   not made: `cxr validate` judges the films" in log
+    assert_same_tables(tmp_path, undisturbed)
+    names = [{p.name for p in (folder / "experiments" / "run").iterdir()} for folder in (tmp_path, undisturbed)]
+    assert names[1] - names[0] == {"checks"}
+    assert_no_secret(tmp_path)
+    assert "The data checks were not made on this run" in (tmp_path / "experiments/run/report.html").read_text()
+
+
+@pytest.mark.faults
+def test_a_run_that_finds_the_disk_full_says_so_and_the_same_command_ends_with_the_same_tables(
+    undisturbed: Path, sample: Path, without_flows: dict[str, str], tmp_path: Path
+) -> None:
+    command = train_command(sample, tmp_path, PLAIN)
+    checkpoint = FoldFolder(tmp_path / "experiments/run/folds/fold=0").checkpoint
+    with disk_of("400m", tmp_path / "experiments") as disk:  # one checkpoint has 270 MiB; the next needs as much beside
+        full = run_to_the_end(command, without_flows)
+        assert full.returncode == 2, full.stderr
+        assert f"fold 0: no space is left to write '{checkpoint}'" in full.stderr.splitlines()[-1]
+        assert "free some and type the same command again; nothing is lost" in full.stderr.splitlines()[-1]
+        assert "Traceback" not in full.stderr
+        assert checkpoint.exists()
+        assert not list(disk.rglob(".*.tmp"))
+        resize_disk(disk, "1200m")
+        result = run_to_the_end(command, without_flows)
+        assert result.returncode == 0, result.stderr
+        assert "fold 0: taken up again after epoch 1" in result.stderr
+        assert_same_tables(tmp_path, undisturbed)
+
+
+def test_a_fold_that_fails_leaves_the_others_to_finish_and_is_named(begin: Begin) -> None:
+    run = begin()
+    run.folder.fold(0).checkpoint.mkdir(parents=True)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RunError) as raised:
+        train_folds(run, lambda fold, device: pool.submit(train_fold, run, fold, device, LOG), Future.exception)
+    told = str(raised.value)
+    assert told.startswith("1 of 2 folds failed, the others are finished and kept. fold 0: the checkpoint of fold 0 is")
+    assert "give --redo-fold 0" in told
+    assert run.folder.fold(1).is_complete(run.config_hash)
+    stages = [json.loads(line) for line in run.folder.events.read_text().splitlines()]
+    outcomes = [(line["stage"], line["fold"], line["outcome"]) for line in stages if line["fold"] is not None]
+    assert outcomes == [("train", 0, "failed"), ("train", 1, "done"), ("predict", 1, "done")]

@@ -1,0 +1,154 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr.errors import ConfigError, DataError, FoldError, RunError
+from cxr.storage import files
+from cxr.storage.run_folder import RunFolder
+from cxr.training.run import Experiment, begin_run, load_run
+from tests.conftest import lock_holder
+
+Begin = Callable[..., Experiment]
+
+
+def test_a_run_folder_explains_itself(begin: Begin) -> None:
+    run = begin()
+    record = files.read_json(run.folder.config)
+    assert record["config"] == run.config.as_dict()
+    assert record["classes"] == ["NORMAL", "PNEUMONIA"]
+    assert record["positive"] == "PNEUMONIA"
+    assert record["films"] == {"found": 80, "unreadable": 1, "duplicate": 3, "used": 76}
+    assert record["code"].keys() >= {"cxr", "cxr_source_sha256", "requirements_lock_sha256", "torch", "python"}
+    names = {path.name for path in run.folder.path.iterdir()}
+    assert names == {
+        "config.json",
+        "data.json",
+        "manifest.parquet",
+        "near_duplicates.parquet",
+        "folds.parquet",
+        "leakage_certificate.json",
+        "events.jsonl",
+    }
+    assert files.read_table(run.folder.folds).columns.tolist() == ["image_id", "path", "label", "group_id", "fold"]
+    assert load_run(run.folder) == run
+
+
+def test_the_same_config_takes_the_run_up_and_leaves_its_tables_alone(begin: Begin) -> None:
+    tables = [path for path in begin().folder.path.iterdir() if path.suffix == ".parquet"]
+    before = {path: path.stat().st_mtime_ns for path in tables}
+    begun_at = files.read_json(begin().folder.config)["begun_at"]
+    assert {path: path.stat().st_mtime_ns for path in tables} == before
+    assert files.read_json(begin().folder.config)["begun_at"] == begun_at
+
+
+def test_another_config_for_a_run_is_refused_and_shows_the_difference(begin: Begin) -> None:
+    begin()
+    with pytest.raises(RunError, match=r"another config: epochs 1 → 9; seed 0 → 4\. Give the same values"):
+        begin(epochs=9, seed=4)
+
+
+def test_changed_data_is_another_run_and_moved_data_is_the_same(begin: Begin, sample: Path, tmp_path: Path) -> None:
+    begin()
+    moved = tmp_path / "moved"
+    shutil.copytree(sample, moved)
+    assert begin(data=str(moved)).config.data == str(moved)
+    next(moved.rglob("IM-*.jpeg")).unlink()
+    with pytest.raises(RunError, match="another config: data"):
+        begin(data=str(moved))
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"data": "nowhere"}, DataError),
+        ({"positive": "COVID"}, ConfigError),
+        ({"holdout": "night"}, ConfigError),
+    ],
+)
+def test_a_mistake_leaves_no_run_behind(begin: Begin, tmp_path: Path, fields: dict, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        begin(**fields)
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_films_of_which_no_folds_can_be_made_begin_no_run(begin: Begin, tmp_path: Path) -> None:
+    with pytest.raises(FoldError, match="fewer than the 20 folds"):
+        begin(folds=20)
+    folder = RunFolder(tmp_path / "experiments" / "run")
+    assert not folder.has_begun
+    assert not folder.folds.exists()
+    assert len(files.read_table(folder.manifest)) == 80
+
+
+def test_a_class_that_only_the_holdout_has_is_an_error(begin: Begin, film, tree) -> None:
+    names = [f"train/{label}/{n}.png" for label in "AB" for n in range(4)] + [f"test/C/{n}.png" for n in range(4)]
+    data = tree({name: film(seed) for seed, name in enumerate(names)})
+    with pytest.raises(FoldError, match="class 'C' has films in the holdout alone"):
+        begin(data=str(data), holdout="test")
+
+
+def test_a_run_is_found_again_from_another_folder(begin: Begin, sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sample.parent)
+    assert begin(data=sample.name).config.data == str(sample)
+
+
+def test_a_word_stays_a_word_where_a_file_of_that_name_lies(
+    begin: Begin, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "none").write_text("no weights")
+    monkeypatch.chdir(tmp_path)
+    assert begin(data=str(sample)).config.weights == "none"
+
+
+def test_a_fold_in_training_elsewhere_is_not_forgotten(begin: Begin) -> None:
+    run = begin()
+    files.write_json(run.folder.fold(0).epochs, {})
+    with (
+        lock_holder(run.folder.fold(0).lock, "fold 0") as holder,
+        pytest.raises(RunError, match=f"fold 0 of run run is in use by process {holder.pid}"),
+    ):
+        run.folder.forget_fold(0)
+    assert run.folder.fold(0).epochs.exists()
+    run.folder.forget_fold(0)
+    assert not run.folder.fold(0).epochs.exists()
+
+
+def test_a_fold_to_redo_must_exist(begin: Begin, tmp_path: Path) -> None:
+    run = begin()
+    with pytest.raises(ConfigError, match="--redo-fold must name a fold from 0 to 1, got 2"):
+        begin_run(run.config, run.folder, cache=tmp_path / "cache", devices="cpu", redo_fold=(2,))
+
+
+def test_films_are_used_once_each_and_carry_fold_and_subtype(begin: Begin) -> None:
+    run = begin()
+    films, manifest = run.films(), files.read_table(run.folder.manifest)
+    assert films["path"].tolist() == sorted(manifest.loc[manifest["status"] == "used", "path"])
+    assert set(films["subtype"].dropna()) == {"bacteria", "virus"}
+
+
+def test_a_lost_cache_is_made_again_from_the_same_films(begin: Begin, tmp_path: Path) -> None:
+    run = begin()
+    before = run.squares(run.films())
+    shutil.rmtree(tmp_path / "cache")
+    np.testing.assert_array_equal(run.squares(run.films()), before)
+
+
+def test_a_film_changed_since_is_not_taken_for_the_old_one(begin: Begin, sample: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(sample, own)
+    run = begin(data=str(own))
+    shutil.rmtree(tmp_path / "cache")
+    (own / run.films()["path"][0]).write_bytes(b"something else")
+    with pytest.raises(DataError, match="is gone or was changed since the run was begun"):
+        run.squares(run.films())
+
+
+def test_a_holdout_is_never_trained_on_nor_judged(begin: Begin) -> None:
+    run = begin(holdout="test")
+    manifest = files.read_table(run.folder.manifest)
+    assert not set(run.films()["path"]) & set(manifest.loc[manifest["split"] == "test", "path"])
+    assert pd.Series(run.films()["path"]).str.startswith(("train/", "val/")).all()

@@ -1,0 +1,296 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cxr.errors import DiskFullError, RunError
+from cxr.images.decoding import open_prepared
+from cxr.storage import files
+from cxr.storage.run_folder import FoldFolder
+from cxr.training.optimiser import class_weights, make_optimiser
+from cxr.training.predictions import read_weights
+from cxr.training.run import Experiment
+from cxr.training.supervision import StopRequest
+from cxr.training.trainer import FoldTrainer, train_fold
+from tests.conftest import run_to_the_end
+
+Begin = Callable[..., Experiment]
+
+
+def weights_of(run: Experiment, fold: int = 0) -> dict[str, torch.Tensor]:
+    return load_file(run.folder.fold(fold).weights)
+
+
+def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_class_weights_by_hand() -> None:
+    assert class_weights([0, 1, 1, 1], 2) == [4 / (2 * 1), 4 / (2 * 3)]
+    assert np.mean([class_weights([0, 1, 1, 2], 3)[target] for target in [0, 1, 1, 2]]) == pytest.approx(1)
+
+
+def test_a_fold_taken_up_again_after_any_epoch_ends_with_the_same_weights_bit_for_bit(begin: Begin) -> None:
+    whole, broken = begin("whole", epochs=3, flip=True), begin("broken", epochs=3, flip=True)
+    train_fold(whole, 0, "cpu")
+    for _ in range(2):
+        trainer = FoldTrainer(broken, 0, "cpu")
+        trainer.resume(broken.folder.fold(0))
+        trainer.train_epoch()
+        trainer.save(broken.folder.fold(0))
+    train_fold(broken, 0, "cpu")
+    assert_same(weights_of(whole), weights_of(broken))
+    tables = [files.read_table(run.folder.fold(0).epochs) for run in (whole, broken)]
+    unlike_by_nature = ["seconds", "films_per_s"]
+    pd.testing.assert_frame_equal(*(table.drop(columns=unlike_by_nature) for table in tables))
+    assert tables[0]["epoch"].tolist() == [1, 2, 3]
+
+
+def test_a_fold_asked_to_stop_in_an_epochs_midst_keeps_its_batches_and_ends_with_the_same_weights(begin: Begin) -> None:
+    whole, stopped = begin("whole", epochs=2), begin("stopped", epochs=2)
+    train_fold(whole, 0, "cpu")
+    before, stop = signal.getsignal(signal.SIGTERM), StopRequest()
+    stop.listen()
+    try:
+        trainer = FoldTrainer(stopped, 0, "cpu", stop)
+        trainer.layers.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit, match="143"):
+            trainer.train(stopped.folder.fold(0))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert (trainer.epoch, len(trainer.losses), trainer.steps_per_epoch) == (0, 1, 2)
+    train_fold(stopped, 0, "cpu")
+    assert_same(weights_of(whole), weights_of(stopped))
+
+
+def test_a_checkpoint_that_finds_the_disk_full_is_told_and_leaves_nothing_half_written(
+    begin: Begin, small_disk: Path
+) -> None:
+    with pytest.raises(DiskFullError, match=r"no space is left to write .*checkpoint"):
+        FoldTrainer(begin(), 0, "cpu").save(FoldFolder(small_disk))
+    assert not list(small_disk.iterdir())
+
+
+def test_damaged_weights_are_told_with_the_way_out(begin: Begin) -> None:
+    run = begin()
+    train_fold(run, 0, "cpu")
+    weights = run.folder.fold(0).weights
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(RunError, match=r"weights of fold 0 are damaged .* --redo-fold 0"):
+        read_weights(run, 0)
+
+
+def test_a_finished_fold_leaves_weights_predictions_curve_and_no_checkpoint(begin: Begin) -> None:
+    run = begin()
+    train_fold(run, 1, "cpu")
+    folder = run.folder.fold(1)
+    names = {"weights.safetensors", "predictions.parquet", "epochs.parquet", "complete.json"}
+    assert {path.name for path in folder.path.iterdir() if not path.name.startswith(".")} == names
+    predictions = files.read_table(folder.predictions)
+    assert predictions.columns.tolist() == [
+        "image_id",
+        "path",
+        "group_id",
+        "fold",
+        "label",
+        "subtype",
+        "logit_NORMAL",
+        "logit_PNEUMONIA",
+        "probability_NORMAL",
+        "probability_PNEUMONIA",
+    ]
+    films = run.films()
+    assert predictions["path"].tolist() == films.loc[films["fold"] == 1, "path"].tolist()
+    probability = predictions.filter(like="probability_").to_numpy()
+    logit = predictions.filter(like="logit_").to_numpy()
+    np.testing.assert_allclose(probability, np.exp(logit) / np.exp(logit).sum(axis=1, keepdims=True), atol=1e-12)
+
+
+def test_a_finished_fold_is_not_trained_again_and_a_forgotten_one_is(begin: Begin) -> None:
+    run = begin()
+    train_fold(run, 0, "cpu")
+    first, marker = weights_of(run), run.folder.fold(0).complete.stat().st_mtime_ns
+    train_fold(run, 0, "cpu")
+    assert run.folder.fold(0).complete.stat().st_mtime_ns == marker
+    run.folder.forget_fold(0)
+    train_fold(run, 0, "cpu")
+    assert run.folder.fold(0).complete.stat().st_mtime_ns != marker
+    assert_same(first, weights_of(run))
+
+
+def test_held_out_films_teach_nothing(begin: Begin) -> None:
+    honest, blinded = begin("honest"), begin("blinded")
+    train_fold(honest, 0, "cpu")
+    held_out = honest.films().query("fold == 0")["image_id"]
+    white = np.full((32, 32), 255, np.uint8)
+    open_prepared(blinded.cache, 32).add(dict.fromkeys(held_out, white))  # in a later shard, so it wins, or
+    for shard in sorted((blinded.cache / "prepared").rglob("*.parquet")):  # wherever it is found first
+        ids = files.read_table(shard)["image_id"]
+        squares = np.load(shard.with_suffix(".npy"))
+        squares[ids.isin(held_out).to_numpy()] = 255
+        np.save(shard.with_suffix(".npy"), squares)
+    train_fold(blinded, 0, "cpu")
+    assert_same(weights_of(honest), weights_of(blinded))
+    probabilities = [files.read_table(r.folder.fold(0).predictions)["probability_NORMAL"] for r in (honest, blinded)]
+    assert probabilities[0].nunique() > probabilities[1].nunique() == 1
+
+
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(begin: Begin, weights_file: str) -> None:
+    run = begin(weights=weights_file, trainable="head", epochs=2)
+    whole, parted = FoldTrainer(run, 0, "cpu"), FoldTrainer(run, 0, "cpu")
+    parted.micro_batch = 5  # of 16: three whole parts and a rest
+    for trainer in (whole, parted):
+        trainer.train_epoch()
+        trainer.train_epoch()
+    for one, other in zip(whole.layers.parameters(), parted.layers.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert whole.history[1]["training_loss"] == pytest.approx(parted.history[1]["training_loss"], rel=1e-5)
+
+
+def test_out_of_memory_halves_the_parts_and_says_so(begin: Begin, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = FoldTrainer(begin(), 0, "cpu")
+
+    def small_device(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        if len(inputs[0]) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trainer.layers.register_forward_pre_hook(small_device)
+    trainer.train_epoch()
+    assert trainer.micro_batch == 4
+    assert "each batch of 16 films goes through in parts of 4 from now on" in caplog.text
+
+
+def test_a_film_that_does_not_fit_alone_is_an_error(begin: Begin) -> None:
+    trainer = FoldTrainer(begin(), 0, "cpu")
+
+    def no_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trainer.layers.register_forward_pre_hook(no_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer.train_epoch()
+
+
+SMALL_MEMORY = """
+import resource, sys
+from pathlib import Path
+from cxr import experiment, terminal
+from cxr.layout import RunFolder
+from cxr.training import train_fold
+
+warm, run = (experiment.load(RunFolder(Path(word))) for word in sys.argv[1:3])
+
+def train():
+    with terminal.log_lines():
+        train_fold(warm, 0, "cpu")  # from here on every library is loaded and every thread started
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        most = held + int(sys.argv[3]) * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        train_fold(run, 0, "cpu")
+
+terminal.run_command(train)
+"""
+
+
+def test_a_batch_that_memory_is_too_small_for_goes_through_in_parts_and_a_sentence_tells_where_none_does(
+    begin: Begin,
+) -> None:
+    warm, run = begin("warm", batch_size=64), begin("run", batch_size=64, size=112, precision="fp32")
+
+    def train(more_mib: int) -> subprocess.CompletedProcess[str]:
+        """Train in a process that may take so much more memory than its libraries hold."""
+        warm.folder.forget_fold(0)
+        words = [str(warm.folder.path), str(run.folder.path), str(more_mib)]
+        environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}  # what is freed goes back to the system
+        return run_to_the_end([sys.executable, "-c", SMALL_MEMORY, *words], environment)
+
+    none = train(150)  # the network has 94 MB, its gradients as much
+    assert none.returncode == 2, none.stderr
+    assert none.stderr.splitlines()[-1].startswith("error: fold 0 ran out of memory on cpu, even with batches in parts")
+    assert "Traceback" not in none.stderr
+    assert not run.folder.fold(0).is_complete(run.config_hash)
+
+    tight = train(450)
+    assert tight.returncode == 2, tight.stderr
+    assert "goes through in parts of" in tight.stderr, "it is the checkpoint that does not fit"
+    assert tight.stderr.splitlines()[-1].startswith("error: fold 0 ran out of memory on cpu")
+
+    small = train(700)  # a checkpoint is written in some 600; the whole batch needs over 1,000
+    assert small.returncode == 0, small.stderr
+    assert "out of memory; each batch of 64 films goes through in parts of" in small.stderr
+    assert run.folder.fold(0).is_complete(run.config_hash)
+
+
+@pytest.mark.parametrize(("trainable", "trained"), [("head", ("fc.",)), ("layer4", ("fc.", "layer4."))])
+def test_what_is_frozen_keeps_its_weights_and_batch_statistics(
+    begin: Begin, weights_file: str, trainable: str, trained: tuple[str, ...]
+) -> None:
+    run = begin(weights=weights_file, trainable=trainable)
+    train_fold(run, 0, "cpu")
+    before = torch.load(weights_file, weights_only=True)
+    after = {name.removeprefix("network."): tensor for name, tensor in weights_of(run).items()}
+    for name, tensor in before.items():
+        if name.startswith("fc."):
+            assert after[name].shape[0] == 2
+        elif not name.endswith("num_batches_tracked"):
+            assert torch.equal(tensor, after[name]) != name.startswith(trained), name
+
+
+def test_pretrained_layers_learn_at_a_tenth_and_random_ones_at_full_rate(begin: Begin, weights_file: str) -> None:
+    for weights, rates in ((weights_file, [1e-3, 1e-4]), ("none", [1e-3, 1e-3])):
+        trainer = FoldTrainer(begin(f"run-{len(weights)}", weights=weights), 0, "cpu")
+        optimiser, _ = make_optimiser(trainer.model, trainer.run.config)
+        assert [group["lr"] for group in optimiser.param_groups] == pytest.approx(rates)
+        n_parameters = sum(p.numel() for group in optimiser.param_groups for p in group["params"])
+        assert n_parameters == sum(p.numel() for p in trainer.model.parameters())
+
+
+def test_a_damaged_checkpoint_says_how_to_go_on(begin: Begin) -> None:
+    run = begin()
+    files.write_json(run.folder.fold(0).checkpoint, {"not": "a checkpoint"})
+    with pytest.raises(RunError, match=r"checkpoint of fold 0 is damaged .* give --redo-fold 0"):
+        train_fold(run, 0, "cpu")
+
+
+def test_a_fold_that_the_run_does_not_have_is_named(begin: Begin) -> None:
+    with pytest.raises(RunError, match="has folds 0 to 1, got 2"):
+        train_fold(begin(), 2, "cpu")
+
+
+def test_fewer_films_than_a_batch_make_one_step(begin: Begin) -> None:
+    run = begin(batch_size=4096)
+    train_fold(run, 0, "cpu")
+    assert run.folder.fold(0).is_complete(run.config_hash)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here; the same code runs on the CPU above")
+def test_a_fold_trains_on_a_gpu_and_repeats_itself_when_deterministic(begin: Begin) -> None:
+    runs = [begin(name, devices="cuda:0", deterministic=True, epochs=2) for name in ("one", "two")]
+    try:
+        for run in runs:
+            train_fold(run, 0, "cuda:0")
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert_same(*(weights_of(run) for run in runs))
+
+
+def test_temporary_files_of_a_killed_process_are_swept(begin: Begin) -> None:
+    run = begin()
+    leftover = run.folder.fold(0).path / ".checkpoint.pt.99999.tmp"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"half")
+    train_fold(run, 0, "cpu")
+    assert not leftover.exists()
+    assert Path(run.folder.fold(0).complete).exists()
