@@ -1,6 +1,7 @@
-"""Where a report answers reporting guidelines: CLAIM, TRIPOD+AI and STARD-AI, item by item.
+"""Reporting guidelines: where a report answers CLAIM, TRIPOD+AI and STARD-AI, item by item.
 
-The items are data, in `checklists.toml`; whether an analysis was done is a fact of the run.
+The items are data, in `checklists.toml`, which names the copies of the checklists that they were compared with;
+whether an analysis was done is a fact of the run.
 """
 
 import tomllib
@@ -10,17 +11,19 @@ from pathlib import Path
 
 NOT_DONE, NOT_APPLICABLE = "not done", "not applicable"
 ON_REQUEST = ("robustness", "learning-curve", "sealed-test", "external")
-"""Analyses that a run has only if somebody asked for them."""
+"""Sections of analyses that a run has only on request."""
 STANDS_IN = {"external": "sealed-test"}
-"""Analyses whose section is called otherwise."""
+"""Analyses that are shown in the section of another one."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """An item of a guideline and where it is answered."""
+    """An item of a guideline, and where the report answers it."""
 
     number: str
+    """As printed in the guideline: `12a`."""
     subject: str
+    """What the item asks for, in words of our own."""
     answer: str
     """A section of the report, NOT_APPLICABLE or NOT_DONE."""
     remark: str
@@ -28,7 +31,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Checklist:
-    """A guideline."""
+    """A guideline's checklist, in the guideline's order."""
 
     name: str
     source: str
@@ -36,24 +39,25 @@ class Checklist:
     items: list[Item]
 
     def count(self, answer: str) -> int:
-        """Return how many items have an answer."""
+        """Return how many items have this answer."""
         return sum(item.answer == answer for item in self.items)
 
 
 def crosswalk(done: Collection[str]) -> list[Checklist]:
-    """Return the guidelines with their items' answers.
+    """Return the checklists, each item with its answer.
 
     Args:
-        done: those of ON_REQUEST that were done.
+        done: the analyses of ON_REQUEST that the run has.
     """
     file = Path(__file__).with_name("checklists.toml")
-    lists = tomllib.loads(file.read_text(encoding="utf-8"))["checklist"]
-    return [_checklist(one, done) for one in lists]
+    entries = tomllib.loads(file.read_text(encoding="utf-8"))["checklist"]
+    return [_checklist(entry, done) for entry in entries]
 
 
-def _checklist(one: Mapping, done: Collection[str]) -> Checklist:
-    items = [Item(number, subject, _answer(where, done), remark) for number, subject, where, remark in one["items"]]
-    return Checklist(one["name"], one["source"], one["doi"], items)
+def _checklist(entry: Mapping, done: Collection[str]) -> Checklist:
+    rows = entry["items"]
+    items = [Item(number, subject, _answer(where, done), remark) for number, subject, where, remark in rows]
+    return Checklist(entry["name"], entry["source"], entry["doi"], items)
 
 
 def _answer(where: str, done: Collection[str]) -> str:
