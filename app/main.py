@@ -27,10 +27,14 @@ def view(name: str) -> Callable[[], None]:
 
 st.set_page_config(page_title="cxr", page_icon=icon(), layout="wide")
 places = Places.of(sys.argv[1:])
-icons = {"classify": "pulmonology", "runs": "monitoring", "nightly": "bedtime", "models": "deployed_code"}
+icons = {"classify": "pulmonology", "runs": "monitoring", "scoring_runs": "bedtime", "models": "deployed_code"}
 views = [
     st.Page(
-        view(name), title=name.capitalize(), icon=f":material/{picture}:", url_path=name, default=name == "classify"
+        view(name),
+        title=name.replace("_", " ").capitalize(),
+        icon=f":material/{picture}:",
+        url_path=name,
+        default=name == "classify",
     )
     for name, picture in icons.items()
 ]

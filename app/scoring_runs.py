@@ -1,4 +1,4 @@
-"""Nightly: what the job has scored, refused and held, and which films are worth a second look."""
+"""Scoring runs: what the job has scored, refused and held, and which films are worth a second look."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ HIDDEN = ["n_bytes", "changed_ns", "image_id"]
 
 def show(places: Places) -> None:
     """Show the view."""
-    st.title("Nightly")
+    st.title("Scoring runs")
     folder = ScoresFolder(places.scores.expanduser().resolve())
     table, nights = scores.list_batches(folder), folder.nights()
     if table.empty and not nights:

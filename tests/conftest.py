@@ -137,8 +137,8 @@ def tree(tmp_path: Path) -> Callable[[dict[str, bytes]], Path]:
 @contextmanager
 def lock_holder(lock: Path, what: str) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that holds a lock until it is killed or the block ends."""
-    words = f"with store.locked(store.located(Path({str(lock)!r})), {what!r}): print(); input()"
-    code = f"from pathlib import Path; from cxr import store\n{words}"
+    words = f"with files.locked(files.located(Path({str(lock)!r})), {what!r}): print(); input()"
+    code = f"from pathlib import Path; from cxr.storage import files\n{words}"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()

@@ -55,7 +55,7 @@ def places(home: Path, scored: Path) -> Places:
     return Places(home / "experiments", home / "models", scored, home / "cache")
 
 
-@pytest.mark.parametrize("module", ["classify", "runs", "nightly", "models"])
+@pytest.mark.parametrize("module", ["classify", "runs", "scoring_runs", "models"])
 def test_a_view_without_anything_to_show_says_what_to_do_first(module: str, tmp_path: Path) -> None:
     view = opened(module, Places(*(tmp_path / name for name in ("experiments", "models", "scores", "cache"))))
     assert "`cxr demo`" in view.info[0].value
@@ -65,8 +65,8 @@ def test_a_view_without_anything_to_show_says_what_to_do_first(module: str, tmp_
 def test_films_are_judged_and_what_is_none_gets_a_sentence(places: Places) -> None:
     view = opened("classify", places)
     film = draw_examples(seed=9)["one dense patch"]
-    uploads = [("scan_*1*.png", film, "image/png"), ("letter.jpeg", b"Dear colleague", "image/jpeg")]
-    view.file_uploader[0].set_value(uploads).run()
+    dropped = [("scan_*1*.png", film, "image/png"), ("letter.jpeg", b"Dear colleague", "image/jpeg")]
+    view.file_uploader[0].set_value(dropped).run()
     assert not view.exception
     assert [error.value for error in view.error] == [
         r"letter\.jpeg is not judged, not an image\: no JPEG, PNG or DICOM header."
@@ -182,7 +182,7 @@ def test_runs_are_compared_and_an_unfinished_one_says_so(places: Places, tmp_pat
 
 
 def test_nights_show_counts_reasons_and_films_worth_a_second_look(places: Places) -> None:
-    view = opened("nightly", places)
+    view = opened("scoring_runs", places)
     told = {metric.label: metric.value for metric in view.metric}
     assert (told["Films scored"], told["Quarantined"]) == ("6", "6")
     tables = [frame.value for frame in view.dataframe]
@@ -239,5 +239,5 @@ def test_what_the_page_needs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_page_needs_no_prefect_and_no_great_expectations() -> None:
     code = "import sys; sys.modules['prefect'] = sys.modules['great_expectations'] = None\n"
-    code += "import app.classify, app.runs, app.nightly, app.models, app.server"
+    code += "import app.classify, app.runs, app.scoring_runs, app.models, app.server"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

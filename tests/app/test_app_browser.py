@@ -35,7 +35,7 @@ ALONE = [
     "--disable-sync",
 ]
 PATIENCE_MS = 60_000
-VIEWS = ("Classify", "Runs", "Nightly", "Models")
+VIEWS = ("Classify", "Runs", "Scoring runs", "Models")
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; on Debian: apt install chromium")
 

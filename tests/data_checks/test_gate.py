@@ -182,9 +182,9 @@ def test_an_unreadable_file_is_named(films: Path, tmp_path: Path) -> None:
     if prefix and shutil.which("setpriv") is None:
         pytest.skip("root reads every file, and setpriv, which takes that away, is not here")
     code = (
-        "import sys; from pathlib import Path; from cxr import dataset; from cxr.config import DataConfig\n"
-        "from cxr.layout import RunFolder; folder = RunFolder(Path(sys.argv[2]))\n"
-        "dataset.examine(DataConfig(data=sys.argv[1]), folder, cache=Path(sys.argv[3]))"
+        "import sys; from pathlib import Path; from cxr.dataset.examination import examine; from cxr.config import DataConfig\n"
+        "from cxr.storage.run_folder import RunFolder; folder = RunFolder(Path(sys.argv[2]))\n"
+        "examine(DataConfig(data=sys.argv[1]), folder, cache=Path(sys.argv[3]))"
     )
     folder = RunFolder(tmp_path / "run")
     words = [*prefix, sys.executable, "-c", code, str(films), str(folder.path), str(tmp_path / "cache")]

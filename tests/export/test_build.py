@@ -58,7 +58,7 @@ def finished_run(sample: Path, **fields: object) -> Experiment:
 def start_process(function: Callable[..., object], *args: object) -> BaseProcess:
     """Call a function in a process of its own, which need not import torch again."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cxr.packaging", "cxr.registry"])
+    context.set_forkserver_preload(["cxr.export.build", "cxr.serving.registry"])
     process = context.Process(target=function, args=args)
     process.start()
     return process

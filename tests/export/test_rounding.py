@@ -12,11 +12,11 @@ from cxr.serving.registry import load_champion
 def test_rounding_moves_probabilities_a_little_and_not_at_all_where_all_are_alike(home: Path, tmp_path: Path) -> None:
     package = load_champion(home / "models", "tiny")
     squares = np.stack([decode_square(film, package.size) for film in draw_examples().values()])
-    found = measure_rounding(package, package.calibration, squares, tmp_path)
+    found = measure_rounding(package.networks, package.calibration, squares, tmp_path)
     assert 0 < found["largest_probability_difference"] < 0.1
     assert found["n_films"] == 3
     flat = Calibration(1e12, package.calibration.bias)
-    assert measure_rounding(package, flat, squares, tmp_path)["largest_probability_difference"] < 1e-9
+    assert measure_rounding(package.networks, flat, squares, tmp_path)["largest_probability_difference"] < 1e-9
     assert not list(tmp_path.iterdir())
 
 

@@ -86,6 +86,6 @@ def test_a_full_disk_that_takes_no_output_is_told_in_a_sentence_with_code_2(tmp_
 
 def test_the_core_runs_without_prefect(tmp_path: Path) -> None:
     words = ["sample", "films", "--films", "40"]
-    code = f"import sys; sys.modules['prefect'] = None; from cxr.__main__ import app; app({words})"
+    code = f"import sys; sys.modules['prefect'] = None; from cxr.cli.main import app; app({words})"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120)
     assert len(list((tmp_path / "films").rglob("*.jpeg"))) == 40

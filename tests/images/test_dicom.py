@@ -180,9 +180,9 @@ def test_a_film_whose_patient_cannot_be_read_is_left_out_rather_than_taken_for_n
 def test_without_pydicom_the_way_out_is_named(hospital: Path, tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['pydicom'] = None\n"
-        "from pathlib import Path; from cxr import dataset; from cxr.config import DataConfig\n"
-        "from cxr.layout import RunFolder; from cxr.errors import DataError\n"
-        f"try: dataset.examine(DataConfig(data={str(hospital)!r}), RunFolder(Path('run')), cache=Path('cache'))\n"
+        "from pathlib import Path; from cxr.dataset.examination import examine; from cxr.config import DataConfig\n"
+        "from cxr.storage.run_folder import RunFolder; from cxr.errors import DataError\n"
+        f"try: examine(DataConfig(data={str(hospital)!r}), RunFolder(Path('run')), cache=Path('cache'))\n"
         "except DataError as error: print(error)"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)

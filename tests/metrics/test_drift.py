@@ -8,7 +8,7 @@ from scipy import stats
 
 from cxr.metrics import drift
 from cxr.metrics.drift import ACQUISITION, compare, holm, is_novel, outlying
-from cxr.serving.novelty import fit_novelty, layout
+from cxr.serving.novelty import N_COMPONENTS, fit_novelty, layout
 
 TWO, THREE = ["NORMAL", "PNEUMONIA"], ["bacteria", "normal", "virus"]
 
@@ -248,10 +248,10 @@ def test_novelty_is_the_mahalanobis_distance_where_components_span_everything(n_
 def test_novelty_counts_what_no_component_holds_in_units_of_its_own_spread() -> None:
     known, films = draw_features(0, 300, 60), draw_features(1, 10, 60) * 2
     novelty = fit_novelty(known)
-    assert novelty.components.shape == (novelty.N_COMPONENTS, 60)
+    assert novelty.components.shape == (N_COMPONENTS, 60)
     mean = known.astype(float).mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov(known.T.astype(float), bias=True))
-    leading = vectors[:, np.argsort(values)[::-1][: novelty.N_COMPONENTS]].T
+    leading = vectors[:, np.argsort(values)[::-1][:N_COMPONENTS]].T
 
     def parts(film: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
         along = leading @ (film - mean)

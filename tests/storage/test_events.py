@@ -48,8 +48,8 @@ def test_a_failed_stage_names_the_errors_type_and_nothing_that_it_says(tmp_path:
 def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_text("cut off by a full disk")
-    append = f"store.append_line(Path({str(file)!r}), '[' + 'x' * 3000 + ']')"
-    code = f"from pathlib import Path; from cxr import store\nfor _ in range(300): {append}"
+    append = f"files.append_line(Path({str(file)!r}), '[' + 'x' * 3000 + ']')"
+    code = f"from pathlib import Path; from cxr.storage import files\nfor _ in range(300): {append}"
     writers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
     lines = file.read_text().splitlines()

@@ -88,7 +88,7 @@ def place(name: str) -> Path:
 
 def started(code: str, *words: str) -> subprocess.Popen[str]:
     """Another process that has imported what the code needs."""
-    lines = f"import sys\nfrom pathlib import Path\nfrom cxr import store\nfrom cxr.errors import *\n{code}"
+    lines = f"import sys\nfrom pathlib import Path\nfrom cxr.storage import files\nfrom cxr.errors import *\n{code}"
     return subprocess.Popen(
         [sys.executable, "-c", lines, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -96,11 +96,11 @@ def started(code: str, *words: str) -> subprocess.Popen[str]:
 
 def test_of_several_processes_one_alone_gets_a_lock_and_the_others_are_told_who(s3: Any) -> None:
     code = """
-path = store.located(Path("s3://bucket/lock"))
+path = files.located(Path("s3://bucket/lock"))
 print("ready", flush=True)
 input()
 try:
-    with store.locked(path, "run x"):
+    with files.locked(path, "run x"):
         print("got it", flush=True)
         input()
 except RunError as error:
@@ -125,13 +125,13 @@ except RunError as error:
 
 def test_a_halted_holders_lock_lapses_and_what_it_writes_afterwards_is_refused(s3: Any) -> None:
     code = """
-path = store.located(Path("s3://bucket/halted"))
+path = files.located(Path("s3://bucket/halted"))
 try:
-    with store.locked(path / "lock", "run x"):
-        store.write_json(path / "facts.json", {"of": "the first"})
+    with files.locked(path / "lock", "run x"):
+        files.write_json(path / "facts.json", {"of": "the first"})
         print("wrote", flush=True)
         input()
-        store.write_json(path / "facts.json", {"of": "the first, too late"})
+        files.write_json(path / "facts.json", {"of": "the first, too late"})
 except RunError as error:
     print(error, flush=True)
 """
@@ -164,7 +164,7 @@ def try_to_lock(lock: Path) -> None:
 def test_lines_of_several_processes_are_all_kept(s3: Any) -> None:
     code = """
 for k in range(10):
-    store.append_line(store.located(Path("s3://bucket/lines.jsonl")), f"{sys.argv[1]} {k}")
+    files.append_line(files.located(Path("s3://bucket/lines.jsonl")), f"{sys.argv[1]} {k}")
 """
     writers = [started(code, str(number)) for number in range(3)]
     for writer in writers:
@@ -177,7 +177,7 @@ def test_a_killed_upload_shows_nothing_and_is_swept_up(s3: Any) -> None:
     folder = place("upload")
     files.write_text(folder / "weights", "the old ones")
     code = """
-with store.replacing(store.located(Path("s3://bucket/upload/weights"))) as temporary:
+with files.replacing(files.located(Path("s3://bucket/upload/weights"))) as temporary:
     temporary.write_bytes(bytes(400 * 2**20))
 """
     writer = started(code)

@@ -186,11 +186,12 @@ def test_a_film_that_does_not_fit_alone_is_an_error(begin: Begin) -> None:
 SMALL_MEMORY = """
 import resource, sys
 from pathlib import Path
-from cxr import experiment, terminal
-from cxr.layout import RunFolder
-from cxr.training import train_fold
+from cxr.cli import terminal
+from cxr.storage.run_folder import RunFolder
+from cxr.training.run import load_run
+from cxr.training.trainer import train_fold
 
-warm, run = (experiment.load(RunFolder(Path(word))) for word in sys.argv[1:3])
+warm, run = (load_run(RunFolder(Path(word))) for word in sys.argv[1:3])
 
 def train():
     with terminal.log_lines():
