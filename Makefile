@@ -8,7 +8,7 @@ OSV    := https://api.osv.dev/v1/vulns/GHSA-462w-v97r-4m45
 .PHONY: help setup demo up test faults removals check audit bench lock clean
 help:
 	@echo "make setup   install everything into .venv"
-	@echo "make demo    the whole pipeline on drawn films, in minutes"
+	@echo "make demo    the whole pipeline on drawn images, in minutes"
 	@echo "make up      the Prefect server, its deployments, workers and the page; cxr down stops them"
 	@echo "make test    all tests but those of make faults"
 	@echo "make faults  tests that bring servers, workers, clusters and buckets up and kill them"

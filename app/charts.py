@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from cxr.classes import Classes
 from cxr.report.markup import COLOURS
 from cxr.report.wording import said
 
@@ -31,7 +32,7 @@ def _faded(colour: str, opacity: float) -> str:
 
 
 def gauge(name: str, probability: float, by_fold: Sequence[float], threshold: float | None) -> go.Figure:
-    """Return a film's probability, each fold's, and the threshold, on one line from 0 to 100 %."""
+    """Return an image's probability, each fold's, and the threshold, on one line from 0 to 100 %."""
     figure = _figure(f"probability of {_text(name)}, %", "", height=150)
     style = {"color": COLOURS[0], "size": 11, "opacity": 0.55}
     words = [f"fold {k}: {value:.1%}" for k, value in enumerate(by_fold)]
@@ -146,7 +147,7 @@ def calibration(table: pd.DataFrame) -> go.Figure:
             marker={"symbol": SYMBOLS[k % 7], "size": 8},
             error_y=_errors(rows, "observed"),
             customdata=rows["n"],
-            hovertemplate="predicted %{x:.3f}<br>observed %{y:.3f}<br>%{customdata} films<extra></extra>",
+            hovertemplate="predicted %{x:.3f}<br>observed %{y:.3f}<br>%{customdata} images<extra></extra>",
         )
     return figure
 
@@ -156,9 +157,9 @@ def _errors(rows: pd.DataFrame, value: str, scale: float = 1) -> dict[str, Any]:
     return {"array": scale * above.clip(0), "arrayminus": scale * below.clip(0), "thickness": 1, "width": 3}
 
 
-def confusion(table: pd.DataFrame, classes: list[str]) -> go.Figure:
+def confusion(table: pd.DataFrame, classes: Classes) -> go.Figure:
     """Return the confusion matrix: counts, and shares of each true class by depth of colour."""
-    counts = table.pivot_table(index="label", columns="called", values="n").reindex(index=classes, columns=classes)
+    counts = table.pivot_table(index="label", columns="predicted", values="n").reindex(index=classes, columns=classes)
     shares = counts.div(counts.sum(axis=1), axis=0).fillna(0)
     words = [
         [f"{counts.iat[i, j]:,.0f}<br>{shares.iat[i, j]:.1%}" for j in range(len(classes))] for i in range(len(classes))
@@ -229,10 +230,10 @@ def forest(table: pd.DataFrame, level: str, metrics: Sequence[str]) -> go.Figure
 
 
 def histogram(table: pd.DataFrame, threshold: float | None = None) -> go.Figure:
-    """Return calibrated probabilities of the films of each class, as shares of the class, with a threshold."""
-    figure = _figure("Calibrated probability", "Share of the class's films", height=300, barmode="overlay")
+    """Return calibrated probabilities of the images of each class, as shares of the class, with a threshold."""
+    figure = _figure("Calibrated probability", "Share of the class's images", height=300, barmode="overlay")
     for k, (label, rows) in enumerate(table.groupby("label", sort=False)):
-        middle, name = (rows["low"] + rows["high"]) / 2, f"{_text(str(label))} films"
+        middle, name = (rows["low"] + rows["high"]) / 2, f"{_text(str(label))} images"
         figure.add_bar(
             x=middle,
             y=rows["share"],
@@ -241,7 +242,7 @@ def histogram(table: pd.DataFrame, threshold: float | None = None) -> go.Figure:
             marker={"color": COLOURS[k % 7], "pattern": {"shape": ("", "/", ".", "x")[k % 4]}},
             opacity=0.6,
             customdata=rows["n"],
-            hovertemplate="%{x:.2f}: %{customdata} films<extra></extra>",
+            hovertemplate="%{x:.2f}: %{customdata} images<extra></extra>",
         )
     if threshold is not None:
         figure.add_vline(x=threshold, line={"color": GREY, "dash": "dash", "width": 2})
@@ -250,9 +251,9 @@ def histogram(table: pd.DataFrame, threshold: float | None = None) -> go.Figure:
     return figure
 
 
-def night_scores(counts: Sequence[int], name: str) -> go.Figure:
-    """Return how many films of a batch have which probability, in bins from 0 to 1."""
-    figure = _figure(f"Calibrated probability of {_text(name)}", "Films", height=240)
+def scoring_run_scores(counts: Sequence[int], name: str) -> go.Figure:
+    """Return how many images of a batch have which probability, in bins from 0 to 1."""
+    figure = _figure(f"Calibrated probability of {_text(name)}", "Images", height=240)
     width = 1 / max(1, len(counts))
     middle = [(k + 0.5) * width for k in range(len(counts))]
     figure.add_bar(
@@ -260,7 +261,7 @@ def night_scores(counts: Sequence[int], name: str) -> go.Figure:
         y=list(counts),
         width=width * 0.95,
         marker={"color": COLOURS[0]},
-        hovertemplate="%{x:.3f}: %{y} films<extra></extra>",
+        hovertemplate="%{x:.3f}: %{y} images<extra></extra>",
     )
     figure.update_xaxes(range=[0, 1])
     return figure

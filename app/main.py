@@ -7,7 +7,7 @@ from importlib import import_module
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from app.server import Places
+from app.server import Folders
 from app.words import DISCLAIMER
 
 
@@ -22,11 +22,11 @@ def icon() -> Image.Image:
 
 def view(name: str) -> Callable[[], None]:
     """Return what shows a view; the libraries that it alone needs are imported when it is first opened."""
-    return lambda: import_module(f"app.{name}").show(places)
+    return lambda: import_module(f"app.{name}").show(folders)
 
 
 st.set_page_config(page_title="cxr", page_icon=icon(), layout="wide")
-places = Places.of(sys.argv[1:])
+folders = Folders.of(sys.argv[1:])
 icons = {"classify": "pulmonology", "runs": "monitoring", "scoring_runs": "bedtime", "models": "deployed_code"}
 views = [
     st.Page(

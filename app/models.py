@@ -6,14 +6,14 @@ import pandas as pd
 import streamlit as st
 
 from app import words
-from app.server import Places
+from app.server import Folders
 from cxr.report.wording import said
 from cxr.serving.registry import list_models, promotions
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 
 FIRST = {
-    "cxr demo": "makes a model of drawn films, in minutes;",
+    "cxr demo": "makes a model of drawn images, in minutes;",
     "cxr package RUN --name NAME --promote": "makes one of a run of yours.",
 }
 HEADING = re.compile(r"^(#+ )", re.MULTILINE)
@@ -21,17 +21,17 @@ DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b")
 FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 
 
-def show(places: Places) -> None:
+def show(folders: Folders) -> None:
     """Show the view."""
     st.title("Models")
-    table = list_models(places.models)
+    table = list_models(folders.models)
     if table.empty:
         st.info("There is no model yet. Type in a terminal:\n" + words.first_steps(FIRST))
         return
     number = st.column_config.NumberColumn("ROC-AUC, %", format="%.1f")
     st.dataframe(table, hide_index=True, column_config={"roc_auc": number}, alt="All versions of all models")
     name = st.selectbox("Model", table["name"].unique().tolist(), width=420)
-    model, rows = ModelFolder.named(places.models, name), table[table["name"] == name]
+    model, rows = ModelFolder.named(folders.models, name), table[table["name"] == name]
     versions = rows.sort_values("champion", ascending=False)["version"].tolist()
     champions = set(rows.loc[rows["champion"], "version"])
     version = st.selectbox(
@@ -52,7 +52,7 @@ def _facts(model: ModelFolder, version: str) -> None:
     facts = files.read_json(model.version(version).description)
     with st.container(horizontal=True):
         st.metric("Classes", len(facts["classes"]), border=True, help=words.listed(facts["classes"]))
-        st.metric("Films", f"{facts['n_films']:,}", border=True)
+        st.metric("Images", f"{facts['n_images']:,}", border=True)
         st.metric("Folds", facts["n_folds"], border=True)
         st.metric("Input, px", facts["size"], border=True)
     if facts["thresholds"]:

@@ -8,7 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from app import charts, words
-from app.server import Places
+from app.server import Folders
+from cxr.classes import Classes
 from cxr.errors import CxrError
 from cxr.evaluation import analyses
 from cxr.evaluation.comparison import Comparison, compare
@@ -21,8 +22,8 @@ from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 
 FIRST = {
-    "cxr demo": "runs the whole pipeline on drawn films, in minutes;",
-    "cxr train --data FOLDER --run-id first": "cross-validates on films of yours.",
+    "cxr demo": "runs the whole pipeline on drawn images, in minutes;",
+    "cxr train --data FOLDER --run-id first": "cross-validates on images of yours.",
 }
 FOLD_METRICS = ("roc_auc", "sensitivity", "specificity")
 KEPT = 4
@@ -31,17 +32,17 @@ NAMED: dict[str | type[Any], Callable[[Any], Any]] = {RunFolder: lambda folder: 
 """How Streamlit tells runs apart: it cannot look into a path in an object store."""
 
 
-def show(places: Places) -> None:
+def show(folders: Folders) -> None:
     """Show the view."""
     st.title("Runs")
-    table = list_runs(places.experiments)
+    table = list_runs(folders.experiments)
     if table.empty:
         st.info("There is no run yet. Type in a terminal:\n" + words.first_steps(FIRST))
         return
     _list(table)
     newest_first: list[str] = table["run"].tolist()[::-1]
     run_id = str(st.selectbox("Run", newest_first, width=420))
-    folder = RunFolder.named(places.experiments, run_id)
+    folder = RunFolder.named(folders.experiments, run_id)
     if not folder.summary.exists():
         done = table.loc[table["run"] == run_id, "folds"].item()
         st.info(f"Run {words.plain(run_id)} is not finished: {done} folds are. The same `cxr train` goes on with it.")
@@ -58,7 +59,7 @@ def show(places: Places) -> None:
         "Show", names, default=names[0], required=True, wrap=True, label_visibility="collapsed"
     )
     if section == "Compare":
-        _compare(places.experiments, run_id, newest_first)
+        _compare(folders.experiments, run_id, newest_first)
     else:
         sections[section](folder)
 
@@ -78,15 +79,15 @@ def _out_of_fold(folder: RunFolder) -> OutOfFold:
 @st.cache_resource(max_entries=KEPT, show_spinner="Reading the run …", hash_funcs=NAMED)
 def _read(folder: RunFolder, changed_ns: int) -> OutOfFold:
     """Return a run's out-of-fold table; read again when it has changed."""
-    return OutOfFold(files.read_table(folder.predictions), files.read_json(folder.config)["classes"])
+    return OutOfFold(files.read_table(folder.predictions), Classes(files.read_record(folder.config)["classes"]))
 
 
 @st.cache_data(max_entries=8 * KEPT, show_spinner="Computing …", hash_funcs=NAMED)
 def _appraise(table: str, folder: RunFolder, changed_ns: int) -> Any:
     """Return one of the core's tables of a run."""
-    films = _read(folder, changed_ns)
+    images = _read(folder, changed_ns)
     if table == "subgroups":
-        return subgroup_table(films, files.read_table(folder.manifest))
+        return subgroup_table(images, files.read_table(folder.manifest))
     compute = {
         "curves": analyses.curve_tables,
         "reliability": analyses.reliability_table,
@@ -94,7 +95,7 @@ def _appraise(table: str, folder: RunFolder, changed_ns: int) -> Any:
         "scores": analyses.score_table,
         "calibration": analyses.calibration_table,
     }
-    return compute[table](films)
+    return compute[table](images)
 
 
 def _table(table: str, folder: RunFolder) -> Any:
@@ -114,7 +115,7 @@ def _metrics(folder: RunFolder) -> None:
     )
     st.table(shown)
     st.caption(
-        "Films are called at 0.5 on the networks' own probability. Intervals are from a bootstrap over patients. "
+        "Images are called at 0.5 on the networks' own probability. Intervals are from a bootstrap over patients. "
         "The starting project is a ResNet-50 in five-fold cross-validation on the Kaggle set."
     )
     st.subheader("Confusion matrix")
@@ -128,15 +129,15 @@ def _chart(figure: Any, alt: str) -> None:
 
 @st.fragment
 def _threshold(folder: RunFolder) -> None:
-    """Show what calling films from a threshold up does; moving the slider computes this anew and nothing else."""
-    films = _out_of_fold(folder)
-    names = [name for name, _, _ in films.judged()]
+    """Show what calling images from a threshold up does; moving the slider computes this anew and nothing else."""
+    images = _out_of_fold(folder)
+    names = [name for name, _, _ in images.judged()]
     name = names[0] if len(names) == 1 else st.selectbox("Class", names, width=420)
-    truth, column = next((truth, column) for one, truth, column in films.judged() if one == name)
+    truth, column = next((truth, column) for one, truth, column in images.judged() if one == name)
     threshold = st.slider(
-        f"A film is called {words.plain(name)} from this probability up", 0.0, 1.0, 0.5, 0.005, format="%.3f"
+        f"An image is called {words.plain(name)} from this probability up", 0.0, 1.0, 0.5, 0.005, format="%.3f"
     )
-    rates = rates_at(truth, films.calibrated[:, column], threshold)
+    rates = rates_at(truth, images.calibrated[:, column], threshold)
     shown = {"sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "PPV", "npv": "NPV"}
     with st.container(horizontal=True):
         for metric, words_ in shown.items():
@@ -144,20 +145,20 @@ def _threshold(folder: RunFolder) -> None:
     counts = {
         key: int(rates[key].value) for key in ("true_positive", "false_negative", "false_positive", "true_negative")
     }
-    other = "another" if len(films.classes) > 2 else films.classes[0]
+    other = "another" if len(images.classes) > 2 else images.classes[0]
     matrix = pd.DataFrame(
         {
             f"called {name}": [counts["true_positive"], counts["false_positive"]],
             f"called {other}": [counts["false_negative"], counts["true_negative"]],
         },
-        index=[f"{name} films", f"{other} films"],
+        index=[f"{name} images", f"{other} images"],
     )
     left, right = st.columns(2, gap="large")
     with left:
         st.table(matrix)
         st.caption(
             "Out of fold, with probabilities calibrated on the other folds, as a packaged model gives them. "
-            f"PPV and NPV are those where {truth.mean():.0%} of the films are {words.plain(name)}, as here."
+            f"PPV and NPV are those where {truth.mean():.0%} of the images are {words.plain(name)}, as here."
         )
         _operating_points(folder)
     with right:
@@ -200,12 +201,12 @@ def _curves(folder: RunFolder) -> None:
         errors = errors.assign(measure=errors["measure"].map(said))
         wide = errors.pivot_table(index=["class", "measure"], columns="stage", values="value", sort=False)
         st.table(wide.reset_index().set_index("measure").map(lambda v: f"{v:.4f}" if isinstance(v, float) else v))
-    st.caption("Bands: 95 %, from a bootstrap over patients. Thin lines: folds. All films out of fold.")
+    st.caption("Bands: 95 %, from a bootstrap over patients. Thin lines: folds. All images out of fold.")
 
 
 def _parts(folder: RunFolder) -> None:
-    films, metrics = _out_of_fold(folder), files.read_table(folder.metrics)
-    name = films.classes[1] if films.is_binary else "macro"
+    images, metrics = _out_of_fold(folder), files.read_table(folder.metrics)
+    name = images.classes[1] if images.is_binary else "macro"
     by_fold = metrics[(metrics["scope"] == "fold") & (metrics["class"] == name)]
     by_fold = by_fold.assign(level="fold " + by_fold["fold"].astype("string"))
     st.subheader("Folds")
@@ -214,7 +215,7 @@ def _parts(folder: RunFolder) -> None:
     st.subheader("Subgroups")
     subgroups = _table("subgroups", folder)
     where = subgroups["subgroup"] + ": " + subgroups["level"]
-    subgroups = subgroups.assign(line=where if films.is_binary else subgroups["class"] + ", " + where)
+    subgroups = subgroups.assign(line=where if images.is_binary else subgroups["class"] + ", " + where)
     _chart(charts.forest(subgroups, "line", FOLD_METRICS), "Metrics of each subgroup with intervals")
     _wide(subgroups, "line")
 
@@ -224,16 +225,16 @@ def _wide(table: pd.DataFrame, level: str) -> None:
     cells = table.assign(cell=[words.percent(*v) for v in table[["value", "ci_low", "ci_high"]].to_numpy()])
     wide = cells[cells["metric"].isin((*FOLD_METRICS, "accuracy"))]
     wide = wide.pivot_table(index=level, columns="metric", values="cell", aggfunc="first", sort=False)
-    n_films = table.drop_duplicates(level).set_index(level)["n"]
+    n_images = table.drop_duplicates(level).set_index(level)["n"]
     wide.columns = [f"{said(name)}, %" for name in wide.columns]
-    st.dataframe(wide.assign(films=n_films), alt="The same as a table")
+    st.dataframe(wide.assign(images=n_images), alt="The same as a table")
 
 
 def _training(folder: RunFolder) -> None:
-    n_folds = files.read_json(folder.config)["config"]["folds"]
+    n_folds = files.read_record(folder.config)["config"]["folds"]
     epochs = pd.concat([files.read_table(folder.fold(fold).epochs) for fold in range(n_folds)], ignore_index=True)
     _chart(charts.training(epochs), "Training loss by epoch and fold")
-    st.caption("The number of epochs is fixed: nothing is chosen on the films that a fold is judged on.")
+    st.caption("The number of epochs is fixed: nothing is chosen on the images that a fold is judged on.")
 
 
 def _compare(experiments: Path, run_id: str, all_runs: list[str]) -> None:
@@ -250,11 +251,11 @@ def _compare(experiments: Path, run_id: str, all_runs: list[str]) -> None:
         st.error(words.plain(str(error)))
         return
     left_out = ", ".join(f"{n:,} more in {words.plain(name)}" for name, n in compared.n_others.items() if n)
-    st.markdown(f"{compared.n_films:,} films in common" + (f"; {left_out} are left out." if left_out else "."))
+    st.markdown(f"{compared.n_images:,} images in common" + (f"; {left_out} are left out." if left_out else "."))
     st.table(_differences(compared.metrics, run_id, other))
-    st.markdown(f"**{len(compared.changed):,} films** are not called alike")
+    st.markdown(f"**{len(compared.changed):,} images** are not called alike")
     if len(compared.changed):
-        st.dataframe(compared.changed.drop(columns="image_id"), hide_index=True, alt="Films that are not called alike")
+        st.dataframe(compared.changed.drop(columns="image_id"), hide_index=True, alt="Images that are not called alike")
 
 
 def _differences(rows: pd.DataFrame, run_id: str, other: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Scoring runs: what the job has scored, refused and held, and which films are worth a second look."""
+"""Scoring runs: what the job has scored, refused and held, and which images are worth a second look."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from app import charts, words
-from app.server import Places
+from app.server import Folders
 from cxr.serving import scores
 from cxr.storage import files
 from cxr.storage.scores_folder import ScoresFolder
@@ -19,19 +19,19 @@ FIRST = {
 HIDDEN = ["n_bytes", "changed_ns", "image_id"]
 
 
-def show(places: Places) -> None:
+def show(folders: Folders) -> None:
     """Show the view."""
     st.title("Scoring runs")
-    folder = ScoresFolder(places.scores.expanduser().resolve())
-    table, nights = scores.list_batches(folder), folder.nights()
-    if table.empty and not nights:
+    folder = ScoresFolder.at(folders.scores)
+    table, scoring_runs = scores.list_batches(folder), folder.scoring_runs()
+    if table.empty and not scoring_runs:
         st.info("Nothing has been scored yet. Type in a terminal:\n" + words.first_steps(FIRST))
         return
     _tell_held(folder)
     st.subheader("Batches")
-    st.dataframe(table, hide_index=True, alt="Batches, with how many films were scored and quarantined")
-    if nights:
-        _night([night.path.name for night in nights], folder)
+    st.dataframe(table, hide_index=True, alt="Batches, with how many images were scored and quarantined")
+    if scoring_runs:
+        _scoring_run([scoring_run.path.name for scoring_run in scoring_runs], folder)
     if not table.empty:
         _rows(folder, table["batch"].unique().tolist())
 
@@ -41,19 +41,19 @@ def _tell_held(folder: ScoresFolder) -> None:
         st.warning(f"Batch {words.plain(batch)} is held with {n_rows:,} rows until `cxr release` publishes it.")
 
 
-def _night(names: Sequence[str], folder: ScoresFolder) -> None:
-    st.subheader("A night")
-    chosen = st.selectbox("Night (UTC)", names, format_func=_when, width=420)
-    record = files.read_json(folder.night(chosen).record)
+def _scoring_run(names: Sequence[str], folder: ScoresFolder) -> None:
+    st.subheader("A scoring run")
+    chosen = st.selectbox("ScoringRun (UTC)", names, format_func=_when, width=420)
+    record = files.read_record(folder.scoring_run(chosen).record)
     batches = [batch for batch in record["batches"] if batch["decision"] != "nothing new"]
     st.caption(f"{words.plain(record['model'])}, version {words.plain(record['model_version'])}")
     with st.container(horizontal=True):
-        st.metric("Films scored", f"{sum(b['n_scored'] for b in batches):,}", border=True)
+        st.metric("Images scored", f"{sum(b['n_scored'] for b in batches):,}", border=True)
         st.metric("Quarantined", f"{sum(b['n_quarantined'] for b in batches):,}", border=True)
         st.metric("Still being copied", f"{sum(b['n_waiting'] for b in record['batches']):,}", border=True)
         st.metric("Batches held", sum(b["decision"] == "held" for b in batches), border=True)
     if not batches:
-        st.info("There was nothing new that night.")
+        st.info("There was nothing new that scoring run.")
         return
     number = 0
     if len(batches) > 1:
@@ -69,18 +69,18 @@ def _when(started_at: str) -> str:
 def _batch(batch: Mapping[str, Any]) -> None:
     with st.container(border=True):
         st.markdown(f"**{words.plain(batch['batch'])}**: {words.plain(batch['decision'])}")
-        called = ", ".join(f"{n:,} called {words.plain(name)}" for name, n in batch["called"].items())
-        st.markdown(called or "No film was scored.")
+        predicted = ", ".join(f"{n:,} called {words.plain(name)}" for name, n in batch["predicted"].items())
+        st.markdown(predicted or "No image was scored.")
         for finding in _failed(batch):
             st.warning(f"Not so ({finding['severity']}): {finding['sentence']}")
         if batch["n_in_training"]:
-            st.warning(f"{batch['n_in_training']:,} of the films were used to make the model.")
+            st.warning(f"{batch['n_in_training']:,} of the images were used to make the model.")
         if any(batch["histogram"]):
-            figure = charts.night_scores(batch["histogram"], "the class asked for")
-            st.plotly_chart(figure, config=charts.NO_BAR, alt="How many films have which probability")
-        _films("Worth a second look: nearest to the threshold", batch["nearest"])
-        _films("Worth a second look: the folds disagree most", batch["disagreeing"])
-        _films("Quarantined", batch["quarantined"])
+            figure = charts.scoring_run_scores(batch["histogram"], "the class asked for")
+            st.plotly_chart(figure, config=charts.NO_BAR, alt="How many images have which probability")
+        _images("Worth a second look: nearest to the threshold", batch["nearest"])
+        _images("Worth a second look: the folds disagree most", batch["disagreeing"])
+        _images("Quarantined", batch["quarantined"])
 
 
 def _failed(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -88,7 +88,7 @@ def _failed(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [finding for finding in findings if not finding["passed"] and finding["severity"] != "info"]
 
 
-def _films(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def _images(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         return
     st.markdown(f"**{title}**")

@@ -16,7 +16,7 @@ from cxr.storage import files
 
 ADDRESS = "127.0.0.1"
 MAX_UPLOAD_MB = 64
-"""Larger files belong in an inbox; a chest film as DICOM has 10 to 30 MB."""
+"""Larger files belong in an inbox; a chest image as DICOM has 10 to 30 MB."""
 OPTIONS = {
     "server.address": ADDRESS,
     "server.fileWatcherType": "none",
@@ -34,7 +34,7 @@ HOSTS = (ADDRESS, "localhost")
 
 
 @dataclass(frozen=True)
-class Places:
+class Folders:
     """The folders that the page reads."""
 
     experiments: Path = Path("experiments")
@@ -49,13 +49,13 @@ class Places:
         return [f"--{field.name}={files.located(getattr(self, field.name).expanduser())}" for field in fields(self)]
 
     @classmethod
-    def of(cls, words: Sequence[str]) -> "Places":
+    def of(cls, words: Sequence[str]) -> "Folders":
         """Return the folders that arguments name, the others at their defaults."""
         given = dict(word.removeprefix("--").split("=", 1) for word in words)
         return cls(**{name: Path(path) for name, path in given.items()})
 
 
-def prepare(places: Places, port: int) -> tuple[str, list[str]]:
+def prepare(folders: Folders, port: int) -> tuple[str, list[str]]:
     """Return the page's address and the command that serves it; `/_stcore/health` answers `ok` when it does.
 
     Args:
@@ -72,7 +72,7 @@ def prepare(places: Places, port: int) -> tuple[str, list[str]]:
     options = [f"--{name}={value}" for name, value in (OPTIONS | {"server.port": str(port)}).items()]
     options += [f"--server.allowedHosts={host}" for host in HOSTS]
     page = str(Path(__file__).with_name("main.py"))
-    command = [sys.executable, "-m", "streamlit", "run", page, *options, "--", *places.as_words()]
+    command = [sys.executable, "-m", "streamlit", "run", page, *options, "--", *folders.as_words()]
     return f"http://{ADDRESS}:{port}", command
 
 

@@ -10,7 +10,7 @@ from cxr.images.reading import Reading
 from cxr.metrics.drift import is_novel, outlying
 from cxr.report.wording import said
 from cxr.serving.package import Package
-from cxr.serving.predictor import Judgement
+from cxr.serving.predictor import Prediction
 
 DISCLAIMER = "Academic and research use only. Not a medical device; not for diagnosis."
 MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@/])")
@@ -32,67 +32,67 @@ def refusal(name: str, error: UnreadableError) -> str:
     return f"{plain(name)} is not judged, {plain(str(error))}."
 
 
-def asked_for(package: Package, judgement: Judgement) -> str:
+def asked_for(package: Package, prediction: Prediction) -> str:
     """Return the class whose probability is shown: the positive one of two, of more the one that is called."""
-    return package.classes[1] if len(package.classes) == 2 else judgement.called
+    return package.classes[1] if len(package.classes) == 2 else prediction.predicted
 
 
-def verdict(package: Package, judgement: Judgement, called: str, point: str | None, threshold: float) -> str:
+def verdict(package: Package, prediction: Prediction, predicted: str, point: str | None, threshold: float) -> str:
     """Return the call, and what it rests on."""
-    name = asked_for(package, judgement)
-    probability = judgement.probability[name]
+    name = asked_for(package, prediction)
+    probability = prediction.probability[name]
     if len(package.classes) > 2:
         return (
             f"{plain(name)} is the likeliest of {len(package.classes)} classes: its probability is {probability:.1%}."
         )
-    side = "at or above" if called == name else "below"
+    side = "at or above" if predicted == name else "below"
     return (
         f"The probability of {plain(name)} is **{probability:.1%}**, {side} the threshold of {threshold:.1%} "
-        f"({said(point)}): the film is called **{plain(called)}**."
+        f"({said(point)}): the image is called **{plain(predicted)}**."
     )
 
 
-def meaning(package: Package, judgement: Judgement, reference: pd.DataFrame) -> str:
+def meaning(package: Package, prediction: Prediction, reference: pd.DataFrame) -> str:
     """Return what the probability means, and under which condition."""
-    name = asked_for(package, judgement)
+    name = asked_for(package, prediction)
     share = float((reference["label"] == name).mean())
-    n = round(100 * judgement.probability[name])
+    n = round(100 * prediction.probability[name])
     return (
-        f"Calibrated: of 100 films with this probability, about {n} are {plain(name)}, "
-        f"where {plain(name)} is as frequent as in the films of the model ({share:.0%})."
+        f"Calibrated: of 100 images with this probability, about {n} are {plain(name)}, "
+        f"where {plain(name)} is as frequent as in the images of the model ({share:.0%})."
     )
 
 
-def agreement(package: Package, judgement: Judgement, threshold: float) -> str:
+def agreement(package: Package, prediction: Prediction, threshold: float) -> str:
     """Return how far the folds agree."""
-    name = asked_for(package, judgement)
-    values = judgement.by_fold[name]
+    name = asked_for(package, prediction)
+    values = prediction.by_fold[name]
     n, spread = len(values), f"{min(values):.1%} to {max(values):.1%}"
     if len(package.classes) == 2:
         n_same = max(sum(v >= threshold for v in values), sum(v < threshold for v in values))
         if n_same < n:
             return f"The folds disagree: {n_same} of {n} are on one side of the threshold; they say {spread}."
-    if judgement.fold_spread <= CLOSE:
+    if prediction.fold_spread <= CLOSE:
         return f"The {n} folds agree: they say {spread}."
     return f"The {n} folds differ in how sure they are: they say {spread}."
 
 
-def cautions(reading: Reading, judgement: Judgement, reference: pd.DataFrame) -> list[str]:
-    """Return what speaks against trusting a judgement."""
+def cautions(reading: Reading, prediction: Prediction, reference: pd.DataFrame) -> list[str]:
+    """Return what speaks against trusting a prediction."""
     said_of_it = []
-    if is_novel(judgement.novelty, reference):
+    if is_novel(prediction.novelty, reference):
         said_of_it.append(
-            "It may be no chest film: it lies farther from the training films than 99 % of the films that the model "
+            "It may be no chest image: it lies farther from the training images than 99 % of the images that the model "
             "was judged on."
         )
     if outside := outlying(reading.measures, reference):
         names = ", ".join(name.replace("_", " ") for name in outside)
         said_of_it.append(
-            f"It drifts: in {names} it lies outside all {len(reference):,} films that the model was judged on."
+            f"It drifts: in {names} it lies outside all {len(reference):,} images that the model was judged on."
         )
-    if judgement.in_training:
+    if prediction.in_training:
         said_of_it.append(
-            "The model was made from this very film, or a copy of it: its answer shows what it remembers."
+            "The model was made from this very image, or a copy of it: its answer shows what it remembers."
         )
     return said_of_it
 

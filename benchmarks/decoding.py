@@ -1,4 +1,4 @@
-"""Decoding: libjpeg's scaled decoding against decoding whole, in films per second and in grey levels.
+"""Decoding: libjpeg's scaled decoding against decoding whole, in images per second and in grey levels.
 
 python -m benchmarks.decoding --data originals.zip
 """
@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks.results import keep
 from cxr.images.decoding import decode_square, stretch
-from cxr.images.source import list_films, open_source
+from cxr.images.source import list_images, open_source
 
 SIZE = 224
 
@@ -27,33 +27,33 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     source = open_source(arguments.data)
-    films = [source.read(film.key) for film in list_films(source).films]
-    ways = {"scaled": lambda film: decode_square(film, SIZE), "whole": _decode_whole}
+    images = [source.read(image.key) for image in list_images(source).images]
+    ways = {"scaled": lambda image: decode_square(image, SIZE), "whole": _decode_whole}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(arguments.repeats):
         for name, way in ways.items():
-            seconds[name].append(_timed(films, way))
-    difference = np.abs(np.stack([ways["scaled"](film).astype(int) - ways["whole"](film) for film in films]))
+            seconds[name].append(_timed(images, way))
+    difference = np.abs(np.stack([ways["scaled"](image).astype(int) - ways["whole"](image) for image in images]))
     figures = {
-        "n_films": len(films),
-        "scaled, films/s": round(len(films) / statistics.median(seconds["scaled"])),
-        "whole, films/s": round(len(films) / statistics.median(seconds["whole"])),
+        "n_images": len(images),
+        "scaled, images/s": round(len(images) / statistics.median(seconds["scaled"])),
+        "whole, images/s": round(len(images) / statistics.median(seconds["whole"])),
         "scaled / whole": round(statistics.median(np.divide(seconds["whole"], seconds["scaled"]).tolist()), 2),
         "mean difference, grey levels": round(float(difference.mean()), 2),
-        "largest mean difference of a film": round(float(difference.mean(axis=(1, 2)).max()), 2),
+        "largest mean difference of an image": round(float(difference.mean(axis=(1, 2)).max()), 2),
         "99.9 % of pixels differ by at most": float(np.quantile(difference, 0.999)),
     }
     keep("decoding", figures)
 
 
-def _decode_whole(film: bytes) -> NDArray[np.uint8]:
-    return stretch(Image.open(io.BytesIO(film)).convert("L"), SIZE)
+def _decode_whole(image: bytes) -> NDArray[np.uint8]:
+    return stretch(Image.open(io.BytesIO(image)).convert("L"), SIZE)
 
 
-def _timed(films: list[bytes], way: Callable[[bytes], object]) -> float:
+def _timed(images: list[bytes], way: Callable[[bytes], object]) -> float:
     start = time.perf_counter()
-    for film in films:
-        way(film)
+    for image in images:
+        way(image)
     return time.perf_counter() - start
 
 

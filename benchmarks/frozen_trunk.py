@@ -2,10 +2,10 @@
 
     python -m benchmarks.frozen_trunk --data chest_xray.zip
 
-Ours is timed from prepared films to the folds' predictions, Prefect and the data checks apart. The limit
-is one forward pass over the same films: batch norm folded, bfloat16, channels-last, not compiled. The loop
-runs every film of every fold and epoch through the frozen trunk (float32 as `torch.hub` gives it); its cost
-for a film and epoch is measured on a few films and multiplied out. The weights are random: they cost the same.
+Ours is timed from prepared images to the folds' predictions, Prefect and the data checks apart. The limit
+is one forward pass over the same images: batch norm folded, bfloat16, channels-last, not compiled. The loop
+runs every image of every fold and epoch through the frozen trunk (float32 as `torch.hub` gives it); its cost
+for an image and epoch is measured on a few images and multiplied out. The weights are random: they cost the same.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from cxr.network.acceleration import accelerate
 from cxr.network.resnet import Classifier, load_pretrained, normalise, to_grey
 from cxr.storage.run_folder import RunFolder
 from cxr.training import features
-from cxr.training.run import Experiment, begin_run
+from cxr.training.run import Run, begin_run
 from cxr.training.trainer import train_fold
 
 EPOCHS = 10
@@ -57,8 +57,8 @@ def _measure(data: str, size: int, repeats: int, scratch: Path) -> dict[str, flo
     folder = RunFolder(scratch / "run")
     examine(config, folder, cache=scratch / "cache", size=size)
     run = begin_run(config, folder, cache=scratch / "cache", devices="cpu", compile="off")
-    squares = run.squares(run.films())
-    n_films = len(squares)
+    squares = run.squares(run.images())
+    n_images = len(squares)
     plain, compiled, limit = [], [], []
     for repeat in range(repeats):
         limit.append(_timed(lambda: _forward_pass(run, squares)))
@@ -74,10 +74,10 @@ def _measure(data: str, size: int, repeats: int, scratch: Path) -> dict[str, flo
     grown = dataclasses.replace(run, compile="on")
     _cross_validate(_WithoutTheLast(**vars(grown)), "fewer")
     added = _timed(lambda: _cross_validate(grown, "grown", keep_features=True)) - second
-    loop = _loop_seconds_per_film(run, squares[:N_IN_LOOP]) * n_films * EPOCHS * (config.folds - 1)
+    loop = _loop_seconds_per_image(run, squares[:N_IN_LOOP]) * n_images * EPOCHS * (config.folds - 1)
     one_pass = statistics.median(limit)
     return {
-        "n_films": n_films,
+        "n_images": n_images,
         "one forward pass (limit), s": round(one_pass, 1),
         "five folds, not compiled, s": round(statistics.median(plain), 1),
         "five folds, compiled, kernels cached, s": round(statistics.median(compiled), 1),
@@ -87,19 +87,19 @@ def _measure(data: str, size: int, repeats: int, scratch: Path) -> dict[str, flo
         ),
         "another learning rate, s": round(second, 1),
         "ten epochs more, s": round(longer, 1),
-        f"{N_ADDED} films more, s": round(added, 2),
-        f"{N_ADDED} films more / five folds, compiled": round(added / statistics.median(compiled), 3),
+        f"{N_ADDED} images more, s": round(added, 2),
+        f"{N_ADDED} images more / five folds, compiled": round(added / statistics.median(compiled), 3),
         "the loop people write (multiplied out), s": round(loop),
         "the loop / five folds": round(loop / statistics.median(plain)),
     }
 
 
-class _WithoutTheLast(Experiment):
-    """The run before the last films came."""
+class _WithoutTheLast(Run):
+    """The run before the last images came."""
 
-    def films(self) -> pd.DataFrame:
-        """Return the films of the run without the last ones."""
-        return super().films().iloc[:-N_ADDED]
+    def images(self) -> pd.DataFrame:
+        """Return the images of the run without the last ones."""
+        return super().images().iloc[:-N_ADDED]
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -108,7 +108,7 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _cross_validate(run: Experiment, name: str, *, keep_features: bool = False) -> None:
+def _cross_validate(run: Run, name: str, *, keep_features: bool = False) -> None:
     """Extract the features and train and judge every fold in a folder of its own."""
     if not keep_features:
         shutil.rmtree(run.cache / "features", ignore_errors=True)
@@ -120,17 +120,17 @@ def _cross_validate(run: Experiment, name: str, *, keep_features: bool = False) 
         train_fold(mine, fold, "cpu")
 
 
-def _forward_pass(run: Experiment, squares: np.ndarray) -> None:
+def _forward_pass(run: Run, squares: np.ndarray) -> None:
     model = Classifier(2, load_pretrained(run.config.weights)).eval()
     frozen, _ = model.stages("head")
     forward = accelerate(
-        lambda: frozen, "one pass", "cpu", bf16=True, n_films=len(squares), compile="off", cache=run.cache
+        lambda: frozen, "one pass", "cpu", bf16=True, n_images=len(squares), compile="off", cache=run.cache
     )
     for part in torch.from_numpy(squares).split(features.CHUNK):
         forward(normalise(to_grey(part), model.mean, model.std))
 
 
-def _loop_seconds_per_film(run: Experiment, squares: np.ndarray) -> float:
+def _loop_seconds_per_image(run: Run, squares: np.ndarray) -> float:
     model = Classifier(2, load_pretrained(run.config.weights)).eval()
     with torch.no_grad():
         return _timed(lambda: model(to_grey(torch.from_numpy(squares)).contiguous())) / len(squares)

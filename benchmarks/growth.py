@@ -1,10 +1,10 @@
-"""Growth: what 1, 2, 4 and 8 times as many films cost, in time and memory, and with which exponent.
+"""Growth: what 1, 2, 4 and 8 times as many images cost, in time and memory, and with which exponent.
 
-    python -m benchmarks.growth --data chest_xray.zip --films 700
+    python -m benchmarks.growth --data chest_xray.zip --images 700
 
-Three steps, each a process of its own: preparing (reading, checking, folding the films), five folds of a head
-on a frozen trunk with random weights, and scoring the same films as one batch. The exponent is the slope of
-log seconds over log films, start-up taken off; 1 is linear.
+Three steps, each a process of its own: preparing (reading, checking, folding the images), five folds of a head
+on a frozen trunk with random weights, and scoring the same images as one batch. The exponent is the slope of
+log seconds over log images, start-up taken off; 1 is linear.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from cxr.config import TrainConfig
 from cxr.dataset.examination import examine
 from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
-from cxr.images.source import list_films, open_source
+from cxr.images.source import list_images, open_source
 from cxr.serving import registry
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
@@ -39,7 +39,7 @@ def main() -> None:
     """Run every step at every size; print time, memory and exponents; keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--films", type=int, default=700)
+    parser.add_argument("--images", type=int, default=700)
     parser.add_argument("--step", choices=["prepare", "head"])
     parser.add_argument("--home", type=Path)
     arguments = parser.parse_args()
@@ -47,41 +47,41 @@ def main() -> None:
         _step(arguments.step, arguments.data, arguments.home)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        keep("growth", _measure(arguments.data, arguments.films, Path(scratch)))
+        keep("growth", _measure(arguments.data, arguments.images, Path(scratch)))
 
 
-def _measure(data: str, n_films: int, scratch: Path) -> dict[str, object]:
+def _measure(data: str, n_images: int, scratch: Path) -> dict[str, object]:
     torch.manual_seed(0)
     torch.save(torchvision.models.resnet50().state_dict(), scratch / "resnet50.pth")
     found: dict[str, list[tuple[int, float, float]]] = {"preparing": [], "five folds of a head": [], "scoring": []}
     for times in TIMES:
         home = scratch / f"{times}"
-        n = _copy(data, home / "films", n_films * times)
+        n = _copy(data, home / "images", n_images * times)
         (home / "resnet50.pth").symlink_to(scratch / "resnet50.pth")
         for name, step in (("preparing", "prepare"), ("five folds of a head", "head")):
-            words = [sys.executable, "-m", "benchmarks.growth", f"--data={home / 'films'}", f"--step={step}"]
+            words = [sys.executable, "-m", "benchmarks.growth", f"--data={home / 'images'}", f"--step={step}"]
             _, gib = timed_process([*words, f"--home={home}"])
             found[name].append((n, float((home / f"{step}.seconds").read_text()), gib))
         _package(home)
         start_up = score_as_process(home, "none", "nothing", "cpu")[0]
-        seconds, gib = score_as_process(home, "films", "scores", "cpu", "--compile=off", "--force")
+        seconds, gib = score_as_process(home, "images", "scores", "cpu", "--compile=off", "--force")
         found["scoring"].append((n, seconds - start_up, gib))
     figures: dict[str, object] = {"size, px": SIZE}
     for name, rows in found.items():
         exponent = np.polyfit(np.log([n for n, _, _ in rows]), np.log([seconds for _, seconds, _ in rows]), 1)[0]
-        figures[f"{name}: films, s, peak GiB"] = [(n, round(seconds, 1), round(gib, 2)) for n, seconds, gib in rows]
+        figures[f"{name}: images, s, peak GiB"] = [(n, round(seconds, 1), round(gib, 2)) for n, seconds, gib in rows]
         figures[f"{name}: exponent"] = round(float(exponent), 2)
     return figures
 
 
-def _copy(data: str, folder: Path, n_films: int) -> int:
-    """Write every k-th film of the data under a folder; return how many."""
+def _copy(data: str, folder: Path, n_images: int) -> int:
+    """Write every k-th image of the data under a folder; return how many."""
     source = open_source(data)
-    films = list_films(source).films
-    chosen = [films[k] for k in np.linspace(0, len(films) - 1, min(n_films, len(films)), dtype=int)]
-    for film in chosen:
-        (folder / film.path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / film.path).write_bytes(source.read(film.key))
+    images = list_images(source).images
+    chosen = [images[k] for k in np.linspace(0, len(images) - 1, min(n_images, len(images)), dtype=int)]
+    for image in chosen:
+        (folder / image.path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / image.path).write_bytes(source.read(image.key))
     (folder.parent / "none").mkdir()
     return len(chosen)
 

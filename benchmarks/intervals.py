@@ -3,12 +3,12 @@
     python -m benchmarks.intervals --run experiments/real64
 
 The bootstrap over patients is repeated by scipy (`scipy.stats.bootstrap`, percentile) with scikit-learn's metrics and
-curves, film by film and with draws of its own, for one run and for how it differs from another (the same with noise
+curves, image by image and with draws of its own, for one run and for how it differs from another (the same with noise
 on its logits); DeLong's interval over patients is held against the same, as the interval from a variance that it is;
-rates also by statsmodels' cluster-robust regression; DeLong's interval and test by MLstatkit, films as strangers;
+rates also by statsmodels' cluster-robust regression; DeLong's interval and test by MLstatkit, images as strangers;
 McNemar's test, slope and intercept by statsmodels. Two bootstraps of 2,000 replicates differ by chance: their bounds
 may be apart by a share of the interval's width that chance explains, or by a step of what takes few values, such as
-the sensitivity of eight films.
+the sensitivity of eight images.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
 from benchmarks.results import keep
 from cxr.evaluation import analyses
-from cxr.evaluation.analyses import CalledFilms
+from cxr.evaluation.analyses import PredictedImages
 from cxr.evaluation.comparison import compare, mcnemar
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.subgroups import METRICS as SUBGROUP_METRICS
@@ -85,20 +85,22 @@ class Compared(NamedTuple):
         return abs(self.ours - self.theirs) <= self.tolerance
 
 
-def compare_intervals(films: OutOfFold, manifest: pd.DataFrame, n_replicates: int = N_REPLICATES) -> list[Compared]:
+def compare_intervals(images: OutOfFold, manifest: pd.DataFrame, n_replicates: int = N_REPLICATES) -> list[Compared]:
     """Return every kind of interval and test of two classes, ours beside the others'."""
     metrics = metrics_table(
-        films.predictions.assign(**{f"probability_{c}": films.probability[:, k] for k, c in enumerate(films.classes)}),
-        films.classes,
+        images.predictions.assign(
+            **{f"probability_{c}": images.probability[:, k] for k, c in enumerate(images.classes)}
+        ),
+        images.classes,
     )
-    ours, theirs = _intervals(films, metrics, manifest), dict(_statistics(films, manifest))
-    scipys, wider = _bootstrap(films, theirs, n_replicates), np.sqrt((1 + N_REPLICATES / n_replicates) / 2)
+    ours, theirs = _intervals(images, metrics, manifest), dict(_statistics(images, manifest))
+    scipys, wider = _bootstrap(images, theirs, n_replicates), np.sqrt((1 + N_REPLICATES / n_replicates) / 2)
     rows = [
         row
         for what, (low, high, tolerance) in ours.items()
         for row in _beside_scipy(what, (low, high), scipys[what], tolerance * wider)
     ]
-    return [*rows, *_clustered(films, metrics), *_delong(films), *_tests(films)]
+    return [*rows, *_clustered(images, metrics), *_delong(images), *_tests(images)]
 
 
 def _beside_scipy(
@@ -119,17 +121,17 @@ def _bounds(
         yield Compared(f"{what}, {bound}", peer, mine, other, tolerance)
 
 
-def _intervals(films: OutOfFold, metrics: pd.DataFrame, manifest: pd.DataFrame) -> dict[str, tuple[float, ...]]:
+def _intervals(images: OutOfFold, metrics: pd.DataFrame, manifest: pd.DataFrame) -> dict[str, tuple[float, ...]]:
     """Return low, high and tolerance (a share of the width) of our intervals, by what they are of."""
-    values = analyses.predictive_value_table(films)
-    auc = analyses.auc_table(films, metrics)
+    values = analyses.predictive_value_table(images)
+    auc = analyses.auc_table(images, metrics)
     tables = {
         "{metric}, {scope}": metrics[metrics["scope"].isin(["mean", "pooled"])],
         "{metric} in fold {fold}": metrics[(metrics["scope"] == "fold") & metrics["metric"].isin(FOREST)],
-        "difference of {metric}": _differences(films),
-        "{metric} at {operating_point}": analyses.operating_point_table(films),
+        "difference of {metric}": _differences(images),
+        "{metric} at {operating_point}": analyses.operating_point_table(images),
         "{metric} at {operating_point}, {prevalence:.3f}": values,
-        "{metric} in {subgroup} {level}": subgroup_table(films, manifest),
+        "{metric} in {subgroup} {level}": subgroup_table(images, manifest),
     }
     rows: list[tuple[str, Any]] = [
         (name, r) for name, table in tables.items() for r in table.dropna(subset="ci_low").to_dict("records")
@@ -137,52 +139,54 @@ def _intervals(films: OutOfFold, metrics: pd.DataFrame, manifest: pd.DataFrame) 
     found = {name.format(**r): (r["ci_low"], r["ci_high"], BY_CHANCE) for name, r in rows}
     delong = auc[auc["interval"] == "DeLong"].to_dict("records")
     found |= {f"roc_auc, {r['scope']}, by DeLong": (r["ci_low"], r["ci_high"], NORMAL) for r in delong}
-    return found | _bands(films)
+    return found | _bands(images)
 
 
-def _differences(films: OutOfFold) -> pd.DataFrame:
+def _differences(images: OutOfFold) -> pd.DataFrame:
     """Return how the run's metrics differ from those of the same run with noise, as `cxr compare` gives it."""
     with tempfile.TemporaryDirectory() as place:
         runs = [RunFolder(Path(place) / name) for name in ("run", "noisy")]
-        for run, score in zip(runs, (films.probability[:, 1], expit(_noisy(films))), strict=True):
-            files.write_json(run.config, {"classes": films.classes})
-            columns = {f"probability_{c}": p for c, p in zip(films.classes, (1 - score, score), strict=True)}
-            files.write_table(run.predictions, films.predictions.assign(**columns))
+        for run, score in zip(runs, (images.probability[:, 1], expit(_noisy(images))), strict=True):
+            files.write_json(run.config, {"classes": images.classes})
+            columns = {f"probability_{c}": p for c, p in zip(images.classes, (1 - score, score), strict=True)}
+            files.write_table(run.predictions, images.predictions.assign(**columns))
         return compare(runs).metrics
 
 
-def _noisy(films: OutOfFold) -> NDArray[np.float64]:
-    """Return the logits of another, poorer run on the same films."""
-    score = films.probability[:, 1].clip(1e-9, 1 - 1e-9)
+def _noisy(images: OutOfFold) -> NDArray[np.float64]:
+    """Return the logits of another, poorer run on the same images."""
+    score = images.probability[:, 1].clip(1e-9, 1 - 1e-9)
     return logit(score) + np.random.default_rng(1).normal(0, 1, len(score))
 
 
-def _bands(films: OutOfFold) -> dict[str, tuple[float, ...]]:
-    curves, found = analyses.curve_tables(films), {}
+def _bands(images: OutOfFold) -> dict[str, tuple[float, ...]]:
+    curves, found = analyses.curve_tables(images), {}
     pooled = {name: table[table["fold"].isna()] for name, table in curves.items()}
     for rate in RATES:
         at = pooled["roc"].iloc[(pooled["roc"]["false_positive_rate"] - rate).abs().argmin()]
         found[f"ROC at {rate}"] = at["ci_low"], at["ci_high"], FEW
         at = pooled["precision_recall"].iloc[(pooled["precision_recall"]["recall"] - (1 - rate)).abs().argmin()]
         found[f"precision at recall {1 - rate}"] = at["ci_low"], at["ci_high"], FEW
-    benefit = analyses.decision_table(films).set_index("threshold")
+    benefit = analyses.decision_table(images).set_index("threshold")
     for threshold in NET_BENEFIT_AT:
         at = benefit.loc[threshold]
         found[f"net benefit at {threshold}"] = at["ci_low"], at["ci_high"], BY_CHANCE
-    bins = analyses.reliability_table(films).query("stage == 'after'")
+    bins = analyses.reliability_table(images).query("stage == 'after'")
     return found | {
         f"reliability bin {k}": (r["ci_low"], r["ci_high"], BY_CHANCE) for k, r in enumerate(bins.to_dict("records"))
     }
 
 
-def _statistics(films: OutOfFold, manifest: pd.DataFrame) -> Iterator[tuple[str, Callable[[NDArray[np.int64]], float]]]:
-    """Yield what our intervals are of, computed by scikit-learn from the rows of the films that were drawn."""
-    truth, score, calibrated = films.target == 1, films.probability[:, 1], films.calibrated[:, 1]
-    called, noisy = score >= 0.5, expit(_noisy(films))
-    everywhere, folds = np.full(len(truth), fill_value=True), np.unique(films.fold)
+def _statistics(
+    images: OutOfFold, manifest: pd.DataFrame
+) -> Iterator[tuple[str, Callable[[NDArray[np.int64]], float]]]:
+    """Yield what our intervals are of, computed by scikit-learn from the rows of the images that were drawn."""
+    truth, score, calibrated = images.target == 1, images.probability[:, 1], images.calibrated[:, 1]
+    predicted, noisy = score >= 0.5, expit(_noisy(images))
+    everywhere, folds = np.full(len(truth), fill_value=True), np.unique(images.fold)
     for metric in METRICS:
-        pooled = _metric(metric, truth, called, score, everywhere)
-        parts = [_metric(metric, truth, called, score, films.fold == k) for k in folds]
+        pooled = _metric(metric, truth, predicted, score, everywhere)
+        parts = [_metric(metric, truth, predicted, score, images.fold == k) for k in folds]
         mean = partial(_mean, parts)
         yield f"{metric}, pooled", pooled
         yield f"{metric}, mean", mean
@@ -192,15 +196,15 @@ def _statistics(films: OutOfFold, manifest: pd.DataFrame) -> Iterator[tuple[str,
             yield from ((f"{metric} in fold {fold}", part) for fold, part in zip(folds, parts, strict=True))
         other = _metric(metric, truth, noisy >= 0.5, noisy, everywhere)
         yield f"difference of {metric}", lambda rows, one=pooled, other=other: other(rows) - one(rows)
-    for point in analyses.operating_points(films):
+    for point in analyses.operating_points(images):
         for metric in analyses.RATES:
-            yield f"{metric} at {point.name}", _metric(metric, truth, point.called, calibrated, everywhere)
+            yield f"{metric} at {point.name}", _metric(metric, truth, point.predicted, calibrated, everywhere)
         for prevalence in (*analyses.PREVALENCES, float(truth.mean())):
             for value in ("ppv", "npv"):
                 yield f"{value} at {point.name}, {prevalence:.3f}", _predictive(value, truth, point, prevalence)
-    for subgroup, level, inside in subgroups(films, manifest, truth):
+    for subgroup, level, inside in subgroups(images, manifest, truth):
         for metric in SUBGROUP_METRICS:
-            yield f"{metric} in {subgroup} {level}", _metric(metric, truth, called, score, inside)
+            yield f"{metric} in {subgroup} {level}", _metric(metric, truth, predicted, score, inside)
     yield from _curve_statistics(truth, score, calibrated)
 
 
@@ -208,7 +212,7 @@ def _mean(parts: Sequence[Callable[[NDArray[np.int64]], float]], rows: NDArray[n
     return float(np.mean([part(rows) for part in parts]))
 
 
-def _metric(metric: str, truth: Any, called: Any, score: Any, inside: NDArray[np.bool_]) -> Any:
+def _metric(metric: str, truth: Any, predicted: Any, score: Any, inside: NDArray[np.bool_]) -> Any:
     undefined: Any = {"zero_division": np.nan}
     compute = {
         "accuracy": lambda t, c, _: sk.accuracy_score(t, c),
@@ -223,14 +227,14 @@ def _metric(metric: str, truth: Any, called: Any, score: Any, inside: NDArray[np
 
     def of(rows: NDArray[np.int64]) -> float:
         kept = rows[inside[rows]]
-        return float(compute(truth[kept], called[kept], score[kept])) if len(kept) else np.nan
+        return float(compute(truth[kept], predicted[kept], score[kept])) if len(kept) else np.nan
 
     return of
 
 
-def _predictive(value: str, truth: NDArray[np.bool_], point: CalledFilms, prevalence: float) -> Any:
+def _predictive(value: str, truth: NDArray[np.bool_], point: PredictedImages, prevalence: float) -> Any:
     def of(rows: NDArray[np.int64]) -> float:
-        sick, positive = truth[rows], point.called[rows]
+        sick, positive = truth[rows], point.predicted[rows]
         weight = np.where(sick, prevalence / sick.mean(), (1 - prevalence) / (1 - sick.mean()))
         right, label = (sick, True) if value == "ppv" else (~sick, False)
         chosen = positive == label
@@ -262,10 +266,10 @@ def _curve_statistics(truth: Any, score: Any, calibrated: Any) -> Iterator[tuple
         yield f"reliability bin {k}", lambda rows, k=k: float(truth[rows[bin_of[rows] == k]].mean())
 
 
-def _bootstrap(films: OutOfFold, statistics: dict[str, Any], n_replicates: int) -> dict[str, NDArray[np.float64]]:
+def _bootstrap(images: OutOfFold, statistics: dict[str, Any], n_replicates: int) -> dict[str, NDArray[np.float64]]:
     """Return scipy's replicates of all statistics, each of shape (R,), patients drawn with replacement."""
-    order = np.argsort(films.group, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(films.group[order])) + 1)
+    order = np.argsort(images.group, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(images.group[order])) + 1)
 
     def of_drawn(patients: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
         drawn = [np.concatenate([members[p] for p in one]) for one in np.atleast_2d(patients)]
@@ -284,36 +288,36 @@ def _bootstrap(films: OutOfFold, statistics: dict[str, Any], n_replicates: int) 
     return dict(zip(statistics, result.bootstrap_distribution, strict=True))
 
 
-def _clustered(films: OutOfFold, metrics: pd.DataFrame) -> Iterator[Compared]:
+def _clustered(images: OutOfFold, metrics: pd.DataFrame) -> Iterator[Compared]:
     """Yield rates beside a regression on a constant with cluster-robust variance."""
-    truth, called = films.target == 1, films.probability[:, 1] >= 0.5
+    truth, predicted = images.target == 1, images.probability[:, 1] >= 0.5
     known: Any = metrics[metrics["scope"] == "pooled"].set_index("metric").to_dict("index")
     parts = {
-        "accuracy": (np.full(len(truth), fill_value=True), called == truth),
-        "sensitivity": (truth, called),
-        "specificity": (~truth, ~called),
+        "accuracy": (np.full(len(truth), fill_value=True), predicted == truth),
+        "sensitivity": (truth, predicted),
+        "specificity": (~truth, ~predicted),
     }
     for metric, (inside, right) in parts.items():
-        clusters = {"groups": films.group[inside]}
+        clusters = {"groups": images.group[inside]}
         fitted = sm.OLS(right[inside].astype(float), np.ones(inside.sum())).fit(cov_type="cluster", cov_kwds=clusters)
         low, high = fitted.conf_int()[0]
         mine = known[metric]["ci_low"], known[metric]["ci_high"]
         yield from _bounds(f"{metric}, pooled", "statsmodels, cluster-robust", mine, (low, high), NORMAL)
 
 
-def _delong(films: OutOfFold) -> Iterator[Compared]:
-    """Yield DeLong's interval and test, films as strangers, beside MLstatkit's; other scores are noisy ones."""
-    truth, score, other = films.target == 1, films.probability[:, 1], _noisy(films)
+def _delong(images: OutOfFold) -> Iterator[Compared]:
+    """Yield DeLong's interval and test, images as strangers, beside MLstatkit's; other scores are noisy ones."""
+    truth, score, other = images.target == 1, images.probability[:, 1], _noisy(images)
     _, p_value, interval, _ = Delong_test(truth, score, other, return_auc=False)
     alone = np.arange(len(truth))
     yield from _bounds("roc_auc, DeLong", "MLstatkit", auc_interval(truth, score, alone), interval, EXACT)
     yield Compared("p of DeLong's test", "MLstatkit", auc_difference(truth, score, other, alone)[1], p_value, EXACT)
 
 
-def _tests(films: OutOfFold) -> Iterator[Compared]:
+def _tests(images: OutOfFold) -> Iterator[Compared]:
     """Yield McNemar's test, slope and intercept beside statsmodels'."""
-    truth, score = films.target == 1, films.probability[:, 1].clip(1e-9, 1 - 1e-9)
-    right = pd.DataFrame({"before": (score >= 0.5) == truth, "after": (_noisy(films) >= 0) == truth})
+    truth, score = images.target == 1, images.probability[:, 1].clip(1e-9, 1 - 1e-9)
+    right = pd.DataFrame({"before": (score >= 0.5) == truth, "after": (_noisy(images) >= 0) == truth})
     tested: Any = statsmodels_mcnemar(pd.crosstab(right["before"], right["after"]), exact=True)
     yield Compared("p of McNemar's test", "statsmodels", mcnemar(*right.to_numpy().T), tested.pvalue, EXACT)
     fitted = sm.GLM(truth.astype(float), sm.add_constant(logit(score)), family=sm.families.Binomial()).fit()
@@ -331,15 +335,15 @@ def main() -> None:
     )
     options = parser.parse_args()
     folder = RunFolder(options.run.resolve())
-    films = OutOfFold(files.read_table(folder.predictions), files.read_json(folder.config)["classes"])
-    rows = pd.DataFrame(compare_intervals(films, files.read_table(folder.manifest), options.replicates))
+    images = OutOfFold(files.read_table(folder.predictions), files.read_record(folder.config)["classes"])
+    rows = pd.DataFrame(compare_intervals(images, files.read_table(folder.manifest), options.replicates))
     rows["share"] = (rows["ours"] - rows["theirs"]).abs() / rows["tolerance"]
     print(rows.sort_values("share", ascending=False).head(20).to_string(index=False))
     by_peer = rows.groupby("peer")["share"].agg(["size", "max"])
     figures = {f"{peer}: numbers compared": int(row["size"]) for peer, row in by_peer.iterrows()}
     figures["replicates of scipy's"] = options.replicates
     figures |= {f"{peer}: largest gap, of what is allowed": round(row["max"], 2) for peer, row in by_peer.iterrows()}
-    keep("intervals", {"run": folder.run_id, "n_films": len(films.predictions), **figures})
+    keep("intervals", {"run": folder.run_id, "n_images": len(images.predictions), **figures})
     raise SystemExit(bool((rows["share"] > 1).any()))
 
 

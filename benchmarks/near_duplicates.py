@@ -2,7 +2,7 @@
 
     python -m benchmarks.near_duplicates --data chest_xray.zip
 
-Copies of films are changed, re-encoded and planted under another patient's name among all films of the
+Copies of images are changed, re-encoded and planted under another patient's name among all images of the
 set; whatever else is verified counts as made up, unless it is a pair of the set without plants.
 """
 
@@ -18,37 +18,37 @@ from PIL import Image
 from benchmarks.results import keep
 from cxr.config import DataConfig
 from cxr.dataset.examination import examine
-from cxr.images.source import list_films, open_source
+from cxr.images.source import list_images, open_source
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 
 PER_KIND = 50
 
 
-def _crop(film: Image.Image, left: float, top: float, right: float, bottom: float) -> Image.Image:
-    w, h = film.size
-    return film.crop((round(w * left), round(h * top), w - round(w * right), h - round(h * bottom)))
+def _crop(image: Image.Image, left: float, top: float, right: float, bottom: float) -> Image.Image:
+    w, h = image.size
+    return image.crop((round(w * left), round(h * top), w - round(w * right), h - round(h * bottom)))
 
 
-def _levels(film: Image.Image, change) -> Image.Image:
-    return film.point([int(np.clip(change(level), 0, 255)) for level in range(256)])
+def _levels(image: Image.Image, change) -> Image.Image:
+    return image.point([int(np.clip(change(level), 0, 255)) for level in range(256)])
 
 
 KINDS = {
-    "JPEG quality 40": (40, lambda film: film),
-    "JPEG quality 15": (15, lambda film: film),
-    "half the size": (75, lambda film: film.resize((film.width // 2, film.height // 2))),
-    "1.5 times the size": (75, lambda film: film.resize((film.width * 3 // 2, film.height * 3 // 2))),
-    "brighter by 30 levels": (75, lambda film: _levels(film, lambda v: v + 30)),
-    "contrast × 0.8": (75, lambda film: _levels(film, lambda v: v * 0.8)),
-    "gamma 1.3": (75, lambda film: _levels(film, lambda v: 255 * (v / 255) ** 1.3)),
-    "cropped 1 % a side": (75, lambda film: _crop(film, 0.01, 0.01, 0.01, 0.01)),
-    "cropped 2 % a side": (75, lambda film: _crop(film, 0.02, 0.02, 0.02, 0.02)),
-    "cropped 4 % a side": (75, lambda film: _crop(film, 0.04, 0.04, 0.04, 0.04)),
-    "cropped 3 % left and top": (75, lambda film: _crop(film, 0.03, 0.03, 0, 0)),
+    "JPEG quality 40": (40, lambda image: image),
+    "JPEG quality 15": (15, lambda image: image),
+    "half the size": (75, lambda image: image.resize((image.width // 2, image.height // 2))),
+    "1.5 times the size": (75, lambda image: image.resize((image.width * 3 // 2, image.height * 3 // 2))),
+    "brighter by 30 levels": (75, lambda image: _levels(image, lambda v: v + 30)),
+    "contrast × 0.8": (75, lambda image: _levels(image, lambda v: v * 0.8)),
+    "gamma 1.3": (75, lambda image: _levels(image, lambda v: 255 * (v / 255) ** 1.3)),
+    "cropped 1 % a side": (75, lambda image: _crop(image, 0.01, 0.01, 0.01, 0.01)),
+    "cropped 2 % a side": (75, lambda image: _crop(image, 0.02, 0.02, 0.02, 0.02)),
+    "cropped 4 % a side": (75, lambda image: _crop(image, 0.04, 0.04, 0.04, 0.04)),
+    "cropped 3 % left and top": (75, lambda image: _crop(image, 0.03, 0.03, 0, 0)),
     "cropped 2 %, smaller, brighter": (
         60,
-        lambda film: _levels(_crop(film, 0.02, 0.02, 0.02, 0.02).resize((180, 180)), lambda v: v + 15),
+        lambda image: _levels(_crop(image, 0.02, 0.02, 0.02, 0.02).resize((180, 180)), lambda v: v + 15),
     ),
 }
 
@@ -59,10 +59,10 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     data = parser.parse_args().data
     with tempfile.TemporaryDirectory() as scratch:
-        planted = _plant(data, Path(scratch) / "films")
+        planted = _plant(data, Path(scratch) / "images")
         start = time.monotonic()
         folder = RunFolder(Path(scratch) / "run")
-        examine(DataConfig(data=str(Path(scratch) / "films")), folder, cache=Path(scratch) / "cache")
+        examine(DataConfig(data=str(Path(scratch) / "images")), folder, cache=Path(scratch) / "cache")
         seconds = time.monotonic() - start
         table = files.read_table(folder.near_duplicates)
     verified = {frozenset(pair) for pair in table.loc[table["verified"], ["path_a", "path_b"]].to_numpy().tolist()}
@@ -81,15 +81,15 @@ def main() -> None:
 
 
 def _plant(data: str, root: Path) -> dict[str, list[frozenset[str]]]:
-    """Write all films of the set and the changed copies; return the planted pairs by kind."""
+    """Write all images of the set and the changed copies; return the planted pairs by kind."""
     source = open_source(data)
-    films = list_films(source).films
-    content = {film.path: source.read(film.key) for film in films}
+    images = list_images(source).images
+    content = {image.path: source.read(image.key) for image in images}
     first = {data: path for path, data in reversed(content.items())}  # the first path of each content
     chosen = np.random.default_rng(0).choice(sorted(first.values()), PER_KIND * len(KINDS), replace=False).tolist()
-    for path, film in content.items():
+    for path, image in content.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(film)
+        (root / path).write_bytes(image)
     planted: dict[str, list[frozenset[str]]] = {}
     for number, path in enumerate(chosen):
         kind = list(KINDS)[number // PER_KIND]

@@ -1,9 +1,9 @@
-"""The page: seconds from opening it to the first result, and from a film dropped in to its class and its pictures.
+"""The page: seconds from opening it to the first result, and from an image dropped in to its class and its pictures.
 
     python -m benchmarks.page --data originals.zip
 
 The model is the slowest there is: five folds, every layer trained (for one epoch: what it says is of no consequence
-here). Debian's Chromium opens the page and draws on the same cores; medians over the films after the first.
+here). Debian's Chromium opens the page and draws on the same cores; medians over the images after the first.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.results import keep
-from cxr.images.source import list_films, open_source
+from cxr.images.source import list_images, open_source
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 from deployments.services import answers
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--films", type=int, default=12)
+    parser.add_argument("--images", type=int, default=12)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
@@ -55,16 +55,16 @@ def main() -> None:
             "size, px": arguments.size,
             "bfloat16 moves a probability by at most": facts["bfloat16"]["largest_probability_difference"],
         }
-        keep("page", figures | _visit(home, _films(str(data), arguments.films)))
+        keep("page", figures | _visit(home, _images(str(data), arguments.images)))
 
 
-def _films(data: str, n_films: int) -> list[tuple[str, bytes]]:
+def _images(data: str, n_images: int) -> list[tuple[str, bytes]]:
     source = open_source(data)
-    chosen = list_films(source).films[:n_films]
-    return [(f"film-{number}.jpeg", source.read(film.key)) for number, film in enumerate(chosen)]
+    chosen = list_images(source).images[:n_images]
+    return [(f"image-{number}.jpeg", source.read(image.key)) for number, image in enumerate(chosen)]
 
 
-def _visit(home: Path, films: list[tuple[str, bytes]]) -> dict[str, object]:
+def _visit(home: Path, images: list[tuple[str, bytes]]) -> dict[str, object]:
     with _served(home) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page()
@@ -74,21 +74,21 @@ def _visit(home: Path, films: list[tuple[str, bytes]]) -> dict[str, object]:
         page.wait_for_selector("input[type=file]", state="attached")
         opened = time.perf_counter() - start
         page.wait_for_function(IS_QUIET)
-        seconds = [_drop_in(page, *film) for film in films]
+        seconds = [_drop_in(page, *image) for image in images]
         browser.close()
     classes, pictures = zip(*seconds[1:], strict=True)
     return {
         "opening the page and loading the model, s": round(opened, 2),
-        "first film: class, s": round(seconds[0][0], 2),
-        "first film: pictures, s": round(seconds[0][1], 2),
-        "a film: class, s": round(statistics.median(classes), 2),
-        "a film: pictures, s": round(statistics.median(pictures), 2),
-        "slowest film: pictures, s": round(max(pictures), 2),
+        "first image: class, s": round(seconds[0][0], 2),
+        "first image: pictures, s": round(seconds[0][1], 2),
+        "an image: class, s": round(statistics.median(classes), 2),
+        "an image: pictures, s": round(statistics.median(pictures), 2),
+        "slowest image: pictures, s": round(max(pictures), 2),
     }
 
 
 def _drop_in(page: Page, name: str, data: bytes) -> tuple[float, float]:
-    """Return the seconds until a film's class and both its pictures are drawn; take the film away again."""
+    """Return the seconds until an image's class and both its pictures are drawn; take the image away again."""
     file = {"name": name, "mimeType": "image/jpeg", "buffer": data}
     start = time.perf_counter()
     page.locator("input[type=file]").set_input_files(file)  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""What others would write to score a folder of films: from disk to a table, one process.
+"""What others would write to score a folder of images: from disk to a table, one process.
 
     python -m benchmarks.peers plain|tuned|lightning FOLDER OUT.csv
 
@@ -35,13 +35,13 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("out")
     arguments = parser.parse_args()
-    films = ImageFolder(arguments.folder, RESIZE)
-    loader = DataLoader(films, batch_size=BATCH_SIZE, num_workers=2)
+    images = ImageFolder(arguments.folder, RESIZE)
+    loader = DataLoader(images, batch_size=BATCH_SIZE, num_workers=2)
     torch.manual_seed(0)
     model = torchvision.models.resnet50(num_classes=2).eval()
     predict = _with_lightning if arguments.peer == "lightning" else _with_a_loop
     probability = predict(model, loader, tuned=arguments.peer == "tuned")
-    pd.DataFrame({"path": [path for path, _ in films.imgs], "probability": probability}).to_csv(arguments.out)
+    pd.DataFrame({"path": [path for path, _ in images.imgs], "probability": probability}).to_csv(arguments.out)
 
 
 def _with_a_loop(model: torch.nn.Module, loader: DataLoader, *, tuned: bool) -> list[float]:

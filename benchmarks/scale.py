@@ -1,10 +1,10 @@
-"""Beyond one machine, on paper: what 10⁵, 10⁶ and 10⁸ films a night cost, and which part gives way first.
+"""Beyond one machine, on paper: what 10⁵, 10⁶ and 10⁸ images a night cost, and which part gives way first.
 
     python -m benchmarks.scale
 
 Times come from the figures in `benchmarks/results/`, bytes from one chunk of rows that is written here. What grew
-with an exponent below 1 is taken as linear: there start-up was spread over more films, which ends. No GPU was
-measured: its rate is an assumption, V100_FILMS_PER_S.
+with an exponent below 1 is taken as linear: there start-up was spread over more images, which ends. No GPU was
+measured: its rate is an assumption, V100_IMAGES_PER_S.
 """
 
 import argparse
@@ -24,14 +24,14 @@ import numpy as np
 from cxr.config import TrainConfig
 from cxr.images.inbox import Arrival
 from cxr.serving import scores
-from cxr.serving.scoring_run import CHUNK
+from cxr.serving.scoring_runs import CHUNK
 from cxr.storage.files import read_json
 from cxr.storage.scores_folder import ScoresFolder
 
 NIGHTS = (10**5, 10**6, 10**8)
 ORIGINAL_BYTES = 220_000
-"""An original of the Kaggle set, a JPEG; a DICOM film has 10 to 30 MB."""
-V100_FILMS_PER_S = 3382
+"""An original of the Kaggle set, a JPEG; a DICOM image has 10 to 30 MB."""
+V100_IMAGES_PER_S = 3382
 """ResNet-50, 224 px, mixed precision, batch 256, forward pass alone: NVIDIA DeepLearningExamples, ResNet50 v1.5 for
 PyTorch, inference on one V100 16 GB."""
 TASKS_BESIDE_CHUNKS = 3
@@ -41,8 +41,8 @@ GB, HOUR_S = 1e9, 3600
 
 
 @dataclass(frozen=True)
-class Film:
-    """What one film takes, in bytes."""
+class SourceImage:
+    """What one image takes, in bytes."""
 
     row: float
     """On disk, in the scores' Parquet."""
@@ -65,42 +65,42 @@ class Rates:
 
     @property
     def scored(self) -> float:
-        """Films from disk to table, on one machine."""
-        return self.scoring["first film opened to table closed, films/s"]
+        """Images from disk to table, on one machine."""
+        return self.scoring["first image opened to table closed, images/s"]
 
     @property
     def decoded(self) -> float:
-        """Films on one core."""
-        return self.decoding["scaled, films/s"]
+        """Images on one core."""
+        return self.decoding["scaled, images/s"]
 
-    def grown_s(self, step: str, n_films: int) -> float:
-        """Return the seconds of a training's step with so many films, from the largest that was measured."""
-        n, seconds, _ = self.growth[f"{step}: films, s, peak GiB"][-1]
-        return seconds * (n_films / n) ** max(1.0, self.growth[f"{step}: exponent"])
+    def grown_s(self, step: str, n_images: int) -> float:
+        """Return the seconds of a training's step with so many images, from the largest that was measured."""
+        n, seconds, _ = self.growth[f"{step}: images, s, peak GiB"][-1]
+        return seconds * (n_images / n) ** max(1.0, self.growth[f"{step}: exponent"])
 
 
 def main() -> None:
-    """Print the costs, and the number of films at which each part gives way."""
+    """Print the costs, and the number of images at which each part gives way."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hours", type=float, default=8, help="length of a night")
     parser.add_argument("--memory-gib", type=float, default=16, help="of the machine that opens and judges the night")
     arguments = parser.parse_args()
-    rates, film = _read_rates(), _measure_film()
+    rates, image = _read_rates(), _measure_image()
     heads = "".join(f" {n:,} |" for n in NIGHTS)
-    print(f"| films a night |{heads}\n| --- |{' ---: |' * len(NIGHTS)}")
-    for name, cost in _costs(rates, film, arguments.hours).items():
+    print(f"| images a night |{heads}\n| --- |{' ---: |' * len(NIGHTS)}")
+    for name, cost in _costs(rates, image, arguments.hours).items():
         print(f"| {name} |{''.join(f' {_rounded(cost(n))} |' for n in NIGHTS)}")
-    print(f"\n| gives way, in a night of {arguments.hours:g} h | above films |\n| --- | ---: |")
-    limits = _limits(rates, film, arguments.hours, arguments.memory_gib)
-    for name, n_films in sorted(limits.items(), key=lambda limit: limit[1]):
-        print(f"| {name} | {_rounded(n_films)} |")
+    print(f"\n| gives way, in a night of {arguments.hours:g} h | above images |\n| --- | ---: |")
+    limits = _limits(rates, image, arguments.hours, arguments.memory_gib)
+    for name, n_images in sorted(limits.items(), key=lambda limit: limit[1]):
+        print(f"| {name} | {_rounded(n_images)} |")
     for database in DATABASES:
         if database not in rates.tasks_per_s:
             print(f"not measured yet: Prefect on {database} (python -m benchmarks.orchestrator)", file=sys.stderr)
 
 
-def _costs(rates: Rates, film: Film, hours: float) -> dict[str, Callable[[int], float]]:
-    """Return each cost as a function of the number of films a night."""
+def _costs(rates: Rates, image: SourceImage, hours: float) -> dict[str, Callable[[int], float]]:
+    """Return each cost as a function of the number of images a night."""
     machine = f"machine of {rates.n_cores} cores"
     orchestrated = {
         f"hours that Prefect takes to keep its books, {database}": lambda n, each=each: _n_tasks(n) / each / HOUR_S
@@ -110,35 +110,35 @@ def _costs(rates: Rates, film: Film, hours: float) -> dict[str, Callable[[int], 
         f"scoring, hours of one {machine}": lambda n: n / rates.scored / HOUR_S,
         "the same in CPU-hours, each of one core": lambda n: n * rates.n_cores / rates.scored / HOUR_S,
         f"machines that end within {hours:g} h": lambda n: math.ceil(n / rates.scored / HOUR_S / hours),
-        "or GPU-hours, as assumed": lambda n: n / V100_FILMS_PER_S / HOUR_S,
+        "or GPU-hours, as assumed": lambda n: n / V100_IMAGES_PER_S / HOUR_S,
         "and CPU-hours to decode for it": lambda n: n / rates.decoded / HOUR_S,
         "originals, GB": lambda n: n * ORIGINAL_BYTES / GB,
         f"read from storage over {hours:g} h, MB/s": lambda n: n * ORIGINAL_BYTES / hours / HOUR_S / 1e6,
-        "scores, GB": lambda n: n * film.row / GB,
+        "scores, GB": lambda n: n * image.row / GB,
         "files of the scores": lambda n: math.ceil(n / CHUNK),
         "task runs": _n_tasks,
         **orchestrated,
-        "memory to list and judge it as one batch, at least, GB": lambda n: n * film.listed / GB,
-        "to train on as many at 224 px: cache, GB": lambda n: n * film.prepared / GB,
+        "memory to list and judge it as one batch, at least, GB": lambda n: n * image.listed / GB,
+        "to train on as many at 224 px: cache, GB": lambda n: n * image.prepared / GB,
         f"preparing at 64 px, hours of one {machine}": lambda n: rates.grown_s("preparing", n) / HOUR_S,
         "five folds of a head at 64 px, the same": lambda n: rates.grown_s("five folds of a head", n) / HOUR_S,
     }
 
 
-def _limits(rates: Rates, film: Film, hours: float, memory_gib: float) -> dict[str, float]:
-    """Return the number of films at which each part is full."""
-    night_s = hours * HOUR_S
-    bookkeeping = {f"Prefect on {name}": each * night_s * CHUNK for name, each in rates.tasks_per_s.items()}
+def _limits(rates: Rates, image: SourceImage, hours: float, memory_gib: float) -> dict[str, float]:
+    """Return the number of images at which each part is full."""
+    run_s = hours * HOUR_S
+    bookkeeping = {f"Prefect on {name}": each * run_s * CHUNK for name, each in rates.tasks_per_s.items()}
     return {
-        f"one machine of {rates.n_cores} cores that scores": rates.scored * night_s,
-        "one GPU, as assumed": float(V100_FILMS_PER_S * night_s),
-        f"{memory_gib:g} GiB of the one process that lists and judges a batch": memory_gib * 2**30 / film.listed,
+        f"one machine of {rates.n_cores} cores that scores": rates.scored * run_s,
+        "one GPU, as assumed": float(V100_IMAGES_PER_S * run_s),
+        f"{memory_gib:g} GiB of the one process that lists and judges a batch": memory_gib * 2**30 / image.listed,
         **bookkeeping,
     }
 
 
-def _n_tasks(n_films: int) -> int:
-    return math.ceil(n_films / CHUNK) + TASKS_BESIDE_CHUNKS
+def _n_tasks(n_images: int) -> int:
+    return math.ceil(n_images / CHUNK) + TASKS_BESIDE_CHUNKS
 
 
 def _read_rates() -> Rates:
@@ -163,15 +163,15 @@ def _kept_up_with(figures: Mapping[str, Any]) -> float:
     return (n_tasks - lost) / (spent + settling)
 
 
-def _measure_film() -> Film:
-    """Return what a film takes, from a chunk of them with hashes and figures as real ones have them: all unlike."""
+def _measure_image() -> SourceImage:
+    """Return what an image takes, from a chunk of them with hashes and figures as real ones have them: all unlike."""
     config = TrainConfig(data="none")
     tracemalloc.start()
-    arrivals = [Arrival(f"{_name(k)}.jpeg", f"/data/inbox/night/{_name(k)}.jpeg", k, 10**18 + k) for k in range(CHUNK)]
+    arrivals = [Arrival(f"{_name(k)}.jpeg", f"/data/inbox/ward/{_name(k)}.jpeg", k, 10**18 + k) for k in range(CHUNK)]
     table = scores.scores_table([_row(arrival) for arrival in arrivals], ["NORMAL", "PNEUMONIA"])
     with tempfile.TemporaryDirectory() as scratch:
         before, _ = tracemalloc.get_traced_memory()
-        seen = scores.Seen(ScoresFolder(Path(scratch)), "model", "1", "night")
+        seen = scores.Seen(ScoresFolder(Path(scratch)), "model", "1", "ward")
         seen.add(table)
         remembered = tracemalloc.get_traced_memory()[0] - before
         part = Path(scratch) / "part.parquet"
@@ -179,7 +179,7 @@ def _measure_film() -> Film:
         row = part.stat().st_size / CHUNK
     tracemalloc.stop()
     listed = sum(map(_bytes_of, arrivals)) + remembered + int(table.memory_usage(deep=True).sum())
-    return Film(row=row, listed=listed / CHUNK, prepared=float(config.size**2))
+    return SourceImage(row=row, listed=listed / CHUNK, prepared=float(config.size**2))
 
 
 def _bytes_of(arrival: Arrival) -> int:
@@ -199,7 +199,7 @@ def _row(arrival: Arrival) -> dict[str, object]:
         for name, kind in scores.MEASURED.items()
     }
     return measured | {
-        "batch": "night",
+        "batch": "ward",
         "path": arrival.path,
         "image_id": _name(arrival.n_bytes + CHUNK),
         "model": "model",

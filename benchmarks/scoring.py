@@ -2,8 +2,8 @@
 
     python -m benchmarks.scoring --data originals.zip
 
-The films are repeated to `--films`, each copy with other bytes. The model is a ResNet-50 with random weights whose
-head was trained on the films, so that five folds share one trunk; a night before makes the compiled graph and
+The images are repeated to `--images`, each copy with other bytes. The model is a ResNet-50 with random weights whose
+head was trained on the images, so that five folds share one trunk; a scoring run before makes the compiled graph and
 measures bfloat16, as it would have. Whole processes count from start to end; medians of paired rounds. The trunk in
 8-bit integers is timed by itself: whether a model may score with it is decided when it is packaged.
 """
@@ -27,14 +27,14 @@ from cxr.dataset.examination import examine
 from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
 from cxr.images.inbox import Arrival
-from cxr.images.reading import read_film
-from cxr.images.source import list_films, open_source
+from cxr.images.reading import read_image
+from cxr.images.source import list_images, open_source
 from cxr.network.int8 import load_int8, quantise
 from cxr.network.resnet import normalise, to_grey
 from cxr.serving import registry
 from cxr.serving.ensemble import layers_of
 from cxr.serving.scorer import Scorer, score_chunk, scorer_of
-from cxr.serving.scoring_run import CHUNK, chunks, open_night
+from cxr.serving.scoring_runs import CHUNK, chunks, open_scoring_run
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import begin_run
@@ -47,17 +47,17 @@ def main() -> None:
     """Time every variant, print the ratios, keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--films", type=int, default=1200)
+    parser.add_argument("--images", type=int, default=1200)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
         _make_model(arguments.data, home)
-        for name, n_films in (("inbox", arguments.films), ("inbox5", 5 * arguments.films), ("few", 64), ("none", 0)):
-            _fill(home / name / "night", arguments.data, n_films)
+        for name, n_images in (("inbox", arguments.images), ("inbox5", 5 * arguments.images), ("few", 64), ("none", 0)):
+            _fill(home / name / "ward", arguments.data, n_images)
         score_as_process(home, "few", "warm-up", arguments.device, "--compile=on")
-        keep("scoring", _measure(home, arguments.films, arguments.repeats, arguments.device))
+        keep("scoring", _measure(home, arguments.images, arguments.repeats, arguments.device))
 
 
 def _make_model(data: str, home: Path) -> None:
@@ -74,47 +74,49 @@ def _make_model(data: str, home: Path) -> None:
     registry.promote(model, make_package(run, model).version)
 
 
-def _fill(folder: Path, data: str, n_films: int) -> None:
-    """Write the originals again and again; what follows a film's end makes each copy another."""
+def _fill(folder: Path, data: str, n_images: int) -> None:
+    """Write the originals again and again; what follows an image's end makes each copy another."""
     folder.mkdir(parents=True)
     source = open_source(data)
-    films = [source.read(film.key) for film in list_films(source).films]
-    for number in range(n_films):
-        (folder / f"{number:06d}.jpeg").write_bytes(films[number % len(films)] + b"%d" % number)
+    images = [source.read(image.key) for image in list_images(source).images]
+    for number in range(n_images):
+        (folder / f"{number:06d}.jpeg").write_bytes(images[number % len(images)] + b"%d" % number)
 
 
-def _measure(home: Path, n_films: int, repeats: int, device: str) -> dict[str, object]:
-    ours: dict[str, list[float]] = {"rate": [], "limit": [], "int8": [], "night": [], "start": []}
+def _measure(home: Path, n_images: int, repeats: int, device: str) -> dict[str, object]:
+    ours: dict[str, list[float]] = {"rate": [], "limit": [], "int8": [], "ward": [], "start": []}
     peers: dict[str, list[float]] = {"plain": [], "tuned": [], "lightning": []}
     memory = {}
     for repeat in range(repeats):
         for figure, value in zip(("rate", "limit", "int8"), _rates(home, repeat, device), strict=True):
             ours[figure].append(value)
-        seconds, memory[n_films] = score_as_process(home, "inbox", f"scores{repeat}", device)
-        ours["night"].append(seconds)
+        seconds, memory[n_images] = score_as_process(home, "inbox", f"scores{repeat}", device)
+        ours["ward"].append(seconds)
         ours["start"].append(score_as_process(home, "none", "nothing", device)[0])
         for peer, times in peers.items():
             words = ["-m", "benchmarks.peers", peer, str(home / "inbox"), str(home / "peer.csv")]
             times.append(timed_process([sys.executable, *words])[0])
         print({what: round(times[-1], 1) for what, times in (ours | peers).items()}, flush=True)
-    long_night, memory[5 * n_films] = score_as_process(home, "inbox5", "five", device)
-    night = statistics.median(ours["night"])
+    long_scoring_run, memory[5 * n_images] = score_as_process(home, "inbox5", "five", device)
+    scoring_run = statistics.median(ours["ward"])
     figures: dict[str, object] = {
-        "films": n_films,
-        "first film opened to table closed, films/s": round(statistics.median(ours["rate"]), 1),
-        "forward pass alone, compiled (limit), films/s": round(statistics.median(ours["limit"]), 1),
+        "images": n_images,
+        "first image opened to table closed, images/s": round(statistics.median(ours["rate"]), 1),
+        "forward pass alone, compiled (limit), images/s": round(statistics.median(ours["limit"]), 1),
         "scoring / limit": _ratio(ours["rate"], ours["limit"]),
-        "forward pass alone in 8-bit integers, films/s": round(statistics.median(ours["int8"]), 1),
+        "forward pass alone in 8-bit integers, images/s": round(statistics.median(ours["int8"]), 1),
         "8-bit integers / limit": _ratio(ours["int8"], ours["limit"]),
-        "a night as a whole process, s": round(night, 1),
-        "a night with nothing new (start-up), s": round(statistics.median(ours["start"]), 1),
-        f"a night of {5 * n_films} films as a whole process, films/s": round(5 * n_films / long_night, 1),
+        "a scoring run as a whole process, s": round(scoring_run, 1),
+        "a scoring run with nothing new (start-up), s": round(statistics.median(ours["start"]), 1),
+        f"a scoring run of {5 * n_images} images as a whole process, images/s": round(
+            5 * n_images / long_scoring_run, 1
+        ),
     }
     for peer, times in peers.items():
         figures[f"{peer} peer as a whole process, s"] = round(statistics.median(times), 1)
-        figures[f"{peer} peer / a night"] = _ratio(times, ours["night"])
+        figures[f"{peer} peer / a scoring run"] = _ratio(times, ours["ward"])
     for n, gib in memory.items():
-        figures[f"peak memory with {n} films, GiB"] = round(gib, 2)
+        figures[f"peak memory with {n} images, GiB"] = round(gib, 2)
     return figures
 
 
@@ -123,23 +125,23 @@ def _ratio(numerators: list[float], denominators: list[float]) -> float:
 
 
 def _rates(home: Path, repeat: int, device: str) -> tuple[float, float, float]:
-    """Return films per second of scoring from the first film to the last part, and of the forward pass alone, twice.
+    """Return images per second of scoring from the first image to the last part, and of the forward pass alone, twice.
 
     The second time on the CPU in 8-bit integers.
     """
     config = ScoreConfig(
         name="model", out=home / f"inner{repeat}", models=home / "models", cache=home / "cache", settle=0, device=device
     )
-    night, (batch,) = open_night(home / "inbox", config)
-    scorer = scorer_of(night)
+    scoring_run, (batch,) = open_scoring_run(home / "inbox", config)
+    scorer = scorer_of(scoring_run)
     squares = _squares(scorer, batch.arrivals[:CHUNK])
-    ensemble = scorer.judge.ensemble
+    ensemble = scorer.predictor.ensemble
     ensemble.run(squares[:64])
     limit = len(squares) / _timed(lambda: ensemble.run(squares))
 
     def whole() -> None:
         for chunk in chunks(batch):
-            score_chunk(night, batch.name, chunk)
+            score_chunk(scoring_run, batch.name, chunk)
 
     graph, package = home / "int8.onnx", scorer.package
     inputs = normalise(to_grey(torch.from_numpy(squares)), *package.networks.constants())
@@ -152,7 +154,7 @@ def _rates(home: Path, repeat: int, device: str) -> tuple[float, float, float]:
 
 
 def _squares(scorer: Scorer, arrivals: list[Arrival]) -> np.ndarray:
-    readings = (read_film(arrival, scorer.package.size) for arrival in arrivals)
+    readings = (read_image(arrival, scorer.package.size) for arrival in arrivals)
     return np.stack([reading.square for reading in readings if reading.square is not None])
 
 
@@ -172,7 +174,7 @@ def score_as_process(home: Path, inbox: str, out: str, device: str, *more: str) 
 def timed_process(command: list[str]) -> tuple[float, float]:
     """Return the seconds and the peak memory in GiB of a process."""
     ended = run_measured(command)
-    if ended.code not in (0, 1):  # 1: a night of one and the same films may be held
+    if ended.code not in (0, 1):  # 1: a scoring run of one and the same images may be held
         raise RuntimeError(ended.said)
     return ended.seconds, ended.peak_gib
 

@@ -1,6 +1,6 @@
 """Start-up: what a command costs before it does anything.
 
-    python -m benchmarks.start_up --data films
+    python -m benchmarks.start_up --data images
 
 Medians of whole processes: `cxr --help`, `cxr validate --help`, and a `cxr train` of which everything is done.
 """

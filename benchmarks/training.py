@@ -1,9 +1,9 @@
-"""Training the whole network: a fold's films per second against the same step on random tensors.
+"""Training the whole network: a fold's images per second against the same step on random tensors.
 
     python -m benchmarks.training --data chest_xray.zip --size 64
 
 The limit is forward, backward and optimiser step on one batch that is already where it is needed; what a
-fold does besides is drawing, taking and changing films. Medians of rounds taken in turn.
+fold does besides is drawing, taking and changing images. Medians of rounds taken in turn.
 """
 
 import argparse
@@ -42,22 +42,22 @@ def main() -> None:
     trainer.model.train()
     ours, limit = [], []
     for repeat in range(arguments.repeats + 1):
-        rates = _films_per_s(trainer, trainer._step), _films_per_s(trainer, _bare_step(trainer))
+        rates = _images_per_s(trainer, trainer._step), _images_per_s(trainer, _bare_step(trainer))
         if repeat:  # the first round warms up
             ours.append(rates[0])
             limit.append(rates[1])
     figures = {
         "size, px": config.size,
         "batch": config.batch_size,
-        "a fold in training, films/s": round(statistics.median(ours), 1),
-        "the step on a random batch (limit), films/s": round(statistics.median(limit), 1),
+        "a fold in training, images/s": round(statistics.median(ours), 1),
+        "the step on a random batch (limit), images/s": round(statistics.median(limit), 1),
         "fold / limit": round(statistics.median(a / b for a, b in zip(ours, limit, strict=True)), 3),
     }
     keep("training", figures)
 
 
-def _films_per_s(trainer: FoldTrainer, step) -> float:
-    order = torch.randperm(trainer.n_films)[: STEPS * trainer.run.config.batch_size]
+def _images_per_s(trainer: FoldTrainer, step) -> float:
+    order = torch.randperm(trainer.n_images)[: STEPS * trainer.run.config.batch_size]
     trainer.schedule.last_epoch = 0
     start = time.perf_counter()
     losses = [step(batch.to(trainer.device)) for batch in order.split(trainer.run.config.batch_size)]

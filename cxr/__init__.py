@@ -1,3 +1,3 @@
-"""The core: films in, tables out. Knows torch, numpy, pandas and scikit-learn; no Prefect, no page."""
+"""The core: images in, tables out. Knows torch, numpy, pandas and scikit-learn; no Prefect, no page."""
 
 __version__ = "0.1.0"

@@ -27,21 +27,21 @@ ScoreRunner = Literal["local", "ray"]
 OperatingPoint = Literal["half", "youden", "sensitivity_95", "specificity_95"]
 
 BLANK_CONTRAST = 4.0
-"""A film whose grey levels spread less is blank: real films spread 20 to 87 levels."""
+"""An image whose grey levels spread less is blank: real images spread 20 to 87 levels."""
 PHOTOGRAPH_CHROMA = 8.0
-"""Levels from grey above which a film is a colour photograph; radiographs saved as RGB have under 1."""
+"""Levels from grey above which an image is a colour photograph; radiographs saved as RGB have under 1."""
 KAGGLE_PATIENT = r"^(person\d+|(?:NORMAL2-)?IM-\d+)(?=[-_.])"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which films there are, what they are called, and how they are parted into folds.
+    """Which images there are, what they are called, and how they are parted into folds.
 
     Attributes:
-        data: Folder or .zip laid out as ROOT/[split/]CLASS/film.(jpeg|jpg|png|dcm), or the word kaggle.
+        data: Folder or .zip laid out as ROOT/[split/]CLASS/image.(jpeg|jpg|png|dcm), or the word kaggle.
         folds: Number of cross-validation folds, 2 to 20.
-        seed: Seed of folds, initial weights, order of films and augmentation.
-        label_from: The class is the film's folder, or the subtype in its name (NORMAL / bacteria / virus).
+        seed: Seed of folds, initial weights, order of images and augmentation.
+        label_from: The class is the image's folder, or the subtype in its name (NORMAL / bacteria / virus).
         positive: Positive class where there are two; PNEUMONIA if the data has it.
         holdout: Split of the archive that cross-validation never sees, such as test.
         patient_pattern: Regular expression whose first group, searched in the file name, is the patient id.
@@ -85,23 +85,23 @@ class DataConfig:
 
     @property
     def _kind(self) -> str:
-        return "films"
+        return "images"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(DataConfig):
-    """One cross-validated training on such films.
+    """One cross-validated training on such images.
 
     Attributes:
         weights: Where the ResNet-50 starts: imagenet-v1, imagenet-v2, none, or a .pth or .safetensors file.
         trainable: What is trained: head (frozen feature extractor), layer4 (and head), or all.
-        size: Side of the square that films are scaled to, in pixels, 32 to 1024.
-        epochs: Passes over the training films, 1 to 1000; fixed, nothing is selected on the held-out fold.
-        batch_size: Films per training step, 1 to 4096.
+        size: Side of the square that images are scaled to, in pixels, 32 to 1024.
+        epochs: Passes over the training images, 1 to 1000; fixed, nothing is selected on the held-out fold.
+        batch_size: Images per training step, 1 to 4096.
         learning_rate: Peak of the one-cycle schedule for the head; pretrained layers get a tenth.
         augment: Mild shifts, turns, zoom, brightness and contrast on each training batch, where all is trained.
-        views: Versions of each film that frozen layers see, 1 to 64: the film, the others changed mildly.
-        flip: Mirror half of the training films left to right as well.
+        views: Versions of each image that frozen layers see, 1 to 64: the image, the others changed mildly.
+        flip: Mirror half of the training images left to right as well.
         precision: Arithmetic of training: bf16 where the device has it (auto), fp32, or bf16.
         deterministic: Use deterministic GPU kernels, slower; on a CPU training always is.
     """
@@ -134,7 +134,7 @@ class TrainConfig(DataConfig):
             )
         if self.views > 1 and self.trainable == "all":
             raise ConfigError(
-                f"--views is for frozen layers, which see each film once; --trainable all changes films in each batch "
+                f"--views is for frozen layers, which see each image once; --trainable all changes images in each batch "
                 f"instead: leave out --views {self.views}, or give --trainable head."
             )
 
@@ -144,13 +144,13 @@ class TrainConfig(DataConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class RunLocation:
     """Where tables are kept: no part of a run's identity.
 
     Attributes:
         run_id: Name of the run; by default one that follows from the config, so the same command resumes.
         experiments: Folder that holds all runs, or a URL such as s3://bucket/experiments.
-        cache: Folder for prepared films; shared by all runs, safe to delete.
+        cache: Folder for prepared images; shared by all runs, safe to delete.
     """
 
     run_id: str | None = None
@@ -159,7 +159,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placement(Place):
+class Execution(RunLocation):
     """Where a run is computed, too.
 
     Attributes:
@@ -169,7 +169,7 @@ class Placement(Place):
             device that it finds (auto), or its CPU (cpu).
         folds_per_device: Folds on each device at a time, 1 to 20; auto by its memory and the size of a batch.
         redo_fold: Folds to train anew although they are finished.
-        compile: Compile what runs frozen layers: on, off, or where the number of films repays it (auto).
+        compile: Compile what runs frozen layers: on, off, or where the number of images repays it (auto).
         mlflow: MLflow store that the finished run is logged to as well, such as sqlite:///mlflow.db; extra [mlflow].
         ray_address: The cluster: HOST:PORT typed on one of its nodes, ray://HOST:PORT elsewhere, or auto.
         gpus_per_fold: GPUs of a fold on the cluster, 0 to 1; 0 for nodes without GPUs, 0.5 for two folds on each.
@@ -211,9 +211,9 @@ class ScoreConfig:
         device: auto, cpu, or cuda:<index>.
         precision: Arithmetic: fp32, bf16, int8, or the fastest that the device has and the package allows (auto): int8
             where it was packaged with --int8, else bf16 if that moves no probability by over 0.01.
-        compile: Compile the network: on, off, or where the number of films repays it (auto).
+        compile: Compile the network: on, off, or where the number of images repays it (auto).
         workers: Processes that decode ahead of the network; by default none on a CPU, the cores less one for a GPU.
-        runner: Who scores a batch's chunks of films: this process, one after the other (local), or the nodes of a Ray
+        runner: Who scores a batch's chunks of images: this process, one after the other (local), or the nodes of a Ray
             cluster, all at once (ray).
         ray_address: The cluster: HOST:PORT typed on one of its nodes, ray://HOST:PORT elsewhere, or auto.
         gpus_per_chunk: GPUs of a chunk on the cluster, 0 to 1; 0 for nodes without GPUs.

@@ -2,7 +2,7 @@
 
 CxrError                a mistake of the user's: one sentence with rule, value and way out; exit code 2
 ├── ConfigError         a parameter out of range, or two that contradict each other
-├── DataError           the films cannot be found or read, or do not have the layout
+├── DataError           the images cannot be found or read, or do not have the layout
 ├── FoldError           folds cannot be made, or the stored ones leak or were damaged
 ├── WeightsError        pretrained weights are missing or do not fit a ResNet-50
 ├── DeviceError         a device that this machine does not have
@@ -10,9 +10,10 @@ CxrError                a mistake of the user's: one sentence with rule, value a
 ├── PackageError        a packaged model that is unknown, damaged, or may not become champion
 ├── DiskFullError       no space left; what was there before still stands
 ├── DamagedError        a file that the program wrote is not as it was written
-└── ChecksFailedError   a critical expectation about the data failed; the report names the films
+├── FormatError         a run, a package or scores that another version of cxr wrote
+└── ChecksFailedError   a critical expectation about the data failed; the report names the images
 
-UnreadableError              bytes that are no film: the film's reason in a table, never the end of a run
+UnreadableError              bytes that are no image: the image's reason in a table, never the end of a run
 FoldFailedError              a fold's process ended badly: no mistake of the user's, a retry resumes it
 """
 
@@ -38,7 +39,7 @@ Reason = Literal[
     "unreadable",
     "unsupported_format",
 ]
-"""Why a file is no film that can be used: the code in `reason` of the scores."""
+"""Why a file is no image that can be used: the code in `reason` of the scores."""
 
 
 class CxrError(Exception):
@@ -50,7 +51,7 @@ class ConfigError(CxrError):
 
 
 class DataError(CxrError):
-    """The films cannot be found or read, or do not have the layout."""
+    """The images cannot be found or read, or do not have the layout."""
 
 
 class FoldError(CxrError):
@@ -87,12 +88,16 @@ class DamagedError(CxrError):
     """A file that the program wrote is not as it was written."""
 
 
+class FormatError(CxrError):
+    """A run, a package or scores were written by another version of cxr."""
+
+
 class ChecksFailedError(CxrError):
-    """A critical expectation about the data failed; the report names the films."""
+    """A critical expectation about the data failed; the report names the images."""
 
 
 class UnreadableError(Exception):
-    """The bytes are no film that can be used."""
+    """The bytes are no image that can be used."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(reason, detail)

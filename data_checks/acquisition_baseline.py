@@ -1,4 +1,4 @@
-"""The suite of `checks/confounders.parquet`. Grain: one row per set of acquisition features and metric."""
+"""The suite of `checks/acquisition_baseline.parquet`. Grain: one row per set of acquisition features and metric."""
 
 from typing import TYPE_CHECKING
 
@@ -14,15 +14,15 @@ GRAIN = "one row per set of acquisition features and metric"
 NAMES = ["features", "metric"]
 
 
-def describe(confounders: pd.DataFrame) -> pd.DataFrame:
+def describe(acquisition_baseline: pd.DataFrame) -> pd.DataFrame:
     """Return the table beside how well the features rank the classes, in either direction."""
-    auc = confounders["value"].where(confounders["metric"] == "roc_auc")
-    return confounders.assign(ranking=pd.concat([auc, 1 - auc], axis=1).max(axis=1))
+    auc = acquisition_baseline["value"].where(acquisition_baseline["metric"] == "roc_auc")
+    return acquisition_baseline.assign(ranking=pd.concat([auc, 1 - auc], axis=1).max(axis=1))
 
 
 def expectations(limit: Tolerances) -> list["Expectation"]:
     """Return the suite."""
-    most = limit.confounder_auc
+    most = limit.acquisition_auc
     sentence = (
         f"Acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of {most:g} at most; "
         "where it does better, a model may be reading the scanner instead of the lung."

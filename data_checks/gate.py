@@ -12,10 +12,10 @@ import pandas as pd
 
 from cxr.config import DataConfig
 from cxr.errors import ChecksFailedError
-from cxr.evaluation.acquisition_baseline import confounder_baseline
+from cxr.evaluation.acquisition_baseline import measure_acquisition_baseline
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 from cxr.verdict import Finding, Verdict
 from data_checks import acquisition_baseline, folds, manifest, metrics, near_duplicates, predictions, scores
 from data_checks import drift as drift_suite
@@ -25,42 +25,42 @@ from data_checks.tolerances import Tolerances
 
 log = logging.getLogger("cxr.checks")
 
-TABLES = ("manifest", "near_duplicates", "folds", "confounders", "predictions", "metrics")
+TABLES = ("manifest", "near_duplicates", "folds", "acquisition_baseline", "predictions", "metrics")
 
 
 def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data_docs: bool = False) -> list[Verdict]:
     """Judge what `cxr.dataset.examine` left in the folder; write the verdicts and the report; return the verdicts."""
     context = open_context(folder.checks / "data_docs" if data_docs else None)
-    films, pairs = files.read_table(folder.manifest), files.read_table(folder.near_duplicates)
+    images, pairs = files.read_table(folder.manifest), files.read_table(folder.near_duplicates)
     data = files.read_json(folder.data)
-    suite = manifest.expectations(config.folds, _classes(data, config), _folders(films, data), limit)
+    suite = manifest.expectations(config.folds, _classes(data, config), _folders(images, data), limit)
     verdicts = [
-        judge(context, "manifest", manifest.GRAIN, manifest.describe(films), manifest.NAMES, suite),
+        judge(context, "manifest", manifest.GRAIN, manifest.describe(images), manifest.NAMES, suite),
         judge(
             context,
             "near_duplicates",
             near_duplicates.GRAIN,
-            near_duplicates.describe(pairs, films),
+            near_duplicates.describe(pairs, images),
             near_duplicates.NAMES,
             near_duplicates.expectations(),
         ),
     ]
     if data["no_folds_because"]:
         verdicts.append(_no_folds(data["no_folds_because"]))
-        for stale in (folder.confounders, folder.verdict("confounders")):
+        for stale in (folder.acquisition_baseline, folder.verdict("acquisition_baseline")):
             stale.unlink(missing_ok=True)
     else:
         assigned, classes = files.read_table(folder.folds), data["classes"]
-        rows = folds.describe(assigned, films, pairs, config)
+        rows = folds.describe(assigned, images, pairs, config)
         suite = folds.expectations(config.folds, len(classes), limit)
         verdicts.append(judge(context, "folds", folds.GRAIN, rows, folds.NAMES, suite))
-        baseline = confounder_baseline(films, assigned, classes)
-        files.write_table(folder.confounders, baseline)
+        baseline = measure_acquisition_baseline(images, assigned, classes)
+        files.write_table(folder.acquisition_baseline, baseline)
         together = baseline[(baseline["features"] == "all") & (baseline["metric"] == "roc_auc")]["value"].iloc[0]
         log.info("acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of %.3f", together)
         rows, suite = acquisition_baseline.describe(baseline), acquisition_baseline.expectations(limit)
         verdicts.append(
-            judge(context, "confounders", acquisition_baseline.GRAIN, rows, acquisition_baseline.NAMES, suite)
+            judge(context, "acquisition_baseline", acquisition_baseline.GRAIN, rows, acquisition_baseline.NAMES, suite)
         )
     if data_docs:
         context.build_data_docs()
@@ -68,10 +68,10 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data
     return verdicts
 
 
-def check_results(run: Experiment, limit: Tolerances) -> list[Verdict]:
+def check_results(run: Run, limit: Tolerances) -> list[Verdict]:
     """Judge the run's predictions and metrics; write the verdicts and the report; return the verdicts."""
     context, folder, n_folds = open_context(), run.folder, run.config.folds
-    rows = predictions.describe(files.read_table(folder.predictions), run.films(), run.classes)
+    rows = predictions.describe(files.read_table(folder.predictions), run.images(), run.classes)
     suite = predictions.expectations(run.classes, n_folds, limit)
     verdicts = [judge(context, "predictions", predictions.GRAIN, rows, predictions.NAMES, suite)]
     rows, suite = metrics.describe(files.read_table(folder.metrics)), metrics.expectations(n_folds)
@@ -99,12 +99,12 @@ def check_scores(
 
 
 def _classes(data: dict, config: DataConfig) -> list[str]:
-    """Return the names that a used film is to be found of: folders, unless labels come from elsewhere."""
+    """Return the names that a used image is to be found of: folders, unless labels come from elsewhere."""
     return data["class_folders"] if config.label_from == "folder" else data["classes"] or []
 
 
-def _folders(films: pd.DataFrame, data: dict) -> list[str]:
-    return sorted({*films["path"].str.rpartition("/")[0], *data["empty_folders"]})
+def _folders(images: pd.DataFrame, data: dict) -> list[str]:
+    return sorted({*images["path"].str.rpartition("/")[0], *data["empty_folders"]})
 
 
 def _no_folds(reason: str) -> Verdict:

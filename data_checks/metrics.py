@@ -37,9 +37,9 @@ def expectations(n_folds: int) -> list["Expectation"]:
         between("rate", "critical", "Rates lie between 0 and 1.", least=0, most=1),
         between("count", "critical", "Counts are 0 or more.", least=0),
         present("explained", "critical", "An undefined metric has a reason."),
-        all_of("fold_or_scope", "critical", "Every fold, their mean and the pooled films are judged.", scopes),
+        all_of("fold_or_scope", "critical", "Every fold, their mean and the pooled images are judged.", scopes),
         one_of(
             "in_interval", "warning", "A metric lies inside its interval; a small fold may be an exception.", [True]
         ),
-        between("n", "critical", "Every metric is of a film or more.", least=1),
+        between("n", "critical", "Every metric is of an image or more.", least=1),
     ]

@@ -1,4 +1,4 @@
-"""The suite of `near_duplicates.parquet`. Grain: one row per pair of films that a perceptual hash calls alike."""
+"""The suite of `near_duplicates.parquet`. Grain: one row per pair of images that a perceptual hash calls alike."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ from data_checks.expect import absent, one_of, unique
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
 
-GRAIN = "one row per pair of films that a perceptual hash calls alike"
+GRAIN = "one row per pair of images that a perceptual hash calls alike"
 NAMES = ["path_a", "path_b"]
 
 
@@ -28,11 +28,11 @@ def describe(near_duplicates: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFr
 
 def expectations() -> list["Expectation"]:
     """Return the suite."""
-    label = "Copies of one film have one label: remove or rename the wrong one."
-    patient = "Copies of one film stand under one patient; those that do not are held in one fold."
+    label = "Copies of one image have one label: remove or rename the wrong one."
+    patient = "Copies of one image stand under one patient; those that do not are held in one fold."
     return [
         unique("pair", "critical", "Every pair stands in one row."),
         one_of("one_label", "critical", label, [True]),
         one_of("one_patient", "warning", patient, [True]),
-        absent("verified_correlation", "info", "No film is a re-encoded, resized or cropped copy of another."),
+        absent("verified_correlation", "info", "No image is a re-encoded, resized or cropped copy of another."),
     ]

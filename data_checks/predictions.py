@@ -1,4 +1,4 @@
-"""The suite of `metrics/predictions.parquet`. Grain: one row per used film, judged by the fold that never saw it."""
+"""The suite of `metrics/predictions.parquet`. Grain: one row per used image, judged by the fold that never saw it."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,15 +12,15 @@ from data_checks.tolerances import Tolerances
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
 
-GRAIN = "one row per used film, judged by the fold that never saw it"
+GRAIN = "one row per used image, judged by the fold that never saw it"
 NAMES = ["path", "fold"]
 
 
-def describe(predictions: pd.DataFrame, films: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Return one row per film that either table knows, beside what the expectations need.
+def describe(predictions: pd.DataFrame, images: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Return one row per image that either table knows, beside what the expectations need.
 
     Args:
-        films: the used films and their folds: path, fold.
+        images: the used images and their folds: path, fold.
     """
     scores = predictions[[f"{kind}_{name}" for kind in ("logit", "probability") for name in classes]].to_numpy()
     probability = predictions[[f"probability_{name}" for name in classes]].to_numpy()
@@ -30,7 +30,7 @@ def describe(predictions: pd.DataFrame, films: pd.DataFrame, classes: Sequence[s
         sum_error=np.abs(probability.sum(axis=1) - 1),
         finite=np.logical_and.reduce(np.isfinite(scores), axis=1),
     )
-    expected = films[["path", "fold"]].rename(columns={"fold": "held_out_fold"})
+    expected = images[["path", "fold"]].rename(columns={"fold": "held_out_fold"})
     rows = rows.merge(expected, on="path", how="outer")
     same_fold = (rows["fold"] == rows["held_out_fold"]).where(rows["fold"].notna()).astype("object")
     return rows.assign(held_out=same_fold, folds_of_group=rows.groupby("group_id")["fold"].transform("nunique"))
@@ -39,14 +39,14 @@ def describe(predictions: pd.DataFrame, films: pd.DataFrame, classes: Sequence[s
 def expectations(classes: Sequence[str], n_folds: int, limit: Tolerances) -> list["Expectation"]:
     """Return the suite."""
     return [
-        unique("path", "critical", "Every film is judged once."),
-        present("fold", "critical", "Every used film is judged."),
-        one_of("held_out", "critical", "Every film is judged by the fold that held it out.", [True]),
+        unique("path", "critical", "Every image is judged once."),
+        present("fold", "critical", "Every used image is judged."),
+        one_of("held_out", "critical", "Every image is judged by the fold that held it out.", [True]),
         one_of("finite", "critical", "Logits and probabilities are finite numbers.", [True]),
         between("least_probability", "critical", "No probability lies below 0.", least=0),
         between("greatest_probability", "critical", "No probability lies above 1.", most=1),
-        between("sum_error", "critical", "A film's probabilities sum to 1.", most=limit.probability_sum_error),
+        between("sum_error", "critical", "An image's probabilities sum to 1.", most=limit.probability_sum_error),
         one_of("label", "critical", "Every label is one of the run's classes.", classes),
         all_of("fold", "critical", f"All {n_folds} folds are there.", range(n_folds)),
-        between("folds_of_group", "critical", "No group of films is judged by two folds.", most=1),
+        between("folds_of_group", "critical", "No group of images is judged by two folds.", most=1),
     ]

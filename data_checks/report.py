@@ -1,6 +1,6 @@
 """The report of the data checks: one HTML file that needs no network, for a person to read.
 
-Text from the data (paths, labels, reasons) is escaped by Jinja; films are shown as small JPEGs inside the file.
+Text from the data (paths, labels, reasons) is escaped by Jinja; images are shown as small JPEGs inside the file.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,10 +33,10 @@ MEASURES = {
 
 def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdict]) -> None:
     """Write `checks/report.html` from the tables in the folder."""
-    films, data = files.read_table(folder.manifest), files.read_json(folder.data)
+    images, data = files.read_table(folder.manifest), files.read_json(folder.data)
     certificate = files.read_json(folder.certificate) if folder.certificate.exists() else None
-    baseline = files.read_table(folder.confounders) if folder.confounders.exists() else None
-    labels = sorted(films["label"].dropna().unique())
+    baseline = files.read_table(folder.acquisition_baseline) if folder.acquisition_baseline.exists() else None
+    labels = sorted(images["label"].dropna().unique())
     counts = {s: sum(len(verdict.failed(s)) for verdict in verdicts) for s in SEVERITIES}
     page = render(
         Path(__file__).with_name("checks.html.j2"),
@@ -47,15 +47,15 @@ def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdi
         config=config,
         counts=counts,
         verdicts=verdicts,
-        flow=_flow(data["films"], certificate),
+        flow=_flow(data["images"], certificate),
         colours=dict(zip(labels, COLOURS * (len(labels) // len(COLOURS) + 1), strict=False)),
-        class_rows=_class_rows(films),
-        patients=_films_per_patient(films),
-        reasons=_reasons(films),
-        charts=[_chart(films, name, title, labels) for name, title in MEASURES.items()],
+        class_rows=_class_rows(images),
+        patients=_images_per_patient(images),
+        reasons=_reasons(images),
+        charts=[_chart(images, name, title, labels) for name, title in MEASURES.items()],
         certificate=certificate,
         baseline=_baseline(baseline),
-        thumbnails=_Thumbnails(films, config).of,
+        thumbnails=_Thumbnails(images, config).of,
         max_thumbnails=MAX_THUMBNAILS,
     )
     files.write_text(folder.checks_report, page)
@@ -67,9 +67,9 @@ def _flow(counts: dict[str, int], certificate: dict[str, Any] | None) -> list[tu
     return steps + ([("groups (patients)", certificate["n_groups"])] if certificate else [])
 
 
-def _class_rows(films: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return used films by class and archive split."""
-    used = films[films["status"] == "used"]
+def _class_rows(images: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return used images by class and archive split."""
+    used = images[images["status"] == "used"]
     table = pd.crosstab(used["label"], used["split"].fillna("no split"))
     order = [s for s in ("train", "val", "test", "no split") if s in table]
     return [
@@ -78,23 +78,23 @@ def _class_rows(films: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _films_per_patient(films: pd.DataFrame) -> list[tuple[str, int]]:
-    per_patient = films.loc[films["status"] == "used", "patient_id"].dropna().value_counts()
+def _images_per_patient(images: pd.DataFrame) -> list[tuple[str, int]]:
+    per_patient = images.loc[images["status"] == "used", "patient_id"].dropna().value_counts()
     bins = pd.cut(per_patient, [0, 1, 2, 5, 10, np.inf], labels=["1", "2", "3 to 5", "6 to 10", "more than 10"])
     counts = bins.value_counts(sort=False)
     return [(str(name), int(n)) for name, n in counts.items()] if len(per_patient) else []
 
 
-def _reasons(films: pd.DataFrame) -> list[tuple[str, str]]:
-    unreadable = films[films["status"] == "unreadable"]
+def _reasons(images: pd.DataFrame) -> list[tuple[str, str]]:
+    unreadable = images[images["status"] == "unreadable"]
     return list(zip(unreadable["path"], unreadable["reason"], strict=True))
 
 
-def _chart(films: pd.DataFrame, name: str, title: str, labels: Sequence[str]) -> dict[str, Any]:
-    """Return a histogram by class: shares of each class's films per bin, as polylines in a 300 × 110 box."""
-    values = films.loc[films["status"] == "used", [name, "label"]].dropna().astype({name: float})
+def _chart(images: pd.DataFrame, name: str, title: str, labels: Sequence[str]) -> dict[str, Any]:
+    """Return a histogram by class: shares of each class's images per bin, as polylines in a 300 × 110 box."""
+    values = images.loc[images["status"] == "used", [name, "label"]].dropna().astype({name: float})
     if values.empty or values[name].nunique() == 1:
-        only = f"{values[name].iloc[0]:g} for every film" if not values.empty else "no film"
+        only = f"{values[name].iloc[0]:g} for every image" if not values.empty else "no image"
         return {"title": title, "only": only}
     edges = np.histogram_bin_edges(values[name], bins=N_BINS)
     shares = {label: np.histogram(group[name], bins=edges)[0] / len(group) for label, group in values.groupby("label")}
@@ -121,10 +121,10 @@ def _baseline(baseline: pd.DataFrame | None) -> dict[str, Any] | None:
 
 
 class _Thumbnails:
-    """The first offending films of a finding as data URIs, each film decoded once."""
+    """The first offending images of a finding as data URIs, each image decoded once."""
 
-    def __init__(self, films: pd.DataFrame, config: DataConfig) -> None:
-        readable = films[films["status"] != "unreadable"]
+    def __init__(self, images: pd.DataFrame, config: DataConfig) -> None:
+        readable = images[images["status"] != "unreadable"]
         self._image_id = dict(zip(readable["path"], readable["image_id"], strict=True))
         self._config = config
         self._read: Callable[..., Any] | None = None

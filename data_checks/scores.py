@@ -19,39 +19,39 @@ NAMES = ["path"]
 def describe(rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """Return the rows beside what the expectations need."""
     probability = rows[[f"probability_{name}" for name in classes]].astype(float)
-    is_film = rows["status"] == "ok"
-    readable = is_film | rows["reason"].isin(["blank", "colour_photograph"])
+    is_image = rows["status"] == "ok"
+    readable = is_image | rows["reason"].isin(["blank", "colour_photograph"])
     return rows.assign(
         key=rows["path"] + "\n" + rows["image_id"].fillna("") + rows["changed_ns"].astype("str"),
-        scored=probability.notna().all(axis=1).where(is_film).astype("object"),
-        unscored=probability.isna().all(axis=1).where(~is_film).astype("object"),
-        least_probability=probability.min(axis=1).where(is_film),
-        sum_error=(probability.sum(axis=1) - 1).abs().where(is_film),
-        reason_if_refused=rows["reason"].fillna("none").where(~is_film),
-        reason_if_film=rows["reason"].where(is_film),
+        scored=probability.notna().all(axis=1).where(is_image).astype("object"),
+        unscored=probability.isna().all(axis=1).where(~is_image).astype("object"),
+        least_probability=probability.min(axis=1).where(is_image),
+        sum_error=(probability.sum(axis=1) - 1).abs().where(is_image),
+        reason_if_refused=rows["reason"].fillna("none").where(~is_image),
+        reason_if_image=rows["reason"].where(is_image),
         is_photograph=(rows["reason"] == "colour_photograph").where(readable).astype("object"),
-        is_refused=~is_film,
-        seen_in_training=rows["in_training"].astype("object").where(is_film),
+        is_refused=~is_image,
+        seen_in_training=rows["in_training"].astype("object").where(is_image),
     )
 
 
 def expectations(classes: Sequence[str], version: str, limit: Tolerances) -> list["Expectation"]:
     """Return the suite."""
-    films = f"At most {limit.photograph_share:.0%} of the batch's readable pictures are colour photographs."
+    images = f"At most {limit.photograph_share:.0%} of the batch's readable pictures are colour photographs."
     refused = f"At most {limit.quarantined_share:.0%} of the files are quarantined."
     return [
         unique("key", "critical", "Every file has one row."),
         one_of("status", "critical", "Every file is scored or quarantined.", ["ok", "quarantined"]),
-        one_of("scored", "critical", "Every film that is ok has a probability for each class.", [True]),
+        one_of("scored", "critical", "Every image that is ok has a probability for each class.", [True]),
         one_of("unscored", "critical", "No quarantined file has a probability.", [True]),
         one_of("reason_if_refused", "critical", "Every quarantined file has a known reason.", get_args(Reason)),
-        absent("reason_if_film", "critical", "No film that is ok has a reason."),
+        absent("reason_if_image", "critical", "No image that is ok has a reason."),
         between("least_probability", "critical", "No probability lies below 0.", least=0),
-        between("sum_error", "critical", "A film's probabilities sum to 1.", most=limit.probability_sum_error),
+        between("sum_error", "critical", "An image's probabilities sum to 1.", most=limit.probability_sum_error),
         one_of("predicted_label", "critical", "Every call is one of the model's classes.", classes),
-        one_of("model_version", "critical", "Every row is by the version that scores tonight.", [version]),
+        one_of("model_version", "critical", "Every row is by the version that scores in this run.", [version]),
         present("scored_at", "critical", "Every row says when it was made."),
-        one_of("is_photograph", "critical", films, [False], mostly=1 - limit.photograph_share),
+        one_of("is_photograph", "critical", images, [False], mostly=1 - limit.photograph_share),
         one_of("is_refused", "warning", refused, [False], mostly=1 - limit.quarantined_share),
-        one_of("seen_in_training", "info", "No film is one that the model was made from.", [False]),
+        one_of("seen_in_training", "info", "No image is one that the model was made from.", [False]),
     ]

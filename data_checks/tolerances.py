@@ -19,25 +19,25 @@ class Tolerances:
     """Limits of the expectations; shares run from 0 to 1, grey levels from 0 to 255."""
 
     readable_share: float = 0.95
-    """Below this share of readable files the folder is broken, not a film here and there; critical."""
+    """Below this share of readable files the folder is broken, not an image here and there; critical."""
     blank_contrast: float = BLANK_CONTRAST
-    """A film whose grey levels spread less is blank."""
+    """An image whose grey levels spread less is blank."""
     blank_share: float = 0.01
-    """More blank films than this share are an export gone wrong; critical."""
+    """More blank images than this share are an export gone wrong; critical."""
     dark_share: float = 0.8
-    """More of a film at black means a collimated sliver or a failed exposure; real films reach 0.34."""
+    """More of an image at black means a collimated sliver or a failed exposure; real images reach 0.34."""
     bright_share: float = 0.5
-    """More of a film at white means a saturated exposure; real films reach 0.08."""
+    """More of an image at white means a saturated exposure; real images reach 0.08."""
     chroma: float = PHOTOGRAPH_CHROMA
-    """Levels from grey above which a film counts as a colour photograph."""
+    """Levels from grey above which an image counts as a colour photograph."""
     min_side_px: float = 128
-    """Smaller films have lost the texture that a pneumonia is seen by."""
+    """Smaller images have lost the texture that a pneumonia is seen by."""
     max_aspect: float = 2.5
-    """Width to height, or height to width; wider films are strips or montages. The Kaggle set reaches 2.4."""
+    """Width to height, or height to width; wider images are strips or montages. The Kaggle set reaches 2.4."""
     class_share: float = 0.05
-    """A class rarer than this makes its sensitivity a matter of a few films."""
-    films_per_patient: float = 50
-    """More films under one id mean that the name pattern lumps patients together; the Kaggle set reaches 31."""
+    """A class rarer than this makes its sensitivity a matter of a few images."""
+    images_per_patient: float = 50
+    """More images under one id mean that the name pattern lumps patients together; the Kaggle set reaches 31."""
     prevalence_gap: float = 0.05
     """How far a class's share in a fold may lie from its share in all folds: grouped folds cannot match it exactly."""
     fold_size_gap: float = 0.3
@@ -45,20 +45,20 @@ class Tolerances:
     probability_sum_error: float = 1e-6
     """Rounding of a softmax in double precision is far below this."""
     photograph_share: float = 0.2
-    """More colour photographs than this among a batch's readable pictures are an album, not a night's films; held."""
+    """More colour photographs than this among a batch's readable pictures are an album, not a scoring run's images; held."""
     quarantined_share: float = 0.2
     """More quarantined files than this deserve a look at where they come from."""
     novel_share: float = 0.1
-    """A batch is held if it surely (99.9 %) holds a larger share of novel films; of ordinary films 1 % are novel."""
-    drift_films: float = 20
-    """With fewer films only a change of everything would show."""
+    """A batch is held if it surely (99.9 %) holds a larger share of novel images; of ordinary images 1 % are novel."""
+    drift_images: float = 20
+    """With fewer images only a change of everything would show."""
     drift_effect: float = 0.3
     """Distance of two distributions (Kolmogorov-Smirnov, 0 to 1) below which a difference is of no consequence."""
     drift_p_value: float = 0.001
     """Chance of any such difference where there is none; corrected for the number of statistics."""
     accuracy_loss: float = 0.1
-    """The estimate from probabilities alone is coarse, and a batch of hard films is no fault."""
-    confounder_auc: float = 0.7
+    """The estimate from probabilities alone is coarse, and a batch of hard images is no fault."""
+    acquisition_auc: float = 0.7
     """If acquisition alone ranks the classes better than this, a model may be reading the scanner, not the lung."""
 
     def __post_init__(self) -> None:

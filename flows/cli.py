@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from cxr.cli.app import Experiments, Models
 from cxr.cli.main import app  # with the core's verbs
 from cxr.cli.models import package
-from cxr.config import DataConfig, Place, Placement, ScoreConfig, TrainConfig
+from cxr.config import DataConfig, Execution, RunLocation, ScoreConfig, TrainConfig
 from cxr.errors import ChecksFailedError, RunError
 from data_checks.tolerances import Checking, Tolerances
 from flows.prefect_session import prefect_session, require_named_server
@@ -24,10 +24,10 @@ Services = Annotated[Path, Parameter(help="Folder of the services' process ids a
 def validate(
     *,
     config: Annotated[DataConfig, Parameter(name="*")],
-    place: Annotated[Place, Parameter(name="*")] = Place(),  # noqa: B008 it is frozen
+    execution: Annotated[RunLocation, Parameter(name="*")] = RunLocation(),  # noqa: B008 it is frozen
     checks: Annotated[Checking, Parameter(name="*")] = Checking(),  # noqa: B008
 ) -> None:
-    """Judge a folder of chest X-rays with Great Expectations, as the Prefect flow validate-dataset.
+    """Check a folder of chest X-rays with Great Expectations, as the Prefect flow validate-dataset.
 
     Nothing is trained. Exit code 0 if the data may be trained on, 1 if something critical is wrong with
     them, 2 if they could not be judged.
@@ -43,9 +43,9 @@ def validate(
     with prefect_session():
         from flows.validate_dataset import validate_dataset
 
-        folder = RunFolder.named(place.experiments, place.run_id or config.default_run_id)
+        folder = RunFolder.named(execution.experiments, execution.run_id or config.default_run_id)
         try:
-            validate_dataset(**asdict(config), **asdict(place), **limits)
+            validate_dataset(**asdict(config), **asdict(execution), **limits)
         except ChecksFailedError:
             tables.show_checks(folder)
             sys.exit(1)
@@ -56,7 +56,7 @@ def validate(
 def train(
     *,
     config: Annotated[TrainConfig, Parameter(name="*")],
-    place: Annotated[Placement, Parameter(name="*")] = Placement(),  # noqa: B008 it is frozen
+    execution: Annotated[Execution, Parameter(name="*")] = Execution(),  # noqa: B008 it is frozen
     checks: Annotated[Checking, Parameter(name="*")] = Checking(),  # noqa: B008
 ) -> None:
     """Cross-validate a ResNet-50 on a folder of chest X-rays, as the Prefect flow train-cv.
@@ -74,7 +74,7 @@ def train(
     with prefect_session():
         from flows.train_cv import train_cv
 
-        path = cast(Path, train_cv(**asdict(config), **asdict(place), **limits))
+        path = cast(Path, train_cv(**asdict(config), **asdict(execution), **limits))
     tables.show_results(RunFolder(path))
 
 
@@ -86,7 +86,7 @@ def score(
     config: Annotated[ScoreConfig, Parameter(name="*")],
     tolerances: Annotated[Path | None, Parameter(help="TOML file with limits that differ from the defaults.")] = None,
 ) -> None:
-    """Score the films of an inbox that its champion has not seen, batch by batch; hold batches that look wrong.
+    """Score the images of an inbox that its champion has not seen, batch by batch; hold batches that look wrong.
 
     The same steps as the deployment score-batch/nightly, in this process and without a Prefect server; with
     --runner ray as that Prefect flow. Exit code 0 if all scores are published, 1 if a batch is held, 2 if nothing
@@ -103,14 +103,14 @@ def score(
     from cxr.storage.scores_folder import ScoresFolder
     from data_checks.gate import check_scores
 
-    limit, folder = Tolerances.of(tolerances), ScoresFolder(config.out.expanduser().resolve())
+    limit, folder = Tolerances.of(tolerances), ScoresFolder.at(config.out)
     if config.runner == "ray":
         is_held = _score_as_flow(inbox, config, limit)
-        tables.show_night(folder.nights()[0])
+        tables.show_scoring_run(folder.scoring_runs()[0])
         sys.exit(1 if is_held else 0)
     with terminal.log_lines():
-        night, outcomes = score_inbox(inbox, config, partial(check_scores, limit=limit))
-    tables.show_night(night.folder)
+        scoring_run, outcomes = score_inbox(inbox, config, partial(check_scores, limit=limit))
+    tables.show_scoring_run(scoring_run.folder)
     sys.exit(1 if totals(outcomes)["held"] else 0)
 
 
@@ -200,7 +200,7 @@ def page(
     scores: Annotated[Path, Parameter(help="Folder of the scores.")] = Path("scores"),
     cache: Path = Path("cache"),
 ) -> None:
-    """Serve the page on this machine: films to classify, runs, nights, models; Ctrl-C ends it.
+    """Serve the page on this machine: images to classify, runs, scoring runs, models; Ctrl-C ends it.
 
     Example: cxr app
 
@@ -208,9 +208,9 @@ def page(
         port: Port on the loopback address alone; 0 takes any that is free.
         cache: Folder for compiled kernels, as for `cxr score`; safe to delete.
     """
-    from app.server import Places, prepare
+    from app.server import Folders, prepare
 
-    address, command = prepare(Places(experiments, models, scores, cache), port)
+    address, command = prepare(Folders(experiments, models, scores, cache), port)
     print(f"page     {address}  (Ctrl-C ends it)")
     print("Academic and research use only; not a medical device.", flush=True)
     os.execv(command[0], command)  # noqa: S606 one process, which signals reach and nothing outlives
@@ -218,20 +218,20 @@ def page(
 
 @app.command
 def demo() -> None:
-    """Draw synthetic films, cross-validate on them, package the result and score a new folder with bad files in it.
+    """Draw synthetic images, cross-validate on them, package the result and score a new folder with bad files in it.
 
     Example: cxr demo
     """
-    from cxr.images.synthetic import draw_films, draw_inbox
+    from cxr.images.synthetic import draw_images, draw_inbox
 
-    films, inbox = Path("demo") / "chest_xray", Path("demo") / "inbox"
-    if not films.exists():
-        draw_films(films, n_films=400, seed=0)
+    images, inbox = Path("demo") / "chest_xray", Path("demo") / "inbox"
+    if not images.exists():
+        draw_images(images, n_images=400, seed=0)
     train(
-        config=TrainConfig(data=str(films), weights="none", trainable="all", size=64, epochs=6, batch_size=16),
-        place=Placement(run_id="demo"),
+        config=TrainConfig(data=str(images), weights="none", trainable="all", size=64, epochs=6, batch_size=16),
+        execution=Execution(run_id="demo"),
     )
     package("demo", name="demo", promote=True)
     if not inbox.exists():
-        draw_inbox(inbox, n_films=40, seed=1)
+        draw_inbox(inbox, n_images=40, seed=1)
     score(inbox, config=ScoreConfig(name="demo", out=Path("demo") / "scores", settle=0))

@@ -11,7 +11,7 @@ from cxr.storage.files import locked
 from cxr.storage.scores_folder import ScoresFolder
 from data_checks.tolerances import Tolerances
 from flows.parameters import described_by
-from tasks.serving import chunk_runner, conclude_batch, open_night, report_night
+from tasks.serving import chunk_runner, conclude_batch, open_scoring_run, report_scoring_run
 
 
 @flow(name="score-batch")
@@ -33,7 +33,7 @@ def score_batch(
     gpus_per_chunk: float = 1.0,
     tolerances: Path | dict[str, float] | None = None,
 ) -> State:
-    """Score the films of an inbox that the champion has not seen; the run ends in state Held if a batch is held."""
+    """Score the images of an inbox that the champion has not seen; the run ends in state Held if a batch is held."""
     config = ScoreConfig(
         name=name,
         out=out,
@@ -49,17 +49,19 @@ def score_batch(
         ray_address=ray_address,
         gpus_per_chunk=gpus_per_chunk,
     )
-    limit, folder = Tolerances.of(tolerances), ScoresFolder(out.expanduser().resolve())
+    limit, folder = Tolerances.of(tolerances), ScoresFolder.at(out)
     with locked(folder.lock, f"scores folder {str(folder.path)!r}"), chunk_runner(config) as score_chunks:
-        night, batches = open_night(inbox, config)
+        scoring_run, batches = open_scoring_run(inbox, config)
         outcomes = []
         for batch in batches:
-            score_chunks(night, batch)
-            outcomes.append(conclude_batch(night, batch, limit))
-            note(night, outcomes)
-        report_night(night, outcomes)
+            score_chunks(scoring_run, batch)
+            outcomes.append(conclude_batch(scoring_run, batch, limit))
+            note(scoring_run, outcomes)
+        report_scoring_run(scoring_run, outcomes)
     held = [outcome.batch for outcome in outcomes if outcome.decision == "held"]
     counts = ", ".join(f"{n:,} {what}" for what, n in totals(outcomes).items())
     if held:
-        return Failed(name="Held", message=f"{counts}; held: {held}: look at {folder.night(night.started_at).report}")
+        return Failed(
+            name="Held", message=f"{counts}; held: {held}: look at {folder.scoring_run(scoring_run.started_at).report}"
+        )
     return Completed(message=counts)

@@ -7,9 +7,9 @@ from prefect import flow
 from cxr.config import (
     KAGGLE_PATIENT,
     Compile,
+    Execution,
     FoldsPerDevice,
     LabelFrom,
-    Placement,
     Precision,
     Runner,
     Trainable,
@@ -23,14 +23,14 @@ from cxr.training.run import require_startable
 from data_checks.tolerances import Checking, Tolerances
 from flows.parameters import described_by
 from tasks.checks import check_data, check_results
-from tasks.dataset import examine_films
+from tasks.dataset import examine_images
 from tasks.evaluation import evaluate_folds
 from tasks.report import log_to_mlflow, write_report
 from tasks.training import begin_run, extract_features, require_runner, train_folds
 
 
 @flow(name="train-cv")
-@described_by(TrainConfig, Placement, Checking)
+@described_by(TrainConfig, Execution, Checking)
 def train_cv(
     data: str,
     folds: int = 5,
@@ -85,7 +85,7 @@ def train_cv(
         precision=precision,
         deterministic=deterministic,
     )
-    place = Placement(
+    execution = Execution(
         runner=runner,
         devices=devices,
         folds_per_device=folds_per_device,
@@ -99,16 +99,16 @@ def train_cv(
         require_local("--data-docs", folder.checks)
     with locked(folder.lock, f"run {folder.run_id}"), stage(folder.events, "run"):
         require_startable(config, folder, devices, folds_per_device, redo_fold)
-        require_runner(place)
+        require_runner(execution)
         if mlflow:
             require_mlflow(mlflow)
-        examine_films(config, folder, cache, size)
+        examine_images(config, folder, cache, size)
         if not folder.has_begun:
             check_data(folder, config, limit, data_docs)
         run = begin_run(config, folder, cache, devices, folds_per_device, redo_fold, compile)
         if runner != "ray":  # there each node does, for its own cache
             extract_features(run)
-        train_folds(run, place)
+        train_folds(run, execution)
         evaluate_folds(run)
         check_results(run, limit)
         write_report(run)

@@ -4,17 +4,17 @@ from pathlib import Path
 
 from prefect import flow
 
-from cxr.config import KAGGLE_PATIENT, DataConfig, LabelFrom, Place
+from cxr.config import KAGGLE_PATIENT, DataConfig, LabelFrom, RunLocation
 from cxr.storage.files import locked, require_local
 from cxr.storage.run_folder import RunFolder
 from data_checks.tolerances import Checking, Tolerances
 from flows.parameters import described_by
 from tasks.checks import check_data
-from tasks.dataset import examine_films
+from tasks.dataset import examine_images
 
 
 @flow(name="validate-dataset")
-@described_by(DataConfig, Place, Checking)
+@described_by(DataConfig, RunLocation, Checking)
 def validate_dataset(
     data: str,
     folds: int = 5,
@@ -29,7 +29,7 @@ def validate_dataset(
     tolerances: Path | dict[str, float] | None = None,
     data_docs: bool = False,
 ) -> Path:
-    """Examine the films, judge every table of them, write a report; fail if anything critical is wrong."""
+    """Examine the images, judge every table of them, write a report; fail if anything critical is wrong."""
     config = DataConfig(
         data=data,
         folds=folds,
@@ -44,6 +44,6 @@ def validate_dataset(
     if data_docs:
         require_local("--data-docs", folder.checks)
     with locked(folder.lock, f"run {folder.run_id}"):
-        examine_films(config, folder, cache)
+        examine_images(config, folder, cache)
         check_data(folder, config, limit, data_docs)
     return folder.path

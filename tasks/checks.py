@@ -1,4 +1,4 @@
-"""Judge tables with Great Expectations, show the verdict as an artifact, and stop what should not go on."""
+"""Evaluate tables with Great Expectations, show the verdict as an artifact, and stop what should not go on."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from cxr.config import DataConfig
 from cxr.storage import events
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 from cxr.verdict import Verdict
 from data_checks import gate
 from data_checks.tolerances import Tolerances
@@ -19,7 +19,7 @@ from tasks.logs import core_logs
 
 @task(task_run_name="check-data", cache_policy=NO_CACHE)
 def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, data_docs: bool = False) -> None:
-    """Judge films, copies, folds and acquisition; ChecksFailedError if anything critical failed."""
+    """Evaluate images, copies, folds and acquisition; ChecksFailedError if anything critical failed."""
     with core_logs(), events.stage(folder.events, "check_data"):
         verdicts = gate.check_data(folder, config, limit, data_docs=data_docs)
     _publish(folder, verdicts, "data")
@@ -27,8 +27,8 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, data_do
 
 
 @task(task_run_name="check-results", cache_policy=NO_CACHE)
-def check_results(run: Experiment, limit: Tolerances) -> None:
-    """Judge predictions and metrics; ChecksFailedError if anything critical failed."""
+def check_results(run: Run, limit: Tolerances) -> None:
+    """Evaluate predictions and metrics; ChecksFailedError if anything critical failed."""
     with core_logs(), events.stage(run.folder.events, "check_results"):
         verdicts = gate.check_results(run, limit)
     _publish(run.folder, verdicts, "results")

@@ -1,4 +1,4 @@
-"""Examine the films."""
+"""Examine the images."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from cxr.storage.run_folder import RunFolder
 from tasks.logs import core_logs
 
 
-@task(task_run_name="examine-films", cache_policy=NO_CACHE)
-def examine_films(config: DataConfig, folder: RunFolder, cache: Path, size: int | None = None) -> None:
-    """Read every film, find copies, make folds; or check that the films are those of the run."""
+@task(task_run_name="examine-images", cache_policy=NO_CACHE)
+def examine_images(config: DataConfig, folder: RunFolder, cache: Path, size: int | None = None) -> None:
+    """Read every image, find copies, make folds; or check that the images are those of the run."""
     with core_logs():
         examine(config, folder, cache=cache, size=size)

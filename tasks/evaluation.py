@@ -10,12 +10,12 @@ from prefect.cache_policies import NO_CACHE
 from cxr.evaluation.overview import headline
 from cxr.evaluation.tables import evaluate
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 from tasks.logs import core_logs
 
 
 @task(task_run_name="evaluate-folds", cache_policy=NO_CACHE)
-def evaluate_folds(run: Experiment) -> None:
+def evaluate_folds(run: Run) -> None:
     """Write the out-of-fold tables; publish the metrics as a markdown and a table artifact."""
     with core_logs():
         evaluate(run)
@@ -25,7 +25,7 @@ def evaluate_folds(run: Experiment) -> None:
     create_markdown_artifact(_markdown(run.folder, table), key=f"summary-{_key(run)}")
 
 
-def _key(run: Experiment) -> str:
+def _key(run: Run) -> str:
     return re.sub(r"[^a-z0-9]+", "-", run.folder.run_id.lower()).strip("-")
 
 

@@ -1,7 +1,7 @@
 """Tasks on a Ray cluster: through prefect-ray's RayTaskRunner, each on a node that has the GPU and the CPU it asks for.
 
 Ray starts a task again whose worker or node has died; Prefect's retries happen in the worker. Every node needs this
-program, installed alike, a Prefect server within reach, the films at the path that the run was begun with, and the
+program, installed alike, a Prefect server within reach, the images at the path that the run was begun with, and the
 run's storage.
 """
 
@@ -70,7 +70,7 @@ def _send_log(task: Task[..., Any], run: TaskRun, state: State) -> None:
 
 
 def require_cluster(address: str | None) -> None:
-    """Check what can be checked before hours are spent on reading films.
+    """Check what can be checked before hours are spent on reading images.
 
     Raises:
         ConfigError: the extra is not installed, no Prefect server is named, or nothing answers at the address.

@@ -6,13 +6,13 @@ from prefect.cache_policies import NO_CACHE
 
 from cxr.report import run_report
 from cxr.report.tracking import log_run
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 from tasks.evaluation import _key
 from tasks.logs import core_logs
 
 
 @task(task_run_name="write-report", cache_policy=NO_CACHE)
-def write_report(run: Experiment) -> None:
+def write_report(run: Run) -> None:
     """Write the run's report; publish a link to it."""
     with core_logs():
         path = run_report.write_report(run)
@@ -20,7 +20,7 @@ def write_report(run: Experiment) -> None:
 
 
 @task(task_run_name="log-to-mlflow", cache_policy=NO_CACHE)
-def log_to_mlflow(run: Experiment, uri: str) -> None:
+def log_to_mlflow(run: Run, uri: str) -> None:
     """Log the run to an MLflow store."""
     with core_logs():
         log_run(run, uri)

@@ -1,4 +1,4 @@
-"""Score what is new in the inbox: a task for each chunk of films, one that judges each batch, one that reports."""
+"""Score what is new in the inbox: a task for each chunk of images, one that judges each batch, one that reports."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,26 +13,26 @@ from prefect.utilities.annotations import quote
 
 from cxr.config import ScoreConfig
 from cxr.images.inbox import Arrival, Batch
-from cxr.report.scoring_report import markdown, write_night
-from cxr.serving import scorer, scoring_run
+from cxr.report.scoring_report import markdown, write_scoring_report
+from cxr.serving import scorer, scoring_runs
 from cxr.serving.outcome import Outcome, conclude
-from cxr.serving.scoring_run import Night, chunks
+from cxr.serving.scoring_runs import ScoringRun, chunks
 from data_checks.gate import check_scores
 from data_checks.tolerances import Tolerances
 from tasks.logs import core_logs
 from tasks.ray_cluster import Submit, ray_cluster
 
 
-@task(task_run_name="open-night", cache_policy=NO_CACHE)
-def open_night(inbox: Path, config: ScoreConfig) -> tuple[Night, list[Batch]]:
+@task(task_run_name="open-scoring_run", cache_policy=NO_CACHE)
+def open_scoring_run(inbox: Path, config: ScoreConfig) -> tuple[ScoringRun, list[Batch]]:
     """Finish what a killed run had decided; list what is new."""
     with core_logs():
-        return scoring_run.open_night(inbox, config)
+        return scoring_runs.open_scoring_run(inbox, config)
 
 
 @contextmanager
-def chunk_runner(config: ScoreConfig) -> Iterator[Callable[[Night, Batch], None]]:
-    """Yield a function that scores a batch's new films, one task run for each chunk, and waits for all of them."""
+def chunk_runner(config: ScoreConfig) -> Iterator[Callable[[ScoringRun, Batch], None]]:
+    """Yield a function that scores a batch's new images, one task run for each chunk, and waits for all of them."""
     if config.runner == "local":
         yield _in_turn
     else:
@@ -40,16 +40,16 @@ def chunk_runner(config: ScoreConfig) -> Iterator[Callable[[Night, Batch], None]
             yield partial(_at_once, submit)
 
 
-def _in_turn(night: Night, batch: Batch) -> None:
+def _in_turn(scoring_run: ScoringRun, batch: Batch) -> None:
     for number, chunk in enumerate(chunks(batch)):
         arrivals: Any = quote(chunk)  # Prefect need not look into each
-        score_chunk(night, batch.name, arrivals, number)
+        score_chunk(scoring_run, batch.name, arrivals, number)
 
 
-def _at_once(submit: Submit, night: Night, batch: Batch) -> None:
+def _at_once(submit: Submit, scoring_run: ScoringRun, batch: Batch) -> None:
     """Score all chunks, then raise if one has failed; what the others staged is kept."""
     pending = [
-        submit(score_chunk, {"night": night, "batch": batch.name, "arrivals": chunk, "number": number})
+        submit(score_chunk, {"scoring_run": scoring_run, "batch": batch.name, "arrivals": chunk, "number": number})
         for number, chunk in enumerate(chunks(batch))
     ]
     for future in pending:
@@ -59,26 +59,26 @@ def _at_once(submit: Submit, night: Night, batch: Batch) -> None:
 
 
 @task(task_run_name="score-{batch}-{number}", retries=1, cache_policy=NO_CACHE)
-def score_chunk(night: Night, batch: str, arrivals: Sequence[Arrival], number: int) -> None:
-    """Score films and stage a row for each; a chunk that was staged before is not asked for again."""
+def score_chunk(scoring_run: ScoringRun, batch: str, arrivals: Sequence[Arrival], number: int) -> None:
+    """Score images and stage a row for each; a chunk that was staged before is not asked for again."""
     with core_logs():
-        scorer.score_chunk(night, batch, arrivals)
+        scorer.score_chunk(scoring_run, batch, arrivals)
 
 
 @task(task_run_name="conclude-{batch.name}", cache_policy=NO_CACHE)
-def conclude_batch(night: Night, batch: Batch, limit: Tolerances) -> Outcome:
-    """Judge a batch; publish or hold it."""
+def conclude_batch(scoring_run: ScoringRun, batch: Batch, limit: Tolerances) -> Outcome:
+    """Evaluate a batch; publish or hold it."""
     with core_logs():
-        return conclude(night, batch, partial(check_scores, limit=limit))
+        return conclude(scoring_run, batch, partial(check_scores, limit=limit))
 
 
-@task(task_run_name="report-night", cache_policy=NO_CACHE)
-def report_night(night: Night, outcomes: Sequence[Outcome]) -> None:
-    """Write the night's record and page; publish both as artifacts."""
+@task(task_run_name="report-scoring_run", cache_policy=NO_CACHE)
+def report_scoring_run(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -> None:
+    """Write the scoring run's record and page; publish both as artifacts."""
     with core_logs():
-        write_night(night, outcomes)
+        write_scoring_report(scoring_run, outcomes)
     columns = ["batch", "decision", "n_scored", "n_quarantined", "n_waiting", "n_in_training", "estimated_accuracy"]
     rows = [[getattr(outcome, column) for column in columns] for outcome in outcomes]
-    name = night.config.name.lower().replace("_", "-").replace(".", "-")
-    create_table_artifact([columns, *rows], key=f"night-{name}")
-    create_markdown_artifact(markdown(night, outcomes), key=f"report-{name}")
+    name = scoring_run.config.name.lower().replace("_", "-").replace(".", "-")
+    create_table_artifact([columns, *rows], key=f"scoring run-{name}")
+    create_markdown_artifact(markdown(scoring_run, outcomes), key=f"report-{name}")

@@ -10,11 +10,11 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 
-from cxr.config import Compile, FoldsPerDevice, Placement, TrainConfig
+from cxr.config import Compile, Execution, FoldsPerDevice, TrainConfig
 from cxr.errors import CxrError
 from cxr.storage.run_folder import RunFolder
 from cxr.training import features, run, scheduling
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 from cxr.training.scheduling import RETRY_DELAYS_S
 from tasks import workers
 from tasks.logs import core_logs
@@ -33,33 +33,33 @@ def _is_no_mistake(task: Task[..., Any], run: TaskRun, state: State) -> bool:
     retry_condition_fn=_is_no_mistake,
     cache_policy=NO_CACHE,
 )
-def train_fold(run: Experiment, fold: int, device: str) -> None:
+def train_fold(run: Run, fold: int, device: str) -> None:
     """Train a fold unless it is complete; resume it if it was begun."""
     with core_logs():
         scheduling.train_fold(run, fold, device, get_run_logger())
 
 
-def require_runner(place: Placement) -> None:
+def require_runner(execution: Execution) -> None:
     """Make sure that who trains the folds is there; CxrError if not."""
-    if place.runner == "workers":
+    if execution.runner == "workers":
         workers.require_workers()
-    if place.runner == "ray":
-        require_cluster(place.ray_address)
+    if execution.runner == "ray":
+        require_cluster(execution.ray_address)
 
 
-def train_folds(run: Experiment, place: Placement) -> None:
+def train_folds(run: Run, execution: Execution) -> None:
     """Train every fold as a task, as soon as a device is free; raise once all have ended if any has failed."""
-    if place.runner == "ray":
-        device = "cuda:0" if place.gpus_per_fold else "cpu"  # a fold sees no GPU but those that Ray gives it
-        with ray_cluster(place.ray_address, n_gpus=place.gpus_per_fold) as submit:
+    if execution.runner == "ray":
+        device = "cuda:0" if execution.gpus_per_fold else "cpu"  # a fold sees no GPU but those that Ray gives it
+        with ray_cluster(execution.ray_address, n_gpus=execution.gpus_per_fold) as submit:
             scheduling.train_folds(
                 replace(run, devices=[device] * run.config.folds),
                 lambda fold, device: submit(train_fold, {"run": run, "fold": fold, "device": device}),
                 _failure,
             )
-    elif place.runner == "workers":
+    elif execution.runner == "workers":
         scheduling.train_folds(
-            workers.with_a_place_for_each_fold(run, place),
+            workers.with_a_place_for_each_fold(run, execution),
             lambda fold, device: workers.train_fold_on_worker.submit(run, fold, device),
             _failure,
         )
@@ -81,8 +81,8 @@ def begin_run(
     folds_per_device: FoldsPerDevice,
     redo_fold: tuple[int, ...],
     compile: Compile,
-) -> Experiment:
-    """Write the facts of a run whose films were examined; or check that they are the same."""
+) -> Run:
+    """Write the facts of a run whose images were examined; or check that they are the same."""
     with core_logs():
         return run.begin_run(
             config,
@@ -96,7 +96,7 @@ def begin_run(
 
 
 @task(task_run_name="extract-features", cache_policy=NO_CACHE)
-def extract_features(run: Experiment) -> None:
-    """Compute what the frozen layers give for each film, once for all folds, epochs and later runs."""
+def extract_features(run: Run) -> None:
+    """Compute what the frozen layers give for each image, once for all folds, epochs and later runs."""
     with core_logs():
         features.extract(run, run.devices[0])

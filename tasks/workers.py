@@ -19,9 +19,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.settings import get_current_settings
 
-from cxr.config import Placement
+from cxr.config import Execution
 from cxr.errors import FoldFailedError, RunError
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 from cxr.training.scheduling import RETRY_DELAYS_S
 
 DEPLOYMENT = "train-fold/default"
@@ -30,7 +30,7 @@ UNDER_WAY = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateTyp
 
 
 def require_workers() -> None:
-    """Make sure that somebody can take the folds, before hours are spent on reading films.
+    """Make sure that somebody can take the folds, before hours are spent on reading images.
 
     Raises:
         RunError: there is no server, or it does not know the deployment.
@@ -53,9 +53,9 @@ def require_workers() -> None:
         get_run_logger().warning("no worker polls the pool %s: the folds wait until one does", pool)
 
 
-def with_a_place_for_each_fold(run: Experiment, place: Placement) -> Experiment:
+def with_a_place_for_each_fold(run: Run, execution: Execution) -> Run:
     """Return the run as one that hands all folds out at once: as many are trained as there are workers."""
-    return replace(run, devices=["cpu" if place.devices == "cpu" else "auto"] * run.config.folds)
+    return replace(run, devices=["cpu" if execution.devices == "cpu" else "auto"] * run.config.folds)
 
 
 @task(
@@ -64,7 +64,7 @@ def with_a_place_for_each_fold(run: Experiment, place: Placement) -> Experiment:
     retry_delay_seconds=list(RETRY_DELAYS_S),
     cache_policy=NO_CACHE,
 )
-def train_fold_on_worker(run: Experiment, fold: int, device: str) -> None:
+def train_fold_on_worker(run: Run, fold: int, device: str) -> None:
     """Have a worker train a fold unless it is complete; take up the run of it that an earlier command started."""
     log = get_run_logger()
     if run.folder.fold(fold).is_complete(run.config_hash):

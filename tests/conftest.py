@@ -1,4 +1,4 @@
-"""Films and runs that several tests share: drawn, seeded, made once."""
+"""Images and runs that several tests share: drawn, seeded, made once."""
 
 import base64
 import http.server
@@ -32,12 +32,12 @@ from cxr.config import TrainConfig
 from cxr.dataset.examination import examine
 from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
-from cxr.images.synthetic import draw_films, draw_inbox
+from cxr.images.synthetic import draw_images, draw_inbox
 from cxr.serving import registry
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.training import run
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 from cxr.training.trainer import train_fold
 from deployments.server import GIVE_UP, TELL, set_automations_up
 from deployments.services import talking_to_server
@@ -92,9 +92,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eighty drawn films in the Kaggle layout, with three copies and a truncated file among them."""
+    """Eighty drawn images in the Kaggle layout, with three copies and a truncated file among them."""
     out = tmp_path_factory.mktemp("sample") / "chest_xray"
-    draw_films(out, n_films=80, seed=1)
+    draw_images(out, n_images=80, seed=1)
     return out
 
 
@@ -108,8 +108,8 @@ def weights_file(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def film() -> Callable[..., bytes]:
-    """Make a small film's bytes: film(seed=0, size=(64, 48), format="JPEG")."""
+def image() -> Callable[..., bytes]:
+    """Make a small image's bytes: image(seed=0, size=(64, 48), format="JPEG")."""
 
     def make(seed: int = 0, size: tuple[int, int] = (64, 48), format: str = "JPEG") -> bytes:
         pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0]), dtype=np.uint8)
@@ -125,7 +125,7 @@ def tree(tmp_path: Path) -> Callable[[dict[str, bytes]], Path]:
     """Write files under a fresh folder: tree({"train/A/1.png": data})."""
 
     def write(files: dict[str, bytes]) -> Path:
-        root = tmp_path / "films"
+        root = tmp_path / "images"
         for name, data in files.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(data)
@@ -149,10 +149,10 @@ def lock_holder(lock: Path, what: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def begin(tmp_path: Path, sample: Path) -> Callable[..., Experiment]:
-    """Begin a small run on the drawn films: begin("name", epochs=1, …)."""
+def begin(tmp_path: Path, sample: Path) -> Callable[..., Run]:
+    """Begin a small run on the drawn images: begin("name", epochs=1, …)."""
 
-    def begin_run(run_id: str = "run", devices: str = "cpu", **fields: object) -> Experiment:
+    def begin_run(run_id: str = "run", devices: str = "cpu", **fields: object) -> Run:
         small = {"data": str(sample), "weights": "none", "trainable": "all", "size": 32, "folds": 2, "epochs": 1}
         config = TrainConfig(**(small | {"batch_size": 16} | fields))
         folder = RunFolder.named(tmp_path / "experiments", run_id)
@@ -164,7 +164,7 @@ def begin(tmp_path: Path, sample: Path) -> Callable[..., Experiment]:
 
 @pytest.fixture(scope="session")
 def home(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model `tiny`, champion version 1, made of a run on the drawn films."""
+    """A folder with a model `tiny`, champion version 1, made of a run on the drawn images."""
     home = tmp_path_factory.mktemp("home")
     config = TrainConfig(data=str(sample), weights="none", trainable="all", size=64, folds=2, epochs=2, batch_size=8)
     folder = RunFolder.named(home / "experiments", "run")
@@ -180,9 +180,9 @@ def home(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def scored(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The scores of six drawn films and six files that are none, as `cxr score` wrote them; `inbox` lies beside."""
+    """The scores of six drawn images and six files that are none, as `cxr score` wrote them; `inbox` lies beside."""
     place = tmp_path_factory.mktemp("scored")
-    draw_inbox(place / "inbox", n_films=6, seed=2)
+    draw_inbox(place / "inbox", n_images=6, seed=2)
     places = [f"--models={home / 'models'}", f"--cache={home / 'cache'}", f"--out={place / 'scores'}"]
     with pytest.raises(SystemExit) as ended:
         cli(["score", str(place / "inbox"), "--name=tiny", "--settle=0", "--force", *places])
@@ -256,11 +256,11 @@ def kill_with_family(process: psutil.Process) -> None:
         psutil.wait_procs(family, timeout=20)
 
 
-def draw_negatives(films: Path, batch: Path) -> None:
-    """Make a batch that is held: the films of another one, black for white."""
+def draw_negatives(images: Path, batch: Path) -> None:
+    """Make a batch that is held: the images of another one, black for white."""
     batch.mkdir()
-    for film in films.glob("film-*.jpeg"):
-        ImageOps.invert(Image.open(film).convert("L")).save(batch / film.name)
+    for image in images.glob("image-*.jpeg"):
+        ImageOps.invert(Image.open(image).convert("L")).save(batch / image.name)
 
 
 def quick_deployment(parameters: dict[str, object], schedule: dict[str, object], folder: Path) -> Path:
@@ -313,7 +313,7 @@ def automations(silent_for_s: int, notify: str, environment: Mapping[str, str]) 
 def train_command(
     sample: Path, folder: Path, program: Sequence[str] = (str(BIN / "cxr"),), experiments: str | None = None
 ) -> list[str]:
-    """A small training on the drawn films, as a user types it; everything but `experiments` goes into `folder`."""
+    """A small training on the drawn images, as a user types it; everything but `experiments` goes into `folder`."""
     options = [f"--{name.replace('_', '-')}={value}" for name, value in PARAMETERS.items()]
     places = [f"--experiments={experiments or folder / 'experiments'}", f"--cache={folder / 'cache'}", "--run-id=run"]
     return [*program, "train", f"--data={sample}", *options, *places]

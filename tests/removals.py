@@ -153,11 +153,11 @@ REMOVALS = (
         ARRAYS + "a_full_disk_is_told_as_one_and_leaves_the_cache_as_it_was",
     ),
     Removal(
-        "the clock is set back: a night takes another's name",
-        "cxr/serving/scoring_run.py",
+        "the clock is set back: a scoring run takes another's name",
+        "cxr/serving/scoring_runs.py",
         "        moment += timedelta(microseconds=1)\n",
         "        break\n",
-        "tests/serving/test_scoring_run.py::test_no_night_takes_the_name_of_another_where_the_clock_was_set_back",
+        "tests/serving/test_scoring_runs.py::test_no_scoring_run_takes_the_name_of_another_where_the_clock_was_set_back",
     ),
     Removal(
         "out of memory: no smaller parts",
@@ -244,7 +244,7 @@ REMOVALS = (
         WORKERS + "a_dead_run_is_marked_within_three_minutes_and_a_live_one_may_miss_three_signs",
     ),
     Removal(
-        "a night is held: nobody is told",
+        "a scoring run is held: nobody is told",
         "deployments/server.py",
         '_events("Failed", "Crashed", "Held")',
         '_events("Failed", "Crashed")',

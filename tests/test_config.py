@@ -24,19 +24,19 @@ from cxr.errors import ConfigError
 )
 def test_a_value_out_of_range_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"--{field.replace('_', '-')}"):
-        TrainConfig(data="films", **{field: value})
+        TrainConfig(data="images", **{field: value})
 
 
 def test_a_frozen_random_trunk_is_refused() -> None:
     with pytest.raises(ConfigError, match="--trainable all"):
-        TrainConfig(data="films", weights="none", trainable="head")
+        TrainConfig(data="images", weights="none", trainable="head")
 
 
 def test_a_config_survives_its_dictionary() -> None:
-    config = TrainConfig(data="films", folds=7, holdout="test")
+    config = TrainConfig(data="images", folds=7, holdout="test")
     assert TrainConfig.from_dict(config.as_dict()) == config
 
 
 def test_the_default_run_id_follows_from_the_parameters_alone() -> None:
-    assert TrainConfig(data="films").default_run_id == TrainConfig(data="films").default_run_id
-    assert TrainConfig(data="films").default_run_id != TrainConfig(data="films", seed=1).default_run_id
+    assert TrainConfig(data="images").default_run_id == TrainConfig(data="images").default_run_id
+    assert TrainConfig(data="images").default_run_id != TrainConfig(data="images", seed=1).default_run_id

@@ -14,7 +14,7 @@ import pytest
 
 from cxr.errors import RunError
 from cxr.storage.run_folder import FoldFolder
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 from cxr.training.scheduling import train_fold, train_folds
 from tests.conftest import (
     SECRETS,
@@ -30,7 +30,7 @@ from tests.conftest import (
 
 LOG = logging.getLogger("test.cross_validation")
 PLAIN = (sys.executable, "-m", "cxr")
-Begin = Callable[..., Experiment]
+Begin = Callable[..., Run]
 
 
 def test_the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables(
@@ -65,7 +65,7 @@ def test_the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables(
     assert process.wait(timeout=120) == 0, (tmp_path / "log").read_text()
     log = (tmp_path / "log").read_text()
     assert "fold 0: complete already" in log
-    assert "checks   not made: `cxr validate` judges the films" in log
+    assert "checks   not made: `cxr validate` judges the images" in log
     assert_same_tables(tmp_path, undisturbed)
     names = [{p.name for p in (folder / "experiments" / "run").iterdir()} for folder in (tmp_path, undisturbed)]
     assert names[1] - names[0] == {"checks"}

@@ -26,17 +26,17 @@ Device = Annotated[str, Parameter(help="cpu, cuda:<index>, or auto: a GPU if the
 
 
 @app.command
-def sample(out: Path, /, *, films: int = 400, seed: int = 0) -> None:
-    """Draw a synthetic data set in the Kaggle set's layout and naming, to try everything without real films.
+def sample(out: Path, /, *, images: Annotated[int, Parameter(alias="--films")] = 400, seed: int = 0) -> None:
+    """Draw a synthetic data set in the Kaggle set's layout and naming, to try everything without real images.
 
-    Example: cxr sample films --films 400 --seed 0
+    Example: cxr sample images --images 400 --seed 0
 
     Args:
         out: Folder to make; it must not exist, or be empty.
-        films: Number of image files, 40 or more.
+        images: Number of image files, 40 or more.
         seed: The same seed draws the same files.
     """
-    from cxr.images.synthetic import draw_films
+    from cxr.images.synthetic import draw_images
 
-    draw_films(out, n_films=films, seed=seed)
-    print(f"{films} synthetic films in {out}")
+    draw_images(out, n_images=images, seed=seed)
+    print(f"{images} synthetic images in {out}")

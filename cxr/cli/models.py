@@ -21,9 +21,9 @@ def explain(
     device: Device = "auto",
     cache: Path = Path("cache"),
 ) -> None:
-    """Show what the champion says of films, and where it looked (Grad-CAM); exit code 2 if a file is no film.
+    """Show what the champion says of images, and where it looked (Grad-CAM); exit code 2 if a file is no image.
 
-    Example: cxr explain film.jpeg --name pneumonia
+    Example: cxr explain image.jpeg --name pneumonia
 
     Args:
         images: JPEG, PNG or DICOM files.
@@ -37,13 +37,13 @@ def explain(
     from cxr.storage.run_folder import ExplanationFolder
 
     if not images:
-        raise ConfigError("name a film or more: cxr explain film.jpeg --name NAME.")
+        raise ConfigError("name an image or more: cxr explain image.jpeg --name NAME.")
     from cxr.cli import tables
-    from cxr.serving.explanations import explain_films
+    from cxr.serving.explanations import explain_images
     from cxr.serving.registry import load_champion
 
     package, folder = load_champion(models, name), ExplanationFolder(out)
-    table = explain_films(package, images, folder, target=target, opacity=opacity, device=device, cache=cache)
+    table = explain_images(package, images, folder, target=target, opacity=opacity, device=device, cache=cache)
     tables.show_explanations(table, package, folder)
     if (table["status"] != "ok").any():
         sys.exit(2)
@@ -69,10 +69,10 @@ def package(
     Args:
         run: Run id, or path of the run's folder.
         name: Name of the model.
-        operating_point: Which threshold calls a film positive: half (0.5), youden, sensitivity_95, or specificity_95.
+        operating_point: Which threshold calls an image positive: half (0.5), youden, sensitivity_95, or specificity_95.
         promote: Make it the champion as well, as `cxr promote` does.
         onnx: Write model.onnx as well, from uint8 squares to calibrated probabilities; needs the extra [onnx].
-        int8: Write the layers in 8-bit integers as well, and score with them; refused if of 1,000 films the fold that
+        int8: Write the layers in 8-bit integers as well, and score with them; refused if of 1,000 images the fold that
             never saw them moves more than 1 % by more than 0.01 in probability, or ROC-AUC by more than 0.001; needs
             the extra [onnx], and a processor with VNNI or AMX.
     """
@@ -98,7 +98,7 @@ def package(
 
 @app.command
 def promote(name: str, version: str, /, *, models: Models = Path("models"), force: bool = False) -> None:
-    """Make a version of a model its champion, unless the films that both were judged on show it worse.
+    """Make a version of a model its champion, unless the images that both were judged on show it worse.
 
     Example: cxr promote pneumonia 2
 
@@ -160,5 +160,5 @@ def release(batch: str, /, *, out: Annotated[Path, Parameter(help="Folder of the
     from cxr.storage.scores_folder import ScoresFolder
 
     with terminal.log_lines():
-        n_rows = scores.release(ScoresFolder(out.expanduser().resolve()), batch)
+        n_rows = scores.release(ScoresFolder.at(out), batch)
     print(f"published {n_rows} rows of batch {batch!r}")

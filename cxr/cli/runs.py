@@ -12,13 +12,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from cxr.cli.app import Device, Experiments, app
-from cxr.config import Placement, TrainConfig
+from cxr.config import Execution, TrainConfig
 
 
 def train(
     *,
     config: Annotated[TrainConfig, Parameter(name="*")],
-    place: Annotated[Placement, Parameter(name="*")] = Placement(),  # noqa: B008 it is frozen
+    execution: Annotated[Execution, Parameter(name="*")] = Execution(),  # noqa: B008 it is frozen
 ) -> None:
     """Cross-validate a ResNet-50 on a folder of chest X-rays, without Prefect and without the data checks.
 
@@ -35,7 +35,7 @@ def train(
 
     terminal.stop_on_signals()
     with terminal.log_lines():
-        folder = cross_validate(config, place)
+        folder = cross_validate(config, execution)
     tables.show_results(folder)
 
 
@@ -76,7 +76,7 @@ def train_fold(
 
 @app.command
 def evaluate(run: str, /, *, device: Device = "auto", experiments: Experiments = Path("experiments")) -> None:
-    """Predict every held-out film anew from the folds' weights and rewrite every table; nothing is trained.
+    """Predict every held-out image anew from the folds' weights and rewrite every table; nothing is trained.
 
     Example: cxr evaluate real64
 
@@ -117,14 +117,14 @@ def report(
 
     Args:
         run: Run id, or path of the run's folder.
-        open_test: Judge the films that --holdout has kept out, once; each opening is written down.
+        open_test: Evaluate the images that --holdout has kept out, once; each opening is written down.
         external: Folder or zip of an outside set, laid out as for training, to be judged as well.
     """
     from cxr.storage.run_folder import RunFolder
 
     folder = RunFolder.existing(run, experiments)
     from cxr.cli import terminal
-    from cxr.evaluation.outside_tests import judge_external, open_sealed_test
+    from cxr.evaluation.outside_tests import evaluate_external, open_held_out_test
     from cxr.report.run_report import write_report
     from cxr.storage import files
     from cxr.training.run import load_run
@@ -132,9 +132,9 @@ def report(
     with terminal.log_lines(), files.locked(folder.lock, f"run {folder.run_id}"):
         finished = load_run(folder)
         if open_test:
-            open_sealed_test(finished)
+            open_held_out_test(finished)
         for data in external:
-            judge_external(finished, data)
+            evaluate_external(finished, data)
         path = write_report(finished)
     print(f"report   {path}")
     print(f"figures  {folder.figures}")
@@ -145,19 +145,19 @@ def stress(
     run: str,
     /,
     *,
-    films: int = 400,
+    images: Annotated[int, Parameter(alias="--films")] = 400,
     seed: int = 0,
     device: Device = "auto",
     experiments: Experiments = Path("experiments"),
 ) -> None:
-    """Judge held-out films that are made worse (blur, noise, contrast, JPEG, rotation); write the run's report anew.
+    """Evaluate held-out images that are made worse (blur, noise, contrast, JPEG, rotation); write the run's report anew.
 
     Example: cxr stress real64
 
     Args:
         run: Run id, or path of the run's folder.
-        films: At most so many films, drawn at random, each class by its share; each is judged 21 times.
-        seed: The same seed draws the same films, noise and turns.
+        images: At most so many images, drawn at random, each class by its share; each is judged 21 times.
+        seed: The same seed draws the same images, noise and turns.
     """
     from cxr.storage.run_folder import RunFolder
 
@@ -171,10 +171,10 @@ def stress(
 
     with terminal.log_lines(), files.locked(folder.lock, f"run {folder.run_id}"):
         finished = load_run(folder)
-        table = stress(finished, n_films=films, seed=seed, device=resolve_device(device))
+        table = stress(finished, n_images=images, seed=seed, device=resolve_device(device))
         path = write_report(finished)
     tables.show_stress(table, finished.classes)
-    print(f"table    {folder.appraisal('stress')}")
+    print(f"table    {folder.table('stress')}")
     print(f"report   {path}")
 
 
@@ -187,7 +187,7 @@ def learning_curve(
     device: Device = "auto",
     experiments: Experiments = Path("experiments"),
 ) -> None:
-    """Train a finished run again on shares of its patients, to see if more films would help; write its report anew.
+    """Train a finished run again on shares of its patients, to see if more images would help; write its report anew.
 
     Takes as long as training the shares does: seconds for a head on a frozen trunk. Typed again after a kill, it
     goes on where it stopped.
@@ -214,7 +214,7 @@ def learning_curve(
         table = learning_curve(finished, share, device=resolve_device(device))
         path = write_report(finished)
     tables.show_learning_curve(table, finished.classes)
-    print(f"table    {folder.appraisal('learning_curve')}")
+    print(f"table    {folder.table('learning_curve')}")
     print(f"report   {path}")
 
 
@@ -247,7 +247,7 @@ def mlflow(run: str, /, *, store: str = "sqlite:///mlflow.db", experiments: Expe
 def compare(
     first: str, second: str, /, *more: str, experiments: Experiments = Path("experiments"), out: Path | None = None
 ) -> None:
-    """Compare finished runs on the films that all have judged: paired differences, and which films changed sides.
+    """Compare finished runs on the images that all have judged: paired differences, and which images changed sides.
 
     Example: cxr compare real64 real96
 
@@ -269,7 +269,7 @@ def compare(
     write_comparison(folder, compared)
     tables.show_comparison(compared)
     print(f"tables   {folder.metrics}")
-    print(f"         {folder.changed_films}")
+    print(f"         {folder.changed_images}")
 
 
 @app.command

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from cxr.classes import Classes
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from cxr.evaluation.comparison import Comparison
     from cxr.serving.package import Package
     from cxr.storage.run_folder import ExplanationFolder, RunFolder
-    from cxr.storage.scores_folder import NightFolder
+    from cxr.storage.scores_folder import ScoringRunFolder
 
 
 def show_results(folder: "RunFolder") -> None:
@@ -31,7 +33,7 @@ def show_results(folder: "RunFolder") -> None:
     print(f"run      {folder.path}")
     print(f"tables   {folder.metrics.parent}")
     checks = folder.checks_report
-    print(f"checks   {checks if checks.exists() else 'not made: `cxr validate` judges the films'}")
+    print(f"checks   {checks if checks.exists() else 'not made: `cxr validate` judges the images'}")
     if folder.report.exists():
         print(f"report   {folder.report}")
     print(f"query    duckdb -c \"SELECT metric, pooled FROM '{folder.summary}'\"")
@@ -42,9 +44,9 @@ def show_checks(folder: "RunFolder") -> None:
     from cxr.storage import files
 
     data = files.read_json(folder.data)
-    print("films    " + " → ".join(f"{n:,} {name}" for name, n in data["films"].items()))
+    print("images    " + " → ".join(f"{n:,} {name}" for name, n in data["images"].items()))
     print(
-        "copies   {groups} byte-identical groups ({films} films), {across_classes} across classes".format(
+        "copies   {groups} byte-identical groups ({images} images), {across_classes} across classes".format(
             **data["identical"]
         )
     )
@@ -54,8 +56,8 @@ def show_checks(folder: "RunFolder") -> None:
         print(f"{severity:<9}{rows['passed'].sum()} of {len(rows)} expectations passed")
     for row in table[~table["passed"]].itertuples():
         print(f"  {row.severity}, {row.table}: {row.sentence}\n    {row.n_unexpected} × not so: {row.examples}")
-    if folder.confounders.exists():
-        baseline = files.read_table(folder.confounders)
+    if folder.acquisition_baseline.exists():
+        baseline = files.read_table(folder.acquisition_baseline)
         alone = baseline[baseline["features"] == "all"].set_index("metric")["value"]
         print(f"acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of {alone['roc_auc']:.3f}")
     stops = (~table["passed"] & (table["severity"] == "critical")).any()
@@ -64,23 +66,23 @@ def show_checks(folder: "RunFolder") -> None:
     print("Academic and research use only; not a medical device.")
 
 
-def show_night(folder: "NightFolder") -> None:
+def show_scoring_run(folder: "ScoringRunFolder") -> None:
     """Print what became of each batch, and where the record and the page are."""
     from cxr.storage import files
 
-    record = files.read_json(folder.record)
+    record = files.read_record(folder.record)
     for batch in record["batches"]:
         if batch["decision"] != "nothing new" or batch["n_waiting"]:
             counts = f"{batch['n_scored']} scored, {batch['n_quarantined']} quarantined, {batch['n_waiting']} waiting"
             print(f"{batch['decision']:<20} {batch['batch']!r}: {counts}")
-    tonight = {batch["batch"] for batch in record["batches"] if batch["decision"] == "held"}
+    held_now = {batch["batch"] for batch in record["batches"] if batch["decision"] == "held"}
     for name, n_rows in record["held"].items():
-        if name not in tonight:
-            print(f"{'held, earlier night':<20} {name!r}: {n_rows} rows, until `cxr release` publishes them")
+        if name not in held_now:
+            print(f"{'held, earlier scoring run':<20} {name!r}: {n_rows} rows, until `cxr release` publishes them")
     n_scored = sum(batch["n_scored"] for batch in record["batches"])
-    print(f"model    {record['model']} {record['model_version']}, {n_scored:,} films scored tonight")
+    print(f"model    {record['model']} {record['model_version']}, {n_scored:,} images scored in this run")
     print(f"report   {folder.report}")
-    places = f"'{folder.path.parent.parent}/batch=*/*.parquet', hive_partitioning=false"
+    places = f"'{folder.path.parent.parent}/*/*.parquet', union_by_name=true"
     print(f'query    duckdb -c "FROM read_parquet({places})"')
     print("Academic and research use only; not a medical device.")
 
@@ -89,7 +91,7 @@ def show_models(table: "pd.DataFrame") -> None:
     """Print one line per version of a model."""
     shown = Table()
     for column in table.columns:
-        shown.add_column(str(column), justify="right" if column in ("size", "n_films", "roc_auc") else "left")
+        shown.add_column(str(column), justify="right" if column in ("size", "n_images", "roc_auc") else "left")
     for row in table.to_dict("records"):
         auc = "–" if math.isnan(row["roc_auc"]) else f"{row['roc_auc']:.1f}"
         shown.add_row(*map(str, (row | {"champion": "yes" if row["champion"] else "", "roc_auc": auc}).values()))
@@ -115,7 +117,7 @@ def show_runs(table: "pd.DataFrame") -> None:
 def show_comparison(comparison: "Comparison") -> None:
     """Print each run's metrics in percent, and how they differ from the first run's."""
     others = ", ".join(f"{n:,} more in {run}" for run, n in comparison.n_others.items() if n)
-    print(f"{comparison.n_films:,} films in common" + (f" ({others}, left out)" if others else ""))
+    print(f"{comparison.n_images:,} images in common" + (f" ({others}, left out)" if others else ""))
     shown = Table()
     for column in ("run", "metric", "value, %", "difference, points [95 %]", "p"):
         shown.add_column(column, justify="left" if column in ("run", "metric") else "right")
@@ -127,10 +129,10 @@ def show_comparison(comparison: "Comparison") -> None:
         cells = [str(row["run"]), str(row["metric"]), f"{value:.2f}", f"{difference:+.2f} [{low:+.2f}, {high:+.2f}]", p]
         shown.add_row(*("–" if "nan" in cell else cell for cell in cells))
     Console(width=max(100, Console().width)).print(shown)
-    print(f"changed  {len(comparison.changed):,} films are not called alike")
+    print(f"changed  {len(comparison.changed):,} images are not called alike")
 
 
-def show_stress(table: "pd.DataFrame", classes: list[str]) -> None:
+def show_stress(table: "pd.DataFrame", classes: Classes) -> None:
     """Print ROC-AUC, sensitivity and specificity in percent, one line per change and strength."""
     shown = Table()
     for column in ("change", "amount", "unit", "ROC-AUC", "sensitivity", "specificity"):
@@ -144,21 +146,21 @@ def show_stress(table: "pd.DataFrame", classes: list[str]) -> None:
     Console(width=max(100, Console().width)).print(shown)
 
 
-def show_learning_curve(table: "pd.DataFrame", classes: list[str]) -> None:
+def show_learning_curve(table: "pd.DataFrame", classes: Classes) -> None:
     """Print ROC-AUC, sensitivity and specificity in percent, one line per share of the patients."""
     shown = Table()
-    for column in ("share", "training films", "ROC-AUC", "sensitivity", "specificity"):
+    for column in ("share", "training images", "ROC-AUC", "sensitivity", "specificity"):
         shown.add_column(column, justify="right")
     rows = table[table["class"] == (classes[1] if len(classes) == 2 else "macro")]
     for share, of in rows.groupby("share"):
         values = of.set_index("metric")["pooled"]
         metrics = (f"{100 * values[metric]:.1f}" for metric in ("roc_auc", "sensitivity", "specificity"))
-        shown.add_row(f"{share:g}", f"{of['n_films'].iloc[0]:,.0f}", *(value.replace("nan", "–") for value in metrics))
+        shown.add_row(f"{share:g}", f"{of['n_images'].iloc[0]:,.0f}", *(value.replace("nan", "–") for value in metrics))
     Console(width=max(100, Console().width)).print(shown)
 
 
 def show_explanations(table: "pd.DataFrame", package: "Package", folder: "ExplanationFolder") -> None:
-    """Print a line for each film: its class, how probable, how far the folds agree, and its picture."""
+    """Print a line for each image: its class, how probable, how far the folds agree, and its picture."""
     for row in table.to_dict("records"):
         if row["status"] != "ok":
             print(f"{row['path']!r}: not judged, {row['reason'].replace('_', ' ')}: {row['detail']}")

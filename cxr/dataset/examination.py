@@ -1,6 +1,6 @@
-"""The films of a run, examined before anything is trained on them.
+"""The images of a run, examined before anything is trained on them.
 
-`examine` reads every film once and leaves four tables in the run's folder: the manifest, the candidates
+`examine` reads every image once and leaves four tables in the run's folder: the manifest, the candidates
 for near-duplicates, the folds and their leakage certificate. A data set of which no folds can be made
 still gets a manifest, so that the data checks can show what is wrong with it.
 """
@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxr.classes import Classes
 from cxr.config import DataConfig
 from cxr.dataset.folds import assign_folds, certify
-from cxr.dataset.manifest import build_manifest, class_names, count_films, count_identical, data_hash
+from cxr.dataset.manifest import build_manifest, class_names, count_identical, count_images, data_hash
 from cxr.dataset.near_duplicates import find_near_duplicates
 from cxr.dataset.pictures import read_squares
 from cxr.errors import DataError, FoldError, RunError
 from cxr.images.decoding import DECODED_PX
-from cxr.images.source import Listing, list_films, open_source
+from cxr.images.source import Listing, list_images, open_source
 from cxr.images.vitals import open_vitals
 from cxr.storage import events, files
 from cxr.storage.run_folder import RunFolder
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def examine(config: DataConfig, folder: RunFolder, *, cache: Path, size: int | None = None) -> None:
-    """Read the films; write their tables, or, for a run that has begun, check that they are the same films.
+    """Read the images; write their tables, or, for a run that has begun, check that they are the same images.
 
     Args:
         size: side of the squares, in pixels, to prepare for training; None for none.
@@ -34,18 +35,18 @@ def examine(config: DataConfig, folder: RunFolder, *, cache: Path, size: int | N
     Raises:
         ConfigError: the positive class or the holdout does not fit the data, or the cache is no folder; nothing is
             written.
-        DataError: no films are found; nothing is written.
-        RunError: the run was begun with other films.
+        DataError: no images are found; nothing is written.
+        RunError: the run was begun with other images.
     """
     files.require_local("--cache", cache)
     with events.stage(folder.events, "examine") as stage:
         source = open_source(config.data)
-        listing = list_films(source)
+        listing = list_images(source)
         manifest = build_manifest(source, listing, config, cache, size)
-        stage.n_films = len(manifest)
-        _log_films(manifest, listing)
+        stage.n_images = len(manifest)
+        _log_images(manifest, listing)
         if folder.has_begun:
-            _require_same_films(folder, data_hash(manifest))
+            _require_same_images(folder, data_hash(manifest))
         else:
             _part(config, folder, manifest, listing, cache)
 
@@ -57,24 +58,24 @@ def _part(config: DataConfig, folder: RunFolder, manifest: pd.DataFrame, listing
     facts = {
         "data": config.data,
         "data_hash": data_hash(manifest),
-        "films": count_films(manifest),
+        "images": count_images(manifest),
         "identical": count_identical(manifest),
         "left_aside": listing.left_aside,
-        "class_folders": sorted({film.class_folder for film in listing.films} | _names(listing.empty_folders)),
+        "class_folders": sorted({image.class_folder for image in listing.images} | _names(listing.empty_folders)),
         "empty_folders": listing.empty_folders,
         "classes": None,
         "no_folds_because": None,
     }
     folds = certificate = None
     try:
-        facts["classes"] = class_names(manifest, config)
+        facts["classes"] = classes = Classes(class_names(manifest, config))
         folds = assign_folds(manifest, near_duplicates, config)
-        _require_classes(facts["classes"], folds)
+        _require_classes(classes, folds)
         certificate = certify(manifest, near_duplicates, folds, config)
         log.info(
-            "folds: %d of %d films in %d groups from %d patient ids; none crosses folds",
+            "folds: %d of %d images in %d groups from %d patient ids; none crosses folds",
             config.folds,
-            certificate["n_films"],
+            certificate["n_images"],
             certificate["n_groups"],
             certificate["n_patient_ids"],
         )
@@ -106,24 +107,26 @@ def _names(folders: list[str]) -> set[str]:
     return {folder.rpartition("/")[2] for folder in folders}
 
 
-def _log_films(manifest: pd.DataFrame, listing: Listing) -> None:
-    log.info("films: %s", " → ".join(f"{n:,} {name}" for name, n in count_films(manifest).items()))
+def _log_images(manifest: pd.DataFrame, listing: Listing) -> None:
+    log.info("images: %s", " → ".join(f"{n:,} {name}" for name, n in count_images(manifest).items()))
     for row in manifest[manifest["status"] == "unreadable"].head(20).itertuples():
         log.warning("unreadable: %s (%s)", row.path, row.reason)
     for kind, n_files in listing.left_aside.items():
         log.info("left aside: %d × %s", n_files, kind)
 
 
-def _require_same_films(folder: RunFolder, now: str) -> None:
-    before = files.read_json(folder.config)["identity"]["data"]
+def _require_same_images(folder: RunFolder, now: str) -> None:
+    before = files.read_record(folder.config)["identity"]["data"]
     if before != now:
         raise RunError(
             f"run {folder.run_id!r} was begun with another config: data {before!r} → {now!r}. "
-            "Give the same films, or another --run-id."
+            "Give the same images, or another --run-id."
         )
 
 
-def _require_classes(classes: list[str], folds: pd.DataFrame) -> None:
+def _require_classes(classes: Classes, folds: pd.DataFrame) -> None:
     lacking = sorted(set(classes) - set(folds["label"]))
     if lacking:
-        raise FoldError(f"class {lacking[0]!r} has films in the holdout alone: give no --holdout, or more films of it.")
+        raise FoldError(
+            f"class {lacking[0]!r} has images in the holdout alone: give no --holdout, or more images of it."
+        )

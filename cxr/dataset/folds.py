@@ -1,8 +1,8 @@
-"""Fold assignment: which films are held out together.
+"""Fold assignment: which images are held out together.
 
-A patient never stands in two folds: films of one person look alike, and a split by film flatters AUC.
+A patient never stands in two folds: images of one person look alike, and a split by image flatters AUC.
 A group is everything that a patient id, identical bytes or a verified near-duplicate tie together
-(union-find); films without any of these are a group each. Groups go to folds by scikit-learn's StratifiedGroupKFold.
+(union-find); images without any of these are a group each. Groups go to folds by scikit-learn's StratifiedGroupKFold.
 
 The leakage certificate states what was kept apart. It is computed from the tables, not from the
 assignment's own variables, and computed and compared again whenever folds are read.
@@ -29,25 +29,25 @@ COLUMNS = ["image_id", "path", "label", "group_id", "fold"]
 
 
 def assign_folds(manifest: pd.DataFrame, near_duplicates: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
-    """Return one row per readable film outside the holdout: image_id, path, label, group_id, fold.
+    """Return one row per readable image outside the holdout: image_id, path, label, group_id, fold.
 
     Raises:
         ConfigError: the holdout names no split of the data, or takes all of it.
         FoldError: a class has fewer groups than there are folds.
     """
-    films = cross_validated(manifest, near_duplicates, config.holdout)
-    films["group_id"] = group_films(films, near_duplicates)
-    _require_groups(films, config.folds)
+    images = cross_validated(manifest, near_duplicates, config.holdout)
+    images["group_id"] = group_images(images, near_duplicates)
+    _require_groups(images, config.folds)
     splitter = StratifiedGroupKFold(config.folds, shuffle=True, random_state=config.seed)
-    fold = np.empty(len(films), dtype=np.int32)
-    for number, (_, held_out) in enumerate(splitter.split(films, films["label"], films["group_id"])):
+    fold = np.empty(len(images), dtype=np.int32)
+    for number, (_, held_out) in enumerate(splitter.split(images, images["label"], images["group_id"])):
         fold[held_out] = number
-    films["fold"] = fold
-    return films[COLUMNS]
+    images["fold"] = fold
+    return images[COLUMNS]
 
 
 def cross_validated(manifest: pd.DataFrame, near_duplicates: pd.DataFrame, holdout: str | None) -> pd.DataFrame:
-    """Return the readable films outside the holdout, without copies and near-duplicates of films inside it.
+    """Return the readable images outside the holdout, without copies and near-duplicates of images inside it.
 
     Raises:
         ConfigError: the holdout names no split of the data, or takes all of it.
@@ -61,19 +61,19 @@ def cross_validated(manifest: pd.DataFrame, near_duplicates: pd.DataFrame, holdo
         alike = {image_id for pair in verified_pairs(near_duplicates) if held_out & set(pair) for image_id in pair}
         readable = readable[~readable["image_id"].isin(held_out | alike)]
         if readable.empty:
-            raise ConfigError(f"--holdout {holdout!r} leaves no film for cross-validation.")
+            raise ConfigError(f"--holdout {holdout!r} leaves no image for cross-validation.")
     return readable.reset_index(drop=True)
 
 
-def group_films(films: pd.DataFrame, near_duplicates: pd.DataFrame) -> pd.Series:
-    """Return each film's group id: the first patient id of its group in order, or the film's hash.
+def group_images(images: pd.DataFrame, near_duplicates: pd.DataFrame) -> pd.Series:
+    """Return each image's group id: the first patient id of its group in order, or the image's hash.
 
     Args:
-        films: needs image_id and patient_id (None where the name has none).
-        near_duplicates: pairs of films; those among `films` that are verified are joined.
+        images: needs image_id and patient_id (None where the name has none).
+        near_duplicates: pairs of images; those among `images` that are verified are joined.
     """
     groups: DisjointSet = DisjointSet()
-    for image_id, patient_id in zip(films["image_id"], films["patient_id"], strict=True):
+    for image_id, patient_id in zip(images["image_id"], images["patient_id"], strict=True):
         groups.add(("image", image_id))
         if isinstance(patient_id, str):
             groups.add(("a patient", patient_id))  # sorts before "image": a group is called by a patient
@@ -82,15 +82,15 @@ def group_films(films: pd.DataFrame, near_duplicates: pd.DataFrame) -> pd.Series
         if ("image", a) in groups and ("image", b) in groups:
             groups.merge(("image", a), ("image", b))
     names = {member: min(subset)[1] for subset in groups.subsets() for member in subset}
-    return films["image_id"].map(lambda image_id: names["image", image_id])
+    return images["image_id"].map(lambda image_id: names["image", image_id])
 
 
-def _require_groups(films: pd.DataFrame, n_folds: int) -> None:
-    n_groups = films.groupby("label")["group_id"].nunique().sort_values()
+def _require_groups(images: pd.DataFrame, n_folds: int) -> None:
+    n_groups = images.groupby("label")["group_id"].nunique().sort_values()
     if n_groups.iloc[0] < n_folds:
         raise FoldError(
-            f"class {n_groups.index[0]!r} has {n_groups.iloc[0]} groups of films (patients), fewer than the "
-            f"{n_folds} folds: give --folds {max(n_groups.iloc[0], 2)} or less, or more films of that class."
+            f"class {n_groups.index[0]!r} has {n_groups.iloc[0]} groups of images (patients), fewer than the "
+            f"{n_folds} folds: give --folds {max(n_groups.iloc[0], 2)} or less, or more images of that class."
         )
 
 
@@ -100,22 +100,22 @@ def certify(
     """Return the leakage certificate, recomputed from the tables alone.
 
     Raises:
-        FoldError: a film is missing or doubled, or a group, patient, identical film or near-duplicate stands
+        FoldError: an image is missing or doubled, or a group, patient, identical image or near-duplicate stands
             in two folds; the sentence names the group.
     """
-    known = trace_films(manifest, near_duplicates, folds, config)
-    _require_each_film_once(known)
+    known = trace_images(manifest, near_duplicates, folds, config)
+    _require_each_image_once(known)
     crossing = _require_nothing_crosses(known, near_duplicates)
     whole = manifest[manifest["status"] != "unreadable"]
     whole = whole.assign(series_id=whole["patient_id"] + " " + whole["subtype"].fillna(""))
     return {
-        "n_films": len(folds),
+        "n_images": len(folds),
         "n_groups": int(folds["group_id"].nunique()),
         "n_patient_ids": int(known["patient_id"].nunique()),
-        "n_films_without_patient_id": int(known["patient_id"].isna().sum()),
+        "n_images_without_patient_id": int(known["patient_id"].isna().sum()),
         "patient_key": _patient_key(known, config),
         "holdout": config.holdout,
-        "n_films_held_out": int((whole["split"] == config.holdout).sum()) if config.holdout else 0,
+        "n_images_held_out": int((whole["split"] == config.holdout).sum()) if config.holdout else 0,
         "n_near_duplicate_pairs": len(verified_pairs(near_duplicates)),
         **crossing,
         "patient_ids_crossing_archive_splits": {
@@ -145,27 +145,27 @@ def _require_nothing_crosses(known: pd.DataFrame, near_duplicates: pd.DataFrame)
 def _count_fold(number: Any, fold: pd.DataFrame) -> dict[str, Any]:
     return {
         "fold": int(number),
-        "n_films": len(fold),
+        "n_images": len(fold),
         "n_groups": int(fold["group_id"].nunique()),
-        "n_films_per_class": {label: int(n) for label, n in fold["label"].value_counts().sort_index().items()},
+        "n_images_per_class": {label: int(n) for label, n in fold["label"].value_counts().sort_index().items()},
     }
 
 
-def trace_films(
+def trace_images(
     manifest: pd.DataFrame, near_duplicates: pd.DataFrame, folds: pd.DataFrame, config: DataConfig
 ) -> pd.DataFrame:
-    """Return the folds beside what the manifest says: one row per film that either knows, more if it is doubled.
+    """Return the folds beside what the manifest says: one row per image that either knows, more if it is doubled.
 
-    Columns: those of the folds (missing where a film has no fold), patient_id, subtype, split, true_group (the
-    group made anew from the manifest; missing where the manifest does not know the film) and n_rows.
+    Columns: those of the folds (missing where an image has no fold), patient_id, subtype, split, true_group (the
+    group made anew from the manifest; missing where the manifest does not know the image) and n_rows.
     """
-    films = cross_validated(manifest, near_duplicates, config.holdout)
-    films["true_group"] = group_films(films, near_duplicates)
-    known = folds.merge(films[["path", "patient_id", "subtype", "split", "true_group"]], on="path", how="outer")
+    images = cross_validated(manifest, near_duplicates, config.holdout)
+    images["true_group"] = group_images(images, near_duplicates)
+    known = folds.merge(images[["path", "patient_id", "subtype", "split", "true_group"]], on="path", how="outer")
     return known.assign(n_rows=known.groupby("path")["path"].transform("size"))
 
 
-def _require_each_film_once(known: pd.DataFrame) -> None:
+def _require_each_image_once(known: pd.DataFrame) -> None:
     for rows, what in (
         (known["n_rows"] > 1, "stands in two rows"),
         (known["fold"].isna(), "is missing"),
@@ -178,23 +178,23 @@ def _require_each_film_once(known: pd.DataFrame) -> None:
             raise FoldError(f"folds are damaged: {row['path']!r} of group {group!r} {what}. Begin a new run.")
 
 
-def _crossing(films: pd.DataFrame, key: str, boundary: str) -> list[str]:
+def _crossing(images: pd.DataFrame, key: str, boundary: str) -> list[str]:
     """Return the values of `key` that stand on more than one side of `boundary`; missing ones are no value."""
-    sides = films.groupby(key)[boundary].nunique()
+    sides = images.groupby(key)[boundary].nunique()
     return sides[sides > 1].index.astype(str).tolist()
 
 
 def _parted_pairs(known: pd.DataFrame, near_duplicates: pd.DataFrame) -> list[str]:
     """Return the groups whose verified near-duplicates stand in two folds."""
-    film = known.drop_duplicates("image_id").set_index("image_id")
-    fold, group = film["fold"].to_dict(), film["true_group"].to_dict()
+    image = known.drop_duplicates("image_id").set_index("image_id")
+    fold, group = image["fold"].to_dict(), image["true_group"].to_dict()
     pairs = [(a, b) for a, b in verified_pairs(near_duplicates) if a in fold and b in fold]
     return sorted({str(group[a]) for a, b in pairs if fold[a] != fold[b]})
 
 
 def _patient_key(known: pd.DataFrame, config: DataConfig) -> str:
     if known["patient_id"].isna().all():
-        return "none: no file name holds a patient id, so every film is its own group and leakage is not excluded"
+        return "none: no file name holds a patient id, so every image is its own group and leakage is not excluded"
     return f"file name, first group of {config.patient_pattern!r}"
 
 

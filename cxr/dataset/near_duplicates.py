@@ -1,14 +1,14 @@
-"""Films that are copies of one another though their bytes differ: re-encoded, resized, brightened, cropped.
+"""Images that are copies of one another though their bytes differ: re-encoded, resized, brightened, cropped.
 
-Perceptual hashes find candidates, pixels decide. Two films are candidates where the hash of one lies
+Perceptual hashes find candidates, pixels decide. Two images are candidates where the hash of one lies
 within `MAX_DISTANCE` bits of the hash of the other or of a crop of it. A candidate is verified by laying
-one film over the other (OpenCV's ECC, an affine alignment that brightness and contrast do not disturb):
+one image over the other (OpenCV's ECC, an affine alignment that brightness and contrast do not disturb):
 first on 64 px thumbnails, then, for the few that are alike there, at 256 px, where the fine texture has to
-correlate too. Chests are alike in outline; texture between 1.5 and 6 px is a film's own.
+correlate too. Chests are alike in outline; texture between 1.5 and 6 px is an image's own.
 
-Why these numbers: in the Kaggle set (5,856 films) the texture of no two films that differ in content
+Why these numbers: in the Kaggle set (5,856 images) the texture of no two images that differ in content
 correlates above 0.81, and that of a copy (JPEG quality 15, half size, gamma 1.3, crops up to 5 %) never
-below 0.94. Verified pairs keep their films in one fold; whether they are one patient's is not claimed.
+below 0.94. Verified pairs keep their images in one fold; whether they are one patient's is not claimed.
 """
 
 import logging
@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.images.vitals import CROPS_PX
-from cxr.storage.image_arrays import FilmArrays
+from cxr.storage.image_arrays import ImageArrays
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +48,9 @@ MIN_OVERLAP = 0.5
 
 
 def find_near_duplicates(
-    manifest: pd.DataFrame, thumbnails: FilmArrays, read_square: Callable[[str, str], NDArray[np.uint8]]
+    manifest: pd.DataFrame, thumbnails: ImageArrays, read_square: Callable[[str, str], NDArray[np.uint8]]
 ) -> pd.DataFrame:
-    """Return one row per candidate pair among the used films, best correlation first.
+    """Return one row per candidate pair among the used images, best correlation first.
 
     Columns: path, image_id and label of both (a before b by path), distance (bits, the least of the hashes
     compared), coarse_correlation (of thumbnails), correlation (of texture at 256 px; NaN where the
@@ -58,18 +58,18 @@ def find_near_duplicates(
 
     Args:
         manifest: with the vital signs.
-        read_square: gives the film of a path and image_id as a grey square of 256 px.
+        read_square: gives the image of a path and image_id as a grey square of 256 px.
     """
-    films = manifest[manifest["status"] == "used"].sort_values("path")
-    films = films.drop_duplicates("image_id").reset_index(drop=True)
-    a, b, distance = _candidates(films)
-    image_ids = films["image_id"].to_numpy()
+    images = manifest[manifest["status"] == "used"].sort_values("path")
+    images = images.drop_duplicates("image_id").reset_index(drop=True)
+    a, b, distance = _candidates(images)
+    image_ids = images["image_id"].to_numpy()
     needed = np.unique(np.concatenate([a, b]))
     pictures = dict(zip(needed.tolist(), thumbnails.load(image_ids[needed].tolist()), strict=True))
     coarse = _correlate([(pictures[i], pictures[j]) for i, j in zip(a.tolist(), b.tolist(), strict=True)])
     close = np.flatnonzero(coarse >= MIN_COARSE_CORRELATION)
     squares = {
-        i: read_square(films["path"][i], films["image_id"][i])
+        i: read_square(images["path"][i], images["image_id"][i])
         for i in np.unique(np.concatenate([a[close], b[close]])).tolist()
     }
     correlation = np.full(len(a), np.nan)
@@ -77,7 +77,7 @@ def find_near_duplicates(
         [(squares[i], squares[j]) for i, j in zip(a[close], b[close], strict=True)], texture=True
     )
     sides = {
-        f"{name}_{side}": films[name].to_numpy()[rows]
+        f"{name}_{side}": images[name].to_numpy()[rows]
         for name in ("path", "image_id", "label")
         for side, rows in (("a", a), ("b", b))
     }
@@ -93,16 +93,16 @@ def find_near_duplicates(
     )
 
 
-def _candidates(films: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _candidates(images: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows a < b of each candidate pair and their distance in bits."""
-    hashes = [np.array([int(text, 16) for text in films[name]], dtype=np.uint64) for name in CROPS_PX]
+    hashes = [np.array([int(text, 16) for text in images[name]], dtype=np.uint64) for name in CROPS_PX]
     found = [np.empty((3, 0), dtype=np.int64), *_close_pairs(hashes)]
     a, b, distance = np.concatenate(found, axis=1)
     return a, b, distance
 
 
 def _close_pairs(hashes: list[NDArray[np.uint64]]) -> Iterator[NDArray[np.int64]]:
-    """Yield, film by film, an array (3, n): the film, later films close to it, and their distances."""
+    """Yield, image by image, an array (3, n): the image, later images close to it, and their distances."""
     whole = hashes[0]
     for row in range(len(whole)):
         distance = np.bitwise_count(whole[row] ^ whole[row + 1 :])

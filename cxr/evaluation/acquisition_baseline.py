@@ -1,7 +1,7 @@
-"""How well acquisition alone predicts the label: the baseline that a model of films has to leave behind.
+"""How well acquisition alone predicts the label: the baseline that a model of images has to leave behind.
 
 Where the sick were filmed on another machine than the healthy, a network can score well without looking
-at a lung. So the film's width, height, aspect, mean, contrast, border and mode, and nothing else, go
+at a lung. So the image's width, height, aspect, mean, contrast, border and mode, and nothing else, go
 through a logistic regression under the very folds that the network is judged by.
 
 Source: Zech et al., Variable generalization performance of a deep learning model to detect pneumonia in
@@ -17,25 +17,25 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cxr.metrics.calibration import call_films
+from cxr.metrics.calibration import predict_labels
 from cxr.metrics.classification import COUNTS, Value, binary_metrics, multiclass_metrics
 
 NUMBERS = ["width", "height", "aspect", "mean", "contrast", "border"]
 COLUMNS = ["features", "metric", "value", "mean", "sd", "reason"]
 
 
-def confounder_baseline(manifest: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+def measure_acquisition_baseline(manifest: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """Return the out-of-fold metrics of a logistic regression on acquisition features.
 
-    Columns: features, metric, value (of all films at once), mean and sd over folds (NaN where a fold's is), reason
+    Columns: features, metric, value (of all images at once), mean and sd over folds (NaN where a fold's is), reason
     (why the value is NaN). `features` is `all`, with every metric, or one feature alone, with its ROC-AUC. Of more
     than two classes the metrics are the overall and the macro-averaged ones.
     """
     used = manifest.loc[manifest["status"] == "used"].drop(columns=["label", "image_id"])
-    films = folds.merge(used, on="path", how="inner").sort_values("path", ignore_index=True)
-    numbers = films.assign(aspect=films["width"] / films["height"])[NUMBERS].astype(float)
-    modes = pd.get_dummies(films["mode"], prefix="mode", dtype=float)
-    truth, fold = films["label"].to_numpy(dtype=str), films["fold"].to_numpy()
+    images = folds.merge(used, on="path", how="inner").sort_values("path", ignore_index=True)
+    numbers = images.assign(aspect=images["width"] / images["height"])[NUMBERS].astype(float)
+    modes = pd.get_dummies(images["mode"], prefix="mode", dtype=float)
+    truth, fold = images["label"].to_numpy(dtype=str), images["fold"].to_numpy()
     rows = [{"features": "all", **row} for row in _judge(pd.concat([numbers, modes], axis=1), truth, fold, classes)]
     for name, feature in [*((name, numbers[[name]]) for name in NUMBERS), ("mode", modes)]:
         rows += [{"features": name, **r} for r in _judge(feature, truth, fold, classes) if r["metric"] == "roc_auc"]
@@ -57,11 +57,11 @@ def _judge(
 
 def _values(truth: NDArray[np.str_], probability: NDArray[np.float64], classes: Sequence[str]) -> dict[str, Value]:
     """Return the positive class's metrics of two classes, the overall and the macro-averaged ones of more."""
-    called = call_films(probability, classes)
+    predicted = predict_labels(probability, classes)
     if len(classes) == 2:
-        values = binary_metrics(truth == classes[1], called == classes[1], probability[:, 1])
+        values = binary_metrics(truth == classes[1], predicted == classes[1], probability[:, 1])
     else:
-        by_class = multiclass_metrics(truth, called, probability, classes)
+        by_class = multiclass_metrics(truth, predicted, probability, classes)
         values = by_class[None] | by_class["macro"]
     return {name: value for name, value in values.items() if name not in COUNTS}
 
@@ -69,7 +69,7 @@ def _values(truth: NDArray[np.str_], probability: NDArray[np.float64], classes: 
 def _out_of_fold(
     features: NDArray[np.float64], truth: NDArray[np.str_], fold: NDArray[np.integer], classes: Sequence[str]
 ) -> NDArray[np.float64]:
-    """Return each film's probabilities by the regression that has not seen its fold, shape (n, n_classes)."""
+    """Return each image's probabilities by the regression that has not seen its fold, shape (n, n_classes)."""
     probability = np.zeros((len(truth), len(classes)))
     for held_out in np.unique(fold):
         train, test = fold != held_out, fold == held_out

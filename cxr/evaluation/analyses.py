@@ -1,7 +1,7 @@
 """A finished run, looked at from every side: the tables behind the report, from the out-of-fold table alone.
 
 Everything that is fitted (calibration, thresholds) is fitted on the other folds and applied unchanged to the
-fold it is judged on. Intervals are 95 %, from a bootstrap over groups of films (patients).
+fold it is judged on. Intervals are 95 %, from a bootstrap over groups of images (patients).
 
 Source: Van Calster et al., Calibration: the Achilles heel of predictive analytics, BMC Med 2019; Maier-Hein et al.,
 Metrics Reloaded, Nat Methods 2024.
@@ -27,7 +27,7 @@ PREVALENCES = (0.05, 0.20, 0.50)
 RATES = ("accuracy", "sensitivity", "specificity", "precision", "f1")
 
 
-def curve_tables(films: OutOfFold) -> dict[str, pd.DataFrame]:
+def curve_tables(images: OutOfFold) -> dict[str, pd.DataFrame]:
     """Return the tables `roc` and `precision_recall`.
 
     Columns: class, fold (missing where pooled), x and y by their names, ci_low and ci_high (pooled only).
@@ -36,37 +36,37 @@ def curve_tables(films: OutOfFold) -> dict[str, pd.DataFrame]:
         "roc": (roc_curve, "false_positive_rate", "sensitivity"),
         "precision_recall": (precision_recall_curve, "recall", "precision"),
     }
-    return {kind: pd.concat(_curves(films, *how), ignore_index=True) for kind, how in kinds.items()}
+    return {kind: pd.concat(_curves(images, *how), ignore_index=True) for kind, how in kinds.items()}
 
 
-def _curves(films: OutOfFold, draw: Any, x: str, y: str) -> Iterator[pd.DataFrame]:
-    for name, truth, column in films.judged():
-        score = films.probability[:, column]
-        for fold in (None, *np.unique(films.fold).tolist()):
-            rows = np.full(len(truth), fill_value=True) if fold is None else films.fold == fold
-            drawn = films.drawn if fold is None else films.drawn[:0]
-            curve = draw(truth[rows], score[rows], films.group[rows], drawn)
+def _curves(images: OutOfFold, draw: Any, x: str, y: str) -> Iterator[pd.DataFrame]:
+    for name, truth, column in images.judged():
+        score = images.probability[:, column]
+        for fold in (None, *np.unique(images.fold).tolist()):
+            rows = np.full(len(truth), fill_value=True) if fold is None else images.fold == fold
+            drawn = images.drawn if fold is None else images.drawn[:0]
+            curve = draw(truth[rows], score[rows], images.group[rows], drawn)
             table = pd.DataFrame({"class": name, "fold": fold, x: curve.x, y: curve.y})
             yield table.assign(ci_low=curve.low, ci_high=curve.high).astype({"fold": "Int32"})
 
 
-def auc_table(films: OutOfFold, metrics: pd.DataFrame) -> pd.DataFrame:
+def auc_table(images: OutOfFold, metrics: pd.DataFrame) -> pd.DataFrame:
     """Return the ROC-AUC of each class twice, pooled and as the mean of the folds, each with two intervals.
 
-    Columns: class, scope (`mean`, `pooled`), interval (`bootstrap` over patients; `DeLong`, films in groups), value,
+    Columns: class, scope (`mean`, `pooled`), interval (`bootstrap` over patients; `DeLong`, images in groups), value,
     ci_low, ci_high, reason.
 
     Args:
-        films: the run's.
+        images: the run's.
         metrics: the run's table of metrics, which holds values and the bootstrap's intervals.
     """
     rows = []
     known = metrics[metrics["metric"] == "roc_auc"].set_index(["scope", "class"])
-    for name, truth, column in films.judged():
-        score = films.probability[:, column]
+    for name, truth, column in images.judged():
+        score = images.probability[:, column]
         delong = {
-            "mean": mean_auc_interval(truth, score, films.group, films.fold),
-            "pooled": auc_interval(truth, score, films.group),
+            "mean": mean_auc_interval(truth, score, images.group, images.fold),
+            "pooled": auc_interval(truth, score, images.group),
         }
         for scope, bounds in delong.items():
             value, low, high, reason = known.loc[(scope, name), ["value", "ci_low", "ci_high", "reason"]]
@@ -77,21 +77,21 @@ def auc_table(films: OutOfFold, metrics: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype({"reason": "str"})
 
 
-def reliability_table(films: OutOfFold) -> pd.DataFrame:
-    """Return one row per class, stage (`before`, `after` calibration) and bin of equally many films.
+def reliability_table(images: OutOfFold) -> pd.DataFrame:
+    """Return one row per class, stage (`before`, `after` calibration) and bin of equally many images.
 
-    Columns: class, stage, predicted (mean probability), observed (share of films of the class), ci_low, ci_high, n.
+    Columns: class, stage, predicted (mean probability), observed (share of images of the class), ci_low, ci_high, n.
     """
     parts = []
-    for stage, probability in (("before", films.probability), ("after", films.calibrated)):
-        for name, truth, column in films.judged():
-            bins = reliability_curve(truth, probability[:, column], films.group, films.drawn)
+    for stage, probability in (("before", images.probability), ("after", images.calibrated)):
+        for name, truth, column in images.judged():
+            bins = reliability_curve(truth, probability[:, column], images.group, images.drawn)
             values = {"predicted": bins.predicted, "observed": bins.observed, "ci_low": bins.low, "ci_high": bins.high}
             parts.append(pd.DataFrame({"class": name, "stage": stage, **values, "n": bins.n}))
     return pd.concat(parts, ignore_index=True)
 
 
-def calibration_table(films: OutOfFold) -> pd.DataFrame:
+def calibration_table(images: OutOfFold) -> pd.DataFrame:
     """Return one row per stage and measure: class (missing where of all), stage, measure, value.
 
     Measures: log_loss, brier and ece as in `calibration_errors`; of each class against the rest `slope` and
@@ -99,10 +99,10 @@ def calibration_table(films: OutOfFold) -> pd.DataFrame:
     `mean_predicted_minus_observed`.
     """
     rows: list[dict[str, Any]] = []
-    for stage, probability in (("before", films.probability), ("after", films.calibrated)):
-        errors = calibration_errors(probability, films.target)
+    for stage, probability in (("before", images.probability), ("after", images.calibrated)):
+        errors = calibration_errors(probability, images.target)
         rows += [{"class": None, "stage": stage, "measure": k, "value": v} for k, v in errors.items()]
-        for name, truth, column in films.judged():
+        for name, truth, column in images.judged():
             measures = logistic_recalibration(truth, probability[:, column])
             measures["mean_predicted_minus_observed"] = float(probability[:, column].mean() - truth.mean())
             rows += [{"class": name, "stage": stage, "measure": k, "value": v} for k, v in measures.items()]
@@ -124,51 +124,51 @@ def logistic_recalibration(truth: NDArray[np.bool_], probability: Floats) -> dic
 
 
 @dataclass(frozen=True)
-class CalledFilms:
-    """Films called at a threshold that was chosen without them."""
+class PredictedImages:
+    """Images called at a threshold that was chosen without them."""
 
     name: str
     thresholds: Floats
     """One for each fold, chosen on the others."""
-    called: NDArray[np.bool_]
+    predicted: NDArray[np.bool_]
 
 
-def operating_points(films: OutOfFold) -> list[CalledFilms]:
+def operating_points(images: OutOfFold) -> list[PredictedImages]:
     """Return the operating points of two classes, on calibrated probabilities; none of more classes."""
-    if not films.is_binary:
+    if not images.is_binary:
         return []
-    score, truth, folds = films.calibrated[:, 1], films.target == 1, np.unique(films.fold)
-    by_fold = [fit_thresholds(score[films.fold != fold], truth[films.fold != fold]) for fold in folds]
+    score, truth, folds = images.calibrated[:, 1], images.target == 1, np.unique(images.fold)
+    by_fold = [fit_thresholds(score[images.fold != fold], truth[images.fold != fold]) for fold in folds]
     points = []
     for name in by_fold[0]:
         thresholds = np.array([chosen[name] for chosen in by_fold])
-        points.append(CalledFilms(name, thresholds, score >= thresholds[np.searchsorted(folds, films.fold)]))
+        points.append(PredictedImages(name, thresholds, score >= thresholds[np.searchsorted(folds, images.fold)]))
     return points
 
 
 NO_THRESHOLD = "no threshold can be chosen for a fold, the others hold one class"
 
 
-def _judge_at(films: OutOfFold, point: CalledFilms) -> tuple[dict[str, Value], dict[str, Floats]]:
+def _judge_at(images: OutOfFold, point: PredictedImages) -> tuple[dict[str, Value], dict[str, Floats]]:
     """Return the metrics at an operating point and their replicates; NaN throughout if a fold has no threshold."""
-    truth, score = films.target == 1, films.calibrated[:, 1]
-    values = binary_metrics(truth, point.called, score)
-    replicates = replicate_metrics(truth, point.called, score, films.group, films.drawn)
+    truth, score = images.target == 1, images.calibrated[:, 1]
+    values = binary_metrics(truth, point.predicted, score)
+    replicates = replicate_metrics(truth, point.predicted, score, images.group, images.drawn)
     if np.isnan(point.thresholds).any():
         values = {name: Value(np.nan, NO_THRESHOLD) for name in values}
         replicates = {name: np.full_like(drawn, np.nan) for name, drawn in replicates.items()}
     return values, replicates
 
 
-def operating_point_table(films: OutOfFold) -> pd.DataFrame:
+def operating_point_table(images: OutOfFold) -> pd.DataFrame:
     """Return one row per operating point and metric; two classes.
 
     Columns: operating_point, threshold (mean over folds), threshold_low, threshold_high, metric, value, ci_low,
     ci_high, reason.
     """
     rows = []
-    for point in operating_points(films):
-        values, replicates = _judge_at(films, point)
+    for point in operating_points(images):
+        values, replicates = _judge_at(images, point)
         where = {
             "operating_point": point.name,
             "threshold": point.thresholds.mean(),
@@ -187,16 +187,16 @@ def _row(metric: str, value: float, low: float, high: float, reason: str | None)
     return {"metric": metric, "value": value, "ci_low": low, "ci_high": high, "reason": reason}
 
 
-def predictive_value_table(films: OutOfFold) -> pd.DataFrame:
+def predictive_value_table(images: OutOfFold) -> pd.DataFrame:
     """Return what a call means where the disease is as frequent as given; two classes.
 
     Columns: operating_point, prevalence, is_own (the set's own prevalence), metric (`ppv`, `npv`), value, ci_low,
     ci_high. From sensitivity and specificity by Bayes' rule; the prevalence counts as known.
     """
     rows = []
-    truth = films.target == 1
-    for point in operating_points(films):
-        values, replicates = _judge_at(films, point)
+    truth = images.target == 1
+    for point in operating_points(images):
+        values, replicates = _judge_at(images, point)
         for prevalence, is_own in [*((p, False) for p in PREVALENCES), (float(truth.mean()), True)]:
             exact = predictive_values(values["sensitivity"].value, values["specificity"].value, prevalence)
             spread = predictive_values(replicates["sensitivity"], replicates["specificity"], prevalence)
@@ -225,27 +225,27 @@ def predictive_values(sensitivity: Any, specificity: Any, prevalence: float) -> 
         return {"ppv": np.divide(found, found + alarmed), "npv": np.divide(cleared, cleared + missed)}
 
 
-def decision_table(films: OutOfFold) -> pd.DataFrame:
+def decision_table(images: OutOfFold) -> pd.DataFrame:
     """Return the decision curve of two classes, on calibrated probabilities.
 
-    Columns: threshold, net_benefit, ci_low, ci_high, net_benefit_of_all (of calling every film positive).
+    Columns: threshold, net_benefit, ci_low, ci_high, net_benefit_of_all (of calling every image positive).
     """
-    if not films.is_binary:
+    if not images.is_binary:
         return pd.DataFrame(columns=["threshold", "net_benefit", "ci_low", "ci_high", "net_benefit_of_all"])
-    curve = decision_curve(films.target == 1, films.calibrated[:, 1], films.group, films.drawn)
+    curve = decision_curve(images.target == 1, images.calibrated[:, 1], images.group, images.drawn)
     bounds = {"ci_low": curve.model.low, "ci_high": curve.model.high}
     return pd.DataFrame(
         {"threshold": curve.model.x, "net_benefit": curve.model.y, **bounds, "net_benefit_of_all": curve.all}
     )
 
 
-def score_table(films: OutOfFold) -> pd.DataFrame:
+def score_table(images: OutOfFold) -> pd.DataFrame:
     """Return the histogram of calibrated probabilities in 20 bins: class asked for, label, low, high, n, share."""
     edges = np.linspace(0, 1, 21)
     rows = []
-    for name, _, column in films.judged():
-        for k, label in enumerate(films.classes):
-            counts = np.histogram(films.calibrated[films.target == k, column], bins=edges)[0]
+    for name, _, column in images.judged():
+        for k, label in enumerate(images.classes):
+            counts = np.histogram(images.calibrated[images.target == k, column], bins=edges)[0]
             shares = counts / max(counts.sum(), 1)
             bins = {"low": edges[:-1], "high": edges[1:], "n": counts, "share": shares}
             rows.append(pd.DataFrame({"class": name, "label": label, **bins}))

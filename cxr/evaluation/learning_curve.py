@@ -1,7 +1,7 @@
-"""Would more films help? The run's training again on ever larger shares of its patients, judged on the same films.
+"""Would more images help? The run's training again on ever larger shares of its patients, judged on the same images.
 
 Each fold is trained on a share of its training patients, a smaller share being part of each larger one, and judges the
-films that it held out: the very films that the run itself is judged on. Epochs stay as they are, so a smaller share
+images that it held out: the very images that the run itself is judged on. Epochs stay as they are, so a smaller share
 takes fewer steps. A training that was stopped goes on where it was.
 
 Source: Viering & Loog, The shape of learning curves: a review, IEEE TPAMI 2023.
@@ -17,7 +17,7 @@ import pandas as pd
 from cxr.errors import ConfigError
 from cxr.evaluation.tables import metrics_table, summary_table
 from cxr.storage import files
-from cxr.training.run import Experiment, require_complete
+from cxr.training.run import Run, require_complete
 from cxr.training.trainer import train_fold
 
 log = logging.getLogger(__name__)
@@ -26,10 +26,10 @@ SHARES = (0.25, 0.5)
 METRICS = ("roc_auc", "sensitivity", "specificity", "accuracy")
 
 
-def learning_curve(run: Experiment, shares: Sequence[float] = SHARES, *, device: str = "cpu") -> pd.DataFrame:
+def learning_curve(run: Run, shares: Sequence[float] = SHARES, *, device: str = "cpu") -> pd.DataFrame:
     """Train on shares of the patients; return a row for each share, class and metric, and write them.
 
-    Columns: share (1 is the run itself), n_films and n_groups (that a fold is trained on, mean over folds), class,
+    Columns: share (1 is the run itself), n_images and n_groups (that a fold is trained on, mean over folds), class,
     metric, mean and sd over folds, pooled, ci_low, ci_high (of the pooled value).
 
     Args:
@@ -51,19 +51,19 @@ def learning_curve(run: Experiment, shares: Sequence[float] = SHARES, *, device:
         for fold in range(run.config.folds):
             train_fold(part, fold, device)
     table = pd.concat([_judge(part) for part in (*parts, run)], ignore_index=True)
-    files.write_table(run.folder.appraisal("learning_curve"), table)
+    files.write_table(run.folder.table("learning_curve"), table)
     return table
 
 
-def _judge(part: Experiment) -> pd.DataFrame:
+def _judge(part: Run) -> pd.DataFrame:
     folds = range(part.config.folds)
     predictions = pd.concat([files.read_table(part.fold_folder(fold).predictions) for fold in folds])
     summary = summary_table(metrics_table(predictions, part.classes))
-    trained = [part.training_films(fold) for fold in folds]
+    trained = [part.training_images(fold) for fold in folds]
     facts = {
         "share": part.share,
-        "n_films": float(np.mean([len(films) for films in trained])),
-        "n_groups": float(np.mean([films["group_id"].nunique() for films in trained])),
+        "n_images": float(np.mean([len(images) for images in trained])),
+        "n_groups": float(np.mean([images["group_id"].nunique() for images in trained])),
     }
     kept = summary[summary["metric"].isin(METRICS)].drop(columns=["mean_ci_low", "mean_ci_high"])
     return kept.assign(**facts)[[*facts, *kept.columns]].reset_index(drop=True)

@@ -22,7 +22,7 @@ def headline(folder: RunFolder) -> pd.DataFrame:
     project's figures do not speak of. A column that came after the run's tables were written is NaN.
     """
     summary = files.read_table(folder.summary)
-    positive = files.read_json(folder.config)["positive"]
+    positive = files.read_record(folder.config)["positive"]
     rows = summary[summary["class"].isna() | (summary["class"] == (positive or "macro"))]
     rows = rows[~rows["metric"].isin(COUNTS)].reset_index(drop=True)
     reference = rows["metric"].map(STARTING_PROJECT) if positive else float("nan")
@@ -35,7 +35,7 @@ def headline(folder: RunFolder) -> pd.DataFrame:
 def list_runs(experiments: Path) -> pd.DataFrame:
     """Return one row per run that has begun, oldest first.
 
-    Columns: run, begun_at, trainable, size, epochs, folds (finished of all), films, and the pooled metrics that the
+    Columns: run, begun_at, trainable, size, epochs, folds (finished of all), images, and the pooled metrics that the
     starting project gives, in percent (macro-averaged of more than two classes), NaN where the run has no tables.
     """
     rows: list[dict[str, Any]] = []
@@ -43,13 +43,13 @@ def list_runs(experiments: Path) -> pd.DataFrame:
         folder = RunFolder(path.resolve())
         if not folder.has_begun:
             continue
-        record = files.read_json(folder.config)
+        record = files.read_record(folder.config)
         config, n_folds = record["config"], record["config"]["folds"]
         n_done = sum(folder.fold(fold).is_complete(record["config_hash"]) for fold in range(n_folds))
         metrics = headline(folder).set_index("metric")["pooled"].to_dict() if folder.summary.exists() else {}
         row = {"run": folder.run_id, "begun_at": record["begun_at"], "folds": f"{n_done} of {n_folds}"}
         row |= {name: config[name] for name in ("trainable", "size", "epochs")}
         row |= {str(name).removeprefix("macro "): value for name, value in metrics.items()}
-        rows.append(row | {"films": record["films"]["used"]})
-    columns = ["run", "begun_at", "trainable", "size", "epochs", "folds", "films", *STARTING_PROJECT]
+        rows.append(row | {"images": record["images"]["used"]})
+    columns = ["run", "begun_at", "trainable", "size", "epochs", "folds", "images", *STARTING_PROJECT]
     return pd.DataFrame(rows, columns=columns).sort_values("begun_at", ignore_index=True)

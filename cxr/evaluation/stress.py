@@ -1,6 +1,6 @@
-"""How a run holds up on films that are worse than those it was trained on.
+"""How a run holds up on images that are worse than those it was trained on.
 
-Held-out films are blurred, made noisy or flat, compressed or turned, ever more, at the size they are decoded at and
+Held-out images are blurred, made noisy or flat, compressed or turned, ever more, at the size they are decoded at and
 before they become squares, as a poor device or a careless export would. Each is judged by the fold that never saw
 it. How much a metric changes is paired: each replicate of the bootstrap draws the same patients at every strength.
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from scipy.special import softmax
 
+from cxr.classes import Classes
 from cxr.dataset.pictures import read_pictures
 from cxr.errors import ConfigError
 from cxr.evaluation.tables import metrics_by_class, replicates_by_class
@@ -27,26 +28,26 @@ from cxr.metrics.bootstrap import draw_groups, percentile_interval
 from cxr.network.resnet import predict_logits
 from cxr.storage import files
 from cxr.training.predictions import load_network
-from cxr.training.run import Experiment, require_complete
+from cxr.training.run import Run, require_complete
 
 log = logging.getLogger(__name__)
 
-N_FILMS = 400
-"""Films that are changed by default: each goes through its network 21 times."""
+N_IMAGES = 400
+"""Images that are changed by default: each goes through its network 21 times."""
 METRICS = ("roc_auc", "sensitivity", "specificity", "accuracy")
 UNCHANGED = "unchanged"
 
 
 @dataclass(frozen=True)
 class Change:
-    """One way for a film to be worse."""
+    """One way for an image to be worse."""
 
     name: str
     unit: str
     amounts: tuple[float, ...]
     """From mild to strong."""
     apply: Callable[[Image.Image, float, np.random.Generator], Image.Image]
-    """A grey film, an amount and a generator of the film's own to the changed film."""
+    """A grey image, an amount and a generator of the image's own to the changed image."""
 
 
 def _blur(grey: Image.Image, percent: float, _: np.random.Generator) -> Image.Image:
@@ -88,39 +89,39 @@ CHANGES = (
 )
 
 
-def stress(run: Experiment, *, n_films: int = N_FILMS, seed: int = 0, device: str = "cpu") -> pd.DataFrame:
-    """Judge changed films; return a row for each change, strength, class and metric, and write them.
+def stress(run: Run, *, n_images: int = N_IMAGES, seed: int = 0, device: str = "cpu") -> pd.DataFrame:
+    """Evaluate changed images; return a row for each change, strength, class and metric, and write them.
 
     Columns: change (`unchanged` at strength 0), strength (1 mildest to 4), amount, unit, class, metric, value, ci_low,
-    ci_high, difference (from the unchanged films), difference_low, difference_high, n, seed, reason.
+    ci_high, difference (from the unchanged images), difference_low, difference_high, n, seed, reason.
 
     Args:
         run: finished.
-        n_films: at most so many held-out films, drawn at random, each class by its share.
+        n_images: at most so many held-out images, drawn at random, each class by its share.
         seed: of the draw, of the noise and of the turns.
         device: cpu, or cuda:<index>.
 
     Raises:
-        ConfigError: there is no film to judge.
-        DataError: a film is gone or was changed.
+        ConfigError: there is no image to judge.
+        DataError: an image is gone or was changed.
         RunError: the run is not finished.
     """
     require_complete(run)
-    if n_films < 1:
-        raise ConfigError(f"--films must be 1 or more, got {n_films}.")
-    films = draw_films(run.films(), n_films, seed)
-    rows = list(_rows(films, dict(_judge(run, films, seed, device)), run.classes))
-    table = pd.DataFrame(rows).assign(n=len(films), seed=seed).astype({"class": "str", "reason": "str"})
-    files.write_table(run.folder.appraisal("stress"), table)
+    if n_images < 1:
+        raise ConfigError(f"--images must be 1 or more, got {n_images}.")
+    images = draw_images(run.images(), n_images, seed)
+    rows = list(_rows(images, dict(_judge(run, images, seed, device)), run.classes))
+    table = pd.DataFrame(rows).assign(n=len(images), seed=seed).astype({"class": "str", "reason": "str"})
+    files.write_table(run.folder.table("stress"), table)
     return table
 
 
-def draw_films(films: pd.DataFrame, n_films: int, seed: int) -> pd.DataFrame:
-    """Return films drawn at random, each class by its share and one at least, by path; all where there are no more."""
-    if n_films >= len(films):
-        return films
-    share = n_films / len(films)
-    parts = [of.sample(max(1, round(share * len(of))), random_state=seed) for _, of in films.groupby("label")]
+def draw_images(images: pd.DataFrame, n_images: int, seed: int) -> pd.DataFrame:
+    """Return images drawn at random, each class by its share and one at least, by path; all where there are no more."""
+    if n_images >= len(images):
+        return images
+    share = n_images / len(images)
+    parts = [of.sample(max(1, round(share * len(of))), random_state=seed) for _, of in images.groupby("label")]
     return pd.concat(parts).sort_values("path", ignore_index=True)
 
 
@@ -128,8 +129,8 @@ Level = tuple[Change | None, int]
 LEVELS: tuple[Level, ...] = ((None, 0), *((c, s) for c in CHANGES for s in range(1, len(c.amounts) + 1)))
 
 
-def change_film(grey: Image.Image, image_id: str, level: Level, seed: int) -> Image.Image:
-    """Return the film at a strength; what is drawn depends on the film, the change and the seed alone."""
+def change_image(grey: Image.Image, image_id: str, level: Level, seed: int) -> Image.Image:
+    """Return the image at a strength; what is drawn depends on the image, the change and the seed alone."""
     change, strength = level
     if change is None:
         return grey
@@ -137,37 +138,35 @@ def change_film(grey: Image.Image, image_id: str, level: Level, seed: int) -> Im
     return change.apply(grey, change.amounts[strength - 1], generator)
 
 
-def _judge(run: Experiment, films: pd.DataFrame, seed: int, device: str) -> Iterator[tuple[Level, NDArray[np.float64]]]:
+def _judge(run: Run, images: pd.DataFrame, seed: int, device: str) -> Iterator[tuple[Level, NDArray[np.float64]]]:
     """Yield the probabilities at each strength, shape (n, n_classes)."""
     read, size = read_pictures(run.config, run.config.size), run.config.size
-    grey = [read(str(film.path), str(film.image_id)).grey for film in films.itertuples()]
-    networks = {fold: load_network(run, int(fold)).to(device) for fold in films["fold"].unique()}
+    grey = [read(str(image.path), str(image.image_id)).grey for image in images.itertuples()]
+    networks = {fold: load_network(run, int(fold)).to(device) for fold in images["fold"].unique()}
     for number, level in enumerate(LEVELS, 1):
-        ids = films["image_id"]
-        squares = np.stack([stretch(change_film(one, i, level, seed), size) for one, i in zip(grey, ids, strict=True)])
-        logits = np.empty((len(films), len(run.classes)))
+        ids = images["image_id"]
+        squares = np.stack([stretch(change_image(one, i, level, seed), size) for one, i in zip(grey, ids, strict=True)])
+        logits = np.empty((len(images), len(run.classes)))
         for fold, network in networks.items():
-            inside = (films["fold"] == fold).to_numpy()
+            inside = (images["fold"] == fold).to_numpy()
             logits[inside] = predict_logits(network, squares[inside], device)
         log.info(
-            "%d of %d strengths, %d films each",
+            "%d of %d strengths, %d images each",
             number,
             len(LEVELS),
-            len(films),
+            len(images),
             extra={"bar": "stress", "done": number, "of": len(LEVELS)},
         )
         yield level, softmax(logits, axis=1)
 
 
-def _rows(
-    films: pd.DataFrame, judged: dict[Level, NDArray[np.float64]], classes: list[str]
-) -> Iterator[dict[str, Any]]:
-    group = films["group_id"].factorize()[0].astype(np.int64)
+def _rows(images: pd.DataFrame, judged: dict[Level, NDArray[np.float64]], classes: Classes) -> Iterator[dict[str, Any]]:
+    group = images["group_id"].factorize()[0].astype(np.int64)
     drawn = draw_groups(int(group.max()) + 1)
     names = [f"probability_{name}" for name in classes]
     base_values, base_replicates = {}, {}
     for (change, strength), probability in judged.items():
-        table = films.assign(**dict(zip(names, probability.T, strict=True)))
+        table = images.assign(**dict(zip(names, probability.T, strict=True)))
         values = metrics_by_class(table, classes)
         replicates = replicates_by_class(table, classes, group, drawn)
         if change is None:

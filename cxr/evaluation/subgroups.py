@@ -1,6 +1,6 @@
-"""A finished run in parts: metrics within subgroups of its films, and its surest errors.
+"""A finished run in parts: metrics within subgroups of its images, and its surest errors.
 
-Subgroups are those that part the films: by subtype, film size, contrast, films of the patient, and the archive's split.
+Subgroups are those that part the images: by subtype, image size, contrast, images of the patient, and the archive's split.
 """
 
 from collections.abc import Iterator
@@ -15,27 +15,27 @@ from cxr.metrics.bootstrap import percentile_interval, replicate_metrics
 from cxr.metrics.classification import binary_metrics
 
 METRICS = ("roc_auc", "sensitivity", "specificity", "accuracy")
-MANY_FILMS = 2
-"""A patient with at least as many films is a many-film patient."""
+MANY_IMAGES = 2
+"""A patient with at least as many images is a many-image patient."""
 
 
-def subgroup_table(films: OutOfFold, manifest: pd.DataFrame) -> pd.DataFrame:
-    """Return metrics within subgroups of films; one class against the rest, calls as in the main table.
+def subgroup_table(images: OutOfFold, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return metrics within subgroups of images; one class against the rest, calls as in the main table.
 
     Columns: subgroup, level, class, metric, value, ci_low, ci_high, n, n_positive, reason.
 
     Args:
-        films: the run's.
-        manifest: the run's table of films, for size, contrast and split.
+        images: the run's.
+        manifest: the run's table of images, for size, contrast and split.
     """
     rows: list[dict[str, Any]] = []
-    for name, truth, column in films.judged():
-        score = films.probability[:, column]
-        called = score >= 0.5 if films.is_binary else films.probability.argmax(axis=1) == column
-        for subgroup, level, inside in subgroups(films, manifest, truth):
-            values = binary_metrics(truth[inside], called[inside], score[inside])
-            group = films.group[inside]
-            replicates = replicate_metrics(truth[inside], called[inside], score[inside], group, films.drawn)
+    for name, truth, column in images.judged():
+        score = images.probability[:, column]
+        predicted = score >= 0.5 if images.is_binary else images.probability.argmax(axis=1) == column
+        for subgroup, level, inside in subgroups(images, manifest, truth):
+            values = binary_metrics(truth[inside], predicted[inside], score[inside])
+            group = images.group[inside]
+            replicates = replicate_metrics(truth[inside], predicted[inside], score[inside], group, images.drawn)
             where = {"subgroup": subgroup, "level": level, "class": name, "n": inside.sum()}
             where["n_positive"] = truth[inside].sum()
             for metric in METRICS:
@@ -47,22 +47,22 @@ def subgroup_table(films: OutOfFold, manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def subgroups(
-    films: OutOfFold, manifest: pd.DataFrame, truth: NDArray[np.bool_]
+    images: OutOfFold, manifest: pd.DataFrame, truth: NDArray[np.bool_]
 ) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    """Yield subgroup, level and which films belong to it; only those that divide the films."""
-    known = manifest.drop_duplicates("path").set_index("path").loc[films.predictions["path"]].reset_index()
-    subtype = films.predictions["subtype"]
+    """Yield subgroup, level and which images belong to it; only those that divide the images."""
+    known = manifest.drop_duplicates("path").set_index("path").loc[images.predictions["path"]].reset_index()
+    subtype = images.predictions["subtype"]
     for level in sorted(subtype[truth].dropna().unique()) if subtype[truth].nunique() > 1 else []:
         yield "subtype, against all others", level, (subtype == level).to_numpy() | ~truth
     quartiles = {
-        "film size": (known["width"] * known["height"], "{:,.0f} px"),
+        "image size": (known["width"] * known["height"], "{:,.0f} px"),
         "contrast": (known["contrast"], "{:.1f} grey levels"),
     }
     for name, (values, told) in quartiles.items():
         yield from ((name, level, inside) for level, inside in _quartiles(values.astype(float), told))
-    per_group = np.bincount(films.group)[films.group]
+    per_group = np.bincount(images.group)[images.group]
     parts = {
-        "films of the patient": [("one", per_group < MANY_FILMS), ("two or more", per_group >= MANY_FILMS)],
+        "images of the patient": [("one", per_group < MANY_IMAGES), ("two or more", per_group >= MANY_IMAGES)],
         "split of the archive": [
             (s, (known["split"] == s).to_numpy()) for s in sorted(known["split"].dropna().unique())
         ],
@@ -83,15 +83,15 @@ def _quartiles(values: pd.Series, told: str) -> list[tuple[str, NDArray[np.bool_
     ]
 
 
-def failure_table(films: OutOfFold, n_worst: int = 6) -> pd.DataFrame:
-    """Return the films that are most surely called wrongly: the worst of each class that is missed.
+def most_confident_errors(images: OutOfFold, n_worst: int = 6) -> pd.DataFrame:
+    """Return the images that are most surely called wrongly: the worst of each class that is missed.
 
     Columns: path, image_id, fold, label, subtype, called, probability (calibrated, of the class it is called), rank.
     """
-    called = films.calibrated.argmax(axis=1)
-    table = films.predictions[["path", "image_id", "fold", "label", "subtype"]].assign(
-        called=np.asarray(films.classes)[called], probability=films.calibrated.max(axis=1)
+    predicted = images.calibrated.argmax(axis=1)
+    table = images.predictions[["path", "image_id", "fold", "label", "subtype"]].assign(
+        predicted=np.asarray(images.classes)[predicted], probability=images.calibrated.max(axis=1)
     )
-    wrong = table[table["called"] != table["label"]].sort_values(["probability", "path"], ascending=[False, True])
+    wrong = table[table["predicted"] != table["label"]].sort_values(["probability", "path"], ascending=[False, True])
     rank = wrong.groupby("label").cumcount() + 1
     return wrong.assign(rank=rank)[rank <= n_worst].sort_values(["label", "rank"], ignore_index=True)

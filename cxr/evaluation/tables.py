@@ -1,10 +1,10 @@
 """From the folds' held-out predictions to the tables that everything published is read from.
 
-`metrics/predictions.parquet` is the out-of-fold table: each used film once, judged by the fold that did
+`metrics/predictions.parquet` is the out-of-fold table: each used image once, judged by the fold that did
 not see it. The other tables are computed from it alone.
 
 Two ways to sum up folds differ and are both shown with an interval: the mean over folds (and the standard
-deviation between folds), and the pooled value over all films at once. Pooled ROC-AUC ranks scores of different
+deviation between folds), and the pooled value over all images at once. Pooled ROC-AUC ranks scores of different
 models against each other, so it lies below the mean where folds disagree in scale. All intervals come from the
 same replicates of the patients; they hold for the networks at hand, and what training on other patients would
 change is not in them.
@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cxr.classes import Classes
 from cxr.errors import DamagedError, RunError
 from cxr.metrics.bootstrap import (
     average_replicates,
@@ -29,16 +30,16 @@ from cxr.metrics.bootstrap import (
     replicate_accuracy,
     replicate_metrics,
 )
-from cxr.metrics.calibration import call_films
+from cxr.metrics.calibration import predict_labels
 from cxr.metrics.classification import COUNTS, Value, binary_metrics, multiclass_metrics
 from cxr.storage import events, files
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import Experiment, require_complete
+from cxr.training.run import Run, require_complete
 
 log = logging.getLogger(__name__)
 
 
-def evaluate(run: Experiment) -> None:
+def evaluate(run: Run) -> None:
     """Write predictions, metrics, summary and confusion tables from the folds' predictions.
 
     Raises:
@@ -50,13 +51,13 @@ def evaluate(run: Experiment) -> None:
         files.sweep(folder.predictions.parent)
         parts = [_read_predictions(run, fold) for fold in range(run.config.folds)]
         predictions = pd.concat(parts).sort_values("path", ignore_index=True)
-        stage.n_films = len(predictions)
+        stage.n_images = len(predictions)
         files.write_table(folder.predictions, predictions)
         tabulate(folder, predictions, run.classes)
         log.info("tables: %s", folder.metrics.parent)
 
 
-def tabulate(folder: RunFolder, predictions: pd.DataFrame, classes: list[str]) -> None:
+def tabulate(folder: RunFolder, predictions: pd.DataFrame, classes: Classes) -> None:
     """Write metrics, summary and confusion tables of the out-of-fold table."""
     metrics = metrics_table(predictions, classes)
     files.write_table(folder.metrics, metrics)
@@ -64,7 +65,7 @@ def tabulate(folder: RunFolder, predictions: pd.DataFrame, classes: list[str]) -
     files.write_table(folder.confusion, confusion_table(predictions, classes))
 
 
-def _read_predictions(run: Experiment, fold: int) -> pd.DataFrame:
+def _read_predictions(run: Run, fold: int) -> pd.DataFrame:
     try:
         return files.read_table(run.folder.fold(fold).predictions)
     except (DamagedError, FileNotFoundError) as error:
@@ -74,18 +75,18 @@ def _read_predictions(run: Experiment, fold: int) -> pd.DataFrame:
         ) from error
 
 
-def metrics_table(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+def metrics_table(predictions: pd.DataFrame, classes: Classes) -> pd.DataFrame:
     """Return one row per scope, fold, class and metric.
 
     Columns: scope (`fold`, `mean` of the folds, or `pooled`), fold (missing but in a fold), class (the positive one
     of two; of more each one, `macro`, or missing for the whole table), metric, value, ci_low and ci_high (95 %, from
-    a bootstrap over groups; NaN for counts, which have no mean), n (films), reason (why a value is NaN). Of two
+    a bootstrap over groups; NaN for counts, which have no mean), n (images), reason (why a value is NaN). Of two
     classes every metric is the positive one's.
     """
     group = predictions["group_id"].factorize()[0].astype(np.int64)
     drawn, fold = draw_groups(int(group.max()) + 1), predictions["fold"].to_numpy()
     folds = {k: _appraise(predictions[fold == k], classes, group[fold == k], drawn) for k in np.unique(fold).tolist()}
-    rows = [row for k, films in folds.items() for row in films.rows("fold", k)]
+    rows = [row for k, images in folds.items() for row in images.rows("fold", k)]
     rows += _mean_of(folds).rows("mean", None)
     rows += _appraise(predictions, classes, group, drawn).rows("pooled", None)
     return pd.DataFrame(rows).astype({"fold": "Int32", "class": "str", "reason": "str"})
@@ -97,7 +98,7 @@ class _Appraised:
 
     values: Mapping[str | None, Mapping[str, Value]]
     replicates: Mapping[str | None, Mapping[str, NDArray[np.float64]]]
-    n_films: int
+    n_images: int
 
     def rows(self, scope: str, fold: int | None) -> list[dict[str, Any]]:
         """Return the rows of a scope."""
@@ -106,15 +107,15 @@ class _Appraised:
             for metric, (value, reason) in values.items():
                 low, high = percentile_interval(self.replicates[name].get(metric, np.empty(0)))
                 row = {"scope": scope, "fold": fold, "class": name, "metric": metric, "value": value}
-                rows.append(row | {"ci_low": low, "ci_high": high, "n": self.n_films, "reason": reason})
+                rows.append(row | {"ci_low": low, "ci_high": high, "n": self.n_images, "reason": reason})
         return rows
 
 
 def _appraise(
-    films: pd.DataFrame, classes: list[str], group: NDArray[np.int64], drawn_RG: NDArray[np.float64]
+    images: pd.DataFrame, classes: Classes, group: NDArray[np.int64], drawn_RG: NDArray[np.float64]
 ) -> _Appraised:
-    replicates = replicates_by_class(films, classes, group, drawn_RG)
-    return _Appraised(metrics_by_class(films, classes), replicates, len(films))
+    replicates = replicates_by_class(images, classes, group, drawn_RG)
+    return _Appraised(metrics_by_class(images, classes), replicates, len(images))
 
 
 def _mean_of(folds: Mapping[int, _Appraised]) -> _Appraised:
@@ -125,7 +126,7 @@ def _mean_of(folds: Mapping[int, _Appraised]) -> _Appraised:
         names = [metric for metric in of_first if metric not in COUNTS]
         values[name] = {m: _mean_value({k: f.values[name][m] for k, f in folds.items()}) for m in names}
         replicates[name] = {m: np.mean([f.replicates[name][m] for f in folds.values()], axis=0) for m in names}
-    return _Appraised(values, replicates, sum(films.n_films for films in folds.values()))
+    return _Appraised(values, replicates, sum(images.n_images for images in folds.values()))
 
 
 def _mean_value(by_fold: Mapping[int, Value]) -> Value:
@@ -133,41 +134,41 @@ def _mean_value(by_fold: Mapping[int, Value]) -> Value:
     return Value(float(np.mean([value.value for value in by_fold.values()])), "; ".join(reasons) or None)
 
 
-def judged(films: pd.DataFrame, classes: list[str]) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.float64]]:
-    """Return each film's class, the class it is called, and its probabilities, shape (n, n_classes)."""
-    probability = films[[f"probability_{name}" for name in classes]].to_numpy()
-    return films["label"].to_numpy(dtype=str), call_films(probability, classes), probability
+def judged(images: pd.DataFrame, classes: Classes) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.float64]]:
+    """Return each image's class, the class it is called, and its probabilities, shape (n, n_classes)."""
+    probability = images[[f"probability_{name}" for name in classes]].to_numpy()
+    return images["label"].to_numpy(dtype=str), predict_labels(probability, classes), probability
 
 
-def metrics_by_class(films: pd.DataFrame, classes: list[str]) -> dict[str | None, dict[str, Value]]:
+def metrics_by_class(images: pd.DataFrame, classes: Classes) -> dict[str | None, dict[str, Value]]:
     """Return each metric by class: of two the positive one, of more each, `macro`, and None for the whole table."""
-    truth, called, probability = judged(films, classes)
+    truth, predicted, probability = judged(images, classes)
     if len(classes) > 2:
-        return multiclass_metrics(truth, called, probability, classes)
+        return multiclass_metrics(truth, predicted, probability, classes)
     positive = classes[1]
-    return {positive: binary_metrics(truth == positive, called == positive, probability[:, 1])}
+    return {positive: binary_metrics(truth == positive, predicted == positive, probability[:, 1])}
 
 
 def replicates_by_class(
-    films: pd.DataFrame, classes: list[str], group: NDArray[np.int64], drawn_RG: NDArray[np.float64]
+    images: pd.DataFrame, classes: Classes, group: NDArray[np.int64], drawn_RG: NDArray[np.float64]
 ) -> dict[str | None, dict[str, NDArray[np.float64]]]:
     """Return each metric in every replicate, shape (R,), by class as in `metrics_by_class`.
 
     Args:
-        films: predictions.
+        images: predictions.
         classes: in the order of the model's outputs.
-        group: shape (n,), index of the film's group.
+        group: shape (n,), index of the image's group.
         drawn_RG: how often each group is in each replicate.
     """
-    truth, called, probability = judged(films, classes)
+    truth, predicted, probability = judged(images, classes)
     replicates: dict[str | None, dict[str, NDArray[np.float64]]] = {
-        name: replicate_metrics(truth == name, called == name, probability[:, column], group, drawn_RG)
+        name: replicate_metrics(truth == name, predicted == name, probability[:, column], group, drawn_RG)
         for column, name in enumerate(classes)
         if len(classes) > 2 or column == 1
     }
     if len(classes) > 2:
         macro = average_replicates(list(replicates.values()))
-        overall = {"accuracy": replicate_accuracy(truth == called, group, drawn_RG)}
+        overall = {"accuracy": replicate_accuracy(truth == predicted, group, drawn_RG)}
         replicates |= {"macro": macro, None: overall | {"balanced_accuracy": macro["sensitivity"]}}
     return replicates
 
@@ -190,9 +191,11 @@ def summary_table(metrics: pd.DataFrame) -> pd.DataFrame:
     return table.merge(pooled.rename(columns={"value": "pooled"}), on=keys, how="left")
 
 
-def confusion_table(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+def confusion_table(predictions: pd.DataFrame, classes: Classes) -> pd.DataFrame:
     """Return the pooled confusion counts: label, called, n; pairs that never occur are there with 0."""
     probability = predictions[[f"probability_{name}" for name in classes]].to_numpy()
-    counts = pd.crosstab(predictions["label"], call_films(probability, classes))
-    counts = counts.reindex(index=classes, columns=classes, fill_value=0).rename_axis(index="label", columns="called")
+    counts = pd.crosstab(predictions["label"], predict_labels(probability, classes))
+    counts = counts.reindex(index=classes, columns=classes, fill_value=0).rename_axis(
+        index="label", columns="predicted"
+    )
     return counts.reset_index().melt("label", value_name="n")

@@ -27,27 +27,26 @@ from cxr.export.model_card import LICENCE, LIMITS, model_card
 from cxr.export.onnx_export import export_onnx
 from cxr.export.reference import reference_of
 from cxr.export.rounding import INT8_COMPARED, N_COMPARED, measure_int8, measure_rounding, require_tolerable
-from cxr.metrics.calibration import Calibration, calibration_errors, call_films
+from cxr.metrics.calibration import Calibration, calibration_errors, predict_labels
 from cxr.network.int8 import int8_hindrance, quantise
 from cxr.network.onnx_graph import require_onnx
 from cxr.network.resnet import BATCH_SIZE, normalise, to_grey
 from cxr.serving.ensemble import PackagedNetworks, Part, layers_of, parts_of
-from cxr.serving.package import FORMAT
 from cxr.storage import files
 from cxr.storage.files import sha256_of
 from cxr.storage.model_folder import ModelFolder, PackageFolder
 from cxr.training.predictions import read_weights
 from cxr.training.provenance import code_provenance
-from cxr.training.run import Experiment, require_complete
+from cxr.training.run import Run, require_complete
 
 log = logging.getLogger(__name__)
 
 N_CALIBRATION = 256
-"""Training films that the ranges of 8-bit integers are taken from."""
+"""Training images that the ranges of 8-bit integers are taken from."""
 
 
 def make_package(
-    run: Experiment,
+    run: Run,
     target: ModelFolder,
     *,
     operating_point: OperatingPoint = "youden",
@@ -73,7 +72,7 @@ def make_package(
         for leftover in target.path.glob(".making-*"):
             shutil.rmtree(leftover)
         identity = {
-            "format": FORMAT,
+            "format": files.FORMAT,
             "run": run.config_hash,
             "operating_point": operating_point,
             "onnx": onnx,
@@ -98,7 +97,7 @@ def make_package(
     return target.version(version)
 
 
-def _require_makeable(run: Experiment, operating_point: OperatingPoint, *, onnx: bool, int8: bool) -> None:
+def _require_makeable(run: Run, operating_point: OperatingPoint, *, onnx: bool, int8: bool) -> None:
     """Raise what stands in the way of a package before anything of it is made; errors as for `make_package`."""
     require_complete(run)
     if not run.folder.predictions.exists():
@@ -113,11 +112,11 @@ def _require_makeable(run: Experiment, operating_point: OperatingPoint, *, onnx:
             raise ConfigError(f"--int8 cannot be had: {hindrance}.")
 
 
-def _weights_hashes(run: Experiment) -> list[str]:
+def _weights_hashes(run: Run) -> list[str]:
     return [sha256_of(run.folder.fold(fold).weights) for fold in range(run.config.folds)]
 
 
-def _fill(folder: PackageFolder, run: Experiment, name: str, version: str, identity: Mapping[str, Any]) -> None:
+def _fill(folder: PackageFolder, run: Run, name: str, version: str, identity: Mapping[str, Any]) -> None:
     predictions = files.read_table(run.folder.predictions)
     judged = OutOfFold(predictions, run.classes)
     logits, calibration, thresholds = judged.logits, judged.calibration, judged.thresholds
@@ -126,21 +125,23 @@ def _fill(folder: PackageFolder, run: Experiment, name: str, version: str, ident
         folder, len(run.classes), run.config.folds, run.config.trainable, "a package in the making"
     )
     coarse = {"int8": _write_int8(networks, run, predictions, calibration)} if identity["int8"] else {}
-    films, novelty = reference_of(networks, run, predictions, calibration.probability(logits))
+    images, novelty = reference_of(networks, run, predictions, calibration.probability(logits))
     if identity["onnx"]:
         models = [networks.model(fold) for fold in range(networks.n_folds)]
         export_onnx(folder.onnx, models, run.config.trainable, run.config.size, calibration)
     rounding = measure_rounding(networks, calibration, run.squares(_spread(predictions, N_COMPARED)), run.cache)
-    called = call_films(calibration.probability(logits), run.classes, thresholds.get(identity["operating_point"], 0.5))
-    files.write_table(folder.films, films.assign(predicted_label=called))
+    predicted = predict_labels(
+        calibration.probability(logits), run.classes, thresholds.get(identity["operating_point"], 0.5)
+    )
+    files.write_table(folder.images, images.assign(predicted_label=predicted))
     novelty.save(folder.novelty)
     errors = {
         "before": calibration_errors(judged.probability, judged.target),
         "after": calibration_errors(judged.calibrated, judged.target),
     }
-    record = files.read_json(run.folder.config)
+    record = files.read_record(run.folder.config)
     facts = {
-        "format": FORMAT,
+        "format": files.FORMAT,
         "name": name,
         "version": version,
         "identity": identity,
@@ -152,7 +153,7 @@ def _fill(folder: PackageFolder, run: Experiment, name: str, version: str, ident
         "trainable": run.config.trainable,
         "size": run.config.size,
         "n_folds": run.config.folds,
-        "n_films": len(films),
+        "n_images": len(images),
         "preprocessing": "decoded to grey (luma), stretched to size × size with bilinear filtering, divided by 255, "
         "repeated to 3 channels, mean and deviation (stored with the weights) taken off",
         "calibration": dataclasses.asdict(calibration) | errors,
@@ -173,25 +174,25 @@ def _fill(folder: PackageFolder, run: Experiment, name: str, version: str, ident
     files.write_text(folder.checksums, "".join(sums))
 
 
-def _spread(films: pd.DataFrame, n: int) -> pd.DataFrame:
-    """Return n of the films, evenly spread over the table; all where there are fewer."""
-    return films.iloc[np.linspace(0, len(films) - 1, min(n, len(films)), dtype=int)]
+def _spread(images: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Return n of the images, evenly spread over the table; all where there are fewer."""
+    return images.iloc[np.linspace(0, len(images) - 1, min(n, len(images)), dtype=int)]
 
 
 def _write_int8(
-    networks: PackagedNetworks, run: Experiment, predictions: pd.DataFrame, calibration: Calibration
+    networks: PackagedNetworks, run: Run, predictions: pd.DataFrame, calibration: Calibration
 ) -> dict[str, Any]:
-    """Write the layers in 8-bit integers, each part calibrated on films that it was trained on; return what they cost.
+    """Write the layers in 8-bit integers, each part calibrated on images that it was trained on; return what they cost.
 
     Raises:
         PackageError: they cost too much.
     """
     for part, fold in parts_of(networks):
-        films = _spread(predictions[predictions["fold"] != fold], N_CALIBRATION)
-        inputs = _inputs(networks, part, run.squares(films))
+        images = _spread(predictions[predictions["fold"] != fold], N_CALIBRATION)
+        inputs = _inputs(networks, part, run.squares(images))
         quantise(layers_of(networks, part, fold), inputs, networks.int8_graph(part, fold))
     compared = _spread(predictions, INT8_COMPARED)
-    target = compared["label"].map(run.classes.index).to_numpy()
+    target = compared["label"].map(run.classes.index).to_numpy(np.int64)
     squares, folds = run.squares(compared), compared["fold"].to_numpy()
     found = measure_int8(networks, calibration, squares, folds, target, run.cache)
     require_tolerable(found)
@@ -200,9 +201,9 @@ def _write_int8(
 
 @torch.inference_mode()
 def _inputs(networks: PackagedNetworks, part: Part, squares: NDArray[np.uint8]) -> Tensor:
-    """Return what flows into a part for films."""
+    """Return what flows into a part for images."""
     mean, std = networks.constants()
-    parts = [normalise(to_grey(films), mean, std) for films in torch.from_numpy(squares).split(BATCH_SIZE)]
+    parts = [normalise(to_grey(images), mean, std) for images in torch.from_numpy(squares).split(BATCH_SIZE)]
     if part == "own" and networks.trainable == "layer4":
         shared = layers_of(networks, "shared", 0)
         parts = [shared(inputs) for inputs in parts]
@@ -214,7 +215,7 @@ def _without_folders(config: TrainConfig) -> dict[str, Any]:
     return config.as_dict() | {"data": Path(config.data).name, "weights": Path(config.weights).name}
 
 
-def _write_weights(folder: PackageFolder, run: Experiment) -> None:
+def _write_weights(folder: PackageFolder, run: Run) -> None:
     """Write the tensors that are the same in all folds once, the others for each fold."""
     states = [read_weights(run, fold) for fold in range(run.config.folds)]
     first = states[0]
@@ -228,6 +229,6 @@ def _write_weights(folder: PackageFolder, run: Experiment) -> None:
             temporary.write_bytes(save(tensors))
 
 
-def _metrics(run: Experiment) -> list[dict[str, Any]]:
+def _metrics(run: Run) -> list[dict[str, Any]]:
     rows = headline(run.folder)
     return json.loads(rows.drop(columns="starting_project").to_json(orient="records"))

@@ -14,7 +14,7 @@ LICENCE = "apache-2.0"
 
 LIMITS = (
     "For academic and research use only. Not a medical device; not for diagnosis.",
-    "Trained on the films described here and no others: other ages, hospitals and machines were not tried.",
+    "Trained on the images described here and no others: other ages, hospitals and machines were not tried.",
     "It answers with one of its classes whatever it is shown; drift and novelty are watched, not prevented.",
 )
 

@@ -45,7 +45,7 @@ class _WholePath(nn.Module):
 def export_onnx(
     path: Path, models: Sequence[Classifier], trainable: Trainable, size: int, calibration: Calibration
 ) -> None:
-    """Write the graph, weights inside, for any number of films.
+    """Write the graph, weights inside, for any number of images.
 
     Args:
         models: one for each fold, in evaluation mode.

@@ -1,4 +1,4 @@
-"""What drift and novelty are judged by: the films that a model was made from, measured."""
+"""What drift and novelty are judged by: the images that a model was made from, measured."""
 
 import numpy as np
 import pandas as pd
@@ -9,21 +9,21 @@ from cxr.images.vitals import fingerprint, measure_levels
 from cxr.network.acceleration import accelerate
 from cxr.network.resnet import BATCH_SIZE, normalise, to_grey
 from cxr.serving.networks import PackagedNetworks
-from cxr.serving.novelty import FilmNovelty, fit_novelty, layout
+from cxr.serving.novelty import ImageNovelty, fit_novelty, layout
 from cxr.storage import files
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 
 N_NOVELTY = 2000
-"""Training films that the measure of novelty is fitted on."""
+"""Training images that the measure of novelty is fitted on."""
 
 
 def reference_of(
-    networks: PackagedNetworks, run: Experiment, predictions: pd.DataFrame, probability: NDArray[np.float64]
-) -> tuple[pd.DataFrame, FilmNovelty]:
-    """Return the films that the model was made from, and the measure of novelty.
+    networks: PackagedNetworks, run: Run, predictions: pd.DataFrame, probability: NDArray[np.float64]
+) -> tuple[pd.DataFrame, ImageNovelty]:
+    """Return the images that the model was made from, and the measure of novelty.
 
-    Novelty is fitted on training films of fold 0's network and measured on the films which that network never
-    saw, as the films of a batch will be; for the others it is missing.
+    Novelty is fitted on training images of fold 0's network and measured on the images which that network never
+    saw, as the images of a batch will be; for the others it is missing.
     """
     manifest = files.read_table(run.folder.manifest).drop_duplicates("path").set_index("path")
     squares = run.squares(predictions)
@@ -40,20 +40,20 @@ def reference_of(
         "fold 0 of a package in the making",
         run.devices[0],
         bf16=False,
-        n_films=0,
+        n_images=0,
         compile="off",
         cache=run.cache,
     )
 
-    def features(films: NDArray[np.uint8]) -> NDArray[np.float32]:
-        parts = torch.from_numpy(films).split(BATCH_SIZE)
+    def features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        parts = torch.from_numpy(images).split(BATCH_SIZE)
         return torch.cat([forward(normalise(to_grey(part), model.mean, model.std)) for part in parts]).numpy()
 
     known = squares[fitted_on]
-    novelty = FilmNovelty(fit_novelty(features(known)), fit_novelty(layout(known)))
+    novelty = ImageNovelty(fit_novelty(features(known)), fit_novelty(layout(known)))
     distance = np.full(len(predictions), np.nan)
     distance[held_out] = novelty.distance(features(squares[held_out]), squares[held_out])
-    films = pd.DataFrame(
+    images = pd.DataFrame(
         {
             "image_id": predictions["image_id"],
             "fingerprint": [fingerprint(square) for square in squares],
@@ -64,4 +64,4 @@ def reference_of(
             "novelty": distance,
         }
     )
-    return pd.concat([films, sizes, levels], axis=1), novelty
+    return pd.concat([images, sizes, levels], axis=1), novelty

@@ -1,6 +1,6 @@
 """How far coarser arithmetic moves a model's probabilities from float32's: measured once, when it is packaged.
 
-Whoever runs the package decides by these figures, so that a film has the same probability alone, in a batch, tonight
+Whoever runs the package decides by these figures, so that an image has the same probability alone, in a batch, in this run
 and tomorrow. They are measured on a CPU, which emulates bfloat16 where it lacks it.
 """
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 N_COMPARED = 64
 INT8_COMPARED = 1000
 TOLERATED_SHARE = 0.01
-"""If more of the films than this move by more than `TOLERATED_DIFFERENCE`, int8 is refused."""
+"""If more of the images than this move by more than `TOLERATED_DIFFERENCE`, int8 is refused."""
 TOLERATED_AUC_DIFFERENCE = 0.001
 """If ROC-AUC moves by more than this, int8 is refused."""
 
@@ -32,19 +32,19 @@ TOLERATED_AUC_DIFFERENCE = 0.001
 def measure_rounding(
     networks: PackagedNetworks, calibration: Calibration, squares: NDArray[np.uint8], cache: Path
 ) -> dict[str, Any]:
-    """Return largest_probability_difference and n_films, of bfloat16.
+    """Return largest_probability_difference and n_images, of bfloat16.
 
     Args:
         networks: of the folds.
         calibration: of every fold.
-        squares: films, shape (n, size, size).
+        squares: images, shape (n, size, size).
         cache: nothing is written to it.
     """
     fast = _logits(networks, "bf16", squares, cache)
     exact = np.stack([predict_logits(networks.model(fold), squares, "cpu") for fold in range(networks.n_folds)])
     difference = np.abs(average_folds(calibration, fast)[0] - average_folds(calibration, exact)[0]).max()
-    log.info("bfloat16 moves a probability by %.4f at most on %d films", difference, len(squares))
-    return {"largest_probability_difference": float(difference), "n_films": len(squares)}
+    log.info("bfloat16 moves a probability by %.4f at most on %d images", difference, len(squares))
+    return {"largest_probability_difference": float(difference), "n_images": len(squares)}
 
 
 def measure_int8(
@@ -55,17 +55,17 @@ def measure_int8(
     target: NDArray[np.int64],
     cache: Path,
 ) -> dict[str, Any]:
-    """Return share_moved, largest_probability_difference, largest_auc_difference and n_films, of 8-bit integers.
+    """Return share_moved, largest_probability_difference, largest_auc_difference and n_images, of 8-bit integers.
 
-    Each film is judged by the fold that never saw it: on films of its training a network is surer, and rounding
+    Each image is judged by the fold that never saw it: on images of its training a network is surer, and rounding
     moves it less.
 
     Args:
         networks: of the folds, with layers in 8-bit integers.
         calibration: of every fold.
-        squares: films, shape (n, size, size).
+        squares: images, shape (n, size, size).
         folds: that never saw them, shape (n,).
-        target: number of each film's class, shape (n,).
+        target: number of each image's class, shape (n,).
         cache: nothing is written to it.
     """
     from sklearn.metrics import roc_auc_score
@@ -86,7 +86,7 @@ def measure_int8(
         "share_moved": float((moved > TOLERATED_DIFFERENCE).mean()),
         "largest_probability_difference": float(moved.max()),
         "largest_auc_difference": float(max(auc_moved, default=0.0)),
-        "n_films": len(squares),
+        "n_images": len(squares),
     }
     log.info("%s", _told(found))
     return found
@@ -103,7 +103,7 @@ def require_tolerable(int8: dict[str, Any]) -> None:
 
 def _told(int8: dict[str, Any]) -> str:
     return (
-        f"8-bit integers move the probability of {int8['share_moved']:.1%} of {int8['n_films']:,} films by more than "
+        f"8-bit integers move the probability of {int8['share_moved']:.1%} of {int8['n_images']:,} images by more than "
         f"{TOLERATED_DIFFERENCE:g} (at most by {int8['largest_probability_difference']:.3f}) and ROC-AUC by "
         f"{int8['largest_auc_difference']:.4f}"
     )
@@ -112,5 +112,5 @@ def _told(int8: dict[str, Any]) -> str:
 def _logits(
     networks: PackagedNetworks, arithmetic: Arithmetic, squares: NDArray[np.uint8], cache: Path
 ) -> NDArray[np.float64]:
-    ensemble = Ensemble(networks, device="cpu", arithmetic=arithmetic, n_films=0, compile="off", cache=cache)
+    ensemble = Ensemble(networks, device="cpu", arithmetic=arithmetic, n_images=0, compile="off", cache=cache)
     return ensemble.run(squares)[0]

@@ -1,11 +1,11 @@
-"""From a film's bytes to one grey square.
+"""From an image's bytes to one grey square.
 
-A film is decoded once: libjpeg scales while it decodes (PIL's `draft`), the result is stretched to a
-uint8 square and kept in `cache/`, keyed by the film's content and the square's size, for all folds and
+An image is decoded once: libjpeg scales while it decodes (PIL's `draft`), the result is stretched to a
+uint8 square and kept in `cache/`, keyed by the image's content and the square's size, for all folds and
 all later runs. Scaled decoding differs from decoding whole by half a grey level on average (120 originals,
-224 px; `benchmarks/decoding.py`). A film that cannot be decoded is an error with a reason, never a black square.
+224 px; `benchmarks/decoding.py`). An image that cannot be decoded is an error with a reason, never a black square.
 
-Source of the stretch: the whole film is kept, borders included, and the film's shape, which tells
+Source of the stretch: the whole image is kept, borders included, and the image's shape, which tells
 scanners apart, is not shown to the model as empty margins.
 """
 
@@ -20,22 +20,22 @@ from PIL import Image, ImageOps
 
 from cxr.errors import UnreadableError
 from cxr.images import dicom
-from cxr.storage.image_arrays import FilmArrays
+from cxr.storage.image_arrays import ImageArrays
 
 DECODER = "v2"
-"""Part of the cache's key: change it with `decode_film`, and films are decoded anew."""
+"""Part of the cache's key: change it with `decode_image`, and images are decoded anew."""
 FORMATS = ("JPEG", "PNG")
 OTHER_FORMATS = ("BMP", "GIF", "JPEG2000", "TIFF", "WEBP")
 """Recognised to say so, never decoded."""
 MIN_SIDE_PX = 32
 MAX_PIXELS = 100_000_000
 DECODED_PX = 256
-"""Films are decoded to this side at least, whatever square is wanted, so that all squares agree."""
+"""Images are decoded to this side at least, whatever square is wanted, so that all squares agree."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a film's header says: size in pixels, as stored; Pillow's mode or DICOM's; bits per channel."""
+    """What an image's header says: size in pixels, as stored; Pillow's mode or DICOM's; bits per channel."""
 
     width: int
     height: int
@@ -45,19 +45,19 @@ class Header:
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded film."""
+    """A decoded image."""
 
     grey: Image.Image
     """Mode L, upright, scaled down but not below 256 px or the size asked for."""
     chroma: float
-    """Mean distance of its pixels from grey, in levels of 255; 0 for a grey film."""
+    """Mean distance of its pixels from grey, in levels of 255; 0 for a grey image."""
 
 
 def read_header(data: bytes) -> Header:
     """Return what the header says, pixels untouched.
 
     Raises:
-        UnreadableError: empty, no JPEG, PNG or DICOM film, under 32 px on a side, or over 100 million pixels.
+        UnreadableError: empty, no JPEG, PNG or DICOM image, under 32 px on a side, or over 100 million pixels.
     """
     if dicom.is_dicom(data):
         header = Header(*dicom.read_size(data))
@@ -71,10 +71,10 @@ def read_header(data: bytes) -> Header:
     return header
 
 
-def decode_film(data: bytes, least_px: int) -> Picture:
-    """Return the film in grey, at least `least_px` (and 256) px a side where it has as many.
+def decode_image(data: bytes, least_px: int) -> Picture:
+    """Return the image in grey, at least `least_px` (and 256) px a side where it has as many.
 
-    Grey is luma for colour films. 16-bit and DICOM films are scaled by their own range, as 12-bit exports
+    Grey is luma for colour images. 16-bit and DICOM images are scaled by their own range, as 12-bit exports
     would be black if the top byte were taken.
 
     Raises:
@@ -95,8 +95,8 @@ def decode_film(data: bytes, least_px: int) -> Picture:
 
 
 def decode_square(data: bytes, size: int) -> NDArray[np.uint8]:
-    """Return the film as a grey square, shape (size, size); errors as for `decode_film`."""
-    return stretch(decode_film(data, size).grey, size)
+    """Return the image as a grey square, shape (size, size); errors as for `decode_image`."""
+    return stretch(decode_image(data, size).grey, size)
 
 
 def stretch(grey: Image.Image, size: int) -> NDArray[np.uint8]:
@@ -144,6 +144,6 @@ def _picture(image: Image.Image) -> Picture:
     return Picture(grey, chroma)
 
 
-def open_prepared(cache: Path, size: int) -> FilmArrays:
+def open_prepared(cache: Path, size: int) -> ImageArrays:
     """Return the store of the grey squares that a model of this size is fed with, each of shape (size, size)."""
-    return FilmArrays(cache / "prepared" / DECODER / f"size={size}", (size, size), np.uint8)
+    return ImageArrays(cache / "prepared" / DECODER / f"size={size}", (size, size), np.uint8)

@@ -1,6 +1,6 @@
-"""DICOM films: pixels as a radiologist sees them, and nothing that says whose they are.
+"""DICOM images: pixels as a radiologist sees them, and nothing that says whose they are.
 
-Only the tags in `PIXEL_TAGS` are read. The patient's id is read for one purpose, to keep the films of a
+Only the tags in `PIXEL_TAGS` are read. The patient's id is read for one purpose, to keep the images of a
 patient in one fold, and leaves this module only as a keyed hash (HMAC-SHA256) whose key stays on this
 machine: equal ids give equal hashes, and without the key nobody can try ids out. Reasons name types of
 errors and the modality, never another tag's value, as values may identify.
@@ -61,13 +61,13 @@ def is_dicom(data: bytes) -> bool:
     return data[128:132] == b"DICM"
 
 
-def require_pydicom(n_films: int) -> None:
-    """Raise DataError where pydicom is missing and there are DICOM films."""
+def require_pydicom(n_images: int) -> None:
+    """Raise DataError where pydicom is missing and there are DICOM images."""
     try:
         import pydicom  # noqa: F401
     except ImportError as error:
         raise DataError(
-            f"{n_films} films are DICOM, which needs pydicom: install cxr with the extra [dicom]."
+            f"{n_images} images are DICOM, which needs pydicom: install cxr with the extra [dicom]."
         ) from error
 
 
@@ -77,12 +77,12 @@ def read_size(data: bytes) -> tuple[int, int, str, int]:
     Raises:
         UnreadableError: no radiograph, several frames, or damaged.
     """
-    with _film(data) as film:
-        return int(film.Columns), int(film.Rows), str(film.PhotometricInterpretation), int(film.BitsStored)
+    with _image(data) as image:
+        return int(image.Columns), int(image.Rows), str(image.PhotometricInterpretation), int(image.BitsStored)
 
 
 def read_pixels(data: bytes) -> Image.Image:
-    """Return the film, bright where dense: mode F for a grey one, RGB for a colour one.
+    """Return the image, bright where dense: mode F for a grey one, RGB for a colour one.
 
     Modality and VOI look-up (table or window) are applied, padding becomes the darkest value.
 
@@ -91,27 +91,27 @@ def read_pixels(data: bytes) -> Image.Image:
     """
     from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut, convert_color_space
 
-    with _film(data) as film:
-        stored = film.pixel_array
-        photometric = film.PhotometricInterpretation
-        if film.SamplesPerPixel == 3:
+    with _image(data) as image:
+        stored = image.pixel_array
+        photometric = image.PhotometricInterpretation
+        if image.SamplesPerPixel == 3:
             colour = stored if photometric == "RGB" else convert_color_space(stored, photometric, "RGB")
             return Image.fromarray(np.ascontiguousarray(colour, dtype=np.uint8))
-        values = apply_voi_lut(apply_modality_lut(stored, film), film).astype(np.float32)
-        if "PixelPaddingValue" in film:
-            padding = stored == film.PixelPaddingValue
+        values = apply_voi_lut(apply_modality_lut(stored, image), image).astype(np.float32)
+        if "PixelPaddingValue" in image:
+            padding = stored == image.PixelPaddingValue
             if not padding.all():
                 values[padding] = (values[~padding].max if photometric == "MONOCHROME1" else values[~padding].min)()
         return Image.fromarray(values.min() + values.max() - values if photometric == "MONOCHROME1" else values)
 
 
 @contextmanager
-def _film(data: bytes) -> Iterator["Dataset"]:
-    """Yield the allowed tags of a film that can be used; whatever fails inside becomes UnreadableError."""
+def _image(data: bytes) -> Iterator["Dataset"]:
+    """Yield the allowed tags of an image that can be used; whatever fails inside becomes UnreadableError."""
     try:
-        film = _read_tags(data, PIXEL_TAGS)
-        _require_radiograph(film)
-        yield film
+        image = _read_tags(data, PIXEL_TAGS)
+        _require_radiograph(image)
+        yield image
     except UnreadableError:
         raise
     except Exception as error:  # pydicom raises AttributeError, ValueError, NotImplementedError, RuntimeError, …
@@ -129,24 +129,24 @@ def _read_tags(data: bytes, tags: list[str]) -> "Dataset":
     return pydicom.dcmread(io.BytesIO(data), specific_tags=list(tags))
 
 
-def _require_radiograph(film: "Dataset") -> None:
-    modality = str(film.get("Modality", ""))
+def _require_radiograph(image: "Dataset") -> None:
+    modality = str(image.get("Modality", ""))
     if modality not in MODALITIES:
         raise UnreadableError("dicom_of_something_else", f"modality {modality[:16]!r}")
-    if int(film.get("NumberOfFrames") or 1) != 1:
+    if int(image.get("NumberOfFrames") or 1) != 1:
         raise UnreadableError("dicom_of_something_else", "several frames")
-    if film.PhotometricInterpretation == "PALETTE COLOR":
+    if image.PhotometricInterpretation == "PALETTE COLOR":
         raise UnreadableError("unsupported_format", "palette DICOM")
 
 
 def hash_patient(data: bytes, key: bytes) -> str | None:
-    """Return the keyed hash of the film's patient id; None where it has none.
+    """Return the keyed hash of the image's patient id; None where it has none.
 
     Args:
         key: of `patient_key`.
 
     Raises:
-        UnreadableError: the id cannot be read; a film of an unknown patient could leak between folds.
+        UnreadableError: the id cannot be read; an image of an unknown patient could leak between folds.
     """
     try:
         patient_id = str(_read_tags(data, ["PatientID"]).get("PatientID") or "").strip()

@@ -1,7 +1,7 @@
-"""New films in a folder that belongs to others: looked at, never touched.
+"""New images in a folder that belongs to others: looked at, never touched.
 
 A batch is a folder directly under the inbox, with everything below it; files that lie in the inbox itself
-are the batch called `.`. Every file has its say, whatever it is called: what is no film is refused with a
+are the batch called `.`. Every file has its say, whatever it is called: what is no image is refused with a
 reason, by the reading or before it. Links are followed to files inside the inbox and nowhere else.
 A file that changed a moment ago may still be being copied and waits for the next time.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr.errors import DataError, Reason, UnreadableError
-from cxr.images.source import MAX_FILM_BYTES, litter, printable
+from cxr.images.source import MAX_IMAGE_BYTES, litter, printable
 
 LOOSE = "."
 """The batch of the files that lie in no folder."""
@@ -35,7 +35,7 @@ class Arrival:
     changed_ns: int
     """When its content last changed, in ns since 1970."""
     refused: UnreadableError | None = None
-    """Why it is no film, where that shows without opening it."""
+    """Why it is no image, where that shows without opening it."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _refusal(error: OSError) -> UnreadableError:
 
 
 def _arrival(file: str, path: str, root: str, settled_before: float) -> Arrival | None:
-    """Return a file, with the reason if it cannot be a film; None if it, or what it links to, changed just now."""
+    """Return a file, with the reason if it cannot be an image; None if it, or what it links to, changed just now."""
     try:
         own = facts = os.lstat(file)
         target = file
@@ -131,11 +131,11 @@ def _arrival(file: str, path: str, root: str, settled_before: float) -> Arrival 
     if os.path.commonpath([root, os.path.realpath(target)]) != root:
         refused = UnreadableError("link_leaves_inbox", "a link to a file outside the inbox")
     elif stat.S_ISDIR(facts.st_mode):
-        refused = UnreadableError("link_to_folder", "a link to a folder; its films have paths of their own")
+        refused = UnreadableError("link_to_folder", "a link to a folder; its images have paths of their own")
     elif not stat.S_ISREG(facts.st_mode):
         refused = UnreadableError("not_a_file", "a pipe, socket or device")
-    elif facts.st_size > MAX_FILM_BYTES:
-        refused = UnreadableError("too_large", f"{facts.st_size:,} bytes, at most {MAX_FILM_BYTES:,}")
+    elif facts.st_size > MAX_IMAGE_BYTES:
+        refused = UnreadableError("too_large", f"{facts.st_size:,} bytes, at most {MAX_IMAGE_BYTES:,}")
     return Arrival(path, target, facts.st_size, facts.st_mtime_ns, refused)
 
 
@@ -163,7 +163,7 @@ def read_arrival(arrival: Arrival) -> bytes:
             if not stat.S_ISREG(before.st_mode):
                 raise UnreadableError("not_a_file", "a folder, pipe, socket or device")
             with os.fdopen(descriptor, "rb", closefd=False) as stream:
-                data = stream.read(MAX_FILM_BYTES + 1)
+                data = stream.read(MAX_IMAGE_BYTES + 1)
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)

@@ -1,4 +1,4 @@
-"""One film from a file to a grey square and its measures, or to the reason why not."""
+"""One image from a file to a grey square and its measures, or to the reason why not."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from cxr.config import BLANK_CONTRAST, PHOTOGRAPH_CHROMA
 from cxr.errors import UnreadableError
-from cxr.images.decoding import decode_film, read_header, stretch
+from cxr.images.decoding import decode_image, read_header, stretch
 from cxr.images.inbox import Arrival, read_arrival
 from cxr.images.vitals import Levels, fingerprint, measure_levels
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a file gave: a film's square and measures, or why it is none."""
+    """What a file gave: an image's square and measures, or why it is none."""
 
     arrival: Arrival
     image_id: str | None = None
@@ -29,31 +29,31 @@ class Reading:
 
     @property
     def is_changing(self) -> bool:
-        """Tell whether the file is being written, so that it waits for the next night."""
+        """Tell whether the file is being written, so that it waits for the next scoring run."""
         return self.refused is not None and self.refused.reason == "changed_while_read"
 
     @property
     def measures(self) -> dict[str, object]:
-        """What was measured of the film, under the names of the scores' columns."""
+        """What was measured of the image, under the names of the scores' columns."""
         sizes = {"width": self.width, "height": self.height, "chroma": self.chroma}
         return sizes | (vars(self.levels) if self.levels else {})
 
 
-def read_film(arrival: Arrival, size: int) -> Reading:
+def read_image(arrival: Arrival, size: int) -> Reading:
     """Return what a file holds; what cannot be used has a reason and, where it could be decoded, no square."""
     try:
         data = read_arrival(arrival)
     except UnreadableError as error:
         return Reading(arrival, refused=error)
-    return examine_film(arrival, data, size)
+    return examine_image(arrival, data, size)
 
 
-def examine_film(arrival: Arrival, data: bytes, size: int) -> Reading:
-    """Return what bytes hold, as `read_film` does for a file's."""
+def examine_image(arrival: Arrival, data: bytes, size: int) -> Reading:
+    """Return what bytes hold, as `read_image` does for a file's."""
     image_id = hashlib.sha256(data).hexdigest()
     try:
         header = read_header(data)
-        picture = decode_film(data, size)
+        picture = decode_image(data, size)
         square = stretch(picture.grey, size)
         levels = measure_levels(square)
         if picture.chroma > PHOTOGRAPH_CHROMA:

@@ -1,7 +1,7 @@
-"""Where the bytes of films come from: a folder, a zip, or the Kaggle set.
+"""Where the bytes of images come from: a folder, a zip, or the Kaggle set.
 
 A source lists files and reads one at a time; nothing is unpacked, moved or written, so no path in a
-hostile archive can lead anywhere. Only what lies as ROOT/[split/]CLASS/film.(jpeg|jpg|png|dcm) is a film;
+hostile archive can lead anywhere. Only what lies as ROOT/[split/]CLASS/image.(jpeg|jpg|png|dcm) is an image;
 what archives are known to carry besides (Finder and Windows files, the second nested copy inside the
 real Kaggle archive) is recognised and counted.
 """
@@ -20,10 +20,10 @@ from cxr.errors import DataError
 
 KAGGLE = "kaggle"
 KAGGLE_DATASET = "paultimothymooney/chest-xray-pneumonia"
-LAYOUT = "Expected ROOT/[split/]CLASS/film.(jpeg|jpg|png|dcm), with split one of train, val, test."
+LAYOUT = "Expected ROOT/[split/]CLASS/image.(jpeg|jpg|png|dcm), with split one of train, val, test."
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-FILM_SUFFIXES = {".jpeg", ".jpg", ".png", ".dcm"}
-MAX_FILM_BYTES = 256 * 2**20
+IMAGE_SUFFIXES = {".jpeg", ".jpg", ".png", ".dcm"}
+MAX_IMAGE_BYTES = 256 * 2**20
 MAX_ZIP_RATIO, MAX_ZIP_FREE_BYTES = 100, 256 * 2**20  # X-ray JPEGs and PNGs hardly shrink in a zip
 
 
@@ -44,8 +44,8 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Film:
-    """A file that lies where a film lies; whether it can be read is not known yet."""
+class SourceImage:
+    """A file that lies where an image lies; whether it can be read is not known yet."""
 
     path: str
     """Relative to ROOT, POSIX; the same for a folder and for a zip of it."""
@@ -58,12 +58,12 @@ class Film:
 
 @dataclass(frozen=True)
 class Listing:
-    """The films of a source, ordered by path, how many files of which kind were left aside, and what is empty."""
+    """The images of a source, ordered by path, how many files of which kind were left aside, and what is empty."""
 
-    films: list[Film]
+    images: list[SourceImage]
     left_aside: dict[str, int]
     empty_folders: list[str]
-    """Class folders without a film, relative to ROOT."""
+    """Class folders without an image, relative to ROOT."""
 
 
 def open_source(data: str) -> Source:
@@ -180,37 +180,37 @@ class ZipSource:
         return self._archive.read(info)
 
 
-def list_films(source: Source) -> Listing:
-    """Return the films of a source.
+def list_images(source: Source) -> Listing:
+    """Return the images of a source.
 
     Raises:
-        DataError: no film at all, films that lie in no class folder, or films under several roots.
+        DataError: no image at all, images that lie in no class folder, or images under several roots.
     """
     sizes = source.sizes()
     left_aside: Counter[str] = Counter()
     candidates: list[str] = []
     for key in sizes:
         kind = _kind(key)
-        if kind == "film":
+        if kind == "image":
             candidates.append(key)
         else:
             left_aside[kind] += 1
     if not candidates:
-        raise DataError(f"no film found among {len(sizes)} files. {LAYOUT}")
+        raise DataError(f"no image found among {len(sizes)} files. {LAYOUT}")
     roots = Counter(_root(key) for key in candidates)
     root = min(roots, key=lambda parts: (len(parts), parts))
-    films: list[Film] = []
+    images: list[SourceImage] = []
     for key in sorted(candidates):
         if _root(key) == root:
-            films.append(_film(key, root, sizes[key]))
+            images.append(_image(key, root, sizes[key]))
         elif _is_nested_copy(key, root, sizes):
             left_aside["nested copy"] += 1
         else:
             others = sorted("/".join(parts) or "." for parts in roots)
-            raise DataError(f"films lie under {len(others)} roots, such as {others[0]!r} and {others[1]!r}. {LAYOUT}")
+            raise DataError(f"images lie under {len(others)} roots, such as {others[0]!r} and {others[1]!r}. {LAYOUT}")
     empty = [folder for folder in source.empty_folders() if _is_class_folder(folder, root)]
     below_root = [PurePosixPath(folder).relative_to(PurePosixPath(*root)).as_posix() for folder in sorted(empty)]
-    return Listing(sorted(films, key=lambda film: film.path), dict(left_aside), below_root)
+    return Listing(sorted(images, key=lambda image: image.path), dict(left_aside), below_root)
 
 
 def _is_class_folder(folder: str, root: tuple[str, ...]) -> bool:
@@ -225,7 +225,7 @@ def _is_class_folder(folder: str, root: tuple[str, ...]) -> bool:
 
 def _kind(key: str) -> str:
     path = PurePosixPath(key)
-    return litter(path) or ("film" if path.suffix.lower() in FILM_SUFFIXES else "other file")
+    return litter(path) or ("image" if path.suffix.lower() in IMAGE_SUFFIXES else "other file")
 
 
 def litter(path: PurePath) -> str | None:
@@ -236,21 +236,21 @@ def litter(path: PurePath) -> str | None:
 
 
 def _root(key: str) -> tuple[str, ...]:
-    """Return the folders above [split/]CLASS/film."""
+    """Return the folders above [split/]CLASS/image."""
     folders = PurePosixPath(key).parts[:-1]
     if not folders:
-        raise DataError(f"every film needs a class folder, but {key!r} lies in none. {LAYOUT}")
+        raise DataError(f"every image needs a class folder, but {key!r} lies in none. {LAYOUT}")
     above_class = folders[:-1]
     return above_class[:-1] if above_class and above_class[-1].lower() in SPLITS else above_class
 
 
-def _film(key: str, root: tuple[str, ...], n_bytes: int) -> Film:
+def _image(key: str, root: tuple[str, ...], n_bytes: int) -> SourceImage:
     parts = PurePosixPath(key).parts[len(root) :]
     split = SPLITS[parts[0].lower()] if len(parts) == 3 else None
-    return Film("/".join(parts), key, class_folder=parts[-2], split=split, n_bytes=n_bytes)
+    return SourceImage("/".join(parts), key, class_folder=parts[-2], split=split, n_bytes=n_bytes)
 
 
 def _is_nested_copy(key: str, root: tuple[str, ...], sizes: Mapping[str, int]) -> bool:
-    """Tell whether a film deeper down stands, with the same path and size, under `root` as well."""
+    """Tell whether an image deeper down stands, with the same path and size, under `root` as well."""
     below = PurePosixPath(key).parts[len(_root(key)) :]
     return sizes.get("/".join((*root, *below))) == sizes[key]

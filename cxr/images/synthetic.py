@@ -1,10 +1,10 @@
-"""Drawn chest films in the Kaggle set's layout and naming, so that everything runs without real films.
+"""Drawn chest images in the Kaggle set's layout and naming, so that everything runs without real images.
 
-Each patient has a body (lungs, heart, ribs, habitus) that all films of theirs share. Bacterial pneumonia
+Each patient has a body (lungs, heart, ribs, habitus) that all images of theirs share. Bacterial pneumonia
 is drawn as one dense patch in a lung, viral as faint patches in both. Some patches are hardly there and
-some healthy films carry harmless shadows, so a model can learn the signal but not perfectly.
+some healthy images carry harmless shadows, so a model can learn the signal but not perfectly.
 
-Every film says SYNTHETIC in a corner and in its metadata, and a data set in a text file beside its folders.
+Every image says SYNTHETIC in a corner and in its metadata, and a data set in a text file beside its folders.
 """
 
 import io
@@ -22,11 +22,11 @@ from cxr.errors import ConfigError
 
 Disease = Literal["bacteria", "virus"]
 CANVAS_PX = 192
-MIN_FILMS = 40
+MIN_IMAGES = 40
 N_COPIES = 3
 SPLIT_SHARE = {"train": 0.85, "test": 0.11, "val": 0.04}
 SHARE_OF_PNEUMONIA, SHARE_OF_VIRUS = 0.7, 0.35
-NOTICE = "SYNTHETIC films drawn by `cxr sample`: no patient, no clinical value, for trying the software only.\n"
+NOTICE = "SYNTHETIC images drawn by `cxr sample`: no patient, no clinical value, for trying the software only.\n"
 
 
 @dataclass(frozen=True)
@@ -37,23 +37,23 @@ class _Patient:
     seed: int
 
 
-def draw_films(out: Path, *, n_films: int, seed: int) -> None:
-    """Draw `n_films` image files under `out`, among them three byte-identical copies and a truncated file.
+def draw_images(out: Path, *, n_images: int, seed: int) -> None:
+    """Draw `n_images` image files under `out`, among them three byte-identical copies and a truncated file.
 
     Raises:
-        ConfigError: `out` is there and not empty, or `n_films` is under 40.
+        ConfigError: `out` is there and not empty, or `n_images` is under 40.
     """
-    if n_films < MIN_FILMS:
-        raise ConfigError(f"--films must be {MIN_FILMS} or more, got {n_films}.")
+    if n_images < MIN_IMAGES:
+        raise ConfigError(f"--images must be {MIN_IMAGES} or more, got {n_images}.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{str(out)!r} exists and is not an empty folder: give another, nothing is overwritten.")
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     generator = np.random.default_rng(seed)
     originals: list[Path] = []
-    for name, film in _films(n_films - N_COPIES - 1, generator):
+    for name, image in _images(n_images - N_COPIES - 1, generator):
         (draft / name).parent.mkdir(parents=True, exist_ok=True)
-        (draft / name).write_bytes(film)
+        (draft / name).write_bytes(image)
         originals.append(draft / name)
     train = [path for path in originals if path.parts[-3] == "train"]
     for index, original in enumerate(train[:: len(train) // N_COPIES][:N_COPIES]):
@@ -68,19 +68,19 @@ def draw_films(out: Path, *, n_films: int, seed: int) -> None:
     draft.rename(out)
 
 
-def draw_inbox(out: Path, *, n_films: int, seed: int) -> None:
-    """Draw a batch of `n_films` films of other patients, and six files that are no films, under `out`."""
+def draw_inbox(out: Path, *, n_images: int, seed: int) -> None:
+    """Draw a batch of `n_images` images of other patients, and six files that are no images, under `out`."""
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     batch = draft / "ward-3"
     batch.mkdir(parents=True)
     generator = np.random.default_rng(seed)
-    films = [film for _, film in _films(n_films, generator)]
-    for number, film in enumerate(films, start=1):
-        (batch / f"film-{number:04d}.jpeg").write_bytes(film)
-    (batch / "cut-short.jpeg").write_bytes(films[0][: len(films[0]) // 2])
+    images = [image for _, image in _images(n_images, generator)]
+    for number, image in enumerate(images, start=1):
+        (batch / f"image-{number:04d}.jpeg").write_bytes(image)
+    (batch / "cut-short.jpeg").write_bytes(images[0][: len(images[0]) // 2])
     (batch / "empty.jpeg").touch()
-    (batch / "letter.jpeg").write_text("Dear colleague, the film is attached.\n")
+    (batch / "letter.jpeg").write_text("Dear colleague, the image is attached.\n")
     colours = generator.integers(0, 255, (12, 16, 3), dtype=np.uint8)
     Image.fromarray(colours).resize((320, 240)).save(batch / "photograph.jpeg")
     Image.new("L", (300, 300), 90).save(batch / "blank.png")
@@ -89,7 +89,7 @@ def draw_inbox(out: Path, *, n_films: int, seed: int) -> None:
 
 
 def draw_examples(seed: int = 0) -> dict[str, bytes]:
-    """Return one film of each kind that is drawn, by what is drawn in it."""
+    """Return one image of each kind that is drawn, by what is drawn in it."""
     kinds: dict[str, Disease | None] = {
         "healthy lungs": None,
         "one dense patch": "bacteria",
@@ -97,19 +97,19 @@ def draw_examples(seed: int = 0) -> dict[str, bytes]:
     }
     generator = np.random.default_rng(seed)
     patients = {words: _Patient(k, disease, "test", seed + k) for k, (words, disease) in enumerate(kinds.items())}
-    return {words: _encode(_draw_film(patient, 0), generator) for words, patient in patients.items()}
+    return {words: _encode(_draw_image(patient, 0), generator) for words, patient in patients.items()}
 
 
-def _films(n_films: int, generator: np.random.Generator) -> Iterator[tuple[str, bytes]]:
-    """Yield name and bytes of each film, patient by patient."""
+def _images(n_images: int, generator: np.random.Generator) -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of each image, patient by patient."""
     drawn = 0
-    for number in range(1, n_films + 1):
+    for number in range(1, n_images + 1):
         patient = _draw_patient(number, generator)
         for view in range(min(1 + generator.geometric(0.6), 6)):
-            if drawn == n_films:
+            if drawn == n_images:
                 return
             drawn += 1
-            yield _film_name(patient, view, drawn), _encode(_draw_film(patient, view), generator)
+            yield _image_name(patient, view, drawn), _encode(_draw_image(patient, view), generator)
 
 
 def _draw_patient(number: int, generator: np.random.Generator) -> _Patient:
@@ -122,33 +122,33 @@ def _draw_patient(number: int, generator: np.random.Generator) -> _Patient:
     return _Patient(number, disease, str(split), int(generator.integers(2**32)))
 
 
-def _film_name(patient: _Patient, view: int, serial: int) -> str:
+def _image_name(patient: _Patient, view: int, serial: int) -> str:
     if patient.disease:
         return f"{patient.split}/PNEUMONIA/person{patient.number}_{patient.disease}_{serial}.jpeg"
     series = "NORMAL2-IM" if patient.number % 3 == 0 else "IM"
     return f"{patient.split}/NORMAL/{series}-{patient.number:04d}-{view + 1:04d}.jpeg"
 
 
-def _draw_film(patient: _Patient, view: int) -> NDArray[np.floating]:
-    """Return a film, shape (CANVAS_PX, CANVAS_PX), values in [0, 1]; bright is dense."""
+def _draw_image(patient: _Patient, view: int) -> NDArray[np.floating]:
+    """Return an image, shape (CANVAS_PX, CANVAS_PX), values in [0, 1]; bright is dense."""
     body = np.random.default_rng(patient.seed)
     scene = np.random.default_rng((patient.seed, view))
     y, x = np.mgrid[-1 : 1 : CANVAS_PX * 1j, -1 : 1 : CANVAS_PX * 1j].astype(np.float32)
     x = x - np.float32(scene.normal(0, 0.03))
     width, height, tilt = body.uniform(0.26, 0.34), body.uniform(0.55, 0.68), body.uniform(0.06, 0.14)
-    film = 0.62 * _blob(x, y, 0, 0.1, 0.95, 1.3, 8)
+    image = 0.62 * _blob(x, y, 0, 0.1, 0.95, 1.3, 8)
     lungs = sum(_blob(x + tilt * side * y, y, side * 0.4, -0.05, width, height, 4) for side in (-1, 1))
-    film = film - 0.42 * lungs
-    film += 0.33 * _blob(x, y, 0.1, 0.32, body.uniform(0.24, 0.38), 0.36, 2) + 0.25 * _blob(x, y, 0, 0, 0.09, 1.2, 4)
+    image = image - 0.42 * lungs
+    image += 0.33 * _blob(x, y, 0.1, 0.32, body.uniform(0.24, 0.38), 0.36, 2) + 0.25 * _blob(x, y, 0, 0, 0.09, 1.2, 4)
     ribs = np.cos((y + 0.35 * x**2) * body.uniform(26, 34) + body.uniform(0, 6))
-    film += 0.05 * np.clip(ribs, 0, 1) * (0.4 + lungs)
-    film += 0.16 * lungs * _patches(x, y, patient.disease, scene)
-    film += _vessels(scene) + scene.normal(0, 0.02, film.shape)
-    return np.clip(film * scene.uniform(0.85, 1.15) + scene.normal(0, 0.03), 0, 1)
+    image += 0.05 * np.clip(ribs, 0, 1) * (0.4 + lungs)
+    image += 0.16 * lungs * _patches(x, y, patient.disease, scene)
+    image += _vessels(scene) + scene.normal(0, 0.02, image.shape)
+    return np.clip(image * scene.uniform(0.85, 1.15) + scene.normal(0, 0.03), 0, 1)
 
 
 def _vessels(scene: np.random.Generator) -> NDArray[np.float32]:
-    """Return the fine texture that tells one film from another, shape (CANVAS_PX, CANVAS_PX), around 0."""
+    """Return the fine texture that tells one image from another, shape (CANVAS_PX, CANVAS_PX), around 0."""
     coarse = Image.fromarray(scene.normal(0, 0.04, (CANVAS_PX // 3, CANVAS_PX // 3)).astype(np.float32))
     return np.asarray(coarse.resize((CANVAS_PX, CANVAS_PX), Image.Resampling.BICUBIC))
 
@@ -179,14 +179,14 @@ def _blob(
     return np.exp(-((((x - center_x) / width) ** 2 + ((y - center_y) / height) ** 2) ** (edge // 2)))
 
 
-def _encode(film: NDArray[np.floating], generator: np.random.Generator) -> bytes:
-    """Return the film as JPEG of some size, mode L or now and then RGB, marked as synthetic."""
+def _encode(image: NDArray[np.floating], generator: np.random.Generator) -> bytes:
+    """Return the image as JPEG of some size, mode L or now and then RGB, marked as synthetic."""
     width = int(generator.integers(240, 520))
     size = width, int(width * generator.uniform(0.65, 0.95))
-    image = Image.fromarray((film * 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    ImageDraw.Draw(image).text((6, 4), "SYNTHETIC", fill=200)
+    picture = Image.fromarray((image * 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    ImageDraw.Draw(picture).text((6, 4), "SYNTHETIC", fill=200)
     if generator.random() < 0.05:
-        image = image.convert("RGB")
+        picture = picture.convert("RGB")
     stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=88, comment=NOTICE.strip())
+    picture.save(stream, "JPEG", quality=88, comment=NOTICE.strip())
     return stream.getvalue()

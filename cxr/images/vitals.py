@@ -1,8 +1,8 @@
-"""A film's vital signs: what its pixels say before any model looks at them.
+"""An image's vital signs: what its pixels say before any model looks at them.
 
-Measured when a film is first decoded, on the film stretched to 256 px, and kept in `cache/` with a 64 px
-thumbnail, keyed by the film's content. Brightness, contrast, border and colour tell a blank film or a
-photograph from a radiograph and one scanner from another. Three perceptual hashes, of the whole film and
+Measured when an image is first decoded, on the image stretched to 256 px, and kept in `cache/` with a 64 px
+thumbnail, keyed by the image's content. Brightness, contrast, border and colour tell a blank image or a
+photograph from a radiograph and one scanner from another. Three perceptual hashes, of the whole image and
 of two crops of it, find copies that were re-encoded, resized or slightly cropped (see `near_duplicates`).
 """
 
@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxr.images.decoding import DECODED_PX, DECODER, Picture, stretch
-from cxr.storage.image_arrays import FilmArrays
+from cxr.storage.image_arrays import ImageArrays
 
 VERSION = f"v1-{DECODER}"
 """Part of the cache's key: change it with what is measured."""
 THUMBNAIL_PX = 64
 DARK, BRIGHT = 5, 250
 BORDER_SHARE = 0.05
-SAME_FILM_BITS = 20
-"""Two films whose fingerprints differ in no more bits are one."""
+SAME_IMAGE_BITS = 20
+"""Two images whose fingerprints differ in no more bits are one."""
 CROPS_PX = {"phash": 0, "phash_crop_2": 5, "phash_crop_4": 10}
 """Pixels left out on each side, 0, 2 and 4 %, by the column that holds the hash."""
 
@@ -47,18 +47,18 @@ class Levels:
 
 @dataclass(frozen=True)
 class Vitals(Levels):
-    """What is measured of a film."""
+    """What is measured of an image."""
 
     chroma: float
     """Mean distance from grey."""
     phash: str
-    """64-bit perceptual hash of the whole film, in hexadecimal."""
+    """64-bit perceptual hash of the whole image, in hexadecimal."""
     phash_crop_2: str
     phash_crop_4: str
 
 
 def measure(picture: Picture) -> tuple[Vitals, NDArray[np.uint8]]:
-    """Return a film's vital signs and its thumbnail, shape (64, 64)."""
+    """Return an image's vital signs and its thumbnail, shape (64, 64)."""
     square = stretch(picture.grey, DECODED_PX)
     image = Image.fromarray(square)
     facts: dict[str, Any] = vars(measure_levels(square)) | {"chroma": picture.chroma}
@@ -85,8 +85,8 @@ def measure_levels(square: NDArray[np.uint8]) -> Levels:
 def fingerprint(square: NDArray[np.uint8]) -> str:
     """Return a 256-bit perceptual hash of a square, shape (size, size), in hexadecimal.
 
-    A film, re-encoded or rescaled, keeps it within 8 bits, and two films differ in 42 or more (120 originals
-    against 5,856 films of 224 px): see `SAME_FILM_BITS`.
+    An image, re-encoded or rescaled, keeps it within 8 bits, and two images differ in 42 or more (120 originals
+    against 5,856 images of 224 px): see `SAME_IMAGE_BITS`.
     """
     return str(imagehash.phash(Image.fromarray(square), hash_size=16))
 
@@ -96,16 +96,16 @@ def fingerprint_bits(fingerprints: Sequence[str]) -> NDArray[np.uint64]:
     return np.frombuffer(bytes.fromhex("".join(fingerprints)), dtype=np.uint64).reshape(len(fingerprints), -1)
 
 
-def are_same_film(bits: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Tell of each fingerprint, shape (n, 4), whether one of the known ones, shape (m, 4), is of the same film."""
+def are_same_image(bits: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Tell of each fingerprint, shape (n, 4), whether one of the known ones, shape (m, 4), is of the same image."""
     nearest = [int(np.bitwise_count(known ^ one).sum(axis=1).min()) for one in bits]
-    return np.array(nearest, dtype=int) <= SAME_FILM_BITS
+    return np.array(nearest, dtype=int) <= SAME_IMAGE_BITS
 
 
 def _hash(image: Image.Image, crop_px: int) -> str:
     return str(imagehash.phash(image.crop((crop_px, crop_px, image.width - crop_px, image.height - crop_px))))
 
 
-def open_vitals(cache: Path) -> FilmArrays:
+def open_vitals(cache: Path) -> ImageArrays:
     """Return the store of thumbnails and vital signs."""
-    return FilmArrays(cache / "vitals" / VERSION, (THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
+    return ImageArrays(cache / "vitals" / VERSION, (THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)

@@ -1,6 +1,6 @@
-"""How sure a metric is: percentile intervals from a bootstrap over groups of films.
+"""How sure a metric is: percentile intervals from a bootstrap over groups of images.
 
-Films of one patient are alike, so groups (patients), not films, are drawn with replacement; drawing films
+Images of one patient are alike, so groups (patients), not images, are drawn with replacement; drawing images
 would make intervals too narrow. All replicates are computed at once from how often each group was drawn.
 
 Source: Field & Welsh, Bootstrapping clustered data, J R Stat Soc B 2007; Efron & Tibshirani 1993, ch. 13.
@@ -29,7 +29,7 @@ def draw_groups(n_groups: int, *, seed: int = 0) -> NDArray[np.float64]:
 
 def replicate_metrics(
     truth: NDArray[np.bool_],
-    called: NDArray[np.bool_],
+    predicted: NDArray[np.bool_],
     probability: NDArray[np.float64],
     group: NDArray[np.int64],
     drawn_RG: NDArray[np.float64],
@@ -37,14 +37,14 @@ def replicate_metrics(
     """Return each metric of one class against the rest in every replicate, shape (R,); NaN where undefined.
 
     Args:
-        truth: shape (n,), is the film of the class.
+        truth: shape (n,), is the image of the class.
         called: shape (n,), is it called so.
         probability: shape (n,), of the class.
-        group: shape (n,), index of the film's group, 0 to G - 1.
+        group: shape (n,), index of the image's group, 0 to G - 1.
         drawn_RG: how often each group is in each replicate.
     """
     drawn_RG = _unless_one_group(group, drawn_RG)
-    cells = (truth & called, ~truth & called, ~truth & ~called, truth & ~called)
+    cells = (truth & predicted, ~truth & predicted, ~truth & ~predicted, truth & ~predicted)
     counts_G4 = np.stack([np.bincount(group, cell, drawn_RG.shape[1]) for cell in cells], axis=1)
     tp, fp, tn, fn = (drawn_RG @ counts_G4).T
     roc_auc, average_precision = _rank_metrics(truth, probability, group, drawn_RG)
@@ -67,7 +67,7 @@ def _rank_metrics(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return ROC-AUC (ties count half) and average precision in every replicate, each of shape (R,)."""
     order = np.argsort(-probability, kind="stable")
-    starts = np.flatnonzero(np.diff(probability[order], prepend=np.inf))  # films of equal score are one step
+    starts = np.flatnonzero(np.diff(probability[order], prepend=np.inf))  # images of equal score are one step
     roc_auc, average_precision = [], []
     for first in range(0, len(drawn_RG), CHUNK):
         weight_Rn = drawn_RG[first : first + CHUNK, group[order]]
@@ -84,14 +84,14 @@ def _rank_metrics(
 
 
 def _unless_one_group(group: NDArray[np.int64], drawn_RG: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the draws, NaN throughout where the films are all of one group."""
+    """Return the draws, NaN throughout where the images are all of one group."""
     return drawn_RG if len(np.unique(group)) > 1 else np.full_like(drawn_RG, np.nan)
 
 
 def replicate_accuracy(
     correct: NDArray[np.bool_], group: NDArray[np.int64], drawn_RG: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the share of correct films in every replicate, shape (R,), for any number of classes."""
+    """Return the share of correct images in every replicate, shape (R,), for any number of classes."""
     drawn_RG = _unless_one_group(group, drawn_RG)
     n_groups = drawn_RG.shape[1]
     return (drawn_RG @ np.bincount(group, correct, n_groups)) / (drawn_RG @ np.bincount(group, minlength=n_groups))

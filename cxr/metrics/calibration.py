@@ -1,6 +1,6 @@
 """Probabilities that mean what they say, and the thresholds that turn them into calls.
 
-Class weights shift what a network says of a film towards the rare class, and networks are too sure of
+Class weights shift what a network says of an image towards the rare class, and networks are too sure of
 themselves. Both are undone by one temperature and one bias per class, fitted on out-of-fold logits only:
 `probability = softmax(logits / temperature + bias)`. How well that works is measured by cross-fitting:
 each fold is calibrated by the others. Thresholds are chosen on out-of-fold predictions in the same way.
@@ -51,11 +51,11 @@ def average_folds(
 
 
 def fit_calibration(logits: NDArray[np.float64], target: NDArray[np.int64]) -> Calibration:
-    """Return the temperature and biases that make the films' classes likeliest.
+    """Return the temperature and biases that make the images' classes likeliest.
 
     Args:
-        logits: shape (n, n_classes), of films that the network was not trained on.
-        target: shape (n,), index of each film's class.
+        logits: shape (n, n_classes), of images that the network was not trained on.
+        target: shape (n,), index of each image's class.
     """
     from scipy.optimize import minimize
 
@@ -84,13 +84,13 @@ def cross_fit(logits: NDArray[np.float64], target: NDArray[np.int64], fold: NDAr
 def calibration_errors(probability: NDArray[np.float64], target: NDArray[np.int64]) -> dict[str, float]:
     """Return log_loss, brier (summed over classes) and ece of probabilities, shape (n, n_classes).
 
-    `ece` is the expected calibration error of the likeliest class in 15 bins of equally many films.
+    `ece` is the expected calibration error of the likeliest class in 15 bins of equally many images.
     """
     n = len(target)
     truth = np.eye(probability.shape[1])[target]
     confidence, correct = probability.max(axis=1), (probability.argmax(axis=1) == target).astype(float)
     _, tied = np.unique(confidence, return_inverse=True)
-    correct = (np.bincount(tied, correct) / np.bincount(tied))[tied]  # films of equal confidence in two bins: alike
+    correct = (np.bincount(tied, correct) / np.bincount(tied))[tied]  # images of equal confidence in two bins: alike
     bins = np.array_split(np.argsort(confidence, kind="stable"), min(N_BINS, n))
     gaps = [len(rows) / n * abs(confidence[rows].mean() - correct[rows].mean()) for rows in bins]
     return {
@@ -101,15 +101,15 @@ def calibration_errors(probability: NDArray[np.float64], target: NDArray[np.int6
 
 
 def fit_thresholds(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict[OperatingPoint, float]:
-    """Return the threshold of each operating point; a film is called positive from its threshold up.
+    """Return the threshold of each operating point; an image is called positive from its threshold up.
 
     `half` is 0.5, `youden` maximises sensitivity + specificity, `sensitivity_95` is the highest threshold at
-    which sensitivity is at least 0.95, `specificity_95` the lowest at which specificity is. With films of one class
+    which sensitivity is at least 0.95, `specificity_95` the lowest at which specificity is. With images of one class
     alone all but `half` are NaN.
 
     Args:
         probability: shape (n,), of the positive class, out of fold.
-        truth: shape (n,), is the film of the positive class.
+        truth: shape (n,), is the image of the positive class.
     """
     from sklearn.metrics import roc_curve
 
@@ -126,8 +126,10 @@ def fit_thresholds(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -
     }
 
 
-def call_films(probability: NDArray[np.float64], classes: Sequence[str], threshold: float = 0.5) -> NDArray[np.str_]:
-    """Return the class each film is called: of two the positive one from `threshold` up, of more the likeliest.
+def predict_labels(
+    probability: NDArray[np.float64], classes: Sequence[str], threshold: float = 0.5
+) -> NDArray[np.str_]:
+    """Return the class each image is called: of two the positive one from `threshold` up, of more the likeliest.
 
     Args:
         probability: shape (n, n_classes), columns in the order of `classes`, of two the positive one last.

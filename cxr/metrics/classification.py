@@ -33,32 +33,32 @@ class Value(NamedTuple):
 
 
 def binary_metrics(
-    truth: NDArray[np.bool_], called: NDArray[np.bool_], probability: NDArray[np.float64]
+    truth: NDArray[np.bool_], predicted: NDArray[np.bool_], probability: NDArray[np.float64]
 ) -> dict[str, Value]:
     """Return every metric in NAMES for one class against the rest.
 
     Args:
-        truth: shape (n,), is the film of the class.
+        truth: shape (n,), is the image of the class.
         called: shape (n,), is it called so.
         probability: shape (n,), of the class.
 
     Source: Maier-Hein et al., Metrics Reloaded, Nat Methods 2024.
     """
-    no_positive = None if truth.any() else "no film of the class"
-    no_negative = None if (~truth).any() else "no film of another class"
-    no_call = None if called.any() else "no film called so"
+    no_positive = None if truth.any() else "no image of the class"
+    no_negative = None if (~truth).any() else "no image of another class"
+    no_call = None if predicted.any() else "no image called so"
     one_class = no_positive or no_negative
-    no_f1 = None if (truth | called).any() else "no film of the class and none called so"
+    no_f1 = None if (truth | predicted).any() else "no image of the class and none called so"
     true_negative, false_positive, false_negative, true_positive = (
-        sk.confusion_matrix(truth, called, labels=[False, True]).ravel().tolist()
+        sk.confusion_matrix(truth, predicted, labels=[False, True]).ravel().tolist()
     )
     return {
-        "accuracy": _value(lambda: sk.accuracy_score(truth, called), None if len(truth) else "no film"),
-        "balanced_accuracy": _value(lambda: sk.balanced_accuracy_score(truth, called), one_class),
-        "precision": _value(lambda: sk.precision_score(truth, called), no_call),
-        "sensitivity": _value(lambda: sk.recall_score(truth, called), no_positive),
-        "specificity": _value(lambda: sk.recall_score(truth, called, pos_label=False), no_negative),
-        "f1": _value(lambda: sk.f1_score(truth, called), no_f1),
+        "accuracy": _value(lambda: sk.accuracy_score(truth, predicted), None if len(truth) else "no image"),
+        "balanced_accuracy": _value(lambda: sk.balanced_accuracy_score(truth, predicted), one_class),
+        "precision": _value(lambda: sk.precision_score(truth, predicted), no_call),
+        "sensitivity": _value(lambda: sk.recall_score(truth, predicted), no_positive),
+        "specificity": _value(lambda: sk.recall_score(truth, predicted, pos_label=False), no_negative),
+        "f1": _value(lambda: sk.f1_score(truth, predicted), no_f1),
         "roc_auc": _value(lambda: sk.roc_auc_score(truth, probability), one_class),
         "average_precision": _value(lambda: sk.average_precision_score(truth, probability), no_positive),
         "true_positive": Value(true_positive),
@@ -69,20 +69,20 @@ def binary_metrics(
 
 
 def rates_at(truth: NDArray[np.bool_], probability: NDArray[np.float64], threshold: float) -> dict[str, Value]:
-    """Return what calling films from a threshold up does: sensitivity, specificity, ppv, npv, accuracy, f1, COUNTS.
+    """Return what calling images from a threshold up does: sensitivity, specificity, ppv, npv, accuracy, f1, COUNTS.
 
-    `ppv` and `npv` are those at the films' own prevalence.
+    `ppv` and `npv` are those at the images' own prevalence.
 
     Args:
-        truth: shape (n,), is the film of the class.
+        truth: shape (n,), is the image of the class.
         probability: shape (n,), of the class.
-        threshold: a film is called so from this probability up.
+        threshold: an image is called so from this probability up.
     """
-    called = probability >= threshold
-    values = binary_metrics(truth, called, probability)
-    no_other_call = "no film called otherwise" if called.all() else None
+    predicted = probability >= threshold
+    values = binary_metrics(truth, predicted, probability)
+    no_other_call = "no image called otherwise" if predicted.all() else None
     named = {"sensitivity": values["sensitivity"], "specificity": values["specificity"], "ppv": values["precision"]}
-    named["npv"] = _value(lambda: sk.precision_score(~truth, ~called), no_other_call)
+    named["npv"] = _value(lambda: sk.precision_score(~truth, ~predicted), no_other_call)
     return named | {name: values[name] for name in ("accuracy", "f1", *COUNTS)}
 
 
@@ -91,7 +91,7 @@ def _value(compute, reason: str | None) -> Value:
 
 
 def multiclass_metrics(
-    truth: NDArray[np.str_], called: NDArray[np.str_], probability: NDArray[np.float64], classes: Sequence[str]
+    truth: NDArray[np.str_], predicted: NDArray[np.str_], probability: NDArray[np.float64], classes: Sequence[str]
 ) -> dict[str | None, dict[str, Value]]:
     """Return metrics by class: one against the rest for each, their `macro` mean, and the overall ones (None).
 
@@ -103,7 +103,7 @@ def multiclass_metrics(
     Source: one-versus-rest and macro averages as in scikit-learn's user guide, 3.4.4.
     """
     per_class = {
-        name: binary_metrics(truth == name, called == name, probability[:, column])
+        name: binary_metrics(truth == name, predicted == name, probability[:, column])
         for column, name in enumerate(classes)
     }
     for values in per_class.values():
@@ -111,9 +111,9 @@ def multiclass_metrics(
     averaged = [name for name in per_class[classes[0]] if name not in COUNTS]
     missing = sorted(set(classes) - set(truth))
     overall = {
-        "accuracy": _value(lambda: sk.accuracy_score(truth, called), None if len(truth) else "no film"),
+        "accuracy": _value(lambda: sk.accuracy_score(truth, predicted), None if len(truth) else "no image"),
         "balanced_accuracy": _value(
-            lambda: sk.balanced_accuracy_score(truth, called), f"no film of class {missing[0]}" if missing else None
+            lambda: sk.balanced_accuracy_score(truth, predicted), f"no image of class {missing[0]}" if missing else None
         ),
     }
     macro = {name: _macro([(c, per_class[c][name]) for c in classes]) for name in averaged}

@@ -1,6 +1,6 @@
 """Curves with bands: ROC, precision against recall, reliability, net benefit; arrays in, arrays out.
 
-Bands are pointwise 95 % intervals from a bootstrap over groups of films (patients), as everywhere here.
+Bands are pointwise 95 % intervals from a bootstrap over groups of images (patients), as everywhere here.
 
 Source: Fawcett, An introduction to ROC analysis, Pattern Recognit Lett 2006; Davis & Goadrich, ICML 2006
 (between two recalls precision is not interpolated); Vickers & Elkin, Decision curve analysis, Med Decis
@@ -36,9 +36,9 @@ def roc_curve(truth: NDArray[np.bool_], probability: Floats, group: NDArray[np.i
     """Return sensitivity at each false positive rate of GRID; NaN where there is only one class.
 
     Args:
-        truth: shape (n,), is the film of the class.
+        truth: shape (n,), is the image of the class.
         probability: shape (n,), of the class.
-        group: shape (n,), index of the film's group.
+        group: shape (n,), index of the image's group.
         drawn_RG: how often each replicate holds each group; the first N_BANDS are used.
     """
 
@@ -59,9 +59,9 @@ def precision_recall_curve(
     def at_grid(positive: Floats, negative: Floats) -> Floats:
         if not positive.sum():
             return np.full(len(GRID), np.nan)
-        found, called = positive.cumsum(), (positive + negative).cumsum()
+        found, predicted = positive.cumsum(), (positive + negative).cumsum()
         with np.errstate(invalid="ignore"):
-            precision = found / called
+            precision = found / predicted
         reached = np.searchsorted(found / found[-1], np.maximum(GRID, 1e-9) * (1 - 1e-12))
         return precision[np.minimum(reached, len(precision) - 1)]
 
@@ -76,7 +76,7 @@ def _upper(rate: Floats, sensitivity: Floats) -> tuple[Floats, Floats]:
 
 def _with_band(truth: NDArray[np.bool_], probability: Floats, group: NDArray[np.int64], drawn_RG: Floats, at_grid):
     order = np.argsort(-probability, kind="stable")
-    starts = np.flatnonzero(np.diff(probability[order], prepend=np.inf))  # films of equal score are one step
+    starts = np.flatnonzero(np.diff(probability[order], prepend=np.inf))  # images of equal score are one step
     is_class, in_group = truth[order], group[order]
 
     def curve(weight_n: Floats) -> Floats:
@@ -93,12 +93,12 @@ def _band(replicates_RX: Floats) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Bins of equally many films by probability; all of shape (n_bins,)."""
+    """Bins of equally many images by probability; all of shape (n_bins,)."""
 
     predicted: Floats
     """Mean probability in the bin."""
     observed: Floats
-    """Share of films of the class."""
+    """Share of images of the class."""
     low: Floats
     high: Floats
     n: NDArray[np.int64]
@@ -107,7 +107,7 @@ class Reliability:
 def reliability_curve(
     truth: NDArray[np.bool_], probability: Floats, group: NDArray[np.int64], drawn_RG: Floats
 ) -> Reliability:
-    """Return what share of films is of the class where the model says so; films of equal score share a bin."""
+    """Return what share of images is of the class where the model says so; images of equal score share a bin."""
     edges = np.unique(np.quantile(probability, np.linspace(0, 1, N_BINS + 1)))
     bin_of = np.clip(np.searchsorted(edges, probability, side="right") - 1, 0, max(len(edges) - 2, 0))
     bins = np.unique(bin_of)
@@ -125,11 +125,11 @@ def reliability_curve(
 
 @dataclass(frozen=True)
 class DecisionCurve:
-    """Net benefit per film at each threshold probability; all of shape (n_thresholds,). Calling none has 0."""
+    """Net benefit per image at each threshold probability; all of shape (n_thresholds,). Calling none has 0."""
 
     model: Curve
     all: Floats
-    """Of calling every film positive."""
+    """Of calling every image positive."""
 
 
 def decision_curve(

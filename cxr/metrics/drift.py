@@ -1,11 +1,11 @@
-"""Is this batch like the films that the model was judged on?
+"""Is this batch like the images that the model was judged on?
 
-Three looks, none of which needs a label. *Acquisition*: size and grey levels. *Features*: how far a film lies
-from the training films, in what the network makes of it and in where it is bright and dark: its novelty.
-*Scores*: the calibrated probability. Each is compared with the model's out-of-fold films by a two-sample
+Three looks, none of which needs a label. *Acquisition*: size and grey levels. *Features*: how far an image lies
+from the training images, in what the network makes of it and in where it is bright and dark: its novelty.
+*Scores*: the calibrated probability. Each is compared with the model's out-of-fold images by a two-sample
 Kolmogorov-Smirnov test; the p-values are corrected for their number (Holm), and as large batches make any
 difference significant, the size of the difference (the KS distance, 0 to 1) counts as well. A batch of which
-many films are novel holds something else than chest films; that is asked film by film, so it works for small
+many images are novel holds something else than chest images; that is asked image by image, so it works for small
 batches too.
 
 How many of the batch's calls are right is estimated from the calibrated probabilities alone.
@@ -25,38 +25,38 @@ from numpy.typing import NDArray
 ACQUISITION = ["width", "height", "mean", "contrast", "border", "dark_share", "bright_share"]
 COLUMNS = ["group", "statistic", "n", "n_reference", "value", "reference", "effect", "p_value"]
 NOVEL_QUANTILE = 0.99
-"""A film is novel if it lies farther out than this share of the reference films."""
+"""An image is novel if it lies farther out than this share of the reference images."""
 CONFIDENCE = 0.999
 EXACT = 100
 """In samples smaller than this the test's p-value is computed exactly."""
 
 
-def compare(films: pd.DataFrame, reference: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+def compare(images: pd.DataFrame, reference: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """Return one row per statistic: group, statistic, n, n_reference, value, reference, effect, p_value.
 
     In group `acquisition`, `features` and `scores`, `value` and `reference` are medians, `effect` is the KS
-    distance, and `p_value` is corrected. In group `novel_films`, `value` is the share of novel films in the
+    distance, and `p_value` is corrected. In group `novel_images`, `value` is the share of novel images in the
     batch, `reference` the share to be expected, and `effect` the share that the batch exceeds with a
     confidence of 99.9 % (Clopper and Pearson). In group `accuracy`, `value` is the accuracy estimated for the
-    batch, `reference` that estimated for the reference films, `effect` the difference. Undefined is NaN.
+    batch, `reference` that estimated for the reference images, `effect` the difference. Undefined is NaN.
 
     Args:
-        films: the batch's films that were scored: ACQUISITION, novelty, probability_<class> per class.
-        reference: the model's out-of-fold films, with the same columns.
+        images: the batch's images that were scored: ACQUISITION, novelty, probability_<class> per class.
+        reference: the model's out-of-fold images, with the same columns.
     """
     scores = [f"probability_{name}" for name in (classes[1:] if len(classes) == 2 else classes)]
     tested = [*(("acquisition", c) for c in ACQUISITION), ("features", "novelty"), *(("scores", c) for c in scores)]
-    rows = [_two_samples(group, column, films, reference) for group, column in tested]
+    rows = [_two_samples(group, column, images, reference) for group, column in tested]
     corrected = holm(np.array([row["p_value"] for row in rows]))
     rows = [row | {"p_value": float(p)} for row, p in zip(rows, corrected, strict=True)]
-    rows += [_novel_films(films["novelty"], reference["novelty"]), _accuracy(films, reference, classes)]
+    rows += [_novel_images(images["novelty"], reference["novelty"]), _accuracy(images, reference, classes)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _two_samples(group: str, column: str, films: pd.DataFrame, reference: pd.DataFrame) -> dict[str, object]:
+def _two_samples(group: str, column: str, images: pd.DataFrame, reference: pd.DataFrame) -> dict[str, object]:
     from scipy import stats
 
-    batch, known = films[column].dropna().to_numpy(float), reference[column].dropna().to_numpy(float)
+    batch, known = images[column].dropna().to_numpy(float), reference[column].dropna().to_numpy(float)
     effect, p_value = float("nan"), 1.0
     if len(batch) and len(known):
         test: Any = stats.ks_2samp(batch, known, method="exact" if min(len(batch), len(known)) < EXACT else "asymp")
@@ -90,24 +90,24 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def is_novel(novelty: float, reference: pd.DataFrame) -> bool:
-    """Tell whether a film lies farther out than 99 % of the films that the model was judged on: it may be no such film.
+    """Tell whether an image lies farther out than 99 % of the images that the model was judged on: it may be no such image.
 
     Args:
-        novelty: of the film.
-        reference: the model's out-of-fold films.
+        novelty: of the image.
+        reference: the model's out-of-fold images.
     """
     return bool(novelty > reference["novelty"].quantile(NOVEL_QUANTILE))
 
 
-def outlying(film: Mapping[str, Any], reference: pd.DataFrame) -> list[str]:
-    """Return the statistics of acquisition in which a film lies outside all the films that the model was judged on."""
+def outlying(image: Mapping[str, Any], reference: pd.DataFrame) -> list[str]:
+    """Return the statistics of acquisition in which an image lies outside all the images that the model was judged on."""
     known = reference[ACQUISITION].astype(float)
-    values = pd.Series({name: float(film[name]) for name in ACQUISITION})
+    values = pd.Series({name: float(image[name]) for name in ACQUISITION})
     outside = (values < known.min()) | (values > known.max())
     return outside.index[outside].tolist()
 
 
-def _novel_films(batch: pd.Series, known: pd.Series) -> dict[str, object]:
+def _novel_images(batch: pd.Series, known: pd.Series) -> dict[str, object]:
     from scipy import stats
 
     values, limit = batch.dropna(), known.quantile(NOVEL_QUANTILE)
@@ -115,7 +115,7 @@ def _novel_films(batch: pd.Series, known: pd.Series) -> dict[str, object]:
     is_defined = n > 0 and not np.isnan(limit)
     at_least = stats.binomtest(n_novel, n).proportion_ci(2 * CONFIDENCE - 1).low if n else 0.0
     return {
-        "group": "novel_films",
+        "group": "novel_images",
         "statistic": "share",
         "n": n,
         "n_reference": int(known.notna().sum()),
@@ -126,12 +126,12 @@ def _novel_films(batch: pd.Series, known: pd.Series) -> dict[str, object]:
     }
 
 
-def _accuracy(films: pd.DataFrame, reference: pd.DataFrame, classes: Sequence[str]) -> dict[str, object]:
-    batch, known = (_expected_accuracy(table, classes) for table in (films, reference))
+def _accuracy(images: pd.DataFrame, reference: pd.DataFrame, classes: Sequence[str]) -> dict[str, object]:
+    batch, known = (_expected_accuracy(table, classes) for table in (images, reference))
     return {
         "group": "accuracy",
         "statistic": "estimated",
-        "n": len(films),
+        "n": len(images),
         "n_reference": len(reference),
         "value": batch,
         "reference": known,
@@ -140,10 +140,10 @@ def _accuracy(films: pd.DataFrame, reference: pd.DataFrame, classes: Sequence[st
     }
 
 
-def _expected_accuracy(films: pd.DataFrame, classes: Sequence[str]) -> float:
-    """Return the mean probability of the class that each film is called."""
-    if films.empty:
+def _expected_accuracy(images: pd.DataFrame, classes: Sequence[str]) -> float:
+    """Return the mean probability of the class that each image is called."""
+    if images.empty:
         return float("nan")
-    probability = films[[f"probability_{name}" for name in classes]].to_numpy(float)
-    called = films["predicted_label"].map({name: k for k, name in enumerate(classes)}).to_numpy(int)
-    return float(probability[np.arange(len(films)), called].mean())
+    probability = images[[f"probability_{name}" for name in classes]].to_numpy(float)
+    predicted = images["predicted_label"].map({name: k for k, name in enumerate(classes)}).to_numpy(int)
+    return float(probability[np.arange(len(images)), predicted].mean())

@@ -4,12 +4,12 @@ Batch norm is folded into the convolutions, tensors lie channels-last, arithmeti
 device has it, and batches are small on a CPU, so that they stay in its cache. On top of that a compiled
 graph, an AOTInductor package with the weights frozen into it: made once for these weights, this shape and
 this machine, kept in `cache/compiled/`, and loaded in a tenth of a second ever after. It takes whole batches
-only, so the last one is filled up; a film that comes alone goes through the layers themselves alone.
+only, so the last one is filled up; an image that comes alone goes through the layers themselves alone.
 
-When is it made? Making takes about as long as 4,000 films save by it (30 to 45 s on 2 cores; 66 films/s become
-97). So `auto` counts the films that went through the layers in earlier runs and in this one, and makes the
-graph when they are 4,000: a nightly job makes it after some nights, and nobody waits longer for it than it
-has cost to do without. Once made it is used for any number of films.
+When is it made? Making takes about as long as 4,000 images save by it (30 to 45 s on 2 cores; 66 images/s become
+97). So `auto` counts the images that went through the layers in earlier runs and in this one, and makes the
+graph when they are 4,000: a nightly job makes it after some scoring runs, and nobody waits longer for it than it
+has cost to do without. Once made it is used for any number of images.
 """
 
 import hashlib
@@ -34,13 +34,13 @@ from cxr.storage import files
 log = logging.getLogger(__name__)
 
 CPU_VALUES = 2**20
-"""Input values of a batch on a CPU, at most: 4 films of 224 px, 64 of 64.
+"""Input values of a batch on a CPU, at most: 4 images of 224 px, 64 of 64.
 
-On 2 cores batches of 4 to 16 films are equally fast at 224 px, while at 64 px 64 films are 1.1 times as fast as 16.
+On 2 cores batches of 4 to 16 images are equally fast at 224 px, while at 64 px 64 images are 1.1 times as fast as 16.
 """
 LARGEST_BATCH = {"cpu": 64, "cuda": 128}
 REPAYS = 4000
-"""Films from which a compiled graph repays its making."""
+"""Images from which a compiled graph repays its making."""
 
 
 def accelerate(
@@ -49,7 +49,7 @@ def accelerate(
     device: str,
     *,
     bf16: bool,
-    n_films: int,
+    n_images: int,
     compile: Compile,
     cache: Path,
 ) -> Callable[[Tensor], Tensor]:
@@ -61,7 +61,7 @@ def accelerate(
         identity: names layers and weights: other ones have another.
         device: cpu, or cuda:<index>.
         bf16: compute in bfloat16.
-        n_films: how many films are to come.
+        n_images: how many images are to come.
         compile: on, off, or auto.
         cache: keeps compiled graphs.
 
@@ -70,7 +70,7 @@ def accelerate(
     """
     dtype = torch.bfloat16 if bf16 else torch.float32
     graph = _Graph(cache / "compiled", _kind(identity, device, dtype))
-    is_compiled = compile == "on" or (compile == "auto" and graph.repays(n_films))
+    is_compiled = compile == "on" or (compile == "auto" and graph.repays(n_images))
     if is_compiled and not graph.is_made and not _has_compiler(device):
         if compile == "on":
             raise DeviceError("--compile on needs a C++ compiler (on Debian: apt install g++), and none is here.")
@@ -97,15 +97,15 @@ def accelerate(
     return forward
 
 
-def batch_size(film: Tensor, device: str) -> int:
-    """Return how many films go through the layers at a time: a power of two, as is what callers hand over."""
+def batch_size(image: Tensor, device: str) -> int:
+    """Return how many images go through the layers at a time: a power of two, as is what callers hand over."""
     if device.startswith("cuda"):
         return LARGEST_BATCH["cuda"]
-    return min(LARGEST_BATCH["cpu"], 1 << (max(1, CPU_VALUES // film.numel()).bit_length() - 1))
+    return min(LARGEST_BATCH["cpu"], 1 << (max(1, CPU_VALUES // image.numel()).bit_length() - 1))
 
 
 def _filled_up(part_N: Tensor, batch: int) -> Tensor:
-    """Return the part with its first film repeated until there are as many as in a batch."""
+    """Return the part with its first image repeated until there are as many as in a batch."""
     return torch.cat([part_N, part_N[:1].expand(batch - len(part_N), *part_N.shape[1:])])
 
 
@@ -138,7 +138,7 @@ def _has_compiler(device: str) -> bool:
 
 @dataclass(frozen=True)
 class _Graph:
-    """A compiled graph in the cache, and how many films went through its layers."""
+    """A compiled graph in the cache, and how many images went through its layers."""
 
     folder: Path
     kind: str
@@ -151,12 +151,12 @@ class _Graph:
     def is_made(self) -> bool:
         return self.file.exists()
 
-    def repays(self, n_films: int) -> bool:
-        """Add the films that are to come to those that went through before; tell whether the graph repays."""
+    def repays(self, n_images: int) -> bool:
+        """Add the images that are to come to those that went through before; tell whether the graph repays."""
         count = self.folder / f"{self.kind}.json"
-        n_before = files.read_json(count)["films"] if count.exists() else 0
-        files.write_json(count, {"films": n_before + n_films})
-        return self.is_made or n_before + n_films >= REPAYS
+        n_before = files.read_json(count)["images"] if count.exists() else 0
+        files.write_json(count, {"images": n_before + n_images})
+        return self.is_made or n_before + n_images >= REPAYS
 
     def load(self, layers: Callable[[], nn.Module], example: Tensor, device: str) -> Callable[[Tensor], Tensor]:
         """Return the graph, made of the layers for inputs like the example where the cache lacks it."""

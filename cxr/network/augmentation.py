@@ -1,6 +1,6 @@
-"""Mild changes to a batch of films that a reader would not call another film.
+"""Mild changes to a batch of images that a reader would not call another image.
 
-All films of a batch are changed in one go on tensors, each by its own draw: turned, zoomed, shifted,
+All images of a batch are changed in one go on tensors, each by its own draw: turned, zoomed, shifted,
 made lighter or darker and harder or softer. The draws come from a generator of the caller's, on the
 CPU, so a run that is taken up again draws what it would have drawn.
 """
@@ -15,17 +15,17 @@ TURN_DEGREES, ZOOM, SHIFT, BRIGHTNESS, CONTRAST = 10.0, 0.1, 0.05, 0.1, 0.2
 
 
 def augment(grey_B1HW: Tensor, generator: torch.Generator, *, flip: bool) -> Tensor:
-    """Return changed copies of the films, shape and range (0 to 1) kept.
+    """Return changed copies of the images, shape and range (0 to 1) kept.
 
     Args:
         grey_B1HW: values in [0, 1].
-        generator: a CPU generator; advanced by seven draws a film.
-        flip: mirror a film left to right half of the time. A mirrored heart lies on the wrong side.
+        generator: a CPU generator; advanced by seven draws an image.
+        flip: mirror an image left to right half of the time. A mirrored heart lies on the wrong side.
     """
-    n_films = len(grey_B1HW)
-    draws = 2 * torch.rand(7, n_films, generator=generator) - 1
+    n_images = len(grey_B1HW)
+    draws = 2 * torch.rand(7, n_images, generator=generator) - 1
     turn, zoom, shift_x, shift_y, lighten, harden, mirror = draws.unbind()
-    sign = mirror.sign() if flip else torch.ones(n_films)
+    sign = mirror.sign() if flip else torch.ones(n_images)
     angle, scale = turn * math.radians(TURN_DEGREES), 1 + ZOOM * zoom
     theta_B23 = torch.stack(
         [

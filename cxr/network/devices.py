@@ -1,7 +1,7 @@
 """Which devices there are, how many folds run at a time, and on how many threads each.
 
 One fold runs on one device at a time. A CPU may be named several times: small convolutions use two cores
-better as two folds of one thread than as one fold of two (131 against 100 films/s at 64 px on 2 cores).
+better as two folds of one thread than as one fold of two (131 against 100 images/s at 64 px on 2 cores).
 """
 
 import ctypes
@@ -17,17 +17,17 @@ from cxr.errors import DeviceError
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's mallopt, in bytes."""
 PROCESS_GIB = 1.5
-"""Memory of a fold's process before the first batch: libraries, weights, optimiser, prepared films."""
-ACTIVATIONS_GIB_PER_FILM = 0.11
-"""What a 224 px film keeps in memory for the backward pass of a whole ResNet-50 in mixed precision."""
-FILMS_THAT_FILL_A_GPU = 64
-"""A batch of so many films of 224 px is taken to keep a GPU busy by itself; an assumption, not measured yet."""
+"""Memory of a fold's process before the first batch: libraries, weights, optimiser, prepared images."""
+ACTIVATIONS_GIB_PER_IMAGE = 0.11
+"""What a 224 px image keeps in memory for the backward pass of a whole ResNet-50 in mixed precision."""
+IMAGES_THAT_FILL_A_GPU = 64
+"""A batch of so many images of 224 px is taken to keep a GPU busy by itself; an assumption, not measured yet."""
 
 
 def keep_freed_memory() -> None:
     """Keep freed tensors with this process for the next step, large ones on huge pages.
 
-    The system would zero their pages again each time: training at 64 px ran at 41 against 37 films/s, scoring
+    The system would zero their pages again each time: training at 64 px ran at 41 against 37 images/s, scoring
     originals at 86 against 82. Does nothing where the C library is not glibc.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first allocation
@@ -95,16 +95,16 @@ def _n_cpu_slots(config: TrainConfig) -> int:
 
 def _n_gpu_slots(config: TrainConfig, device: str, n_devices: int) -> int:
     by_memory = int(torch.cuda.get_device_properties(device).total_memory / 2**30 / _fold_gib(config))
-    by_work = int(FILMS_THAT_FILL_A_GPU / _films_of_224_px(config))
+    by_work = int(IMAGES_THAT_FILL_A_GPU / _images_of_224_px(config))
     return max(1, min(by_memory, by_work, math.ceil(config.folds / n_devices)))
 
 
 def _fold_gib(config: TrainConfig) -> float:
-    return PROCESS_GIB + _films_of_224_px(config) * ACTIVATIONS_GIB_PER_FILM
+    return PROCESS_GIB + _images_of_224_px(config) * ACTIVATIONS_GIB_PER_IMAGE
 
 
-def _films_of_224_px(config: TrainConfig) -> float:
-    """Return how many films of 224 px a batch has as many pixels as."""
+def _images_of_224_px(config: TrainConfig) -> float:
+    """Return how many images of 224 px a batch has as many pixels as."""
     return config.batch_size * (config.size / 224) ** 2
 
 

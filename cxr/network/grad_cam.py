@@ -23,7 +23,7 @@ from cxr.network.resnet import BATCH_SIZE, Classifier, to_grey
 def grad_cam(
     models: Sequence[Classifier], squares: NDArray[np.uint8], target: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Return where networks see a class in films, shape (n, size, size), 0 to 1; 0 throughout if nowhere.
+    """Return where networks see a class in images, shape (n, size, size), 0 to 1; 0 throughout if nowhere.
 
     The maps of several networks (the folds of an ensemble) are averaged before they are scaled, so one that sees
     nothing does not count like one that is sure.
@@ -31,11 +31,11 @@ def grad_cam(
     Args:
         models: networks, on one device, in evaluation mode afterwards.
         squares: shape (n, size, size).
-        target: shape (n,), index of the class that is asked for, for each film.
+        target: shape (n,), index of the class that is asked for, for each image.
     """
     parts = zip(torch.from_numpy(squares).split(BATCH_SIZE), torch.from_numpy(target).split(BATCH_SIZE), strict=True)
     size = squares.shape[1:]
-    maps = [sum(_raw_map(model, films, classes, size) for model in models) for films, classes in parts]
+    maps = [sum(_raw_map(model, images, classes, size) for model in models) for images, classes in parts]
     raw_N = torch.cat([torch.as_tensor(part) for part in maps])
     top = raw_N.amax(dim=(1, 2), keepdim=True)
     return torch.where(top > 0, raw_N / top.clamp_min(torch.finfo(torch.float32).tiny), 0).numpy()
@@ -59,11 +59,11 @@ def _raw_map(model: Classifier, squares: Tensor, target: Tensor, size: tuple[int
 
 
 def overlay(grey: NDArray[np.uint8], heat: NDArray[np.float32], *, opacity: float = 0.5) -> Image.Image:
-    """Return a film at its own aspect with a map laid over it; where the map is 0 the film shows unchanged.
+    """Return an image at its own aspect with a map laid over it; where the map is 0 the image shows unchanged.
 
     Args:
-        grey: the film, shape (height, width).
-        heat: shape (size, size), 0 to 1: the film stretched to a square.
+        grey: the image, shape (height, width).
+        heat: shape (size, size), 0 to 1: the image stretched to a square.
         opacity: of the map where it is 1.
     """
     from matplotlib import colormaps
@@ -77,7 +77,7 @@ def overlay(grey: NDArray[np.uint8], heat: NDArray[np.float32], *, opacity: floa
 
 
 def beside(grey: np.ndarray, laid_over: Image.Image) -> Image.Image:
-    """Return a film and, to its right, the film with its map."""
+    """Return an image and, to its right, the image with its map."""
     both = Image.new("RGB", (2 * laid_over.width, laid_over.height))
     both.paste(Image.fromarray(grey), (0, 0))
     both.paste(laid_over, (laid_over.width, 0))

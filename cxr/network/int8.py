@@ -1,8 +1,8 @@
 """Layers in 8-bit integers: on a CPU that has instructions for them 1.7 times as fast as in bfloat16.
 
 Weights are rounded channel by channel, what flows between the layers tensor by tensor, to the range it has on
-calibration films. ONNX Runtime makes the graph and runs it (extra `cxr[onnx]`). An integer sum does not depend on its
-order, so a film has the same output in any company. Whether rounding so coarse is good enough for a model is measured
+calibration images. ONNX Runtime makes the graph and runs it (extra `cxr[onnx]`). An integer sum does not depend on its
+order, so an image has the same output in any company. Whether rounding so coarse is good enough for a model is measured
 when it is packaged: see `cxr.rounding`.
 """
 
@@ -43,14 +43,14 @@ def quantise(layers: nn.Module, inputs_N: Tensor, path: Path) -> None:
 
     Args:
         layers: in evaluation mode; changed in place.
-        inputs_N: what flows into them for calibration films, shape (n, …).
+        inputs_N: what flows into them for calibration images, shape (n, …).
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     batches = ({"x": batch.contiguous().numpy()} for batch in inputs_N.split(CALIBRATION_BATCH))
 
-    class Films(CalibrationDataReader):
+    class Images(CalibrationDataReader):
         def get_next(self) -> dict:
             return next(batches, {})
 
@@ -61,13 +61,13 @@ def quantise(layers: nn.Module, inputs_N: Tensor, path: Path) -> None:
         quantize_static(
             plain,
             temporary,
-            Films(),
+            Images(),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-    log.info("%s: 8-bit integers, calibrated on %d films", path.name, len(inputs_N))
+    log.info("%s: 8-bit integers, calibrated on %d images", path.name, len(inputs_N))
 
 
 def load_int8(path: Path) -> Callable[[Tensor], Tensor]:

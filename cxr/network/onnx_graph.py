@@ -19,11 +19,11 @@ def require_onnx(option: str) -> None:
 
 
 def write_graph(layers: nn.Module, example_N: Tensor, path: Path, *, inputs: str, outputs: str) -> None:
-    """Write layers as a graph, weights inside, for any number of films.
+    """Write layers as a graph, weights inside, for any number of images.
 
     Args:
         layers: in evaluation mode.
-        example_N: an input, of two films or more.
+        example_N: an input, of two images or more.
         inputs: what the graph calls its input.
         outputs: what it calls its output.
     """

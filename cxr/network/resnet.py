@@ -1,6 +1,6 @@
 """ResNet-50: where its weights come from, what of it is trained, and the constants that travel with it.
 
-A film is grey; the pretrained first layer wants three channels, so the grey square is repeated and each
+An image is grey; the pretrained first layer wants three channels, so the grey square is repeated and each
 channel gets the mean and deviation that the weights were trained with.
 
 `imagenet-v1` is the default rather than v2: v2's recipe (label smoothing, mixup, cutmix, long schedule)
@@ -37,7 +37,7 @@ RADIMAGENET_MEAN, RADIMAGENET_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 RADIMAGENET_CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 WRAPPERS = ("module.", "model.", "encoder.")
 BATCH_SIZE = 64
-"""Films that go through a network together where nothing is trained."""
+"""Images that go through a network together where nothing is trained."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class Classifier(nn.Module):
 
 @torch.inference_mode()
 def predict_logits(model: Classifier, squares: NDArray[np.uint8], device: str) -> NDArray[np.float64]:
-    """Return the logits of the films, shape (n, n_classes).
+    """Return the logits of the images, shape (n, n_classes).
 
     Args:
         squares: shape (n, size, size).

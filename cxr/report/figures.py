@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 
+from cxr.classes import Classes
 from cxr.report.markup import COLOURS
 from cxr.report.wording import said
 
@@ -167,7 +168,7 @@ def calibration(table: pd.DataFrame, words: str) -> Figure:
         axes.set(xlabel="Predicted probability", ylabel="Observed share", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.legend(loc="lower right")
 
-    return draw("calibration", "Reliability, bins of equally many films, 95 % intervals", words, table, plot)
+    return draw("calibration", "Reliability, bins of equally many images, 95 % intervals", words, table, plot)
 
 
 def net_benefit(table: pd.DataFrame) -> Figure:
@@ -176,13 +177,13 @@ def net_benefit(table: pd.DataFrame) -> Figure:
     def plot(axes: "Axes", curve: pd.DataFrame) -> None:
         axes.fill_between(curve["threshold"], curve["ci_low"], curve["ci_high"], alpha=0.2, linewidth=0)
         axes.plot(curve["threshold"], curve["net_benefit"], label="model")
-        axes.plot(curve["threshold"], curve["net_benefit_of_all"], "--", label="call every film positive")
+        axes.plot(curve["threshold"], curve["net_benefit_of_all"], "--", label="call every image positive")
         axes.axhline(0, color=INK, linestyle=":", linewidth=0.8, label="call none")
         top = max(curve["net_benefit"].max(), curve["net_benefit_of_all"].max())
-        axes.set(xlabel="Threshold probability", ylabel="Net benefit per film", ylim=(-0.1 * top - 0.02, 1.1 * top))
+        axes.set(xlabel="Threshold probability", ylabel="Net benefit per image", ylim=(-0.1 * top - 0.02, 1.1 * top))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 0.2))
 
-    words = "Net benefit of the model, of calling every film positive and of calling none, by threshold probability."
+    words = "Net benefit of the model, of calling every image positive and of calling none, by threshold probability."
     return draw("decision_curve", "Decision curve with 95 % band", words, table, plot)
 
 
@@ -192,20 +193,22 @@ def scores(table: pd.DataFrame) -> Figure:
     def plot(axes: "Axes", bins: pd.DataFrame) -> None:
         for dash, ((asked, label), rows) in zip(DASHES * 9, bins.groupby(["class", "label"], sort=False), strict=False):
             steps = [*rows["share"], rows["share"].iloc[-1]]
-            called = f"{label} films" + (f", of {asked}" if bins["class"].nunique() > 1 else "")
-            axes.step([*rows["low"], 1], steps, dash, where="post", label=called)
-        axes.set(xlabel="Calibrated probability", ylabel="Share of the class's films", xlim=(0, 1))
+            predicted = f"{label} images" + (f", of {asked}" if bins["class"].nunique() > 1 else "")
+            axes.step([*rows["low"], 1], steps, dash, where="post", label=predicted)
+        axes.set(xlabel="Calibrated probability", ylabel="Share of the class's images", xlim=(0, 1))
         axes.legend()
 
     words = "Histograms of calibrated out-of-fold probabilities by true class, 20 bins."
     return draw("scores", "Probabilities by true class", words, table, plot)
 
 
-def confusion(table: pd.DataFrame, classes: list[str]) -> Figure:
+def confusion(table: pd.DataFrame, classes: Classes) -> Figure:
     """Return the confusion matrix: counts, and shares of each true class by depth of colour."""
 
     def plot(axes: "Axes", counts: pd.DataFrame) -> None:
-        matrix = counts.pivot_table(index="label", columns="called", values="n").reindex(index=classes, columns=classes)
+        matrix = counts.pivot_table(index="label", columns="predicted", values="n").reindex(
+            index=classes, columns=classes
+        )
         shares = matrix.div(matrix.sum(axis=1), axis=0).fillna(0)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for i, row in enumerate(shares.to_numpy()):
@@ -216,7 +219,7 @@ def confusion(table: pd.DataFrame, classes: list[str]) -> Figure:
         axes.set_yticks(range(len(classes)), classes, rotation=90, va="center")
         axes.set(xlabel="Called", ylabel="True class")
 
-    words = "; ".join(f"{r.label} called {r.called}: {r.n}" for r in table.itertuples())
+    words = "; ".join(f"{r.label} called {r.predicted}: {r.n}" for r in table.itertuples())
     return draw("confusion", "Confusion matrix at probability 0.5", words, table, plot)
 
 
@@ -294,22 +297,22 @@ def robustness(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
         for (change, metric), of in worst
         if change in changes
     )
-    caption = "Metrics on films made worse, 95 % intervals; – is the film as it is"
+    caption = "Metrics on images made worse, 95 % intervals; – is the image as it is"
     return draw("robustness", caption, words, table, plot, width=6.6, height=4.4, grid=(2, 3))
 
 
 def learning(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
-    """Return metrics against the number of training films."""
+    """Return metrics against the number of training images."""
 
     def plot(axes: "Axes", rows: pd.DataFrame) -> None:
         for k, metric in enumerate(metrics):
-            of = rows[rows["metric"] == metric].sort_values("n_films")
+            of = rows[rows["metric"] == metric].sort_values("n_images")
             error = [(of["pooled"] - of["ci_low"]).clip(0) * PERCENT, (of["ci_high"] - of["pooled"]).clip(0) * PERCENT]
             style = {"fmt": MARKERS[k] + DASHES[k], "color": COLOURS[k], "markersize": 4, "linewidth": 1}
-            axes.errorbar(of["n_films"], of["pooled"] * PERCENT, yerr=error, label=said(metric), **style)
-        axes.set(xlabel="Training films of a fold", ylabel="%", xlim=(0, None))
+            axes.errorbar(of["n_images"], of["pooled"] * PERCENT, yerr=error, label=said(metric), **style)
+        axes.set(xlabel="Training images of a fold", ylabel="%", xlim=(0, None))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
 
-    of_auc = table[table["metric"] == metrics[0]].sort_values("n_films")
-    words = "; ".join(f"{r.n_films:,.0f} films: {said(metrics[0])} {r.pooled:.1%}" for r in of_auc.itertuples())
-    return draw("learning_curve", "Metrics by number of training films, 95 % intervals", words, table, plot)
+    of_auc = table[table["metric"] == metrics[0]].sort_values("n_images")
+    words = "; ".join(f"{r.n_images:,.0f} images: {said(metrics[0])} {r.pooled:.1%}" for r in of_auc.itertuples())
+    return draw("learning_curve", "Metrics by number of training images, 95 % intervals", words, table, plot)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NOT_DONE, NOT_APPLICABLE = "not done", "not applicable"
-ON_REQUEST = ("robustness", "learning-curve", "sealed-test", "external")
+ON_REQUEST = ("robustness", "learning-curve", "held-out-test", "external")
 """Sections of analyses that a run has only on request."""
-STANDS_IN = {"external": "sealed-test"}
+STANDS_IN = {"external": "held-out-test"}
 """Analyses that are shown in the section of another one."""
 
 

@@ -1,4 +1,4 @@
-"""What the HTML files share: one style, films as small pictures inside the file, histograms as lines.
+"""What the HTML files share: one style, images as small pictures inside the file, histograms as lines.
 
 The files need no network and run no script. Text from the data (paths, labels, reasons) is escaped by Jinja.
 """

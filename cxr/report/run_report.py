@@ -14,13 +14,14 @@ from typing import Any
 import pandas as pd
 
 from cxr import __version__
+from cxr.classes import Classes
 from cxr.config import TrainConfig
 from cxr.errors import RunError
 from cxr.evaluation import analyses
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.outside_tests import is_current
 from cxr.evaluation.overview import STARTING_PROJECT
-from cxr.evaluation.subgroups import failure_table, subgroup_table
+from cxr.evaluation.subgroups import most_confident_errors, subgroup_table
 from cxr.evaluation.tables import tabulate
 from cxr.metrics.classification import COUNTS
 from cxr.report import figures
@@ -31,13 +32,13 @@ from cxr.report.guidelines import NOT_APPLICABLE, NOT_DONE, crosswalk
 from cxr.report.markup import render
 from cxr.report.wording import in_words, said
 from cxr.storage import events, files
-from cxr.storage.run_folder import RunFolder, TestFolder
-from cxr.training.run import Experiment, require_complete
+from cxr.storage.run_folder import OutsideTestFolder, RunFolder
+from cxr.training.run import Run, require_complete
 
 log = logging.getLogger(__name__)
 
 Tables = dict[str, pd.DataFrame]
-NO_INTERVAL = "no interval, all films are of one patient"
+NO_INTERVAL = "no interval, all images are of one patient"
 FOLD_METRICS = ("roc_auc", "sensitivity", "specificity")
 MEASURED = ("width", "height", "mean", "contrast", "border")
 QUANTILES = (0.05, 0.5, 0.95)
@@ -50,7 +51,7 @@ PUBLISHED = (
         "97.5",
         "91.1",
         "92.4",
-        "Whether films of a patient were kept in one fold is not stated.",
+        "Whether images of a patient were kept in one fold is not stated.",
     ),
     (
         "ResNet-50 fine-tuned, arXiv 2601.00837",
@@ -58,7 +59,7 @@ PUBLISHED = (
         "99.9",
         "–",
         "–",
-        "A random split by film: films of a patient stand on both sides, which flatters every figure.",
+        "A random split by image: images of a patient stand on both sides, which flatters every figure.",
     ),
     (
         "Networks of this kind on the official test split, usual range",
@@ -66,13 +67,13 @@ PUBLISHED = (
         "about 97.5",
         "–",
         "62 to 74",
-        "At probability 0.5; a range, no single source. The 624 films are harder than a part of the training films.",
+        "At probability 0.5; a range, no single source. The 624 images are harder than a part of the training images.",
     ),
 )
 """Name, accuracy, ROC-AUC, sensitivity, specificity in %, and what to know when comparing; all on the Kaggle set."""
 
 
-def write_report(run: Experiment) -> Path:
+def write_report(run: Run) -> Path:
     """Write the run's report, its figures and the tables behind them; return the report.
 
     Raises:
@@ -83,52 +84,52 @@ def write_report(run: Experiment) -> Path:
         folder = run.folder
         if not folder.predictions.exists():
             raise RunError(f"run {folder.run_id!r} has no tables yet: type `cxr evaluate {folder.run_id}`.")
-        films = OutOfFold(files.read_table(folder.predictions), run.classes)
-        tabulate(folder, films.predictions, run.classes)
-        tables = _tables(films, folder)
+        images = OutOfFold(files.read_table(folder.predictions), run.classes)
+        tabulate(folder, images.predictions, run.classes)
+        tables = _tables(images, folder)
         for name, table in tables.items():
-            files.write_table(folder.appraisal(name), table)
-        requested = [name for name in REQUESTED if folder.appraisal(name).exists()]
-        tables |= {name: files.read_table(folder.appraisal(name)) for name in requested}
-        drawn = _figures(run, films, tables)
+            files.write_table(folder.table(name), table)
+        requested = [name for name in REQUESTED if folder.table(name).exists()]
+        tables |= {name: files.read_table(folder.table(name)) for name in requested}
+        drawn = _figures(run, images, tables)
         for figure in drawn.values():
             files.write_text(folder.figures / f"{figure.name}.svg", figure.svg)
             files.write_table(folder.figures / f"{figure.name}.parquet", figure.table)
-        files.write_text(folder.report, _page(run, films, tables, drawn))
+        files.write_text(folder.report, _page(run, images, tables, drawn))
         log.info("report: %s", folder.report)
         return folder.report
 
 
-def _tables(films: OutOfFold, folder: RunFolder) -> Tables:
+def _tables(images: OutOfFold, folder: RunFolder) -> Tables:
     manifest = files.read_table(folder.manifest)
     return {
-        "auc": analyses.auc_table(films, files.read_table(folder.metrics)),
-        "calibration": analyses.calibration_table(films),
-        "operating_points": analyses.operating_point_table(films),
-        "predictive_values": analyses.predictive_value_table(films),
-        "subgroups": subgroup_table(films, manifest),
-        "failures": failure_table(films),
+        "auc": analyses.auc_table(images, files.read_table(folder.metrics)),
+        "calibration": analyses.calibration_table(images),
+        "operating_points": analyses.operating_point_table(images),
+        "predictive_values": analyses.predictive_value_table(images),
+        "subgroups": subgroup_table(images, manifest),
+        "most_confident_errors": most_confident_errors(images),
         "drift_reference": _drift_reference(manifest),
     }
 
 
 def _drift_reference(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Return quantiles over the used films of what later films are compared with: measure, quantile, value."""
+    """Return quantiles over the used images of what later images are compared with: measure, quantile, value."""
     used = manifest.loc[manifest["status"] == "used", list(MEASURED)].astype(float)
     wide = used.quantile(list(QUANTILES)).rename_axis(index="quantile").reset_index()
     return wide.melt("quantile", var_name="measure")[["measure", "quantile", "value"]]
 
 
-def _page(run: Experiment, films: OutOfFold, tables: Tables, drawn: Mapping[str, Figure]) -> str:
+def _page(run: Run, images: OutOfFold, tables: Tables, drawn: Mapping[str, Figure]) -> str:
     folder = run.folder
-    tests = {"sealed_test": folder.sealed_test} if folder.sealed_test.openings.exists() else {}
-    tests |= {f"external/{test.path.name}": test for test in folder.external_tests()}
+    tests = {"held_out_test": folder.held_out_test} if folder.held_out_test.openings.exists() else {}
+    tests |= {f"external_tests/{test.path.name}": test for test in folder.external_tests()}
     gaps = {f"{name}/gap": _gap(test, tables, folder) for name, test in tests.items()}
     for name, test in tests.items():
         files.write_table(test.gap, gaps[f"{name}/gap"])
     facts = {file.name: files.read_json(file) for file in (folder.config, folder.data, folder.certificate)}
     done = {section for table, section in REQUESTED.items() if table in tables}
-    done |= {"sealed-test" if name == "sealed_test" else "external" for name in tests}
+    done |= {"held-out-test" if name == "held_out_test" else "external" for name in tests}
     return render(
         Path(__file__).with_name("report.html.j2"),
         run=run,
@@ -138,13 +139,13 @@ def _page(run: Experiment, films: OutOfFold, tables: Tables, drawn: Mapping[str,
         certificate=facts["leakage_certificate.json"],
         made_at=files.now(),
         version=__version__,
-        positive=run.classes[1] if films.is_binary else "macro",
-        starting=STARTING_PROJECT if films.is_binary else {},
+        positive=run.classes[1] if images.is_binary else "macro",
+        starting=STARTING_PROJECT if images.is_binary else {},
         counts=COUNTS,
-        published=PUBLISHED if films.is_binary and _is_kaggle(run.classes) else (),
+        published=PUBLISHED if images.is_binary and _is_kaggle(run.classes) else (),
         figures=drawn,
         undefined=_undefined(folder, tables),
-        failures=gallery(run, tables["failures"]),
+        most_confident_errors=gallery(run, tables["most_confident_errors"]),
         tests={name: _openings(run, test) for name, test in tests.items()},
         crosswalk=crosswalk(done),
         not_done=NOT_DONE,
@@ -156,25 +157,28 @@ def _page(run: Experiment, films: OutOfFold, tables: Tables, drawn: Mapping[str,
 
 def _sources(folder: RunFolder, tables: Tables, gaps: Tables) -> dict[str, tuple[str, pd.DataFrame]]:
     """Return the tables that the page takes numbers from, each with its file."""
-    named = {name: (folder.appraisal(name), table) for name, table in tables.items()}
+    named = {name: (folder.table(name), table) for name, table in tables.items()}
     named |= {path.stem: (path, files.read_table(path)) for path in (folder.metrics, folder.summary)}
-    if folder.confounders.exists():
-        known = files.read_table(folder.confounders)
-        named["confounders"] = folder.confounders, known.reindex(columns=[*known.columns.union(["mean", "sd"])])
+    if folder.acquisition_baseline.exists():
+        known = files.read_table(folder.acquisition_baseline)
+        named["acquisition_baseline"] = (
+            folder.acquisition_baseline,
+            known.reindex(columns=[*known.columns.union(["mean", "sd"])]),
+        )
     named |= {name: (folder.path / f"{name}.parquet", table) for name, table in gaps.items()}
     return {name: (path.relative_to(folder.path).as_posix(), table) for name, (path, table) in named.items()}
 
 
-def _figures(run: Experiment, films: OutOfFold, tables: Tables) -> dict[str, Figure]:
-    folder, curves = run.folder, analyses.curve_tables(films)
+def _figures(run: Run, images: OutOfFold, tables: Tables) -> dict[str, Figure]:
+    folder, curves = run.folder, analyses.curve_tables(images)
     metrics = files.read_table(folder.metrics)
-    positive = metrics["class"] == (run.classes[1] if films.is_binary else "macro")
+    positive = metrics["class"] == (run.classes[1] if images.is_binary else "macro")
     by_fold = metrics[(metrics["scope"] == "fold") & positive]
     by_fold = by_fold.assign(level="fold " + by_fold["fold"].astype("string"))
     pooled = metrics[(metrics["scope"] == "pooled") & positive].set_index("metric")
     epochs = [files.read_table(folder.fold(fold).epochs) for fold in range(run.config.folds)]
     subgroups = tables["subgroups"]
-    subgroups = subgroups.assign(line=_lines(subgroups, films.is_binary))
+    subgroups = subgroups.assign(line=_lines(subgroups, images.is_binary))
     bounds = pooled[["value", "ci_low", "ci_high"]].to_dict("index")
     auc, precision = (f"{said(m)} {in_words([*bounds[m].values()])} %" for m in ("roc_auc", "average_precision"))
     errors = tables["calibration"].set_index(["measure", "stage"])["value"]
@@ -183,15 +187,15 @@ def _figures(run: Experiment, films: OutOfFold, tables: Tables) -> dict[str, Fig
         figures.roc(curves["roc"], tables["operating_points"], auc),
         figures.precision_recall(curves["precision_recall"], f"Precision against recall, out of fold; {precision}."),
         figures.confusion(files.read_table(folder.confusion), run.classes),
-        figures.calibration(analyses.reliability_table(films), calibrated),
-        figures.scores(analyses.score_table(films)),
+        figures.calibration(analyses.reliability_table(images), calibrated),
+        figures.scores(analyses.score_table(images)),
         figures.forest("folds", "Folds, 95 % intervals", by_fold, "level", FOLD_METRICS),
         figures.forest("subgroups", "Subgroups, 95 % intervals", subgroups, "line", FOLD_METRICS),
         figures.training(pd.concat(epochs, ignore_index=True)),
     ]
-    if films.is_binary:
-        drawn.append(figures.net_benefit(analyses.decision_table(films)))
-    shown = run.classes[1] if films.is_binary else "macro"
+    if images.is_binary:
+        drawn.append(figures.net_benefit(analyses.decision_table(images)))
+    shown = run.classes[1] if images.is_binary else "macro"
     for name, draw in (("stress", figures.robustness), ("learning_curve", figures.learning)):
         if name in tables:
             drawn.append(draw(tables[name][tables[name]["class"] == shown], FOLD_METRICS))
@@ -208,7 +212,7 @@ def _undefined(folder: RunFolder, tables: Tables) -> list[str]:
     """Return in sentences which values or intervals are NaN, and why; those of one place and reason together."""
     metrics = files.read_table(folder.metrics).query("scope != 'mean'").astype({"fold": "string"})
     places = [
-        metrics.assign(place=metrics["fold"].map("fold {}".format).where(metrics["fold"].notna(), "all films")),
+        metrics.assign(place=metrics["fold"].map("fold {}".format).where(metrics["fold"].notna(), "all images")),
         tables["operating_points"].assign(place=lambda t: "operating point " + t["operating_point"].map(said)),
         tables["subgroups"].assign(place=lambda t: t["subgroup"] + " " + t["level"]),
     ]
@@ -219,13 +223,13 @@ def _undefined(folder: RunFolder, tables: Tables) -> list[str]:
     return [f"{row['class'] or 'all classes'}, {row['place']}: {row['metric']}: {row['reason']}." for row in told]
 
 
-def _gap(test: TestFolder, tables: Tables, folder: RunFolder) -> pd.DataFrame:
-    """Return a test on films outside cross-validation beside what was found inside it, one row per point and metric.
+def _gap(test: OutsideTestFolder, tables: Tables, folder: RunFolder) -> pd.DataFrame:
+    """Return a test on images outside cross-validation beside what was found inside it, one row per point and metric.
 
     Columns: operating_point, class, metric, inside, inside_low, inside_high, outside, outside_low, outside_high, gap.
     """
     pooled = files.read_table(folder.metrics).query("scope == 'pooled'").assign(operating_point="")
-    points = tables["operating_points"].assign(**{"class": files.read_json(folder.config)["positive"]})
+    points = tables["operating_points"].assign(**{"class": files.read_record(folder.config)["positive"]})
     inside = pd.concat([points, pooled], ignore_index=True)
     outside = files.read_table(test.metrics)
     outside = outside[~outside["metric"].isin(COUNTS)]
@@ -239,14 +243,14 @@ def _gap(test: TestFolder, tables: Tables, folder: RunFolder) -> pd.DataFrame:
     return table.assign(gap=table["outside"] - table["inside"])[[*keys, *names.values(), *renamed.values(), "gap"]]
 
 
-def _openings(run: Experiment, test: TestFolder) -> dict[str, Any]:
+def _openings(run: Run, test: OutsideTestFolder) -> dict[str, Any]:
     record = files.read_json(test.openings)["openings"]
     counts = files.read_table(test.predictions)["label"].value_counts().to_dict()
     return {"name": test.path.name, "openings": record, "counts": counts, "is_current": is_current(run, test)}
 
 
-def _is_kaggle(classes: list[str]) -> bool:
-    return classes == ["NORMAL", "PNEUMONIA"]
+def _is_kaggle(classes: Classes) -> bool:
+    return classes == ("NORMAL", "PNEUMONIA")
 
 
 def command_of(config: TrainConfig, run_id: str) -> str:

@@ -17,7 +17,7 @@ import pandas as pd
 from cxr.errors import ConfigError
 from cxr.storage import files
 from cxr.storage.run_folder import FoldFolder
-from cxr.training.run import Experiment, require_complete
+from cxr.training.run import Run, require_complete
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,7 +39,7 @@ def require_mlflow(uri: str) -> None:
         raise ConfigError(f"the MLflow store must be sqlite:///FILE or the http address of a server, got {uri!r}.")
 
 
-def log_run(run: Experiment, uri: str) -> str:
+def log_run(run: Run, uri: str) -> str:
     """Log a finished run with its params, metrics, tags and artifacts; return MLflow's id of it.
 
     A run that has been logged as it is now is left alone.
@@ -60,7 +60,7 @@ def log_run(run: Experiment, uri: str) -> str:
     if known:
         log.info("MLflow has run %s already: %s", run.folder.run_id, known[0].info.run_id)
         return known[0].info.run_id
-    record = files.read_json(run.folder.config)
+    record = files.read_record(run.folder.config)
     tags = {IDENTITY: identity, "cxr.data": record["identity"]["data"], "cxr.weights": run.weights_hash}
     parent = client.create_run(experiment_id, run_name=run.folder.run_id, tags=tags).info.run_id
     client.log_batch(parent, metrics=_pooled(run), params=_params(run.config.as_dict()))
@@ -88,17 +88,17 @@ def _open(uri: str) -> tuple["MlflowClient", str]:
     return client, known.experiment_id if known else client.create_experiment(EXPERIMENT, artifact_location=place)
 
 
-def _identity(run: Experiment) -> str:
+def _identity(run: Run) -> str:
     finished = [files.read_json(run.folder.fold(fold).complete)["finished_at"] for fold in range(run.config.folds)]
     return f"{run.config_hash} {max(finished)}"
 
 
-def _log_fold(client: "MlflowClient", experiment_id: str, parent: str, run: Experiment, fold: int) -> None:
+def _log_fold(client: "MlflowClient", experiment_id: str, parent: str, run: Run, fold: int) -> None:
     folder = run.folder.fold(fold)
     done = files.read_json(folder.complete)
     name, tags = f"{run.folder.run_id}, fold {fold}", {"mlflow.parentRunId": parent}
     child = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
-    facts = {key: done[key] for key in ("fold", "device", "n_threads", "n_training_films", "seconds")}
+    facts = {key: done[key] for key in ("fold", "device", "n_threads", "n_training_images", "seconds")}
     rows = files.read_table(run.folder.metrics).query("scope == 'fold' and fold == @fold")
     client.log_batch(child, metrics=[*_metrics(rows), *_epochs(folder)], params=_params(facts))
     with files.local_copy(folder.predictions) as file:
@@ -106,7 +106,7 @@ def _log_fold(client: "MlflowClient", experiment_id: str, parent: str, run: Expe
     client.set_terminated(child)
 
 
-def _pooled(run: Experiment) -> list["Metric"]:
+def _pooled(run: Run) -> list["Metric"]:
     metrics = files.read_table(run.folder.metrics)
     named = {"pooled": "", "mean": "mean_of_folds_"}
     return [one for scope, prefix in named.items() for one in _metrics(metrics[metrics["scope"] == scope], prefix)]
@@ -140,7 +140,7 @@ def _params(values: Mapping[str, Any]) -> list[Any]:
     return [Param(name, Path(str(value)).name if name == "data" else str(value)) for name, value in values.items()]
 
 
-def _artifacts(run: Experiment) -> list[Path]:
+def _artifacts(run: Run) -> list[Path]:
     folder = run.folder
     made = [folder.config, folder.certificate, folder.report, *sorted(folder.metrics.parent.glob("*.parquet"))]
     return [path for path in made if path.exists()]

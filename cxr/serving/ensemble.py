@@ -1,4 +1,4 @@
-"""The folds of a run side by side: one film, one answer of each fold.
+"""The folds of a run side by side: one image, one answer of each fold.
 
 What the folds share, a frozen trunk, runs once; what each has trained runs for each; the last layer, small
 and in float32, comes last. The features in front of it are those of fold 0.
@@ -18,7 +18,7 @@ from cxr.network.resnet import normalise, to_grey
 from cxr.serving.networks import PackagedNetworks, Part
 
 STEP = 128
-"""Films that go through all layers together; bounds the memory of what lies between the layers."""
+"""Images that go through all layers together; bounds the memory of what lies between the layers."""
 
 
 class Ensemble:
@@ -28,7 +28,7 @@ class Ensemble:
         networks: asked for a whole network only where no compiled graph of it is at hand.
         device: cpu, or cuda:<index>.
         arithmetic: what the layers compute in; the last one always in float32.
-        n_films: how many films are to come.
+        n_images: how many images are to come.
         compile: on, off, or auto.
         cache: keeps compiled graphs.
     """
@@ -39,7 +39,7 @@ class Ensemble:
         *,
         device: str,
         arithmetic: Arithmetic,
-        n_films: int,
+        n_images: int,
         compile: Compile,
         cache: Path,
     ) -> None:
@@ -52,7 +52,7 @@ class Ensemble:
                 identity,
                 device,
                 bf16=arithmetic == "bf16",
-                n_films=n_films,
+                n_images=n_images,
                 compile=compile,
                 cache=cache,
             )
@@ -82,7 +82,7 @@ class Ensemble:
 
 
 def parts_of(networks: PackagedNetworks) -> list[tuple[Part, int]]:
-    """Return the parts that the layers in front of the last ones have, in the order in which a film goes through."""
+    """Return the parts that the layers in front of the last ones have, in the order in which an image goes through."""
     shared: list[tuple[Part, int]] = [("shared", 0)] if networks.trainable != "all" else []
     return shared + [("own", fold) for fold in range(networks.n_folds) if networks.trainable != "head"]
 

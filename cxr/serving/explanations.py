@@ -1,7 +1,7 @@
-"""Films through the champion, with a picture of where it looked.
+"""Images through the champion, with a picture of where it looked.
 
-A film goes the nightly job's way (see `judging`), so its probability is the one that job gives it. Nothing is written
-but the pictures and a table in a folder of its own, and what the job keeps in its cache; the films are only read.
+An image goes the nightly job's way (see `judging`), so its probability is the one that job gives it. Nothing is written
+but the pictures and a table in a folder of its own, and what the job keeps in its cache; the images are only read.
 """
 
 import logging
@@ -13,24 +13,24 @@ import numpy as np
 import pandas as pd
 
 from cxr.errors import ConfigError, DataError
-from cxr.images.decoding import decode_film
+from cxr.images.decoding import decode_image
 from cxr.images.inbox import Arrival, read_arrival
-from cxr.images.reading import Reading, read_film
+from cxr.images.reading import Reading, read_image
 from cxr.network.grad_cam import beside, overlay
 from cxr.serving.package import Package
-from cxr.serving.predictor import Judge
+from cxr.serving.predictor import Predictor
 from cxr.storage import files
 from cxr.storage.run_folder import ExplanationFolder
 
 log = logging.getLogger(__name__)
 
 PICTURE_PX = 512
-"""A picture's film is decoded at this size or more."""
+"""A picture's image is decoded at this size or more."""
 
 
-def explain_films(
+def explain_images(
     package: Package,
-    images: Sequence[Path],
+    paths: Sequence[Path],
     folder: ExplanationFolder,
     *,
     target: str | None = None,
@@ -38,15 +38,15 @@ def explain_films(
     device: str = "auto",
     cache: Path = Path("cache"),
 ) -> pd.DataFrame:
-    """Judge films and picture where the networks looked; return a row for each file, and write it.
+    """Evaluate images and picture where the networks looked; return a row for each file, and write it.
 
     Columns: path, status, reason, detail, image_id, probability_<class>, predicted_label, fold_spread, in_training,
     novelty, target, picture.
 
     Args:
         package: the model.
-        images: files.
-        folder: gets `<number>-<name>.png` for each film, the film beside its map, and `explanations.parquet`.
+        paths: image files.
+        folder: gets `<number>-<name>.png` for each image, the image beside its map, and `explanations.parquet`.
         target: class that is asked for; the one that is called, if None.
         opacity: of the map where it is strongest, 0 to 1.
         device: cpu, cuda:<index>, or auto.
@@ -54,26 +54,26 @@ def explain_films(
 
     Raises:
         ConfigError: the class is none of the model's, or the opacity is out of range.
-        DataError: none of the files is a film.
+        DataError: none of the files is an image.
     """
     if target is not None and target not in package.classes:
         raise ConfigError(f"--class must be one of {', '.join(package.classes)}, got {target!r}.")
     if not 0 <= opacity <= 1:
         raise ConfigError(f"--opacity must lie between 0 and 1, got {opacity!r}.")
-    readings = [read_film(_arrival(path), package.size) for path in images]
+    readings = [read_image(_arrival(path), package.size) for path in paths]
     numbers = [number for number, reading in enumerate(readings) if reading.square is not None]
-    films = [readings[number] for number in numbers]
-    if not films:
-        raise DataError(f"none of {len(images)} files is a film, the first because: {readings[0].refused}")
-    judge = Judge(package, device=device, cache=cache)
-    judgements = judge.judge(films)
-    targets = [target or judgement.called for judgement in judgements]
-    heat = judge.look(films, targets)
+    images = [readings[number] for number in numbers]
+    if not images:
+        raise DataError(f"none of {len(paths)} files is an image, the first because: {readings[0].refused}")
+    predictor = Predictor(package, device=device, cache=cache)
+    predictions = predictor.predict(images)
+    targets = [target or prediction.predicted for prediction in predictions]
+    heat = predictor.look(images, targets)
     answers = {}
-    for k, (number, film) in enumerate(zip(numbers, films, strict=True)):
-        picture = folder.picture(number + 1, Path(film.arrival.path).stem)
-        _write_picture(picture, film, heat[k], opacity)
-        answers[number] = judgements[k].columns | {"target": targets[k], "picture": picture.name}
+    for k, (number, image) in enumerate(zip(numbers, images, strict=True)):
+        picture = folder.picture(number + 1, Path(image.arrival.path).stem)
+        _write_picture(picture, image, heat[k], opacity)
+        answers[number] = predictions[k].columns | {"target": targets[k], "picture": picture.name}
     table = pd.DataFrame([_facts(reading) | answers.get(number, {}) for number, reading in enumerate(readings)])
     files.write_table(folder.table, table)
     return table
@@ -98,7 +98,7 @@ def _facts(reading: Reading) -> dict[str, object]:
     }
 
 
-def _write_picture(path: Path, film: Reading, heat: np.ndarray, opacity: float) -> None:
-    grey = np.asarray(decode_film(read_arrival(film.arrival), PICTURE_PX).grey)
+def _write_picture(path: Path, image: Reading, heat: np.ndarray, opacity: float) -> None:
+    grey = np.asarray(decode_image(read_arrival(image.arrival), PICTURE_PX).grey)
     with files.replacing(path) as temporary:
         beside(grey, overlay(grey, heat, opacity=opacity)).save(temporary, "PNG")

@@ -1,4 +1,4 @@
-"""How far a film lies from the films that a model was trained on."""
+"""How far an image lies from the images that a model was trained on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +21,17 @@ ROUNDING = 1e-3
 
 @dataclass(frozen=True)
 class Novelty:
-    """How far a film's features lie from those of the training films, in units of their spread."""
+    """How far an image's features lie from those of the training images, in units of their spread."""
 
     mean: NDArray[np.float32]
     """Shape (n_features,)."""
     components: NDArray[np.float32]
-    """Principal components of the training films' features, shape (k, n_features)."""
+    """Principal components of the training images' features, shape (k, n_features)."""
     scale: NDArray[np.float32]
     """Standard deviation along each component, and of the residual's length: shape (k + 1,)."""
 
     def distance(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return each film's distance, shape (n,), for features (n, n_features)."""
+        """Return each image's distance, shape (n,), for features (n, n_features)."""
         centred = features - self.mean
         along = centred @ self.components.T
         residual = np.linalg.norm(centred - along @ self.components, axis=1, keepdims=True)
@@ -39,7 +39,7 @@ class Novelty:
 
 
 def fit_novelty(features: NDArray[np.float32]) -> Novelty:
-    """Return the measure fitted on the features of training films, shape (n, n_features)."""
+    """Return the measure fitted on the features of training images, shape (n, n_features)."""
     mean = features.mean(axis=0)
     _, singular, components = np.linalg.svd(features - mean, full_matrices=False)
     components = components[: min(N_COMPONENTS, int((singular > 1e-6 * singular[0]).sum()))]
@@ -52,7 +52,7 @@ def fit_novelty(features: NDArray[np.float32]) -> Novelty:
 
 
 def layout(squares: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return where films are bright and dark, shape (n, 256), each contrast-normalised, for squares (n, size, size)."""
+    """Return where images are bright and dark, shape (n, 256), each contrast-normalised, for squares (n, size, size)."""
     coarse = [
         np.asarray(Image.fromarray(square).resize((LAYOUT_PX, LAYOUT_PX), Image.Resampling.BOX)) for square in squares
     ]
@@ -65,14 +65,14 @@ NOVELTY_PARTS = ("network.", "layout.")
 
 
 @dataclass(frozen=True)
-class FilmNovelty:
-    """How far films lie from the training films: in what the network makes of them, and in where they are bright."""
+class ImageNovelty:
+    """How far images lie from the training images: in what the network makes of them, and in where they are bright."""
 
     network: Novelty
     layout: Novelty
 
     def distance(self, features: NDArray[np.float32], squares: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return each film's distance, shape (n,), for features (n, n_features) and squares (n, size, size)."""
+        """Return each image's distance, shape (n,), for features (n, n_features) and squares (n, size, size)."""
         return np.hypot(self.network.distance(features), self.layout.distance(layout(squares)))
 
     def save(self, path: Path) -> None:

@@ -1,7 +1,7 @@
 """The deployable model: everything that scoring needs, in one folder that is never changed again.
 
 `models/<name>/<version>/` holds the folds' weights (what they share once), calibration and thresholds fitted
-on out-of-fold predictions, the films that drift is judged by, a model card, and where all of it comes from.
+on out-of-fold predictions, the images that drift is judged by, a model card, and where all of it comes from.
 `SHA256SUMS` names every file; a package of which a byte has changed is refused. Weights are safetensors:
 nothing in a package is code.
 """
@@ -16,16 +16,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors.numpy import load_file as load_arrays
 
+from cxr.classes import Classes
 from cxr.config import OperatingPoint, Trainable
 from cxr.errors import PackageError
-from cxr.metrics.calibration import Calibration, average_folds, call_films
+from cxr.metrics.calibration import Calibration, average_folds, predict_labels
 from cxr.serving.networks import PackagedNetworks
-from cxr.serving.novelty import NOVELTY_PARTS, FilmNovelty, Novelty
+from cxr.serving.novelty import NOVELTY_PARTS, ImageNovelty, Novelty
 from cxr.storage import files
 from cxr.storage.files import sha256_of
 from cxr.storage.model_folder import PackageFolder
 
-FORMAT = 2
 SUM = re.compile(r"^([0-9a-f]{64})  ([\w.-]+)$", re.MULTILINE | re.ASCII)
 
 
@@ -35,7 +35,7 @@ class Package:
 
     folder: PackageFolder
     name: str
-    classes: list[str]
+    classes: Classes
     """In the order of the model's outputs; of two the positive one is last."""
     trainable: Trainable
     size: int
@@ -54,7 +54,7 @@ class Package:
 
     @property
     def threshold(self) -> float:
-        """From this probability of the positive class on a film is called positive; 0.5 for more than two classes."""
+        """From this probability of the positive class on an image is called positive; 0.5 for more than two classes."""
         return self.thresholds.get(self.operating_point, 0.5)
 
     @property
@@ -72,24 +72,24 @@ class Package:
         """Tell whether its layers are there in 8-bit integers, too."""
         return "int8" in self.facts
 
-    def films(self) -> pd.DataFrame:
-        """Return one row per film that the model was made from: image_id, fingerprint, group, fold, label, …"""
-        return files.read_table(self.folder.films)
+    def images(self) -> pd.DataFrame:
+        """Return one row per image that the model was made from: image_id, fingerprint, group, fold, label, …"""
+        return files.read_table(self.folder.images)
 
-    def novelty(self) -> FilmNovelty:
-        """Return the measure of how far a film lies from the training films."""
+    def novelty(self) -> ImageNovelty:
+        """Return the measure of how far an image lies from the training images."""
         arrays = load_arrays(self.folder.novelty)
         parts = [{k.removeprefix(part): v for k, v in arrays.items() if k.startswith(part)} for part in NOVELTY_PARTS]
-        return FilmNovelty(*(Novelty(**part) for part in parts))
+        return ImageNovelty(*(Novelty(**part) for part in parts))
 
-    def judge(self, logits: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.str_]]:
-        """Return probabilities (n, n_classes), the folds' spread (n,), and the class each film is called (n,).
+    def predict(self, logits: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.str_]]:
+        """Return probabilities (n, n_classes), the folds' spread (n,), and the class each image is called (n,).
 
         Args:
             logits: of each fold, shape (n_folds, n, n_classes).
         """
         probability, spread = average_folds(self.calibration, logits)
-        return probability, spread, call_films(probability, self.classes, self.threshold)
+        return probability, spread, predict_labels(probability, self.classes, self.threshold)
 
 
 def load_package(folder: PackageFolder) -> Package:
@@ -102,15 +102,15 @@ def load_package(folder: PackageFolder) -> Package:
         raise PackageError(f"no model in {str(folder.path)!r}: `cxr models` shows what is there.")
     _require_unchanged(folder)
     facts = files.read_json(folder.description)
-    if facts["format"] != FORMAT:
+    if facts["format"] != files.FORMAT:
         raise PackageError(
-            f"{str(folder.path)!r} has package format {facts['format']}, this cxr reads {FORMAT}: "
+            f"{str(folder.path)!r} has package format {facts['format']}, this cxr reads {files.FORMAT}: "
             "package the run again."
         )
     return Package(
         folder=folder,
         name=facts["name"],
-        classes=facts["classes"],
+        classes=Classes(facts["classes"]),
         trainable=facts["trainable"],
         size=facts["size"],
         n_folds=facts["n_folds"],
@@ -140,4 +140,4 @@ def _require_unchanged(folder: PackageFolder) -> None:
 
 
 TOLERATED_DIFFERENCE = 0.01
-"""If a film's probability moves by more than this against float32, bfloat16 is refused; of int8 a few films' may."""
+"""If an image's probability moves by more than this against float32, bfloat16 is refused; of int8 a few images' may."""

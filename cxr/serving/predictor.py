@@ -1,6 +1,6 @@
-"""What a packaged model says of films: one way for the nightly job, for `cxr explain` and for the page.
+"""What a packaged model says of images: one way for the nightly job, for `cxr explain` and for the page.
 
-A film is read, refused or judged alike wherever it comes from, and its probability is the same to the rounding of
+An image is read, refused or judged alike wherever it comes from, and its probability is the same to the rounding of
 float32: all three run the model in 8-bit integers if it was packaged with them and the processor has them, else in
 bfloat16 if that moves no probability by more than 0.01, which was measured when the model was packaged, and otherwise
 in float32.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cxr.config import Arithmetic, Compile, ScorePrecision
 from cxr.errors import ConfigError
 from cxr.images.reading import Reading
-from cxr.images.vitals import are_same_film, fingerprint_bits
+from cxr.images.vitals import are_same_image, fingerprint_bits
 from cxr.network.devices import resolve_device, uses_bf16
 from cxr.network.grad_cam import grad_cam
 from cxr.network.int8 import int8_hindrance
@@ -30,36 +30,36 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What the model says of a film."""
+class Prediction:
+    """What the model says of an image."""
 
     probability: dict[str, float]
     """Calibrated, the mean over folds, by class."""
     by_fold: dict[str, list[float]]
     """Calibrated, of each fold, by class."""
-    called: str
+    predicted: str
     """The class, at the package's own operating point."""
     fold_spread: float
     """Between the highest and the lowest fold, for the class in which it is largest."""
     in_training: bool
-    """The model was made from this film: the same bytes, or the same film re-encoded."""
+    """The model was made from this image: the same bytes, or the same image re-encoded."""
     novelty: float
-    """How far the film lies from the training films."""
+    """How far the image lies from the training images."""
 
     @property
     def columns(self) -> dict[str, object]:
-        """The judgement under the names of the scores' columns."""
+        """The prediction under the names of the scores' columns."""
         return {
             **{f"probability_{name}": value for name, value in self.probability.items()},
-            "predicted_label": self.called,
+            "predicted_label": self.predicted,
             "fold_spread": self.fold_spread,
             "in_training": self.in_training,
             "novelty": self.novelty,
         }
 
 
-class Judge:
-    """A packaged model, loaded; judge films with it in one thread at a time.
+class Predictor:
+    """A packaged model, loaded; judge images with it in one thread at a time.
 
     Args:
         package: the model.
@@ -67,7 +67,7 @@ class Judge:
         precision: auto, fp32, bf16, or int8.
         compile: auto, on, or off.
         cache: keeps compiled graphs.
-        n_films: how many films are to come; what compiling has to be repaid by.
+        n_images: how many images are to come; what compiling has to be repaid by.
 
     Raises:
         DeviceError: the device is not there.
@@ -81,19 +81,19 @@ class Judge:
         precision: ScorePrecision = "auto",
         compile: Compile = "auto",
         cache: Path = Path("cache"),
-        n_films: int = 0,
+        n_images: int = 0,
     ) -> None:
         self.package, self.device = package, resolve_device(device)
         self._precision: ScorePrecision = precision
         self._compile: Compile = compile
-        self._cache, self._n_films = cache, n_films
+        self._cache, self._n_images = cache, n_images
         self._novelty = package.novelty()
-        films = package.films()
-        self._training_ids = set(films["image_id"])
-        self._training_prints = fingerprint_bits(films["fingerprint"].tolist())
+        images = package.images()
+        self._training_ids = set(images["image_id"])
+        self._training_prints = fingerprint_bits(images["fingerprint"].tolist())
 
-    def judge(self, readings: Sequence[Reading]) -> list[Judgement]:
-        """Return what the model says of each of the films; none of them may have been refused.
+    def predict(self, readings: Sequence[Reading]) -> list[Prediction]:
+        """Return what the model says of each of the images; none of them may have been refused.
 
         Raises:
             ConfigError: 8-bit integers are asked for and cannot be had, or bfloat16 is and moves a probability by more
@@ -104,14 +104,14 @@ class Judge:
         squares = np.stack([r.square for r in readings if r.square is not None])
         logits, features = self.ensemble.run(squares)
         by_fold = self.package.calibration.probability(logits)
-        probability, spread, called = self.package.judge(logits)
+        probability, spread, predicted = self.package.predict(logits)
         novelty, in_training = self._novelty.distance(features, squares), self._are_in_training(readings)
         classes = self.package.classes
         return [
-            Judgement(
+            Prediction(
                 dict(zip(classes, probability[k].tolist(), strict=True)),
                 {name: by_fold[:, k, j].tolist() for j, name in enumerate(classes)},
-                str(called[k]),
+                str(predicted[k]),
                 float(spread[k]),
                 in_training[k],
                 float(novelty[k]),
@@ -125,14 +125,14 @@ class Judge:
         return [self.package.networks.model(fold).to(self.device) for fold in range(self.package.n_folds)]
 
     def look(self, readings: Sequence[Reading], targets: Sequence[str]) -> NDArray[np.float32]:
-        """Return where the networks see a class in films, shape (n, size, size); see `explain.grad_cam`."""
+        """Return where the networks see a class in images, shape (n, size, size); see `explain.grad_cam`."""
         squares = np.stack([r.square for r in readings if r.square is not None])
         asked_for = np.array([self.package.classes.index(name) for name in targets], dtype=np.int64)
         return grad_cam(self.networks, squares, asked_for)
 
     def _are_in_training(self, readings: Sequence[Reading]) -> list[bool]:
         bits = fingerprint_bits([reading.fingerprint or "" for reading in readings])
-        alike = are_same_film(bits, self._training_prints).tolist()
+        alike = are_same_image(bits, self._training_prints).tolist()
         return [
             reading.image_id in self._training_ids or is_alike
             for reading, is_alike in zip(readings, alike, strict=True)
@@ -146,7 +146,7 @@ class Judge:
             self.package.networks,
             device=self.device,
             arithmetic=arithmetic,
-            n_films=self._n_films,
+            n_images=self._n_images,
             compile=self._compile,
             cache=self._cache,
         )

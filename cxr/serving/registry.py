@@ -1,8 +1,8 @@
-"""Which version of a model scores tonight: the champion.
+"""Which version of a model scores in this run: the champion.
 
 Nothing but files. `models/<name>/champion` holds a version and is replaced in one step; `promotions.json`
 holds who followed whom, when and why, and is what `rollback` goes by. A challenger becomes champion only if
-a paired bootstrap over patients, on the films that both were judged on out of fold, does not show its
+a paired bootstrap over patients, on the images that both were judged on out of fold, does not show its
 ROC-AUC worse.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cxr.classes import Classes
 from cxr.errors import PackageError
 from cxr.metrics.bootstrap import draw_groups, percentile_interval, replicate_metrics
 from cxr.serving.package import Package, load_package
@@ -139,43 +140,39 @@ def _compare_with(champion: PackageFolder, challenger: Package) -> tuple[str, bo
 def compare(champion: Package, challenger: Package) -> tuple[str, bool]:
     """Return in words how a challenger's ROC-AUC differs from the champion's, and whether it may not replace it.
 
-    Paired: on the films that both judged out of fold, patients drawn with replacement, the same for both. Of
-    more than two classes the mean over classes. A challenger that shares no films or has other classes
+    Paired: on the images that both judged out of fold, patients drawn with replacement, the same for both. Of
+    more than two classes the mean over classes. A challenger that shares no images or has other classes
     cannot be shown to be as good, and may not.
     """
     if champion.classes != challenger.classes:
         return f"its classes are {challenger.classes}, the champion's {champion.classes}", True
-    shared = champion.films().merge(challenger.films(), on=["image_id", "label"], suffixes=("_before", "_after"))
+    shared = champion.images().merge(challenger.images(), on=["image_id", "label"], suffixes=("_before", "_after"))
     if shared["label"].nunique() < len(champion.classes):
-        return f"it shares {len(shared)} films with the champion, too few to compare the two on", True
+        return f"it shares {len(shared)} images with the champion, too few to compare the two on", True
     group = shared["group_before"].factorize()[0].astype(np.int64)
     drawn = draw_groups(int(group.max()) + 1)
     replicates = [_auc_replicates(shared, champion.classes, when, group, drawn) for when in ("before", "after")]
-    once = np.ones((1, drawn.shape[1]))  # every patient drawn once: the films as they are
+    once = np.ones((1, drawn.shape[1]))  # every patient drawn once: the images as they are
     point = [float(_auc_replicates(shared, champion.classes, w, group, once)[0]) for w in ("before", "after")]
     low, high = percentile_interval(replicates[1] - replicates[0])
     words = (
-        f"ROC-AUC {point[1]:.4f} against {point[0]:.4f} on {len(shared):,} shared films, "
+        f"ROC-AUC {point[1]:.4f} against {point[0]:.4f} on {len(shared):,} shared images, "
         f"difference {point[1] - point[0]:+.4f} [{low:+.4f}, {high:+.4f}]"
     )
     return words, high < 0
 
 
-def _judged_classes(classes: list[str]) -> list[str]:
-    return classes[1:] if len(classes) == 2 else classes
-
-
-def _auc_replicates(films: pd.DataFrame, classes: list[str], when: str, group, drawn) -> np.ndarray:
-    truth = films["label"].to_numpy(dtype=str)
+def _auc_replicates(images: pd.DataFrame, classes: Classes, when: str, group, drawn) -> np.ndarray:
+    truth = images["label"].to_numpy(dtype=str)
     values = [
-        replicate_metrics(truth == c, truth == c, films[f"probability_{c}_{when}"].to_numpy(), group, drawn)["roc_auc"]
-        for c in _judged_classes(classes)
+        replicate_metrics(truth == c, truth == c, images[f"probability_{c}_{when}"].to_numpy(), group, drawn)["roc_auc"]
+        for c in classes.evaluated
     ]
     return np.mean(values, axis=0)
 
 
 def list_models(models: Path) -> pd.DataFrame:
-    """Return one row per version: name, version, champion, run, made_at, trainable, size, n_films, roc_auc (%)."""
+    """Return one row per version: name, version, champion, run, made_at, trainable, size, n_images, roc_auc (%)."""
     files.require_local("--models", models)
     rows = []
     for path in sorted(p for p in models.glob("*") if p.is_dir() and not p.name.startswith(".")):
@@ -192,9 +189,9 @@ def list_models(models: Path) -> pd.DataFrame:
                     "made_at": facts["made_at"],
                     "trainable": facts["trainable"],
                     "size": facts["size"],
-                    "n_films": facts["n_films"],
+                    "n_images": facts["n_images"],
                     "roc_auc": auc,
                 }
             )
-    columns = ["name", "version", "champion", "run", "made_at", "trainable", "size", "n_films", "roc_auc"]
+    columns = ["name", "version", "champion", "run", "made_at", "trainable", "size", "n_images", "roc_auc"]
     return pd.DataFrame(rows, columns=columns).astype({"roc_auc": float})

@@ -1,4 +1,4 @@
-"""A chunk of films goes through the champion and becomes a part of the scores."""
+"""A chunk of images goes through the champion and becomes a part of the scores."""
 
 import logging
 import multiprocessing
@@ -10,70 +10,70 @@ from functools import lru_cache, partial
 import pandas as pd
 
 from cxr.images.inbox import Arrival
-from cxr.images.reading import Reading, read_film
+from cxr.images.reading import Reading, read_image
 from cxr.network.devices import keep_freed_memory, resolve_device
 from cxr.serving import scores
-from cxr.serving.predictor import Judge
+from cxr.serving.predictor import Predictor
 from cxr.serving.scores import score_row
-from cxr.serving.scoring_run import Night
+from cxr.serving.scoring_runs import ScoringRun
 from cxr.storage import events
 
 log = logging.getLogger(__name__)
 
 
 STEP = 128
-"""Films that are decoded before the network sees them."""
+"""Images that are decoded before the network sees them."""
 
 
-def score_chunk(night: Night, batch: str, arrivals: Sequence[Arrival]) -> None:
-    """Score films and stage a row for each, in the one part that is theirs tonight.
+def score_chunk(scoring_run: ScoringRun, batch: str, arrivals: Sequence[Arrival]) -> None:
+    """Score images and stage a row for each, in the one part that is theirs in this run.
 
     A chunk that is asked for twice, because it is not known whether a lost process had staged it, has one part still.
     """
-    folder, part = night.scores.night(night.started_at), night.part(batch, arrivals)
+    folder, part = scoring_run.scores.scoring_run(scoring_run.started_at), scoring_run.part(batch, arrivals)
     if part.exists():
         log.info("batch %r: a chunk of %d files was staged already", batch, len(arrivals))
         return
-    with events.stage(folder.events, "score", batch=batch, device=resolve_device(night.config.device)) as stage:
-        scorer = scorer_of(night)
+    with events.stage(folder.events, "score", batch=batch, device=resolve_device(scoring_run.config.device)) as stage:
+        scorer = scorer_of(scoring_run)
         table = scorer.score(batch, arrivals)
         scores.stage(part, table)
         scorer.take_note(table)  # not before: what could not be written has to be scored again
-        stage.n_films = len(table)
+        stage.n_images = len(table)
     counts = table["status"].value_counts()
     log.info(
-        "batch %r: %d films scored, %d files quarantined", batch, counts.get("ok", 0), counts.get("quarantined", 0)
+        "batch %r: %d images scored, %d files quarantined", batch, counts.get("ok", 0), counts.get("quarantined", 0)
     )
 
 
 @lru_cache(maxsize=1)
-def scorer_of(night: Night) -> "Scorer":
-    """Return what scores tonight's films, made once."""
-    return Scorer(night)
+def scorer_of(scoring_run: ScoringRun) -> "Scorer":
+    """Return what scores in this run's images, made once."""
+    return Scorer(scoring_run)
 
 
 class Scorer:
     """The champion, loaded, and what decodes ahead of it."""
 
-    def __init__(self, night: Night) -> None:
+    def __init__(self, scoring_run: ScoringRun) -> None:
         keep_freed_memory()
-        config = night.config
-        self.night, self.package = night, night.package()
-        self.judge = Judge(
+        config = scoring_run.config
+        self.scoring_run, self.package = scoring_run, scoring_run.package()
+        self.predictor = Predictor(
             self.package,
             device=config.device,
             precision=config.precision,
             compile=config.compile,
             cache=config.cache,
-            n_films=night.n_films,
+            n_images=scoring_run.n_images,
         )
-        self._n_ahead, self._pool = self._decoders(night.config.workers)
+        self._n_ahead, self._pool = self._decoders(scoring_run.config.workers)
         self._batch: str | None = None
 
     def _decoders(self, workers: int | None) -> tuple[int, Executor]:
         """Return how many steps are read ahead, and what reads them."""
         n_cores = os.cpu_count() or 1
-        n_workers = workers if workers is not None else (n_cores - 1 if self.judge.device != "cpu" else 0)
+        n_workers = workers if workers is not None else (n_cores - 1 if self.predictor.device != "cpu" else 0)
         if n_workers:
             return 2, ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"))
         return 0, ThreadPoolExecutor(n_cores)
@@ -82,14 +82,14 @@ class Scorer:
         """Return a row for each file, except those that are being changed or were seen under the same name."""
         if batch != self._batch:
             self._batch = batch
-            self._seen = scores.Seen(self.night.scores, self.package.name, self.package.version, batch)
+            self._seen = scores.Seen(self.scoring_run.scores, self.package.name, self.package.version, batch)
         rows: list[dict[str, object]] = []
         answers: dict[str, dict[str, object]] = {}
         for readings in self._read(arrivals):
             new = [reading for reading in readings if not self._is_known(reading)]
-            films = {r.image_id: r for r in new if r.image_id and r.refused is None and r.image_id not in answers}
-            known = {image_id: row for image_id in films if (row := self._seen.answer(image_id)) is not None}
-            answers |= known | self._answer([r for image_id, r in films.items() if image_id not in known])
+            images = {r.image_id: r for r in new if r.image_id and r.refused is None and r.image_id not in answers}
+            known = {image_id: row for image_id in images if (row := self._seen.answer(image_id)) is not None}
+            answers |= known | self._answer([r for image_id, r in images.items() if image_id not in known])
             rows += [score_row(self.package, batch, r, answers.get(r.image_id or "", {})) for r in new]
         return scores.scores_table(rows, self.package.classes)
 
@@ -105,7 +105,7 @@ class Scorer:
 
     def _read(self, arrivals: Sequence[Arrival]) -> Iterator[list[Reading]]:
         """Yield the readings step by step, as many steps ahead as there are processes for."""
-        read = partial(read_film, size=self.package.size)
+        read = partial(read_image, size=self.package.size)
         steps = [arrivals[start : start + STEP] for start in range(0, len(arrivals), STEP)]
         pending = []
         for step in steps:
@@ -116,6 +116,6 @@ class Scorer:
             yield list(readings)
 
     def _answer(self, readings: Sequence[Reading]) -> dict[str, dict[str, object]]:
-        """Return what the model says of films and what was measured of them, by image_id."""
-        judged = zip(readings, self.judge.judge(readings), strict=True)
-        return {reading.image_id or "": judgement.columns | reading.measures for reading, judgement in judged}
+        """Return what the model says of images and what was measured of them, by image_id."""
+        judged = zip(readings, self.predictor.predict(readings), strict=True)
+        return {reading.image_id or "": prediction.columns | reading.measures for reading, prediction in judged}

@@ -1,7 +1,7 @@
 """The scores: one row per file of a batch and version of a model, in Parquet, each written once.
 
 Parts are staged while a batch is being scored, and become visible when it has been judged: published as
-`scores/batch=<folder>/part-….parquet`, or held where readers of the data set do not look. The decision is
+`scores/<batch>/part-….parquet`, or held where readers of the data set do not look. The decision is
 written before the first part is moved, so a run that was killed in between is finished by the next one.
 """
 
@@ -38,7 +38,7 @@ MEASURED = {
 }
 KEY = ["path", "n_bytes", "changed_ns", "image_id", "status", "reason"]
 PASSING = ("broken_link", "permission_denied", "unreadable")
-"""Reasons that may be gone the next night, though neither the file's size nor its time tells."""
+"""Reasons that may be gone the next scoring run, though neither the file's size nor its time tells."""
 
 
 def scores_table(rows: Iterable[dict[str, object]], classes: Sequence[str]) -> pd.DataFrame:
@@ -46,7 +46,7 @@ def scores_table(rows: Iterable[dict[str, object]], classes: Sequence[str]) -> p
 
     Columns: batch, path, image_id (missing where the bytes could not be had), model, model_version, status
     (`ok` or `quarantined`), reason (a code) and detail (missing where ok), probability_<class> per class,
-    predicted_label, fold_spread, in_training, what was measured of the film (MEASURED), n_bytes, changed_ns,
+    predicted_label, fold_spread, in_training, what was measured of the image (MEASURED), n_bytes, changed_ns,
     scored_at (UTC).
     """
     text = [*IDENTITY, "predicted_label"]
@@ -97,7 +97,7 @@ class Seen:
         return (path, reason) in self._passing
 
     def answer(self, image_id: str) -> dict[str, object] | None:
-        """Return what the model said of a film that stands in the batch under another name."""
+        """Return what the model said of an image that stands in the batch under another name."""
         if image_id not in self._scored:
             return None
         this = self._model & (pc.field("image_id") == image_id) & (pc.field("status") == "ok")
@@ -137,21 +137,21 @@ def recover(folder: ScoresFolder, name: str, version: str) -> None:
         if staged.decision.exists():
             _move(staged, folder.destination(staged, publish=files.read_json(staged.decision)["publish"]))
         elif staged_version != version:
-            log.info("dropped unfinished scores of version %s; version %s scores these films", staged_version, version)
+            log.info("dropped unfinished scores of version %s; version %s scores these images", staged_version, version)
             shutil.rmtree(staged.path)
 
 
 def list_batches(folder: ScoresFolder) -> pd.DataFrame:
     """Return one row per batch, version of a model and state, the latest first.
 
-    Columns: batch, state (`published` or `held`), model, model_version, films, quarantined, scored_at (the last).
+    Columns: batch, state (`published` or `held`), model, model_version, images, quarantined, scored_at (the last).
     """
     keys = ["batch", "state", "model", "model_version"]
     rows = _with_state(folder.all_published(), folder.all_held(), [*keys[:1], *keys[2:], "status", "scored_at"])
     if rows.empty:
-        return pd.DataFrame(columns=[*keys, "films", "quarantined", "scored_at"])
-    rows = rows.assign(films=rows["status"] == "ok", quarantined=rows["status"] == "quarantined")
-    table = rows.groupby(keys, sort=False).agg({"films": "sum", "quarantined": "sum", "scored_at": "max"})
+        return pd.DataFrame(columns=[*keys, "images", "quarantined", "scored_at"])
+    rows = rows.assign(images=rows["status"] == "ok", quarantined=rows["status"] == "quarantined")
+    table = rows.groupby(keys, sort=False).agg({"images": "sum", "quarantined": "sum", "scored_at": "max"})
     return table.reset_index().sort_values("scored_at", ascending=False, ignore_index=True)
 
 
@@ -165,9 +165,7 @@ def _with_state(
 ) -> pd.DataFrame:
     places = [("published", place) for place in published] + [("held", place) for place in held]
     parts = [
-        pd.read_parquet(part, columns=columns, partitioning=None).assign(state=state)
-        for state, place in places
-        for part in place.parts()
+        pd.read_parquet(part, columns=columns).assign(state=state) for state, place in places for part in place.parts()
     ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 

@@ -25,8 +25,8 @@ class Stage:
 
     file: Path | None
     """Where its line goes; may be found out while the stage is under way."""
-    n_films: int | None = None
-    """Films that went through it; through training, once for each epoch."""
+    n_images: int | None = None
+    """Images that went through it; through training, once for each epoch."""
 
 
 @contextmanager
@@ -35,8 +35,8 @@ def stage(
 ) -> Iterator[Stage]:
     """Append a line when the block has ended, however it ends.
 
-    Fields: time (UTC, of the end), stage, fold, batch (of the nightly job), device, seconds, films,
-    films_per_s, peak_memory_gib (of the process, since it was started), peak_device_memory_gib (of a GPU), outcome
+    Fields: time (UTC, of the end), stage, fold, batch (of the nightly job), device, seconds, images,
+    images_per_s, peak_memory_gib (of the process, since it was started), peak_device_memory_gib (of a GPU), outcome
     (`done`, `stopped` by a signal, `failed`), error (its type), host and pid. What does not apply is null.
 
     A mistake that leaves no folder behind leaves no line either.
@@ -49,7 +49,7 @@ def stage(
         error = type(raised).__name__
         raise
     finally:
-        seconds, n_films = time.monotonic() - start, under_way.n_films
+        seconds, n_images = time.monotonic() - start, under_way.n_images
         line = {
             "time": files.now(),
             "stage": name,
@@ -57,8 +57,8 @@ def stage(
             "batch": batch,
             "device": device,
             "seconds": round(seconds, 3),
-            "films": n_films,
-            "films_per_s": None if n_films is None else round(n_films / max(seconds, 1e-9), 2),
+            "images": n_images,
+            "images_per_s": None if n_images is None else round(n_images / max(seconds, 1e-9), 2),
             "peak_memory_gib": round(_peak_memory_bytes() / 2**30, 3),
             "peak_device_memory_gib": _peak_device_memory_gib(device),
             "outcome": outcome,

@@ -23,12 +23,14 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from cxr.errors import ConfigError, DamagedError, DiskFullError, RunError
+from cxr.errors import ConfigError, DamagedError, DiskFullError, FormatError, RunError
 from cxr.storage import object_store
 
 log = logging.getLogger(__name__)
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+FORMAT = 3
+"""Of the names on disk and the columns of tables; every run, package and scoring run says which one it has."""
 
 
 def located(path: Path) -> Path:
@@ -128,6 +130,22 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(read_bytes(path))
     except ValueError as error:
         raise _damaged(path, error) from error
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return what describes a run, a package or a scoring run, as `write_json` wrote it.
+
+    Raises:
+        DamagedError: it is not as it was written.
+        FormatError: another version of cxr wrote it.
+    """
+    record = read_json(path)
+    if record.get("format") != FORMAT:
+        made = f"format {record['format']}" if "format" in record else "no format number"
+        raise FormatError(
+            f"{str(path)!r} has {made}, this cxr reads format {FORMAT}: make it anew, or use the version that wrote it."
+        )
+    return record
 
 
 def write_text(path: Path, text: str) -> None:

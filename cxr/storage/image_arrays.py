@@ -1,7 +1,7 @@
-"""Arrays on disk, one for each film, found by the film's content; films are added, never changed.
+"""Arrays on disk, one for each image, found by the image's content; images are added, never changed.
 
 A call to `add` writes one shard: the arrays as a memory-mapped `.npy`, and beside it a table of the ids,
-of each array's checksum, and of whatever else is known of the films. The table is written last, so a shard
+of each array's checksum, and of whatever else is known of the images. The table is written last, so a shard
 without it was never finished and is not looked at.
 
 Disks lose bytes. An array is held against its checksum (CRC-32) when a process first asks for it, and is
@@ -31,8 +31,8 @@ CHECKSUM = "crc32"
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a film's array is: its shard's table and arrays, its row in them, and its checksum."""
+class _Slot:
+    """Where an image's array is: its shard's table and arrays, its row in them, and its checksum."""
 
     index: Path
     arrays: NDArray[Any]
@@ -47,14 +47,14 @@ class _Place:
         return zlib.crc32(self.array.data) == self.checksum
 
 
-class FilmArrays:
+class ImageArrays:
     """Arrays of one shape and type in one folder, by image_id."""
 
     def __init__(self, folder: Path, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         self.shape, self.dtype = shape, np.dtype(dtype)
         self._folder = folder
-        self._places: dict[str, list[_Place]] = {}
-        """Of each film, the one to be looked at first is last."""
+        self._places: dict[str, list[_Slot]] = {}
+        """Of each image, the one to be looked at first is last."""
         self._intact: set[str] = set()
         self._facts: list[pd.DataFrame] = []
         self._lock = threading.Lock()
@@ -66,41 +66,41 @@ class FilmArrays:
             facts = files.read_table(index)
             arrays = np.load(index.with_suffix(".npy"), mmap_mode="r")
             if arrays.shape != (len(facts), *self.shape) or arrays.dtype != self.dtype or CHECKSUM not in facts:
-                raise ValueError(f"{arrays.dtype} of shape {arrays.shape} for {len(facts)} films")
+                raise ValueError(f"{arrays.dtype} of shape {arrays.shape} for {len(facts)} images")
         except FileNotFoundError:  # another process has just deleted it
             return
         except (DamagedError, ValueError, EOFError) as error:
-            log.warning("the cache %s is damaged (%s): it is deleted, and its films are computed again", index, error)
+            log.warning("the cache %s is damaged (%s): it is deleted, and its images are computed again", index, error)
             for file in (index, index.with_suffix(".npy")):
                 file.unlink(missing_ok=True)
             return
         for row, (image_id, crc) in enumerate(zip(facts["image_id"], facts[CHECKSUM], strict=True)):
-            self._places.setdefault(image_id, []).append(_Place(index, arrays, row, crc))
+            self._places.setdefault(image_id, []).append(_Slot(index, arrays, row, crc))
         self._facts.append(facts.drop(columns=CHECKSUM))
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of one film's array."""
+        """Bytes of one image's array."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     def __contains__(self, image_id: str) -> bool:
-        """Tell whether a film's array is there and as it was written."""
+        """Tell whether an image's array is there and as it was written."""
         with self._lock:
             places = self._places.get(image_id, [])
             while places and image_id not in self._intact:
                 if places[-1].is_intact():
                     self._intact.add(image_id)
                 else:
-                    log.warning("the cache %s is damaged: film %s… has changed", places[-1].index, image_id[:12])
+                    log.warning("the cache %s is damaged: image %s… has changed", places[-1].index, image_id[:12])
                     places.pop()
             return bool(places)
 
     def add(self, arrays: Mapping[str, NDArray[Any]], facts: pd.DataFrame | None = None) -> None:
-        """Keep the arrays under their films' ids.
+        """Keep the arrays under their images' ids.
 
         Args:
             arrays: by image_id.
-            facts: one row per array, in their order: what else is known of the film.
+            facts: one row per array, in their order: what else is known of the image.
         """
         if not arrays:
             return
@@ -115,7 +115,7 @@ class FilmArrays:
         self._open_shard(index)
 
     def load(self, image_ids: Sequence[str]) -> NDArray[Any]:
-        """Return the films' arrays in the order given, shape (n, *shape); KeyError if one is missing or damaged."""
+        """Return the images' arrays in the order given, shape (n, *shape); KeyError if one is missing or damaged."""
         arrays = np.empty((len(image_ids), *self.shape), dtype=self.dtype)
         for row, image_id in enumerate(image_ids):
             if image_id not in self:
@@ -124,7 +124,7 @@ class FilmArrays:
         return arrays
 
     def facts(self) -> pd.DataFrame:
-        """Return what was kept of each film beside its array, indexed by image_id."""
+        """Return what was kept of each image beside its array, indexed by image_id."""
         if not self._facts:
             return pd.DataFrame({"image_id": []}).set_index("image_id")
         return pd.concat(self._facts).drop_duplicates("image_id").set_index("image_id")

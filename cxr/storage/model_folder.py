@@ -27,8 +27,8 @@ class PackageFolder:
         return self.path / "shared.safetensors"
 
     @property
-    def films(self) -> Path:
-        return self.path / "films.parquet"
+    def images(self) -> Path:
+        return self.path / "images.parquet"
 
     @property
     def novelty(self) -> Path:

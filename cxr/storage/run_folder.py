@@ -52,8 +52,8 @@ class FoldFolder:
 
 
 @dataclass(frozen=True)
-class TestFolder:
-    """Where a test on films outside cross-validation keeps its files."""
+class OutsideTestFolder:
+    """Where a test on images outside cross-validation keeps its files."""
 
     path: Path
 
@@ -154,7 +154,7 @@ class RunFolder:
     def confusion(self) -> Path:
         return self.path / "metrics" / "confusion.parquet"
 
-    def appraisal(self, table: str) -> Path:
+    def table(self, table: str) -> Path:
         """Return one of the tables that the report is made of, besides those of its figures."""
         return self.metrics.with_name(f"{table}.parquet")
 
@@ -172,17 +172,19 @@ class RunFolder:
         return self.path / "events.jsonl"
 
     @property
-    def sealed_test(self) -> TestFolder:
-        return TestFolder(self.path / "sealed_test")
+    def held_out_test(self) -> OutsideTestFolder:
+        return OutsideTestFolder(self.path / "held_out_test")
 
-    def external_test(self, data: Path) -> TestFolder:
+    def external_test(self, data: Path) -> OutsideTestFolder:
         """Return the folder of the test on an outside set, named as the set is."""
         digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:8]
-        return TestFolder(self.path / "external" / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', data.stem)[:60]}-{digest}")
+        return OutsideTestFolder(
+            self.path / "external_tests" / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', data.stem)[:60]}-{digest}"
+        )
 
-    def external_tests(self) -> list[TestFolder]:
+    def external_tests(self) -> list[OutsideTestFolder]:
         """Return the tests on outside sets that have been made."""
-        return [TestFolder(path.parent) for path in sorted(self.path.glob("external/*/openings.json"))]
+        return [OutsideTestFolder(path.parent) for path in sorted(self.path.glob("external_tests/*/openings.json"))]
 
     @property
     def checks(self) -> Path:
@@ -193,8 +195,8 @@ class RunFolder:
         return self.checks / "expectations.parquet"
 
     @property
-    def confounders(self) -> Path:
-        return self.checks / "confounders.parquet"
+    def acquisition_baseline(self) -> Path:
+        return self.checks / "acquisition_baseline.parquet"
 
     @property
     def checks_report(self) -> Path:
@@ -237,8 +239,8 @@ class ComparisonFolder:
         return self.path / "comparison.parquet"
 
     @property
-    def changed_films(self) -> Path:
-        return self.path / "changed_films.parquet"
+    def changed_images(self) -> Path:
+        return self.path / "changed_images.parquet"
 
 
 @dataclass(frozen=True)
@@ -252,5 +254,5 @@ class ExplanationFolder:
         return self.path / "explanations.parquet"
 
     def picture(self, number: int, stem: str) -> Path:
-        """Return the picture of a film, by its number and what is plain in its name."""
+        """Return the picture of an image, by its number and what is plain in its name."""
         return self.path / f"{number:03d}-{re.sub(r'[^A-Za-z0-9_-]+', '-', stem)[:80]}.png"

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxr.errors import FormatError
+
 MAX_FOLDER_NAME = 200
 
 
@@ -25,7 +27,7 @@ class BatchFolder:
         return self.path / "decision.json"
 
     def part(self, key: str) -> Path:
-        """Return the part of the chunk of films that a text stands for, always the same."""
+        """Return the part of the chunk of images that a text stands for, always the same."""
         return self.path / f"part-{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.parquet"
 
     def parts(self) -> list[Path]:
@@ -33,8 +35,8 @@ class BatchFolder:
 
 
 @dataclass(frozen=True)
-class NightFolder:
-    """Where a run of the nightly job keeps its record: `scores/_nights/<when>/`."""
+class ScoringRunFolder:
+    """Where a run of the nightly job keeps its record: `scores/_scoring_runs/<when>/`."""
 
     path: Path
 
@@ -44,7 +46,7 @@ class NightFolder:
 
     @property
     def record(self) -> Path:
-        return self.path / "night.json"
+        return self.path / "scoring_run.json"
 
     @property
     def report(self) -> Path:
@@ -53,40 +55,55 @@ class NightFolder:
 
 @dataclass(frozen=True)
 class ScoresFolder:
-    """Where scores stand: published ones as `scores/batch=<folder>/part-….parquet`, all else under a `_` name.
+    """Where scores stand: published ones as `scores/<batch>/part-….parquet`, all else under a `_` name.
 
-    Readers of Parquet data sets pass over names that begin with `_`, and `scores/batch=*/*.parquet` does not
+    Readers of Parquet data sets pass over names that begin with `_`, and `scores/*/*.parquet` does not
     match them, so nobody takes for published what is not.
     """
 
     path: Path
 
+    @classmethod
+    def at(cls, out: Path) -> "ScoresFolder":
+        """Return the folder of the scores at a path that somebody typed, there or not.
+
+        Raises:
+            FormatError: an older cxr wrote it.
+        """
+        path = out.expanduser().resolve()
+        if any(path.glob("batch=*")) or (path / "_nights").exists():
+            raise FormatError(
+                f"scores folder {str(path)!r} was written by cxr 0.1, in a layout that this version does not read: "
+                "give another --out."
+            )
+        return cls(path)
+
     @property
     def lock(self) -> Path:
         return self.path / "_work" / "scores.lock"
 
-    def night(self, started_at: str) -> NightFolder:
-        """Return the folder of one night's record and report."""
-        return NightFolder(self.path / "_nights" / started_at)
+    def scoring_run(self, started_at: str) -> ScoringRunFolder:
+        """Return the folder of one scoring run's record and report."""
+        return ScoringRunFolder(self.path / "_scoring_runs" / started_at)
 
-    def nights(self) -> list[NightFolder]:
-        """Return the nights that left a record, the latest first."""
-        records = sorted(self.path.glob("_nights/*/night.json"), reverse=True)
-        return [NightFolder(record.parent) for record in records]
+    def scoring_runs(self) -> list[ScoringRunFolder]:
+        """Return the scoring runs that left a record, the latest first."""
+        records = sorted(self.path.glob("_scoring_runs/*/scoring_run.json"), reverse=True)
+        return [ScoringRunFolder(record.parent) for record in records]
 
     def all_published(self) -> list[BatchFolder]:
         """Return the batches that readers see."""
-        return [BatchFolder(folder) for folder in sorted(self.path.glob("batch=*"))]
+        return [BatchFolder(folder) for folder in sorted(self.path.glob("[!_.]*"))]
 
     def published(self, batch: str) -> BatchFolder:
-        return BatchFolder(self.path / _partition(batch))
+        return BatchFolder(self.path / _folder_name(batch))
 
     def staged(self, name: str, version: str, batch: str) -> BatchFolder:
         """Return where parts lie until the batch has been judged."""
-        return BatchFolder(self.path / "_work" / "staged" / name / version / _partition(batch))
+        return BatchFolder(self.path / "_work" / "staged" / name / version / _folder_name(batch))
 
     def held(self, name: str, version: str, batch: str) -> BatchFolder:
-        return BatchFolder(self.path / "_held" / name / version / _partition(batch))
+        return BatchFolder(self.path / "_held" / name / version / _folder_name(batch))
 
     def destination(self, staged: BatchFolder, *, publish: bool) -> BatchFolder:
         """Return where staged parts belong once their batch has been judged."""
@@ -101,15 +118,17 @@ class ScoresFolder:
 
     def all_held(self, batch: str | None = None) -> list[BatchFolder]:
         """Return what is held, of one batch or of all."""
-        pattern = "*/*/*" if batch is None else f"*/*/{_partition(batch)}"
+        pattern = "*/*/*" if batch is None else f"*/*/{_folder_name(batch)}"
         return [BatchFolder(folder) for folder in sorted((self.path / "_held").glob(pattern))]
 
 
-def _partition(batch: str) -> str:
-    """Return a batch's folder name: `batch=` and its name, percent-encoded as Hive does, shortened where it is long."""
-    name = urllib.parse.quote(batch, safe=" ()+,@-_.") if batch != "." else "%2E"
+def _folder_name(batch: str) -> str:
+    """Return a batch's folder name: its own, percent-encoded so that it is never hidden, shortened where it is long."""
+    name = urllib.parse.quote(batch, safe=" ()+,@-_.")
+    if name[0] in "._":
+        name = f"%{ord(name[0]):02X}{name[1:]}"
     if len(name) > MAX_FOLDER_NAME or SHORTENED.fullmatch(name):
         digest = hashlib.sha256(batch.encode()).hexdigest()[:16]
         name = re.sub(r"%[^%]?$", "", name[: MAX_FOLDER_NAME - 20]) + f"-{digest}"
         name = urllib.parse.quote(urllib.parse.unquote(name, errors="ignore"), safe=" ()+,@-_.")
-    return f"batch={name}"
+    return name

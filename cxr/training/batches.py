@@ -8,7 +8,7 @@ from torch import Tensor
 from cxr.network.augmentation import augment
 from cxr.network.resnet import to_grey
 from cxr.training import features
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 
 RESIDENT_BYTES = 2**30
 """Features up to this size are kept in memory, or on the device; larger ones are read batch by batch."""
@@ -17,33 +17,33 @@ RESIDENT_BYTES = 2**30
 class SquareBatches:
     """Grey squares, kept on the device where they take at most half of its free memory, changed mildly there."""
 
-    def __init__(self, run: Experiment, films: pd.DataFrame, device: str) -> None:
-        squares = torch.from_numpy(run.squares(films))
+    def __init__(self, run: Run, images: pd.DataFrame, device: str) -> None:
+        squares = torch.from_numpy(run.squares(images))
         fits = device == "cpu" or squares.nbytes <= torch.cuda.mem_get_info(device)[0] / 2
         self._squares = squares.to(device) if fits else squares.pin_memory()
         self._config, self._device = run.config, device
 
     def take(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the films of a batch as grey values, shape (B, 1, H, W)."""
+        """Return the images of a batch as grey values, shape (B, 1, H, W)."""
         squares = self._squares[batch.to(self._squares.device)].to(self._device, non_blocking=True)
         grey_B1HW = to_grey(squares)
         return augment(grey_B1HW, generator, flip=self._config.flip) if self._config.augment else grey_B1HW
 
 
 class FeatureBatches:
-    """What the frozen layers gave; of each film one of its views, drawn anew in each epoch."""
+    """What the frozen layers gave; of each image one of its views, drawn anew in each epoch."""
 
-    def __init__(self, run: Experiment, films: pd.DataFrame, device: str) -> None:
+    def __init__(self, run: Run, images: pd.DataFrame, device: str) -> None:
         features.extract(run, device)
-        self._device, self._image_ids = device, films["image_id"].tolist()
+        self._device, self._image_ids = device, images["image_id"].tolist()
         self._views = [features.open_features(run, view, device) for view in range(run.config.views)]
         self._resident: Tensor | None = None
-        if len(films) * len(self._views) * self._views[0].n_bytes <= RESIDENT_BYTES:
+        if len(images) * len(self._views) * self._views[0].n_bytes <= RESIDENT_BYTES:
             loaded = [torch.from_numpy(view.load(self._image_ids)) for view in self._views]
             self._resident = torch.stack(loaded).to(device)
 
     def take(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the films' features, shape (B, …)."""
+        """Return the images' features, shape (B, …)."""
         view = torch.randint(len(self._views), (len(batch),), generator=generator)
         if self._resident is not None:
             return self._resident[view.to(self._device), batch].float()

@@ -1,12 +1,12 @@
-"""What the frozen layers say of each film, computed once for all folds, epochs and later runs.
+"""What the frozen layers say of each image, computed once for all folds, epochs and later runs.
 
-Kept in `cache/features/`, keyed by the film's content, the hash of the weights, the size, the stage at
+Kept in `cache/features/`, keyed by the image's content, the hash of the weights, the size, the stage at
 which the network is cut, the arithmetic, and the view. With `--trainable head` the stage is the pooled
-feature vector (2,048 values, 8 KB a film), with `layer4` the output of layer3 (1,024 × 14 × 14 at 224 px,
-half precision, 400 KB a film). View 0 is the film itself; view k > 0 is the film changed mildly, by draws
-that depend on the film's content and k alone, so a film added later changes no other film's views.
+feature vector (2,048 values, 8 KB an image), with `layer4` the output of layer3 (1,024 × 14 × 14 at 224 px,
+half precision, 400 KB an image). View 0 is the image itself; view k > 0 is the image changed mildly, by draws
+that depend on the image's content and k alone, so an image added later changes no other image's views.
 
-A frozen layer keeps its batch statistics, so a film's features do not depend on the batch it is in.
+A frozen layer keeps its batch statistics, so an image's features do not depend on the batch it is in.
 """
 
 import logging
@@ -25,17 +25,17 @@ from cxr.network.augmentation import augment
 from cxr.network.devices import uses_bf16
 from cxr.network.resnet import Classifier, load_pretrained, normalise, to_grey
 from cxr.storage import events, files
-from cxr.storage.image_arrays import FilmArrays
-from cxr.training.run import Experiment
+from cxr.storage.image_arrays import ImageArrays
+from cxr.training.run import Run
 
 log = logging.getLogger(__name__)
 
 CHUNK = 256
-"""Films computed between two writes: what a kill costs at most."""
+"""Images computed between two writes: what a kill costs at most."""
 
 
-def open_features(run: Experiment, view: int, device: str) -> FilmArrays:
-    """Return the store of the frozen layers' output for one view of each film."""
+def open_features(run: Run, view: int, device: str) -> ImageArrays:
+    """Return the store of the frozen layers' output for one view of each image."""
     config = run.config
     bf16 = uses_bf16(config.precision, device)
     side = -(-config.size // 16)
@@ -44,30 +44,30 @@ def open_features(run: Experiment, view: int, device: str) -> FilmArrays:
     name = f"view={view}{'-flip' if view and config.flip else ''}"
     weights = run.weights_hash[:16]
     place = run.cache / "features" / DECODER / f"weights={weights}" / f"size={config.size}"
-    return FilmArrays(place / f"stage={config.trainable}" / ("bf16" if bf16 else "fp32") / name, shape, dtype)
+    return ImageArrays(place / f"stage={config.trainable}" / ("bf16" if bf16 else "fp32") / name, shape, dtype)
 
 
-def extract(run: Experiment, device: str) -> None:
-    """Compute the features that the cache lacks, of each view of each film; nothing where nothing is frozen."""
+def extract(run: Run, device: str) -> None:
+    """Compute the features that the cache lacks, of each view of each image; nothing where nothing is frozen."""
     if run.config.trainable == "all":
         return
-    films = run.films()
+    images = run.images()
     with files.locked(run.cache / ".locks" / "features.lock", "the features cache", patience_s=24 * 3600):
         stores = [open_features(run, view, device) for view in range(run.config.views)]
-        missing = [films[[image_id not in kept for image_id in films["image_id"]]] for kept in stores]
+        missing = [images[[image_id not in kept for image_id in images["image_id"]]] for kept in stores]
         n_missing = sum(map(len, missing))
         if not n_missing:
-            log.info("features: all %d films are in the cache", len(films))
+            log.info("features: all %d images are in the cache", len(images))
             return
         with events.stage(run.folder.events, "features", device=device) as stage:
-            stage.n_films = n_missing
+            stage.n_images = n_missing
             _fill(run, stores, missing, _frozen_layers(run, device, n_missing))
 
 
 def _fill(
-    run: Experiment, stores: Sequence[FilmArrays], missing: Sequence[pd.DataFrame], forward: Callable[[Tensor], Tensor]
+    run: Run, stores: Sequence[ImageArrays], missing: Sequence[pd.DataFrame], forward: Callable[[Tensor], Tensor]
 ) -> None:
-    """Compute the missing films' features, a store and a table of films for each view."""
+    """Compute the missing images' features, a store and a table of images for each view."""
     n_missing, done = sum(map(len, missing)), 0
     for view, (kept, lacking) in enumerate(zip(stores, missing, strict=True)):
         for start in range(0, len(lacking), CHUNK):
@@ -75,14 +75,14 @@ def _fill(
             kept.add(_compute(run, chunk, view, forward, kept.dtype))
             done += len(chunk)
             log.info(
-                "features of %d of %d films",
+                "features of %d of %d images",
                 done,
                 n_missing,
                 extra={"bar": "features", "done": done, "of": n_missing},
             )
 
 
-def _frozen_layers(run: Experiment, device: str, n_films: int) -> Callable[[Tensor], Tensor]:
+def _frozen_layers(run: Run, device: str, n_images: int) -> Callable[[Tensor], Tensor]:
     """Return a function from grey values (n, 1, H, W) to features (n, …), on the CPU."""
     config = run.config
     model = Classifier(len(run.classes), load_pretrained(config.weights)).eval()
@@ -92,7 +92,7 @@ def _frozen_layers(run: Experiment, device: str, n_films: int) -> Callable[[Tens
         f"{run.weights_hash} {config.trainable} {config.size}",
         device,
         bf16=uses_bf16(config.precision, device),
-        n_films=n_films,
+        n_images=n_images,
         compile=run.compile,
         cache=run.cache,
     )
@@ -100,11 +100,11 @@ def _frozen_layers(run: Experiment, device: str, n_films: int) -> Callable[[Tens
 
 
 def _compute(
-    run: Experiment, films: pd.DataFrame, view: int, forward: Callable[[Tensor], Tensor], dtype: np.dtype
+    run: Run, images: pd.DataFrame, view: int, forward: Callable[[Tensor], Tensor], dtype: np.dtype
 ) -> dict[str, NDArray[np.floating]]:
-    """Return the features of one view of each film, by image_id."""
-    image_ids = films["image_id"].tolist()
-    grey_B1HW = to_grey(torch.from_numpy(run.squares(films)))
+    """Return the features of one view of each image, by image_id."""
+    image_ids = images["image_id"].tolist()
+    grey_B1HW = to_grey(torch.from_numpy(run.squares(images)))
     if view:
         changed = [
             _change(grey, image_id, view, run.config) for grey, image_id in zip(grey_B1HW, image_ids, strict=True)

@@ -17,10 +17,10 @@ WEIGHT_DECAY = 0.01
 
 
 def class_weights(targets: Sequence[int], n_classes: int) -> list[float]:
-    """Return n / (n_classes · n of the class) for each class: rare classes weigh more, the mean film 1.
+    """Return n / (n_classes · n of the class) for each class: rare classes weigh more, the mean image 1.
 
     Args:
-        targets: class index of each training film.
+        targets: class index of each training image.
 
     Source: King & Zeng 2001; scikit-learn's class_weight="balanced".
     """

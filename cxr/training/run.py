@@ -1,7 +1,7 @@
-"""A run: what identifies it, how it is begun or taken up again, and how its films are found.
+"""A run: what identifies it, how it is begun or taken up again, and how its images are found.
 
 A run's identity is its config, the content of its data and the content of its weights, hashed together.
-`begin` takes up what `dataset.examine` found in the films; for a run that exists it checks that the identity
+`begin` takes up what `dataset.examine` found in the images; for a run that exists it checks that the identity
 is the same. `config.json` is written last, and without it a run has not begun.
 """
 
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cxr.classes import Classes
 from cxr.config import Compile, FoldsPerDevice, TrainConfig
 from cxr.dataset.folds import read_folds
 from cxr.dataset.pictures import read_squares
@@ -34,13 +35,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Run:
     """A run that has been begun."""
 
     folder: RunFolder
     config: TrainConfig
     config_hash: str
-    classes: list[str]
+    classes: Classes
     """In the order of the model's outputs; of two the positive one is last."""
     weights_hash: str
     """SHA-256 of the pretrained weights' file, or none."""
@@ -53,8 +54,8 @@ class Experiment:
     share: float = 1.0
     """Of each fold's training patients that are learnt from; below 1 for a learning curve alone."""
 
-    def films(self) -> pd.DataFrame:
-        """Return the films that are trained on and judged, by path: the folds' columns and subtype.
+    def images(self) -> pd.DataFrame:
+        """Return the images that are trained on and judged, by path: the folds' columns and subtype.
 
         Raises:
             FoldError: the folds on disk leak or were changed.
@@ -64,40 +65,40 @@ class Experiment:
         used = manifest.loc[manifest["status"] == "used", ["path", "subtype"]]
         return folds.merge(used, on="path", how="inner").sort_values("path", ignore_index=True)
 
-    def training_films(self, fold: int) -> pd.DataFrame:
-        """Return the films that a fold is trained on: of the other folds, or of a share of their patients.
+    def training_images(self, fold: int) -> pd.DataFrame:
+        """Return the images that a fold is trained on: of the other folds, or of a share of their patients.
 
         Patients are drawn by class, in an order that the run's seed sets: a smaller share is part of a larger one.
         """
-        films = self.films().query("fold != @fold")
+        images = self.images().query("fold != @fold")
         if self.share == 1:
-            return films
-        groups = films.drop_duplicates("group_id").sample(frac=1, random_state=self.config.seed)
+            return images
+        groups = images.drop_duplicates("group_id").sample(frac=1, random_state=self.config.seed)
         place, size = groups.groupby("label").cumcount(), groups.groupby("label")["label"].transform("size")
-        return films[films["group_id"].isin(groups["group_id"][place < np.ceil(self.share * size)])]
+        return images[images["group_id"].isin(groups["group_id"][place < np.ceil(self.share * size)])]
 
     def fold_folder(self, fold: int) -> FoldFolder:
         """Return where a fold keeps its files."""
         return self.folder.fold(fold) if self.share == 1 else self.folder.fold_of_share(self.share, fold)
 
-    def squares(self, films: pd.DataFrame) -> NDArray[np.uint8]:
-        """Return the films' grey squares, shape (n, size, size), decoding again what the cache has lost."""
+    def squares(self, images: pd.DataFrame) -> NDArray[np.uint8]:
+        """Return the images' grey squares, shape (n, size, size), decoding again what the cache has lost."""
         prepared = open_prepared(self.cache, self.config.size)
-        missing = films[[image_id not in prepared for image_id in films["image_id"]]]
+        missing = images[[image_id not in prepared for image_id in images["image_id"]]]
         if not missing.empty:
-            log.info("decoding %d films that the cache does not hold", len(missing))
+            log.info("decoding %d images that the cache does not hold", len(missing))
             prepared.add(self._decode(missing))
-        return prepared.load(films["image_id"].tolist())
+        return prepared.load(images["image_id"].tolist())
 
-    def _decode(self, films: pd.DataFrame) -> dict[str, NDArray[np.uint8]]:
+    def _decode(self, images: pd.DataFrame) -> dict[str, NDArray[np.uint8]]:
         squares = read_squares(self.config, self.config.size)
-        return {i: squares(path, i) for path, i in zip(films["path"], films["image_id"], strict=True)}
+        return {i: squares(path, i) for path, i in zip(images["path"], images["image_id"], strict=True)}
 
 
 def require_startable(
     config: TrainConfig, folder: RunFolder, devices: str, folds_per_device: FoldsPerDevice, redo_fold: tuple[int, ...]
 ) -> tuple[list[str], str]:
-    """Return the devices and the hash of the weights, before hours are spent on reading films.
+    """Return the devices and the hash of the weights, before hours are spent on reading images.
 
     Raises:
         CxrError: a fold to redo, a device or the weights are not there, or the run exists with another config.
@@ -111,7 +112,7 @@ def require_startable(
     pretrained = load_pretrained(config.weights)
     weights_hash = pretrained.sha256 if pretrained else "none"
     if folder.has_begun:
-        before = files.read_json(folder.config)["identity"]
+        before = files.read_record(folder.config)["identity"]
         _require_same(folder.run_id, before, config.as_dict() | {"weights": weights_hash, "data": before["data"]})
     return slots, weights_hash
 
@@ -125,8 +126,8 @@ def begin_run(
     folds_per_device: FoldsPerDevice = "auto",
     redo_fold: tuple[int, ...] = (),
     compile: Compile = "auto",
-) -> Experiment:
-    """Begin the run whose films were examined in `folder`, or take it up again.
+) -> Run:
+    """Begin the run whose images were examined in `folder`, or take it up again.
 
     Args:
         redo_fold: folds whose results are forgotten.
@@ -141,9 +142,10 @@ def begin_run(
     identity = config.as_dict() | {"data": data["data_hash"], "weights": weights_hash}
     first = {"begun_at": files.now(), "code": code_provenance()}
     if folder.has_begun:
-        first = files.read_json(folder.config)
+        first = files.read_record(folder.config)
     classes = data["classes"]
     record = {
+        "format": files.FORMAT,
         "run_id": folder.run_id,
         "begun_at": first["begun_at"],
         "config": _with_whole_paths(config).as_dict(),
@@ -151,7 +153,7 @@ def begin_run(
         "config_hash": _digest(identity),
         "classes": classes,
         "positive": classes[1] if len(classes) == 2 else None,
-        "films": data["films"],
+        "images": data["images"],
         "left_aside": data["left_aside"],
         "cache": str(cache.resolve()),
         "devices": slots,
@@ -165,15 +167,15 @@ def begin_run(
     return load_run(folder)
 
 
-def load_run(folder: RunFolder) -> Experiment:
+def load_run(folder: RunFolder) -> Run:
     """Return the run in `folder`, which has been begun before."""
-    record = files.read_json(folder.config)
+    record = files.read_record(folder.config)
     config = TrainConfig.from_dict(record["config"])
-    return Experiment(
+    return Run(
         folder=folder,
         config=config,
         config_hash=record["config_hash"],
-        classes=record["classes"],
+        classes=Classes(record["classes"]),
         weights_hash=record["identity"]["weights"],
         cache=Path(record["cache"]),
         devices=record["devices"],
@@ -209,7 +211,7 @@ def _digest(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def require_complete(run: Experiment) -> None:
+def require_complete(run: Run) -> None:
     """Raise RunError unless every fold has been trained to its end."""
     folder, n_folds = run.folder, run.config.folds
     unfinished = [str(fold) for fold in range(n_folds) if not folder.fold(fold).is_complete(run.config_hash)]

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from cxr.errors import CxrError, FoldFailedError, RunError
 from cxr.training import supervision, trainer
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ Started = TypeVar("Started", bound=Pending)
 
 
 def train_folds(
-    run: Experiment,
+    run: Run,
     submit: Callable[[int, str], Started],
     failure_of: Callable[[Started], BaseException | None],
 ) -> None:
@@ -80,7 +80,7 @@ def _names(folds: Sequence[int]) -> str:
     return f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
 
 
-def train_fold(run: Experiment, fold: int, device: str, log: logging.Logger | logging.LoggerAdapter) -> None:
+def train_fold(run: Run, fold: int, device: str, log: logging.Logger | logging.LoggerAdapter) -> None:
     """Train a fold unless it is complete; in a process of its own, unless it takes but seconds."""
     if run.folder.fold(fold).is_complete(run.config_hash):
         log.info("fold %d: complete already", fold)

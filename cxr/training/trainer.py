@@ -32,7 +32,7 @@ from cxr.training.memory import is_out_of_memory, out_of_memory_as_run_error
 from cxr.training.optimiser import class_weights, make_optimiser
 from cxr.training.predictions import predict_fold
 from cxr.training.provenance import code_provenance
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 from cxr.training.supervision import StopRequest
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
-def train_fold(run: Experiment, fold: int, device: str, stop: StopRequest | None = None) -> None:
+def train_fold(run: Run, fold: int, device: str, stop: StopRequest | None = None) -> None:
     """Train a fold to its end and write its predictions, unless it is complete; resume what was begun.
 
     Args:
@@ -51,7 +51,7 @@ def train_fold(run: Experiment, fold: int, device: str, stop: StopRequest | None
         stop: is heeded after each batch; what was trained until then is kept.
 
     Raises:
-        RunError: another process trains this fold, its checkpoint is damaged, or memory is too small for one film.
+        RunError: another process trains this fold, its checkpoint is damaged, or memory is too small for one image.
     """
     if not 0 <= fold < run.config.folds:
         raise RunError(f"run {run.folder.run_id} has folds 0 to {run.config.folds - 1}, got {fold}.")
@@ -71,7 +71,7 @@ def train_fold(run: Experiment, fold: int, device: str, stop: StopRequest | None
             trainer.resume(folder)
             trainer.train(folder)
             trainer.finish(folder)
-            stage.n_films = trainer.n_seen
+            stage.n_images = trainer.n_seen
         difference = trainer.call(predict_fold, run, fold, device)
         files.write_json(
             folder.complete,
@@ -81,7 +81,7 @@ def train_fold(run: Experiment, fold: int, device: str, stop: StopRequest | None
                 "weights_sha256": hashlib.sha256(files.read_bytes(folder.weights)).hexdigest(),
                 "device": device,
                 "n_threads": torch.get_num_threads(),
-                "n_training_films": trainer.n_films,
+                "n_training_images": trainer.n_images,
                 "largest_probability_difference": difference,
                 "seconds": round(time.monotonic() - start, 1),
                 "finished_at": files.now(),
@@ -94,13 +94,13 @@ def train_fold(run: Experiment, fold: int, device: str, stop: StopRequest | None
 class FoldTrainer:
     """The state of a fold in training: everything that a checkpoint holds."""
 
-    def __init__(self, run: Experiment, fold: int, device: str, stop: StopRequest | None = None) -> None:
+    def __init__(self, run: Run, fold: int, device: str, stop: StopRequest | None = None) -> None:
         config = run.config
-        films = run.training_films(fold)
-        targets = [run.classes.index(label) for label in films["label"]]
+        images = run.training_images(fold)
+        targets = [run.classes.index(label) for label in images["label"]]
         self.run, self.fold, self.device = run, fold, device
         self.stop = stop or StopRequest()
-        self.n_films, self.epoch, self.history = len(films), 0, list[dict[str, Any]]()
+        self.n_images, self.epoch, self.history = len(images), 0, list[dict[str, Any]]()
         self.targets = torch.tensor(targets, device=device)
         self.class_weight = torch.tensor(class_weights(targets, len(run.classes)), dtype=torch.float32, device=device)
         bf16 = uses_bf16(config.precision, device) and config.trainable != "head"  # one small layer gains nothing
@@ -115,13 +115,13 @@ class FoldTrainer:
         self.micro_batch = config.batch_size
         self.order: Tensor | None = None
         self.losses: list[Tensor] = []
-        """Order of the films in the epoch that is under way, and the loss of each batch so far."""
+        """Order of the images in the epoch that is under way, and the loss of each batch so far."""
         self.n_seen = 0
         model = Classifier(len(run.classes), load_pretrained(config.weights))
         self.model = model.to(device).to(memory_format=torch.channels_last)
         whole = config.trainable == "all"
         self.layers = self.model if whole else self.model.stages(config.trainable)[1]
-        self.inputs = SquareBatches(run, films, device) if whole else FeatureBatches(run, films, device)
+        self.inputs = SquareBatches(run, images, device) if whole else FeatureBatches(run, images, device)
         self.optimiser, self.trained = make_optimiser(self.model, config)
         self.schedule = OneCycleLR(
             self.optimiser,
@@ -131,8 +131,8 @@ class FoldTrainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Full batches an epoch; the fewer than `batch_size` films left over are others in each epoch."""
-        return max(1, self.n_films // self.run.config.batch_size)
+        """Full batches an epoch; the fewer than `batch_size` images left over are others in each epoch."""
+        return max(1, self.n_images // self.run.config.batch_size)
 
     @property
     def progress(self) -> str:
@@ -151,13 +151,13 @@ class FoldTrainer:
         self.stop.obey()
 
     def train_epoch(self) -> None:
-        """Make one pass over the training films, or the rest of one, or end in its midst when asked to stop."""
+        """Make one pass over the training images, or the rest of one, or end in its midst when asked to stop."""
         start = time.monotonic()
         self.model.eval()  # what is frozen keeps its batch statistics
         for module in self.trained:
             module.train()
         if self.order is None:
-            self.order = torch.randperm(self.n_films, generator=self.generator)
+            self.order = torch.randperm(self.n_images, generator=self.generator)
         batches = self.order.split(self.run.config.batch_size)[len(self.losses) : self.steps_per_epoch]
         for batch in batches:
             self.losses.append(self._step(batch.to(self.device)))
@@ -167,24 +167,24 @@ class FoldTrainer:
         if len(self.losses) == self.steps_per_epoch:
             self._close_epoch(sum(map(len, batches)), time.monotonic() - start)
 
-    def _close_epoch(self, n_films: int, seconds: float) -> None:
-        """Note down the epoch; its films and seconds are those of its last stretch."""
+    def _close_epoch(self, n_images: int, seconds: float) -> None:
+        """Note down the epoch; its images and seconds are those of its last stretch."""
         row = {
             "epoch": self.epoch + 1,
             "training_loss": torch.stack(self.losses).mean().item(),
             "learning_rate": self.schedule.get_last_lr()[0],
             "seconds": seconds,
-            "films_per_s": n_films / seconds,
+            "images_per_s": n_images / seconds,
         }
         self.epoch, self.order, self.losses = self.epoch + 1, None, []
         self.history.append(row)
         log.info(
-            "fold %d: epoch %d of %d, loss %.4f, %.0f films/s",
+            "fold %d: epoch %d of %d, loss %.4f, %.0f images/s",
             self.fold,
             self.epoch,
             self.run.config.epochs,
             row["training_loss"],
-            row["films_per_s"],
+            row["images_per_s"],
             extra={"bar": f"fold {self.fold}", "done": self.epoch, "of": self.run.config.epochs},
         )
 
@@ -219,7 +219,7 @@ class FoldTrainer:
                 torch.cuda.empty_cache()
             self.micro_batch = (min(self.micro_batch, len(x_B)) + 1) // 2
             log.warning(
-                "fold %d: out of memory; each batch of %d films goes through in parts of %d from now on",
+                "fold %d: out of memory; each batch of %d images goes through in parts of %d from now on",
                 self.fold,
                 self.run.config.batch_size,
                 self.micro_batch,

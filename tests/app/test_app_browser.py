@@ -1,4 +1,4 @@
-"""The page as people see it: a real server, Debian's Chromium, films dropped in."""
+"""The page as people see it: a real server, Debian's Chromium, images dropped in."""
 
 import io
 import json
@@ -138,37 +138,37 @@ def visiting(served: Served, browser: Browser, size: tuple[int, int]) -> Iterato
     assert faults == []
 
 
-def night_row(scored: Path) -> tuple[bytes, pd.Series]:
-    """A film of the inbox and its row in the nightly table."""
-    rows = pd.concat([pd.read_parquet(part, partitioning=None) for part in scored.glob("batch=*/*.parquet")])
+def scoring_run_row(scored: Path) -> tuple[bytes, pd.Series]:
+    """An image of the inbox and its row in the nightly table."""
+    rows = pd.concat([pd.read_parquet(part) for part in scored.glob("[!_]*/*.parquet")])
     row = rows[rows["status"] == "ok"].iloc[0]
     return (scored.parent / "inbox" / str(row["batch"]) / str(row["path"])).read_bytes(), row
 
 
-def test_an_uploaded_film_has_the_nights_probability_and_a_map_that_is_not_blank(
+def test_an_uploaded_image_has_the_scoring_runs_probability_and_a_map_that_is_not_blank(
     visit: Visit, scored: Path, served: Served
 ) -> None:
-    data, row = night_row(scored)
-    visit.upload(("film.jpeg", data))
+    data, row = scoring_run_row(scored)
+    visit.upload(("image.jpeg", data))
     page = visit.page
     expect(page.get_by_role("heading", level=2)).to_have_text(str(row["predicted_label"]))
     expect(page.get_by_text(f"The probability of PNEUMONIA is {row['probability_PNEUMONIA']:.1%}")).to_be_visible()
     pictures = page.get_by_test_id("stImage").locator("img")
     expect(pictures).to_have_count(2)
     visit.settle()
-    film, laid_over = (fetched(page, str(pictures.nth(k).get_attribute("src"))) for k in (0, 1))
+    image, laid_over = (fetched(page, str(pictures.nth(k).get_attribute("src"))) for k in (0, 1))
     original = Image.open(io.BytesIO(data))
-    assert film.shape == laid_over.shape
-    assert film.shape[1] / film.shape[0] == pytest.approx(original.width / original.height, rel=0.02)
-    assert np.ptp(film, axis=2).max() == 0, "the film is grey"
+    assert image.shape == laid_over.shape
+    assert image.shape[1] / image.shape[0] == pytest.approx(original.width / original.height, rel=0.02)
+    assert np.ptp(image, axis=2).max() == 0, "the image is grey"
     assert np.ptp(laid_over, axis=2).max() > 20, "the map has colours"
     with page.expect_download() as download:
         page.get_by_role("button", name="Results (JSON)").click()
-    told = json.loads(download.value.path().read_text())["films"][0]
+    told = json.loads(download.value.path().read_text())["images"][0]
     with page.expect_download() as download:
         page.get_by_role("button", name="Picture (PNG)").click()
     beside = np.asarray(Image.open(download.value.path())).astype(int)
-    assert np.abs(beside - np.hstack([film, laid_over])).mean() < 3, "the page shows the same as JPEG"
+    assert np.abs(beside - np.hstack([image, laid_over])).mean() < 3, "the page shows the same as JPEG"
     for column in ("probability_NORMAL", "probability_PNEUMONIA", "fold_spread", "novelty"):
         assert told[column] == pytest.approx(row[column], abs=1e-6)
     assert told["image_id"] == row["image_id"]
@@ -182,9 +182,9 @@ def fetched(page: Page, address: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(answer.body())).convert("RGB")).astype(int)
 
 
-def test_what_is_no_film_gets_a_sentence_and_a_hostile_name_is_text(visit: Visit, scored: Path) -> None:
+def test_what_is_no_image_gets_a_sentence_and_a_hostile_name_is_text(visit: Visit, scored: Path) -> None:
     name = "<img src=x onerror=alert(1)>![x](http://evil.example∕x.png).jpeg"
-    visit.upload(("letter.jpeg", b"Dear colleague"), (name, night_row(scored)[0]))
+    visit.upload(("letter.jpeg", b"Dear colleague"), (name, scoring_run_row(scored)[0]))
     expect(visit.page.get_by_text("letter.jpeg is not judged, not an image: no JPEG")).to_be_visible()
     expect(visit.page.get_by_test_id("stCaptionContainer").get_by_text(name)).to_be_visible()
     assert visit.page.locator("img[src=x]").count() == 0
@@ -202,7 +202,7 @@ def test_visitors_at_the_same_time_get_their_own_answers(
 ) -> None:
     others = visiting(served, browser, (900, 800))
     other = next(others)
-    data, row = night_row(scored)
+    data, row = scoring_run_row(scored)
     visit.upload(("mine.jpeg", data))
     other.page.get_by_text("one dense patch", exact=True).click()
     expect(visit.page.get_by_text("mine.jpeg", exact=True).last).to_be_visible()
@@ -229,14 +229,14 @@ def test_a_run_is_shown_and_the_threshold_moves_its_matrix_by_keyboard(visit: Vi
     for _ in range(20):
         slider.press("ArrowLeft")
     expect(slider).to_have_value("0.4")
-    run = OutOfFold(files.read_table(folder.predictions), files.read_json(folder.config)["classes"])
-    called = (run.calibrated[:, 1] >= 0.4).astype(int)
-    (tp, fn), (fp, tn) = confusion_matrix(run.target, called, labels=[1, 0])
+    run = OutOfFold(files.read_table(folder.predictions), files.read_record(folder.config)["classes"])
+    predicted = (run.calibrated[:, 1] >= 0.4).astype(int)
+    (tp, fn), (fp, tn) = confusion_matrix(run.target, predicted, labels=[1, 0])
     matrix = visit.page.get_by_test_id("stTable").first.locator("tbody tr")
-    expect(matrix).to_have_text([f"PNEUMONIA films{tp}{fn}", f"NORMAL films{fp}{tn}"])
+    expect(matrix).to_have_text([f"PNEUMONIA images{tp}{fn}", f"NORMAL images{fp}{tn}"])
     metrics = visit.page.get_by_test_id("stMetric")
-    values = [recall_score(run.target, called, pos_label=k) for k in (1, 0)]
-    values += [precision_score(run.target, called, pos_label=k, zero_division=np.nan) for k in (1, 0)]
+    values = [recall_score(run.target, predicted, pos_label=k) for k in (1, 0)]
+    values += [precision_score(run.target, predicted, pos_label=k, zero_division=np.nan) for k in (1, 0)]
     names = ("Sensitivity", "Specificity", "PPV", "NPV")
     for k, (name, value) in enumerate(zip(names, values, strict=True)):
         expect(metrics.nth(k)).to_contain_text(name)

@@ -5,8 +5,8 @@ from tests.evaluation.test_analyses import manifest_of, simulate
 
 
 def test_every_kind_of_interval_and_test_agrees_with_other_software_on_the_same_predictions() -> None:
-    films = simulate(240, n_folds=3)
-    rows = pd.DataFrame(compare_intervals(films, manifest_of(films), n_replicates=100))
+    images = simulate(240, n_folds=3)
+    rows = pd.DataFrame(compare_intervals(images, manifest_of(images), n_replicates=100))
     assert set(rows["peer"]) == {"scipy", "statsmodels", "statsmodels, cluster-robust", "MLstatkit"}
     assert len(rows) > 300
     apart = (rows["ours"] - rows["theirs"]).abs() > rows["tolerance"]

@@ -1,16 +1,16 @@
 import pytest
 
-from benchmarks.scale import Film, Rates, _costs, _kept_up_with, _limits, _rounded
+from benchmarks.scale import Rates, SourceImage, _costs, _kept_up_with, _limits, _rounded
 
 
 @pytest.fixture
 def rates() -> Rates:
-    """A machine of two cores that scores 100 films a second, in a night of which Prefect runs 20 tasks a second."""
-    grown = {"preparing: films, s, peak GiB": [(10, 1.0, 1.0), (1000, 36.0, 1.0)], "preparing: exponent": 1.5}
-    head = {"five folds of a head: films, s, peak GiB": [(1000, 36.0, 1.0)], "five folds of a head: exponent": 0.5}
+    """A machine of two cores that scores 100 images a second, in a night of which Prefect runs 20 tasks a second."""
+    grown = {"preparing: images, s, peak GiB": [(10, 1.0, 1.0), (1000, 36.0, 1.0)], "preparing: exponent": 1.5}
+    head = {"five folds of a head: images, s, peak GiB": [(1000, 36.0, 1.0)], "five folds of a head: exponent": 0.5}
     return Rates(
-        {"first film opened to table closed, films/s": 100.0},
-        {"scaled, films/s": 250.0},
+        {"first image opened to table closed, images/s": 100.0},
+        {"scaled, images/s": 250.0},
         grown | head,
         2,
         {"sqlite": 20.0},
@@ -18,7 +18,7 @@ def rates() -> Rates:
 
 
 def test_costs_by_hand(rates: Rates) -> None:
-    costs = {name: cost(3_600_000) for name, cost in _costs(rates, Film(1000, 2000, 50_000), hours=5).items()}
+    costs = {name: cost(3_600_000) for name, cost in _costs(rates, SourceImage(1000, 2000, 50_000), hours=5).items()}
     assert costs["scoring, hours of one machine of 2 cores"] == pytest.approx(10)
     assert costs["the same in CPU-hours, each of one core"] == pytest.approx(20)
     assert costs["machines that end within 5 h"] == 2
@@ -31,7 +31,7 @@ def test_costs_by_hand(rates: Rates) -> None:
 
 
 def test_what_gives_way_first_by_hand(rates: Rates) -> None:
-    limits = _limits(rates, Film(1000, 2**10, 50_000), hours=1, memory_gib=1)
+    limits = _limits(rates, SourceImage(1000, 2**10, 50_000), hours=1, memory_gib=1)
     assert limits["one machine of 2 cores that scores"] == 360_000
     assert limits["1 GiB of the one process that lists and judges a batch"] == 2**20
     assert limits["Prefect on sqlite"] == 20 * 3600 * 512

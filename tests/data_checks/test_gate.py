@@ -1,4 +1,4 @@
-"""Every kind of damage a folder of films is known to carry, planted in a copy of the drawn set."""
+"""Every kind of damage a folder of images is known to carry, planted in a copy of the drawn set."""
 
 import base64
 import io
@@ -36,23 +36,23 @@ GENERATOR = np.random.default_rng(0)
 NOISE = GENERATOR.integers(20, 230, (200, 240), dtype=np.uint8)
 
 
-def a_film(root: Path, pattern: str) -> Path:
+def an_image(root: Path, pattern: str) -> Path:
     return sorted(root.glob(pattern))[0]
 
 
 def plant_in_other_class(root: Path) -> str:
-    original = a_film(root, "train/NORMAL/IM-*")
+    original = an_image(root, "train/NORMAL/IM-*")
     shutil.copyfile(original, root / "train" / "PNEUMONIA" / "person700_virus_1.jpeg")
     return "train/PNEUMONIA/person700_virus_1.jpeg"
 
 
 def plant_reencoded_in_other_class(root: Path) -> str:
-    Image.open(a_film(root, "train/NORMAL/IM-*")).save(root / "train/PNEUMONIA/person700_virus_1.jpeg", quality=60)
+    Image.open(an_image(root, "train/NORMAL/IM-*")).save(root / "train/PNEUMONIA/person700_virus_1.jpeg", quality=60)
     return "train/PNEUMONIA/person700_virus_1.jpeg"
 
 
 def plant_under_another_patient(root: Path) -> str:
-    Image.open(a_film(root, "train/NORMAL/IM-*")).save(root / "train/NORMAL/IM-7777-0001.jpeg", quality=60)
+    Image.open(an_image(root, "train/NORMAL/IM-*")).save(root / "train/NORMAL/IM-7777-0001.jpeg", quality=60)
     return "train/NORMAL/IM-7777-0001.jpeg"
 
 
@@ -66,7 +66,7 @@ def plant(name: str, data: bytes) -> Callable[[Path], str]:
 
 
 def plant_truncated(root: Path) -> str:
-    whole = a_film(root, "train/NORMAL/IM-*").read_bytes()
+    whole = an_image(root, "train/NORMAL/IM-*").read_bytes()
     return plant("train/NORMAL/IM-7777-0001.jpeg", whole[: len(whole) // 2])(root)
 
 
@@ -90,7 +90,7 @@ def plant_empty_split(root: Path) -> str:
 HALF_WHITE = np.maximum(NOISE, np.repeat([255, 0], [160, 80]).astype(np.uint8))
 COLOUR = np.stack([NOISE, NOISE // 3, NOISE // 5], axis=-1)
 PLANTS = {
-    "a film of one class copied into the other": (plant_in_other_class, "critical", "labels_of_these_bytes"),
+    "an image of one class copied into the other": (plant_in_other_class, "critical", "labels_of_these_bytes"),
     "and re-encoded": (plant_reencoded_in_other_class, "critical", "one_label"),
     "a truncated JPEG": (plant_truncated, "warning", "unreadable_because"),
     "a text file": (plant("train/NORMAL/notes.jpeg", b"these are notes"), "warning", "unreadable_because"),
@@ -101,17 +101,17 @@ PLANTS = {
         "usual_bits",
     ),
     "a colour photograph": (plant("train/NORMAL/IM-7777-0001.png", picture(COLOUR)), "warning", "chroma"),
-    "an all-black film": (
+    "an all-black image": (
         plant("train/NORMAL/IM-7777-0001.png", picture(np.zeros((200, 200), np.uint8))),
         "critical",
         "contrast",
     ),
-    "a saturated film": (
+    "a saturated image": (
         plant("train/NORMAL/IM-7777-0001.png", picture(HALF_WHITE)),
         "warning",
         "bright_share",
     ),
-    "a class with 3 films": (plant_rare_class, "critical", "patients_of_class"),
+    "a class with 3 images": (plant_rare_class, "critical", "patients_of_class"),
     "an empty class": (plant_empty_class, "critical", "used_label"),
     "an empty class in one split": (plant_empty_split, "warning", "folder"),
     "spaces and letters of elsewhere in a path": (
@@ -120,22 +120,22 @@ PLANTS = {
         "plain_path",
     ),
     "a re-encoded copy under another patient": (plant_under_another_patient, "warning", "one_patient"),
-    "a tiny film": (plant("train/NORMAL/IM-7777-0001.png", picture(NOISE[:40, :40])), "warning", "side"),
+    "a tiny image": (plant("train/NORMAL/IM-7777-0001.png", picture(NOISE[:40, :40])), "warning", "side"),
     "a strip": (plant("train/NORMAL/IM-7777-0001.png", picture(np.tile(NOISE, 4))), "warning", "elongation"),
-    "a film without a patient": (plant("train/NORMAL/other.png", picture(NOISE)), "warning", "patient_id"),
+    "an image without a patient": (plant("train/NORMAL/other.png", picture(NOISE)), "warning", "patient_id"),
 }
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all plants: most of their films are the same."""
+    """One cache for all plants: most of their images are the same."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
-def films(sample: Path, tmp_path: Path) -> Path:
+def images(sample: Path, tmp_path: Path) -> Path:
     """A copy of the drawn set that may be damaged."""
-    return Path(shutil.copytree(sample, tmp_path / "films"))
+    return Path(shutil.copytree(sample, tmp_path / "images"))
 
 
 def check(data: Path, folder: RunFolder, cache: Path, limit: Tolerances = Tolerances(), **fields: object) -> list:  # noqa: B008
@@ -145,11 +145,11 @@ def check(data: Path, folder: RunFolder, cache: Path, limit: Tolerances = Tolera
 
 
 @pytest.mark.parametrize("what", PLANTS)
-def test_what_is_planted_is_named_with_its_severity(what: str, films: Path, tmp_path: Path, cache: Path) -> None:
+def test_what_is_planted_is_named_with_its_severity(what: str, images: Path, tmp_path: Path, cache: Path) -> None:
     write, severity, column = PLANTS[what]
-    name = write(films)
+    name = write(images)
     folder = RunFolder(tmp_path / "run")
-    verdicts = check(films, folder, cache)
+    verdicts = check(images, folder, cache)
     findings = [f for v in verdicts for f in v.failed(severity) if f.column == column]
     assert findings, [f.column for v in verdicts for f in v.findings if not f.passed]
     assert any(name in map(str, row.values()) for f in findings for row in f.unexpected)
@@ -167,16 +167,16 @@ def test_what_is_planted_is_named_with_its_severity(what: str, films: Path, tmp_
 def test_a_whole_set_passes_with_the_warnings_that_are_due(sample: Path, tmp_path: Path, cache: Path) -> None:
     verdicts = check(sample, RunFolder(tmp_path / "run"), cache)
     assert not any(v.failed("critical") for v in verdicts)
-    assert {v.table for v in verdicts} == {"manifest", "near_duplicates", "folds", "confounders"}
+    assert {v.table for v in verdicts} == {"manifest", "near_duplicates", "folds", "acquisition_baseline"}
     warned = {f.column for v in verdicts for f in v.failed("warning")}
-    assert "unreadable_because" in warned, "one drawn film is truncated"
+    assert "unreadable_because" in warned, "one drawn image is truncated"
     assert "copy_of" in {f.column for v in verdicts for f in v.failed("info")}, "three are copies"
 
 
-def test_an_unreadable_file_is_named(films: Path, tmp_path: Path) -> None:
-    locked = a_film(films, "train/NORMAL/IM-*")
+def test_an_unreadable_file_is_named(images: Path, tmp_path: Path) -> None:
+    locked = an_image(images, "train/NORMAL/IM-*")
     locked.chmod(0)
-    path = locked.relative_to(films).as_posix()
+    path = locked.relative_to(images).as_posix()
     drop_override = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
     prefix = drop_override if os.geteuid() == 0 else []
     if prefix and shutil.which("setpriv") is None:
@@ -187,29 +187,29 @@ def test_an_unreadable_file_is_named(films: Path, tmp_path: Path) -> None:
         "examine(DataConfig(data=sys.argv[1]), folder, cache=Path(sys.argv[3]))"
     )
     folder = RunFolder(tmp_path / "run")
-    words = [*prefix, sys.executable, "-c", code, str(films), str(folder.path), str(tmp_path / "cache")]
+    words = [*prefix, sys.executable, "-c", code, str(images), str(folder.path), str(tmp_path / "cache")]
     subprocess.run(words, check=True, timeout=200)
-    verdicts = gate.check_data(folder, DataConfig(data=str(films)), Tolerances())
+    verdicts = gate.check_data(folder, DataConfig(data=str(images)), Tolerances())
     gate.require(verdicts, folder.checks_report)
     unreadable = [row for v in verdicts for f in v.failed("warning") for row in f.unexpected if row["value"]]
     assert {"path": path, "value": "cannot be read: Permission denied"} in unreadable
     assert "Permission denied" in folder.checks_report.read_text()
 
 
-def test_many_unreadable_files_are_critical_until_tolerated(films: Path, tmp_path: Path, cache: Path) -> None:
+def test_many_unreadable_files_are_critical_until_tolerated(images: Path, tmp_path: Path, cache: Path) -> None:
     for number in range(8):
-        plant(f"train/NORMAL/n{number}.jpeg", b"notes")(films)
+        plant(f"train/NORMAL/n{number}.jpeg", b"notes")(images)
     folder = RunFolder(tmp_path / "run")
-    assert "unreadable_because" in {f.column for v in check(films, folder, cache) for f in v.failed("critical")}
-    lenient = check(films, folder, cache, Tolerances(readable_share=0.8))
+    assert "unreadable_because" in {f.column for v in check(images, folder, cache) for f in v.failed("critical")}
+    lenient = check(images, folder, cache, Tolerances(readable_share=0.8))
     assert not any(v.failed("critical") for v in lenient)
 
 
-def test_a_report_needs_no_network_and_names_cannot_inject(films: Path, tmp_path: Path, cache: Path) -> None:
+def test_a_report_needs_no_network_and_names_cannot_inject(images: Path, tmp_path: Path, cache: Path) -> None:
     name = '<img src=x onerror=alert(1)>&".png'
-    plant(f"train/NORMAL/{name}", picture(np.zeros((200, 200), np.uint8)))(films)
+    plant(f"train/NORMAL/{name}", picture(np.zeros((200, 200), np.uint8)))(images)
     folder = RunFolder(tmp_path / "run")
-    check(films, folder, cache)
+    check(images, folder, cache)
     report = folder.checks_report.read_text(encoding="utf-8")
     assert name not in report
     assert "&lt;img src=x onerror=alert(1)&gt;&amp;&#34;.png" in report
@@ -259,15 +259,15 @@ def test_results_damaged_by_hand_are_refused(begin, sample: Path) -> None:
     from cxr.evaluation.tables import metrics_table
 
     run = begin(folds=2)
-    films = run.films()
-    probability = np.random.default_rng(0).uniform(size=len(films))
+    images = run.images()
+    probability = np.random.default_rng(0).uniform(size=len(images))
     scores = {
         "logit_NORMAL": 0.0,
         "logit_PNEUMONIA": np.log(probability / (1 - probability)),
         "probability_NORMAL": 1 - probability,
         "probability_PNEUMONIA": probability,
     }
-    whole = films.assign(**scores)
+    whole = images.assign(**scores)
     files.write_table(run.folder.metrics, metrics_table(whole, run.classes))
     assert not failed(run, whole)
     nan = whole.assign(logit_NORMAL=[np.nan, *whole["logit_NORMAL"][1:]])
@@ -310,7 +310,7 @@ def test_a_verdict_of_an_earlier_look_does_not_stay(sample: Path, tmp_path: Path
     check(sample, folder, cache)
     check(sample, folder, cache, folds=20)
     assert [v.table for v in gate.read_verdicts(folder)] == ["manifest", "near_duplicates", "folds"]
-    assert "confounders" not in set(files.read_table(folder.expectations)["table"])
+    assert "acquisition_baseline" not in set(files.read_table(folder.expectations)["table"])
 
 
 def test_no_folds_is_a_verdict_with_the_reason(sample: Path, tmp_path: Path, cache: Path) -> None:

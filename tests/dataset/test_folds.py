@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from cxr.config import TrainConfig
-from cxr.dataset.folds import assign_folds, certify, group_films, read_folds
+from cxr.dataset.folds import assign_folds, certify, group_images, read_folds
 from cxr.errors import ConfigError, FoldError
 from cxr.storage import files
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 
 
 def make_pairs(*pairs: tuple[str, str]) -> pd.DataFrame:
@@ -19,12 +19,12 @@ def make_pairs(*pairs: tuple[str, str]) -> pd.DataFrame:
 NO_PAIRS = make_pairs()
 
 
-def draw_manifest(n_films: int = 300, seed: int = 0) -> pd.DataFrame:
-    """Films of patients with 1 to 5 films, some without id, some copied byte for byte under another id."""
+def draw_manifest(n_images: int = 300, seed: int = 0) -> pd.DataFrame:
+    """Images of patients with 1 to 5 images, some without id, some copied byte for byte under another id."""
     generator = np.random.default_rng(seed)
-    patient = generator.integers(0, n_films // 3, n_films)
-    image_id = [f"{number:064x}" for number in range(n_films)]
-    for copy, original in generator.integers(0, n_films, (10, 2)):
+    patient = generator.integers(0, n_images // 3, n_images)
+    image_id = [f"{number:064x}" for number in range(n_images)]
+    for copy, original in generator.integers(0, n_images, (10, 2)):
         image_id[copy] = image_id[original]
     return pd.DataFrame(
         {
@@ -39,12 +39,12 @@ def draw_manifest(n_films: int = 300, seed: int = 0) -> pd.DataFrame:
     )
 
 
-def twin_groups(films: pd.DataFrame, pairs: list[tuple[str, str]]) -> set[frozenset[int]]:
+def twin_groups(images: pd.DataFrame, pairs: list[tuple[str, str]]) -> set[frozenset[int]]:
     """The slow obvious way: join rows that share an id or bytes, or are a pair, until nothing joins any more."""
-    groups = [{row} for row in range(len(films))]
+    groups = [{row} for row in range(len(images))]
     for column in ("image_id", "patient_id"):
-        for a, b in itertools.combinations(range(len(films)), 2):
-            one, other = films[column].iloc[a], films[column].iloc[b]
+        for a, b in itertools.combinations(range(len(images)), 2):
+            one, other = images[column].iloc[a], images[column].iloc[b]
             if (one == other and one is not None) or (one, other) in pairs or (other, one) in pairs:
                 group_a, group_b = (next(g for g in groups if row in g) for row in (a, b))
                 if group_a is not group_b:
@@ -54,17 +54,17 @@ def twin_groups(films: pd.DataFrame, pairs: list[tuple[str, str]]) -> set[frozen
 
 
 def test_groups_equal_those_of_a_slow_twin() -> None:
-    films = draw_manifest(120)
-    ids = films["image_id"].tolist()
+    images = draw_manifest(120)
+    ids = images["image_id"].tolist()
     joined = [(ids[3], ids[70]), (ids[70], ids[9])]
-    groups = group_films(films, make_pairs(*joined, (ids[5], "a film of the holdout")))
-    assert {frozenset(rows) for rows in films.index.groupby(groups).values()} == twin_groups(films, joined)
+    groups = group_images(images, make_pairs(*joined, (ids[5], "an image of the holdout")))
+    assert {frozenset(rows) for rows in images.index.groupby(groups).values()} == twin_groups(images, joined)
 
 
 def test_a_candidate_that_pixels_did_not_verify_joins_nothing() -> None:
-    films = draw_manifest(120)
-    unverified = make_pairs((films["image_id"][0], films["image_id"][1])).assign(verified=False)
-    pd.testing.assert_series_equal(group_films(films, unverified), group_films(films, NO_PAIRS))
+    images = draw_manifest(120)
+    unverified = make_pairs((images["image_id"][0], images["image_id"][1])).assign(verified=False)
+    pd.testing.assert_series_equal(group_images(images, unverified), group_images(images, NO_PAIRS))
 
 
 def test_near_duplicates_share_a_fold_and_do_not_stay_behind_a_holdout() -> None:
@@ -84,7 +84,7 @@ def test_near_duplicates_parted_by_hand_are_refused_with_their_group() -> None:
     folds = assign_folds(manifest, NO_PAIRS, config)
     a, b = folds.drop_duplicates("fold")["image_id"].head(2)
     pairs = make_pairs((a, b))
-    regrouped = folds.assign(group_id=group_films(manifest, pairs))
+    regrouped = folds.assign(group_id=group_images(manifest, pairs))
     with pytest.raises(FoldError, match=f"folds leak: 1 groups in two folds, first '{min(a, b)}'"):
         certify(manifest, pairs, regrouped, config)
 
@@ -111,7 +111,7 @@ def test_folds_depend_on_the_seed_and_on_nothing_else() -> None:
     )
 
 
-def test_copies_have_a_fold_and_unreadable_films_have_none() -> None:
+def test_copies_have_a_fold_and_unreadable_images_have_none() -> None:
     manifest = draw_manifest()
     manifest.loc[0, "status"] = "unreadable"
     manifest.loc[1, "status"] = "duplicate"
@@ -119,13 +119,13 @@ def test_copies_have_a_fold_and_unreadable_films_have_none() -> None:
     assert paths == set(manifest["path"]) - {manifest["path"][0]}
 
 
-def test_a_holdout_is_left_out_with_every_copy_of_its_films() -> None:
+def test_a_holdout_is_left_out_with_every_copy_of_its_images() -> None:
     manifest, config = draw_manifest(), TrainConfig(data="x", holdout="test")
     folds = assign_folds(manifest, NO_PAIRS, config)
     held_out = manifest[manifest["split"] == "test"]
     assert not set(folds["image_id"]) & set(held_out["image_id"])
     certificate = certify(manifest, NO_PAIRS, folds, config)
-    assert (certificate["holdout"], certificate["n_films_held_out"]) == ("test", len(held_out))
+    assert (certificate["holdout"], certificate["n_images_held_out"]) == ("test", len(held_out))
 
 
 def test_a_holdout_that_is_no_split_is_refused() -> None:
@@ -157,9 +157,9 @@ def test_the_certificate_counts_what_a_hand_counts() -> None:
     )
     assert certificate["n_groups"] == 4
     assert certificate["n_patient_ids"] == 3
-    assert certificate["n_films_without_patient_id"] == 1
+    assert certificate["n_images_without_patient_id"] == 1
     assert certificate["patient_ids_crossing_archive_splits"] == {"coarse_key": 2, "series_key": 1}
-    assert certificate["folds"][0] == {"fold": 0, "n_films": 4, "n_groups": 2, "n_films_per_class": {"A": 2, "B": 2}}
+    assert certificate["folds"][0] == {"fold": 0, "n_images": 4, "n_groups": 2, "n_images_per_class": {"A": 2, "B": 2}}
     assert {key: value for key, value in certificate.items() if key.endswith("_folds")} == {
         "groups_crossing_folds": 0,
         "patient_ids_crossing_folds": 0,
@@ -180,7 +180,7 @@ def damage(folds: pd.DataFrame, how: str) -> pd.DataFrame:
     several = folds.groupby("group_id").filter(lambda group: len(group) > 1)
     row = several.index[0]
     match how:
-        case "a film moved":
+        case "an image moved":
             return folds.assign(fold=folds["fold"].mask(folds.index == row, 1 - folds["fold"]))
         case "a row dropped":
             return folds.drop(index=row)
@@ -195,14 +195,14 @@ def damage(folds: pd.DataFrame, how: str) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("how", "sentence"),
     [
-        ("a film moved", "folds leak: 1 groups in two folds, first '(person|IM|NORMAL2)"),
+        ("an image moved", "folds leak: 1 groups in two folds, first '(person|IM|NORMAL2)"),
         ("a row dropped", r"folds are damaged: '.*' of group '.*' is missing"),
         ("a row doubled", "of group '.*' stands in two rows"),
         ("a group moved whole", r"changed after they were certified \(folds\)"),
     ],
 )
 def test_folds_damaged_by_hand_are_refused_when_read(begin, how: str, sentence: str) -> None:
-    run: Experiment = begin()
+    run: Run = begin()
     files.write_table(run.folder.folds, damage(files.read_table(run.folder.folds), how))
     with pytest.raises(FoldError, match=sentence):
         read_folds(run.folder, run.config)

@@ -11,34 +11,34 @@ import pytest
 from cxr.config import TrainConfig
 from cxr.dataset import manifest
 from cxr.errors import ConfigError, DataError
-from cxr.images.source import list_films, open_source
+from cxr.images.source import list_images, open_source
 
 Tree = Callable[[dict[str, bytes]], Path]
-Film = Callable[..., bytes]
+SourceImage = Callable[..., bytes]
 
 
 def build(data: Path, cache: Path, **fields: object) -> pd.DataFrame:
     source = open_source(str(data))
     config = TrainConfig(data=str(data), **fields)
-    return manifest.build_manifest(source, list_films(source), config, cache, 32)
+    return manifest.build_manifest(source, list_images(source), config, cache, 32)
 
 
-def test_every_film_found_has_one_row_with_the_contract_columns(sample: Path, tmp_path: Path) -> None:
+def test_every_image_found_has_one_row_with_the_contract_columns(sample: Path, tmp_path: Path) -> None:
     table = build(sample, tmp_path / "cache")
     assert list(table.columns) == manifest.COLUMNS
     assert sorted(table["path"]) == sorted(p.relative_to(sample).as_posix() for p in sample.rglob("*.jpeg"))
     row = table[table["status"] == "used"].iloc[0]
     data = (sample / row["path"]).read_bytes()
     assert (row["image_id"], row["n_bytes"]) == (hashlib.sha256(data).hexdigest(), len(data))
-    assert manifest.count_films(table) == {"found": 80, "unreadable": 1, "duplicate": 3, "used": 76}
+    assert manifest.count_images(table) == {"found": 80, "unreadable": 1, "duplicate": 3, "used": 76}
 
 
-def test_unreadable_films_are_rows_with_a_reason(tree: Tree, film: Film, tmp_path: Path) -> None:
+def test_unreadable_images_are_rows_with_a_reason(tree: Tree, image: SourceImage, tmp_path: Path) -> None:
     root = tree(
-        {"A/ok.png": film(format="PNG"), "A/empty.jpeg": b"", "B/text.jpeg": b"hello", "B/half.jpeg": film()[:-200]}
+        {"A/ok.png": image(format="PNG"), "A/empty.jpeg": b"", "B/text.jpeg": b"hello", "B/half.jpeg": image()[:-200]}
     )
     locked = root / "B" / "locked.png"
-    locked.write_bytes(film())
+    locked.write_bytes(image())
     locked.chmod(0)
     os.mkfifo(root / "B" / "pipe.png")
     (root / "B" / "gone.png").symlink_to(root / "nowhere.png")
@@ -55,7 +55,7 @@ def test_unreadable_films_are_rows_with_a_reason(tree: Tree, film: Film, tmp_pat
         assert "Permission denied" in reasons["B/locked.png"]
 
 
-def test_damaged_and_unusual_zip_members_are_rows_with_a_reason(film: Film, tmp_path: Path) -> None:
+def test_damaged_and_unusual_zip_members_are_rows_with_a_reason(image: SourceImage, tmp_path: Path) -> None:
     ways = {
         "A/1.png": zipfile.ZIP_STORED,
         "A/2.png": zipfile.ZIP_DEFLATED,
@@ -64,7 +64,7 @@ def test_damaged_and_unusual_zip_members_are_rows_with_a_reason(film: Film, tmp_
     }
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         for seed, (name, way) in enumerate(ways.items()):
-            archive.writestr(name, film(seed), way)
+            archive.writestr(name, image(seed), way)
         places = {info.filename: info.header_offset for info in archive.infolist()}
     data = bytearray((tmp_path / "x.zip").read_bytes())
     for name in ("A/2.png", "B/3.png"):
@@ -78,28 +78,30 @@ def test_damaged_and_unusual_zip_members_are_rows_with_a_reason(film: Film, tmp_
     assert rows.loc["B/4.png", "reason"].endswith("compressed in an unusual way in the zip")
 
 
-def test_copies_are_marked_and_name_their_original(tree: Tree, film: Film, tmp_path: Path) -> None:
-    table = build(tree({"A/1.png": film(1), "A/2.png": film(1), "B/3.png": film(3)}), tmp_path / "cache").set_index(
+def test_copies_are_marked_and_name_their_original(tree: Tree, image: SourceImage, tmp_path: Path) -> None:
+    table = build(tree({"A/1.png": image(1), "A/2.png": image(1), "B/3.png": image(3)}), tmp_path / "cache").set_index(
         "path"
     )
     assert table["status"].to_dict() == {"A/1.png": "used", "A/2.png": "duplicate", "B/3.png": "used"}
     assert table.loc["A/2.png", "reason"] == "same bytes as A/1.png"
 
 
-def test_the_same_bytes_in_two_classes_name_each_other_and_are_counted(tree: Tree, film: Film, tmp_path: Path) -> None:
-    files = {"A/1.png": film(1), "A/2.png": film(1), "B/1.png": film(1), "B/3.png": film(3)}
+def test_the_same_bytes_in_two_classes_name_each_other_and_are_counted(
+    tree: Tree, image: SourceImage, tmp_path: Path
+) -> None:
+    files = {"A/1.png": image(1), "A/2.png": image(1), "B/1.png": image(1), "B/3.png": image(3)}
     table = build(tree(files), tmp_path / "cache")
     rows = table.set_index("path")
     assert rows["status"].to_dict() == {"A/1.png": "used", "A/2.png": "duplicate", "B/1.png": "used", "B/3.png": "used"}
     assert rows.loc["A/1.png", "reason"] == "same bytes as B/1.png, which is B"
     assert rows.loc["B/1.png", "reason"] == "same bytes as A/1.png, which is A"
-    assert manifest.count_identical(table) == {"groups": 1, "films": 3, "across_classes": 1}
+    assert manifest.count_identical(table) == {"groups": 1, "images": 3, "across_classes": 1}
 
 
-def test_a_film_keeps_its_vital_signs_whatever_the_size_and_an_unreadable_one_has_none(
+def test_an_image_keeps_its_vital_signs_whatever_the_size_and_an_unreadable_one_has_none(
     sample: Path, tmp_path: Path
 ) -> None:
-    listing = list_films(open_source(str(sample)))
+    listing = list_images(open_source(str(sample)))
     config = TrainConfig(data=str(sample))
     source = open_source(str(sample))
     tables = [manifest.build_manifest(source, listing, config, tmp_path / str(size), size) for size in (None, 32, 64)]
@@ -116,7 +118,7 @@ def test_a_lost_vitals_cache_is_measured_again(sample: Path, tmp_path: Path) -> 
     pd.testing.assert_frame_equal(build(sample, tmp_path / "cache"), before)
 
 
-def test_patient_and_subtype_are_read_from_kaggle_names(tree: Tree, film: Film, tmp_path: Path) -> None:
+def test_patient_and_subtype_are_read_from_kaggle_names(tree: Tree, image: SourceImage, tmp_path: Path) -> None:
     names = [
         "PNEUMONIA/person12_bacteria_3.jpeg",
         "PNEUMONIA/person12_virus_4.jpeg",
@@ -124,7 +126,7 @@ def test_patient_and_subtype_are_read_from_kaggle_names(tree: Tree, film: Film, 
         "NORMAL/NORMAL2-IM-0115-0001-0002.jpeg",
         "NORMAL/other.jpeg",
     ]
-    root = tree({name: film(seed) for seed, name in enumerate(names)})
+    root = tree({name: image(seed) for seed, name in enumerate(names)})
     table = build(root, tmp_path / "cache").set_index("path").loc[names]
     assert table["patient_id"].fillna("-").tolist() == ["person12", "person12", "IM-0115", "NORMAL2-IM-0115", "-"]
     assert table["subtype"].fillna("-").tolist() == ["bacteria", "virus", "-", "-", "-"]
@@ -132,8 +134,8 @@ def test_patient_and_subtype_are_read_from_kaggle_names(tree: Tree, film: Film, 
     assert by_subtype["label"].tolist() == ["bacteria", "virus", "NORMAL", "NORMAL", "NORMAL"]
 
 
-def test_own_names_give_patients_by_a_pattern(tree: Tree, film: Film, tmp_path: Path) -> None:
-    root = tree({"A/0007_2.png": film(1), "B/0009_1.png": film(2)})
+def test_own_names_give_patients_by_a_pattern(tree: Tree, image: SourceImage, tmp_path: Path) -> None:
+    root = tree({"A/0007_2.png": image(1), "B/0009_1.png": image(2)})
     assert build(root, tmp_path / "cache", patient_pattern=r"^(\d+)_")["patient_id"].tolist() == ["0007", "0009"]
 
 
@@ -147,7 +149,7 @@ def test_a_folder_and_its_zip_have_the_same_data_hash(sample: Path, tmp_path: Pa
     assert manifest.data_hash(tables[0]) != manifest.data_hash(tables[1])
 
 
-def test_a_film_prepared_before_is_not_decoded_again(sample: Path, tmp_path: Path) -> None:
+def test_an_image_prepared_before_is_not_decoded_again(sample: Path, tmp_path: Path) -> None:
     first = build(sample, tmp_path / "cache")
     shards = sorted((tmp_path / "cache").rglob("*.npy"))
     pd.testing.assert_frame_equal(build(sample, tmp_path / "cache"), first)

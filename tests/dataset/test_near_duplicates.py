@@ -10,46 +10,46 @@ from PIL import Image
 from cxr.config import DataConfig
 from cxr.dataset.examination import examine
 from cxr.dataset.near_duplicates import MAX_DISTANCE, _candidates, correlate_aligned, correlate_texture
-from cxr.images.synthetic import draw_films
+from cxr.images.synthetic import draw_images
 from cxr.images.vitals import CROPS_PX
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "re-encoded": lambda film: film,
-    "half the size": lambda film: film.resize((film.width // 2, film.height // 2)),
-    "larger": lambda film: film.resize((film.width * 3 // 2, film.height * 3 // 2)),
-    "brighter": lambda film: film.point([min(level + 30, 255) for level in range(256)]),
-    "darker": lambda film: film.point([level * 4 // 5 for level in range(256)]),
-    "gamma": lambda film: film.point([round(255 * (level / 255) ** 0.8) for level in range(256)]),
-    "cropped by 2 %": lambda film: crop(film, 0.02),
-    "cropped by 3 %": lambda film: crop(film, 0.03),
+    "re-encoded": lambda image: image,
+    "half the size": lambda image: image.resize((image.width // 2, image.height // 2)),
+    "larger": lambda image: image.resize((image.width * 3 // 2, image.height * 3 // 2)),
+    "brighter": lambda image: image.point([min(level + 30, 255) for level in range(256)]),
+    "darker": lambda image: image.point([level * 4 // 5 for level in range(256)]),
+    "gamma": lambda image: image.point([round(255 * (level / 255) ** 0.8) for level in range(256)]),
+    "cropped by 2 %": lambda image: crop(image, 0.02),
+    "cropped by 3 %": lambda image: crop(image, 0.03),
 }
 
 
-def crop(film: Image.Image, share: float) -> Image.Image:
-    x, y = round(film.width * share), round(film.height * share)
-    return film.crop((x, y, film.width - x, film.height - y))
+def crop(image: Image.Image, share: float) -> Image.Image:
+    x, y = round(image.width * share), round(image.height * share)
+    return image.crop((x, y, image.width - x, image.height - y))
 
 
-def jpeg(film: Image.Image) -> bytes:
+def jpeg(image: Image.Image) -> bytes:
     stream = io.BytesIO()
-    film.save(stream, "JPEG", quality=60)
+    image.save(stream, "JPEG", quality=60)
     return stream.getvalue()
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[frozenset[str]]]:
-    """Drawn films, 40 of them copied under another patient's name, and the pairs that belong together."""
-    root = tmp_path_factory.mktemp("planted") / "films"
-    draw_films(root, n_films=220, seed=3)
+    """Drawn images, 40 of them copied under another patient's name, and the pairs that belong together."""
+    root = tmp_path_factory.mktemp("planted") / "images"
+    draw_images(root, n_images=220, seed=3)
     bacterial = sorted((root / "train" / "PNEUMONIA").glob("*_bacteria_*.jpeg"))[:-1]  # the last one is truncated
-    films = {path.read_bytes(): path for path in reversed(bacterial)}  # byte-identical copies are another matter
+    images = {path.read_bytes(): path for path in reversed(bacterial)}  # byte-identical copies are another matter
     pairs = set()
-    for number, path in enumerate(list(films.values())[:40]):
-        film = Image.open(path).convert("L")
+    for number, path in enumerate(list(images.values())[:40]):
+        image = Image.open(path).convert("L")
         copy = path.with_name(f"person{5000 + number}_bacteria_1.jpeg")
-        copy.write_bytes(jpeg(CHANGES[list(CHANGES)[number % len(CHANGES)]](film)))
+        copy.write_bytes(jpeg(CHANGES[list(CHANGES)[number % len(CHANGES)]](image)))
         pairs.add(frozenset(p.relative_to(root).as_posix() for p in (path, copy)))
     return root, pairs
 
@@ -73,16 +73,17 @@ def test_planted_copies_are_found_verified_and_held_in_one_fold(
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_copy_correlates_however_it_was_changed_and_another_film_does_not(sample: Path, change: str) -> None:
+def test_a_copy_correlates_however_it_was_changed_and_another_image_does_not(sample: Path, change: str) -> None:
     one, other = (Image.open(path).convert("L") for path in sorted(sample.rglob("IM-*-0001.jpeg"))[:2])
     squares = [
-        np.asarray(Image.open(io.BytesIO(jpeg(film))).resize((256, 256))) for film in (one, CHANGES[change](one), other)
+        np.asarray(Image.open(io.BytesIO(jpeg(image))).resize((256, 256)))
+        for image in (one, CHANGES[change](one), other)
     ]
     assert correlate_texture(squares[0], squares[1]) > 0.9
     assert correlate_texture(squares[0], squares[2]) < 0.8
 
 
-def test_a_film_without_contrast_is_like_nothing() -> None:
+def test_an_image_without_contrast_is_like_nothing() -> None:
     assert correlate_aligned(np.zeros((64, 64), np.uint8), np.eye(64, dtype=np.uint8) * 255) == 0
     assert correlate_texture(np.zeros((256, 256), np.uint8), np.eye(256, dtype=np.uint8) * 255) == 0
 
@@ -97,15 +98,15 @@ def test_candidates_equal_those_of_a_slow_twin() -> None:
         }
         for n in range(60)
     ]
-    films = pd.DataFrame(rows)
+    images = pd.DataFrame(rows)
     expected = {}
     for a in range(60):
         for b in range(a + 1, 60):
-            compared = [(films["phash"][a], films[name][b]) for name in CROPS_PX]
-            compared += [(films[name][a], films["phash"][b]) for name in CROPS_PX]
+            compared = [(images["phash"][a], images[name][b]) for name in CROPS_PX]
+            compared += [(images[name][a], images["phash"][b]) for name in CROPS_PX]
             distance = min((int(x, 16) ^ int(y, 16)).bit_count() for x, y in compared)
             if distance <= MAX_DISTANCE:
                 expected[a, b] = distance
-    a, b, distance = _candidates(films)
+    a, b, distance = _candidates(images)
     assert dict(zip(zip(a.tolist(), b.tolist(), strict=True), distance.tolist(), strict=True)) == expected
     assert expected

@@ -1,4 +1,4 @@
-"""The Prefect server on PostgreSQL: a training and a night, and what stands there after a restart."""
+"""The Prefect server on PostgreSQL: a training and a scoring run, and what stands there after a restart."""
 
 import json
 import os
@@ -46,19 +46,19 @@ def postgresql() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def test_a_training_and_a_night_on_postgresql_lock_nothing_are_told_and_outlive_a_restart_of_the_server(
+def test_a_training_and_a_scoring_run_on_postgresql_lock_nothing_are_told_and_outlive_a_restart_of_the_server(
     postgresql: str, home: Path, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(PROJECT)
-    draw_inbox(tmp_path / "films", n_films=20, seed=11)
+    draw_inbox(tmp_path / "images", n_images=20, seed=11)
     (tmp_path / "inbox").mkdir()
-    draw_negatives(tmp_path / "films" / "ward-3", tmp_path / "inbox" / "negatives")
+    draw_negatives(tmp_path / "images" / "ward-3", tmp_path / "inbox" / "negatives")
     training = {"experiments": str(tmp_path / "experiments"), "cache": str(tmp_path / "cache")}
-    night = {"inbox": str(tmp_path / "inbox"), "out": str(tmp_path / "scores"), "models": str(home / "models")}
+    scoring_run = {"inbox": str(tmp_path / "inbox"), "out": str(tmp_path / "scores"), "models": str(home / "models")}
     wanted = [
         ("train-cv/default", PARAMETERS | {"epochs": 1, "data": str(sample), "run_id": "run"} | training),
         ("train-cv/default", {"data": str(tmp_path / "nowhere")} | training),
-        ("score-batch/nightly", night | {"name": "tiny", "cache": str(home / "cache"), "settle": 0}),
+        ("score-batch/nightly", scoring_run | {"name": "tiny", "cache": str(home / "cache"), "settle": 0}),
     ]
     server = PrefectServer(tmp_path, {"PREFECT_SERVER_DATABASE_CONNECTION_URL": postgresql})
     try:

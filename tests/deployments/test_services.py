@@ -120,12 +120,12 @@ def test_up_starts_every_service_once_on_the_loopback_address_alone(first_time: 
 def test_status_shows_what_is_up_and_the_server_wants_the_password(machine: Machine) -> None:
     shown = ""
 
-    def plans_the_next_night() -> bool:
+    def plans_the_next_scoring_run() -> bool:
         nonlocal shown
         shown = machine.cxr("status")
         return "\nnext  " in shown
 
-    wait_for(plans_the_next_night, "the scheduler to plan the next night")
+    wait_for(plans_the_next_scoring_run, "the scheduler to plan the next scoring run")
     for line in (
         "server          up",
         "worker-cxr-cpu  up",
@@ -143,7 +143,7 @@ def test_status_shows_what_is_up_and_the_server_wants_the_password(machine: Mach
 def test_a_nightly_schedule_outlives_the_server_and_the_worker_when_both_are_killed(
     machine: Machine, home: Path, tmp_path: Path
 ) -> None:
-    draw_inbox(tmp_path / "inbox", n_films=6, seed=2)
+    draw_inbox(tmp_path / "inbox", n_images=6, seed=2)
     places = {"inbox": str(tmp_path / "inbox"), "out": str(tmp_path / "scores"), "models": str(home / "models")}
     parameters = places | {"cache": str(home / "cache"), "name": "tiny", "settle": 0, "force": True, "compile": "off"}
     page = machine.process("page")
@@ -169,7 +169,7 @@ def test_a_nightly_schedule_outlives_the_server_and_the_worker_when_both_are_kil
         machine.prefect("deployment", "delete", "score-batch/quick")
     assert schedule.active
     assert schedule.schedule.cron == "0 2 * * *"
-    assert list((tmp_path / "scores").glob("batch=*/*.parquet"))
+    assert list((tmp_path / "scores").glob("[!_]*/*.parquet"))
 
 
 def test_down_amid_a_training_leaves_no_process_and_no_batch_is_lost(

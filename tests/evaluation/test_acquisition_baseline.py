@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cxr.evaluation.acquisition_baseline import confounder_baseline
+from cxr.evaluation.acquisition_baseline import measure_acquisition_baseline
 
 
 def draw(seed: int, *, width_tells: bool, classes: str = "AB") -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -35,36 +35,44 @@ def auc(baseline: pd.DataFrame, features: str) -> float:
 
 
 def test_a_scanner_that_tells_the_class_is_seen_and_chance_is_chance() -> None:
-    told = confounder_baseline(*draw(0, width_tells=True), ["A", "B"])
+    told = measure_acquisition_baseline(*draw(0, width_tells=True), ["A", "B"])
     assert auc(told, "all") > 0.95
     assert auc(told, "width") > 0.95
     assert auc(told, "border") == pytest.approx(0.5, abs=0.07)
-    assert auc(confounder_baseline(*draw(0, width_tells=False), ["A", "B"]), "all") == pytest.approx(0.5, abs=0.07)
+    assert auc(measure_acquisition_baseline(*draw(0, width_tells=False), ["A", "B"]), "all") == pytest.approx(
+        0.5, abs=0.07
+    )
 
 
 def test_the_spread_over_folds_is_that_of_their_own_values() -> None:
     manifest, folds = draw(0, width_tells=True)
-    row = confounder_baseline(manifest, folds, ["A", "B"]).query("features == 'width' and metric == 'roc_auc'").iloc[0]
+    row = (
+        measure_acquisition_baseline(manifest, folds, ["A", "B"])
+        .query("features == 'width' and metric == 'roc_auc'")
+        .iloc[0]
+    )
     parts = [(folds["fold"] == k).to_numpy() for k in range(5)]
     alone = [roc_auc_score(folds["label"][part] == "B", manifest["width"][part]) for part in parts]  # one feature ranks
     assert [row["mean"], row["sd"]] == pytest.approx([np.mean(alone), np.std(alone, ddof=1)])
 
 
-def test_films_of_the_held_out_fold_are_not_learnt_from() -> None:
+def test_images_of_the_held_out_fold_are_not_learnt_from() -> None:
     manifest, folds = draw(1, width_tells=False)
     only_there = folds["fold"].to_numpy() == 0
     leaking = manifest.assign(width=np.where(only_there, 1000 + 500 * (manifest["label"] == "B"), manifest["width"]))
-    baseline = confounder_baseline(leaking, folds.assign(fold=np.where(only_there, 0, 1)), ["A", "B"])
+    baseline = measure_acquisition_baseline(leaking, folds.assign(fold=np.where(only_there, 0, 1)), ["A", "B"])
     assert auc(baseline, "width") < 0.75, "what only fold 0 tells cannot be known when fold 0 is judged"
 
 
 def test_a_fold_that_leaves_one_class_to_learn_from_is_no_crash() -> None:
     manifest, folds = draw(3, width_tells=True)
     parted = folds.assign(fold=(folds["label"] == "B").astype(int))
-    assert auc(confounder_baseline(manifest, parted, ["A", "B"]), "all") == 0, "each fold is called the other class"
+    assert auc(measure_acquisition_baseline(manifest, parted, ["A", "B"]), "all") == 0, (
+        "each fold is called the other class"
+    )
 
 
 def test_three_classes_are_averaged() -> None:
-    baseline = confounder_baseline(*draw(2, width_tells=True, classes="ABC"), ["A", "B", "C"])
+    baseline = measure_acquisition_baseline(*draw(2, width_tells=True, classes="ABC"), ["A", "B", "C"])
     assert 0.6 < auc(baseline, "all") < 0.9
     assert set(baseline["features"]) == {"all", "width", "height", "aspect", "mean", "contrast", "border", "mode"}

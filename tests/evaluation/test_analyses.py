@@ -6,26 +6,26 @@ from sklearn import metrics as sk
 
 from cxr.evaluation import analyses
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.evaluation.subgroups import failure_table, subgroup_table
+from cxr.evaluation.subgroups import most_confident_errors, subgroup_table
 from cxr.metrics.calibration import fit_calibration, fit_thresholds
 
 CLASSES = ["NORMAL", "PNEUMONIA"]
 
 
 def simulate(
-    n_films: int = 600, *, n_folds: int = 5, classes: list[str] = CLASSES, slope: float = 1.0, seed: int = 0
+    n_images: int = 600, *, n_folds: int = 5, classes: list[str] = CLASSES, slope: float = 1.0, seed: int = 0
 ) -> OutOfFold:
-    """Films of known odds; with slope 1 the probabilities say what they mean, above 1 they are too sure."""
+    """Images of known odds; with slope 1 the probabilities say what they mean, above 1 they are too sure."""
     generator = np.random.default_rng(seed)
-    logits = generator.normal(0, 1.5, (n_films, len(classes)))
+    logits = generator.normal(0, 1.5, (n_images, len(classes)))
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     target = [generator.choice(len(classes), p=p) for p in shares]
-    group = generator.integers(0, n_films // 2, n_films)
+    group = generator.integers(0, n_images // 2, n_images)
     table = pd.DataFrame({f"logit_{name}": slope * logits[:, k] for k, name in enumerate(classes)})
-    odd = np.arange(n_films) % 2
+    odd = np.arange(n_images) % 2
     facts = {
-        "image_id": [f"id{k}" for k in range(n_films)],
-        "path": [f"{k}.jpeg" for k in range(n_films)],
+        "image_id": [f"id{k}" for k in range(n_images)],
+        "path": [f"{k}.jpeg" for k in range(n_images)],
         "group_id": [f"g{k}" for k in group],
         "fold": group % n_folds,
         "label": np.asarray(classes)[target],
@@ -34,11 +34,11 @@ def simulate(
     return OutOfFold(table.assign(**facts), classes)
 
 
-def manifest_of(films: OutOfFold) -> pd.DataFrame:
-    n = len(films.predictions)
+def manifest_of(images: OutOfFold) -> pd.DataFrame:
+    n = len(images.predictions)
     generator = np.random.default_rng(1)
     measured = {"width": generator.integers(500, 900, n), "height": 500, "contrast": generator.random(n)}
-    return films.predictions[["path"]].assign(**measured, split=np.where(np.arange(n) % 3, "train", "test"))
+    return images.predictions[["path"]].assign(**measured, split=np.where(np.arange(n) % 3, "train", "test"))
 
 
 def test_a_well_calibrated_and_an_overconfident_model_are_told_apart() -> None:
@@ -61,32 +61,32 @@ def test_recalibration_is_the_logistic_regression_on_the_log_odds() -> None:
     assert np.isnan(analyses.logistic_recalibration(np.ones(4, bool), np.full(4, 0.5))["slope"])
 
 
-def test_thresholds_and_calibration_are_never_chosen_on_the_films_they_are_applied_to() -> None:
-    films = simulate()
-    points = {point.name: point for point in analyses.operating_points(films)}
-    truth = films.target == 1
+def test_thresholds_and_calibration_are_never_chosen_on_the_images_they_are_applied_to() -> None:
+    images = simulate()
+    points = {point.name: point for point in analyses.operating_points(images)}
+    truth = images.target == 1
     calibrated = np.empty(len(truth))
     for fold in range(5):
-        others = films.fold != fold
-        made = fit_calibration(films.logits[others], films.target[others])
-        calibrated[~others] = made.probability(films.logits[~others])[:, 1]
+        others = images.fold != fold
+        made = fit_calibration(images.logits[others], images.target[others])
+        calibrated[~others] = made.probability(images.logits[~others])[:, 1]
     for fold in range(5):
-        others = films.fold != fold
+        others = images.fold != fold
         thresholds = fit_thresholds(calibrated[others], truth[others])
         for name, threshold in thresholds.items():
-            np.testing.assert_array_equal(points[name].called[~others], calibrated[~others] >= threshold)
+            np.testing.assert_array_equal(points[name].predicted[~others], calibrated[~others] >= threshold)
 
 
 def test_operating_points_have_the_values_that_scikit_learn_gives_for_their_calls() -> None:
-    films = simulate()
-    table = analyses.operating_point_table(films).set_index(["operating_point", "metric"])
-    truth = films.target == 1
-    for point in analyses.operating_points(films):
+    images = simulate()
+    table = analyses.operating_point_table(images).set_index(["operating_point", "metric"])
+    truth = images.target == 1
+    for point in analyses.operating_points(images):
         by_hand = {
-            "sensitivity": sk.recall_score(truth, point.called),
-            "specificity": sk.recall_score(~truth, ~point.called),
-            "precision": sk.precision_score(truth, point.called),
-            "f1": sk.f1_score(truth, point.called),
+            "sensitivity": sk.recall_score(truth, point.predicted),
+            "specificity": sk.recall_score(~truth, ~point.predicted),
+            "precision": sk.precision_score(truth, point.predicted),
+            "f1": sk.f1_score(truth, point.predicted),
         }
         for metric, value in by_hand.items():
             row = table.loc[(point.name, metric)]
@@ -95,13 +95,13 @@ def test_operating_points_have_the_values_that_scikit_learn_gives_for_their_call
 
 
 def test_a_threshold_that_cannot_be_chosen_leaves_its_point_undefined_with_the_reason() -> None:
-    films = OutOfFold(simulate(200, n_folds=2).predictions.query("fold != 1 or label == 'NORMAL'"), CLASSES)
-    table = analyses.operating_point_table(films).set_index("operating_point")
+    images = OutOfFold(simulate(200, n_folds=2).predictions.query("fold != 1 or label == 'NORMAL'"), CLASSES)
+    table = analyses.operating_point_table(images).set_index("operating_point")
     for point in ("youden", "sensitivity_95", "specificity_95"):
         assert table.loc[point, ["value", "ci_low", "ci_high", "threshold"]].isna().all(axis=None)
         assert (table.loc[point, "reason"] == analyses.NO_THRESHOLD).all()
     assert table.loc["half", "value"].notna().all()
-    values = analyses.predictive_value_table(films).set_index("operating_point")["value"]
+    values = analyses.predictive_value_table(images).set_index("operating_point")["value"]
     assert values["youden"].isna().all()
     assert values["half"].notna().all()
 
@@ -110,14 +110,14 @@ def test_predictive_values_by_hand() -> None:
     values = analyses.predictive_values(0.9, 0.8, 0.05)  # of 1000: 45 found, 5 missed, 190 false alarms, 760 cleared
     assert values["ppv"] == pytest.approx(45 / 235)
     assert values["npv"] == pytest.approx(760 / 765)
-    films = simulate()
-    own = analyses.predictive_value_table(films).query("is_own and operating_point == 'youden'")
-    point = next(p for p in analyses.operating_points(films) if p.name == "youden")
-    assert own.set_index("metric").loc["ppv", "value"] == pytest.approx((films.target == 1)[point.called].mean())
+    images = simulate()
+    own = analyses.predictive_value_table(images).query("is_own and operating_point == 'youden'")
+    point = next(p for p in analyses.operating_points(images) if p.name == "youden")
+    assert own.set_index("metric").loc["ppv", "value"] == pytest.approx((images.target == 1)[point.predicted].mean())
 
 
 @pytest.mark.parametrize(
-    "films",
+    "images",
     [
         pytest.param(simulate(classes=["A", "B", "C"]), id="three classes"),
         pytest.param(simulate(400, n_folds=20), id="twenty folds"),
@@ -134,14 +134,14 @@ def test_predictive_values_by_hand() -> None:
         ),
     ],
 )
-def test_hard_tables_are_appraised_without_a_crash_and_nan_has_a_reason(films: OutOfFold) -> None:
-    analyses.curve_tables(films)
-    analyses.reliability_table(films)
-    analyses.calibration_table(films)
-    analyses.decision_table(films)
-    analyses.score_table(films)
-    failure_table(films)
-    analyses.predictive_value_table(films)
-    for table in (analyses.operating_point_table(films), subgroup_table(films, manifest_of(films))):
+def test_hard_tables_are_appraised_without_a_crash_and_nan_has_a_reason(images: OutOfFold) -> None:
+    analyses.curve_tables(images)
+    analyses.reliability_table(images)
+    analyses.calibration_table(images)
+    analyses.decision_table(images)
+    analyses.score_table(images)
+    most_confident_errors(images)
+    analyses.predictive_value_table(images)
+    for table in (analyses.operating_point_table(images), subgroup_table(images, manifest_of(images))):
         undefined = table[table["value"].isna()]
         assert undefined["reason"].notna().all()

@@ -20,7 +20,7 @@ def write_run(place: Path, name: str, predictions: pd.DataFrame, classes: list[s
     folder = RunFolder(place / name)
     probability = np.exp(predictions[[f"logit_{c}" for c in classes]].to_numpy())
     probability /= probability.sum(axis=1, keepdims=True)
-    files.write_json(folder.config, {"classes": classes})
+    files.write_json(folder.config, {"format": files.FORMAT, "classes": classes})
     columns = {f"probability_{c}": probability[:, k] for k, c in enumerate(classes)}
     files.write_table(folder.predictions, predictions.assign(**columns))
     return folder
@@ -31,20 +31,20 @@ def noisy(predictions: pd.DataFrame, sd: float) -> pd.DataFrame:
     return predictions.assign(logit_PNEUMONIA=predictions["logit_PNEUMONIA"] + noise)
 
 
-def test_runs_are_compared_on_the_films_that_both_have_judged(tmp_path: Path) -> None:
-    films = simulate(400).predictions
-    a = write_run(tmp_path, "a", films.iloc[:350])
-    b = write_run(tmp_path, "b", noisy(films, 2).iloc[50:].sample(frac=1, random_state=0))
+def test_runs_are_compared_on_the_images_that_both_have_judged(tmp_path: Path) -> None:
+    images = simulate(400).predictions
+    a = write_run(tmp_path, "a", images.iloc[:350])
+    b = write_run(tmp_path, "b", noisy(images, 2).iloc[50:].sample(frac=1, random_state=0))
     compared = compare([a, b])
-    assert compared.n_films == 300
+    assert compared.n_images == 300
     assert compared.n_others == {"a": 50, "b": 50}
     shared = [
         files.read_table(run.predictions).set_index("image_id").loc[[f"id{k}" for k in range(50, 350)]]
         for run in (a, b)
     ]
     truth = shared[0]["label"] == "PNEUMONIA"
-    auc = [sk.roc_auc_score(truth, films["probability_PNEUMONIA"]) for films in shared]
-    accuracy = [sk.accuracy_score(truth, films["probability_PNEUMONIA"] >= 0.5) for films in shared]
+    auc = [sk.roc_auc_score(truth, images["probability_PNEUMONIA"]) for images in shared]
+    accuracy = [sk.accuracy_score(truth, images["probability_PNEUMONIA"] >= 0.5) for images in shared]
     table = compared.metrics.set_index(["run", "metric"])
     for name, values in (("roc_auc", auc), ("accuracy", accuracy)):
         assert table.loc[("a", name), "value"] == pytest.approx(values[0])
@@ -53,14 +53,14 @@ def test_runs_are_compared_on_the_films_that_both_have_judged(tmp_path: Path) ->
         assert row["difference"] == pytest.approx(values[1] - values[0])
         assert row["ci_low"] < row["difference"] < row["ci_high"] < 0
         assert row["p_value"] < 0.05
-    called = pd.DataFrame({k: f["probability_PNEUMONIA"] >= 0.5 for k, f in enumerate(shared)})
-    assert set(compared.changed["path"]) == set(shared[0]["path"][called[0] != called[1]])
+    predicted = pd.DataFrame({k: f["probability_PNEUMONIA"] >= 0.5 for k, f in enumerate(shared)})
+    assert set(compared.changed["path"]) == set(shared[0]["path"][predicted[0] != predicted[1]])
     assert set(compared.changed["right"]) == {"a", "b"}
 
 
 def test_a_run_and_its_copy_do_not_differ(tmp_path: Path) -> None:
-    films = simulate(200).predictions
-    compared = compare([write_run(tmp_path, "a", films), write_run(tmp_path, "b", films)])
+    images = simulate(200).predictions
+    compared = compare([write_run(tmp_path, "a", images), write_run(tmp_path, "b", images)])
     rows = compared.metrics.query("run == 'b'")
     assert (rows[["difference", "ci_low", "ci_high"]] == 0).all(axis=None)
     assert (rows["p_value"].dropna() == 1).all()
@@ -68,8 +68,8 @@ def test_a_run_and_its_copy_do_not_differ(tmp_path: Path) -> None:
 
 
 def test_the_paired_interval_is_narrower_than_two_apart(tmp_path: Path) -> None:
-    films = simulate(400).predictions
-    compared = compare([write_run(tmp_path, "a", films), write_run(tmp_path, "b", noisy(films, 0.2))])
+    images = simulate(400).predictions
+    compared = compare([write_run(tmp_path, "a", images), write_run(tmp_path, "b", noisy(images, 0.2))])
     row = compared.metrics.set_index(["run", "metric"]).loc[("b", "roc_auc")]
     alone = metrics_table(files.read_table(tmp_path / "a" / "metrics" / "predictions.parquet"), CLASSES)
     pooled = alone.query("scope == 'pooled' and metric == 'roc_auc'").iloc[0]
@@ -79,31 +79,31 @@ def test_the_paired_interval_is_narrower_than_two_apart(tmp_path: Path) -> None:
 def test_mcnemar_by_hand() -> None:
     before = np.array([True] * 6 + [False] * 1 + [True] * 20)
     after = np.array([False] * 6 + [True] * 1 + [True] * 20)
-    assert mcnemar(before, after) == pytest.approx(2 * (1 + 7) / 2**7)  # of 7 films that changed 1 or none won
+    assert mcnemar(before, after) == pytest.approx(2 * (1 + 7) / 2**7)  # of 7 images that changed 1 or none won
     assert mcnemar(before, before) == 1
 
 
 def test_three_runs_of_three_classes_are_compared_with_the_first(tmp_path: Path) -> None:
-    films = simulate(300, classes=THREE).predictions
-    runs = [write_run(tmp_path, name, films, THREE) for name in ("a", "b", "c")]
+    images = simulate(300, classes=THREE).predictions
+    runs = [write_run(tmp_path, name, images, THREE) for name in ("a", "b", "c")]
     table = compare(runs).metrics
     assert table.groupby("run")["difference"].count().to_dict() == {"a": 0, "b": len(table) // 3, "c": len(table) // 3}
     assert set(table["class"].dropna()) == {*THREE, "macro"}
 
 
 def test_what_cannot_be_compared_is_told_in_a_sentence(tmp_path: Path) -> None:
-    films = simulate(100).predictions
-    a = write_run(tmp_path, "a", films)
+    images = simulate(100).predictions
+    a = write_run(tmp_path, "a", images)
     with pytest.raises(RunError, match="two or more different runs"):
         compare([a, a])
     other = write_run(tmp_path, "other", simulate(100, classes=THREE).predictions, THREE)
     with pytest.raises(RunError, match="run 'other' has classes A, B, C"):
         compare([a, other])
-    apart = write_run(tmp_path, "apart", films.assign(image_id="x" + films["image_id"]))
-    with pytest.raises(RunError, match="no film in common"):
+    apart = write_run(tmp_path, "apart", images.assign(image_id="x" + images["image_id"]))
+    with pytest.raises(RunError, match="no image in common"):
         compare([a, apart])
-    swapped = films.assign(label=films["label"].map({"NORMAL": "PNEUMONIA", "PNEUMONIA": "NORMAL"}))
-    with pytest.raises(RunError, match="100 films different labels"):
+    swapped = images.assign(label=images["label"].map({"NORMAL": "PNEUMONIA", "PNEUMONIA": "NORMAL"}))
+    with pytest.raises(RunError, match="100 images different labels"):
         compare([a, write_run(tmp_path, "swapped", swapped)])
     bare = RunFolder(tmp_path / "bare")
     files.write_json(bare.config, {"classes": CLASSES})
@@ -115,12 +115,12 @@ def test_the_command_prints_differences_and_writes_both_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    films = simulate(200).predictions
-    for name, predictions in (("a", films), ("b", noisy(films, 2))):
+    images = simulate(200).predictions
+    for name, predictions in (("a", images), ("b", noisy(images, 2))):
         write_run(tmp_path / "experiments", name, predictions)
     app(["compare", "a", "b"])
     printed = capsys.readouterr().out
-    assert "200 films in common" in printed
+    assert "200 images in common" in printed
     assert "(DeLong)" in printed
     assert pd.read_parquet("comparisons/a_b/comparison.parquet")["run"].unique().tolist() == ["a", "b"]
-    assert len(pd.read_parquet("comparisons/a_b/changed_films.parquet"))
+    assert len(pd.read_parquet("comparisons/a_b/changed_images.parquet"))

@@ -13,30 +13,30 @@ from benchmarks.report_numbers import disagreements
 from cxr.cli.app import app
 from cxr.errors import DataError, RunError
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.evaluation.outside_tests import is_current, judge_external, open_sealed_test
-from cxr.images.synthetic import draw_films
+from cxr.evaluation.outside_tests import evaluate_external, is_current, open_held_out_test
+from cxr.images.synthetic import draw_images
 from cxr.metrics.calibration import fit_calibration, fit_thresholds
 from cxr.network.resnet import Classifier, predict_logits
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import Experiment, load_run
+from cxr.training.run import Run, load_run
 from tests.export.test_build import finished_run
 
 
 @pytest.fixture
-def run(sample: Path, tmp_path: Path) -> Experiment:
+def run(sample: Path, tmp_path: Path) -> Run:
     """A finished run that has kept the split `test` out, to write into."""
     finished = finished_run(sample, holdout="test")
     shutil.copytree(finished.folder.path, tmp_path / "experiments" / "sealed")
     return load_run(RunFolder(tmp_path / "experiments" / "sealed"))
 
 
-def test_the_kept_films_are_judged_by_all_folds_with_what_was_fitted_out_of_fold(run: Experiment) -> None:
-    folder = open_sealed_test(run)
+def test_the_kept_images_are_judged_by_all_folds_with_what_was_fitted_out_of_fold(run: Run) -> None:
+    folder = open_held_out_test(run)
     predictions, metrics = files.read_table(folder.predictions), files.read_table(folder.metrics)
     manifest = files.read_table(run.folder.manifest).query("split == 'test' and status != 'unreadable'")
     assert set(predictions["image_id"]) == set(manifest["image_id"])
-    assert not set(predictions["image_id"]) & set(run.films()["image_id"])
+    assert not set(predictions["image_id"]) & set(run.images()["image_id"])
     inside = OutOfFold(files.read_table(run.folder.predictions), run.classes)
     calibration = fit_calibration(inside.logits, inside.target)
     by_fold = []
@@ -54,84 +54,84 @@ def test_the_kept_films_are_judged_by_all_folds_with_what_was_fitted_out_of_fold
         assert values.loc[(point, "sensitivity"), "value"] == pytest.approx(sk.recall_score(truth, score >= threshold))
 
 
-def test_a_second_opening_is_written_down_and_says_so(run: Experiment, caplog: pytest.LogCaptureFixture) -> None:
-    folder = open_sealed_test(run)
+def test_a_second_opening_is_written_down_and_says_so(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    folder = open_held_out_test(run)
     assert len(files.read_json(folder.openings)["openings"]) == 1
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
-    open_sealed_test(run)
+    open_held_out_test(run)
     first, second = files.read_json(folder.openings)["openings"]
     assert {**first, "opened_at": None} == {**second, "opened_at": None}
     assert "have been judged before: 1 times" in caplog.text
     assert "are the same" in caplog.text
 
 
-def test_results_of_weights_that_were_replaced_are_out_of_date(run: Experiment) -> None:
-    folder = open_sealed_test(run)
+def test_results_of_weights_that_were_replaced_are_out_of_date(run: Run) -> None:
+    folder = open_held_out_test(run)
     assert is_current(run, folder)
     shutil.copy(run.folder.fold(0).weights, run.folder.fold(1).weights)
     assert not is_current(run, folder)
 
 
-def test_the_report_sets_the_test_beside_cross_validation(run: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_sets_the_test_beside_cross_validation(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["--experiments", str(run.folder.path.parent)]
     app(["report", "sealed", *where])
     assert "cxr report sealed --open-test" in run.folder.report.read_text()
     app(["report", "sealed", "--open-test", *where])
     text = run.folder.report.read_text()
     assert "Gap in specificity" in text
-    inside = files.read_table(run.folder.appraisal("operating_points")).set_index(["operating_point", "metric"])
-    outside = files.read_table(run.folder.sealed_test.metrics).set_index(["operating_point", "metric"])
+    inside = files.read_table(run.folder.table("operating_points")).set_index(["operating_point", "metric"])
+    outside = files.read_table(run.folder.held_out_test.metrics).set_index(["operating_point", "metric"])
     gap = outside.loc[("youden", "specificity"), "value"] - inside.loc[("youden", "specificity"), "value"]
     plain = re.sub(r"<[^>]+>", "", text)
     assert f"{100 * gap:+.1f} at Youden" in plain
     assert disagreements(run.folder.path)[1] == []
-    values = files.read_table(run.folder.sealed_test.gap).set_index(["operating_point", "metric"])
+    values = files.read_table(run.folder.held_out_test.gap).set_index(["operating_point", "metric"])
     assert values.loc[("youden", "specificity"), "gap"] == pytest.approx(gap)
     assert str(run.folder.report) in capsys.readouterr().out
 
 
-def test_a_run_that_keeps_no_films_out_cannot_open_any(sample: Path) -> None:
+def test_a_run_that_keeps_no_images_out_cannot_open_any(sample: Path) -> None:
     with pytest.raises(RunError, match="--holdout test"):
-        open_sealed_test(finished_run(sample))
+        open_held_out_test(finished_run(sample))
 
 
-def test_an_outside_set_is_judged_without_the_films_that_the_run_was_made_from(run: Experiment, tmp_path: Path) -> None:
+def test_an_outside_set_is_judged_without_the_images_that_the_run_was_made_from(run: Run, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
-    draw_films(outside, n_films=40, seed=99)
+    draw_images(outside, n_images=40, seed=99)
     root = next(outside.rglob("NORMAL")).parent
-    known = run.films().query("label == 'NORMAL'")["path"].iloc[0]
+    known = run.images().query("label == 'NORMAL'")["path"].iloc[0]
     source = next(path for path in Path(run.config.data).rglob(Path(known).name))
-    with Image.open(source) as film:
-        film.save(root / "NORMAL" / "again.jpeg", quality=60)  # other bytes, the same film
-    folder = judge_external(run, str(outside))
+    with Image.open(source) as image:
+        image.save(root / "NORMAL" / "again.jpeg", quality=60)  # other bytes, the same image
+    folder = evaluate_external(run, str(outside))
     opening = files.read_json(folder.openings)["openings"][0]
     assert opening["left_out"]["in_training"] == 1
     predictions = files.read_table(folder.predictions)
     assert not predictions["path"].str.contains("again").any()
-    assert len(predictions) == opening["n_films"]
+    assert len(predictions) == opening["n_images"]
 
 
-def test_an_outside_set_of_known_films_or_of_other_classes_is_refused(run: Experiment, tmp_path: Path) -> None:
+def test_an_outside_set_of_known_images_or_of_other_classes_is_refused(run: Run, tmp_path: Path) -> None:
     known = tmp_path / "known"
-    for row in run.films().groupby("label").head(3).itertuples():
+    for row in run.images().groupby("label").head(3).itertuples():
         target = known / str(row.label) / Path(str(row.path)).name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(next(Path(run.config.data).rglob(target.name)), target)
     with pytest.raises(DataError, match="were used to make run"):
-        judge_external(run, str(known))
+        evaluate_external(run, str(known))
     (known / "NORMAL").rename(known / "HEALTHY")
     with pytest.raises(DataError, match="needs the run's classes NORMAL, PNEUMONIA"):
-        judge_external(run, str(known))
+        evaluate_external(run, str(known))
 
 
 def test_three_classes_are_judged_by_the_likeliest(sample: Path, tmp_path: Path) -> None:
     finished = finished_run(sample, label_from="subtype", holdout="test")
     shutil.copytree(finished.folder.path, tmp_path / "three")
     run = load_run(RunFolder(tmp_path / "three"))
-    folder = open_sealed_test(run)
+    folder = open_held_out_test(run)
     predictions, metrics = files.read_table(folder.predictions), files.read_table(folder.metrics)
-    called = predictions[[f"probability_{name}" for name in run.classes]].to_numpy().argmax(axis=1)
-    accuracy = (np.asarray(run.classes)[called] == predictions["label"]).mean()
+    predicted = predictions[[f"probability_{name}" for name in run.classes]].to_numpy().argmax(axis=1)
+    accuracy = (np.asarray(run.classes)[predicted] == predictions["label"]).mean()
     row = metrics[(metrics["metric"] == "accuracy") & metrics["class"].isna()].iloc[0]
     assert row["value"] == pytest.approx(accuracy)
     app(["report", "three", "--experiments", str(tmp_path)])
@@ -139,8 +139,8 @@ def test_three_classes_are_judged_by_the_likeliest(sample: Path, tmp_path: Path)
     assert disagreements(run.folder.path)[1] == []
 
 
-def test_openings_are_written_before_the_results(run: Experiment) -> None:
+def test_openings_are_written_before_the_results(run: Run) -> None:
     """Whoever has seen results finds them in the record, whenever the process was killed."""
-    folder = open_sealed_test(run)
+    folder = open_held_out_test(run)
     assert folder.openings.stat().st_mtime_ns <= folder.predictions.stat().st_mtime_ns
     assert pd.read_parquet(folder.metrics)["n"].eq(len(pd.read_parquet(folder.predictions))).all()

@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks.report_numbers import disagreements
 from cxr.cli.app import app
 from cxr.errors import ConfigError
-from cxr.evaluation.stress import CHANGES, LEVELS, change_film, draw_films
+from cxr.evaluation.stress import CHANGES, LEVELS, change_image, draw_images
 from cxr.evaluation.tables import metrics_table
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
@@ -19,16 +19,16 @@ from tests.export.test_build import finished_run
 
 GENERATOR = np.random.default_rng(0)
 SMOOTH = Image.fromarray(GENERATOR.integers(60, 200, (4, 6), dtype=np.uint8)).resize((240, 160))
-FILM = Image.fromarray(np.asarray(SMOOTH) + GENERATOR.integers(0, 30, (160, 240), dtype=np.uint8))
+IMAGE = Image.fromarray(np.asarray(SMOOTH) + GENERATOR.integers(0, 30, (160, 240), dtype=np.uint8))
 ID = "0" * 64
 
 
 @pytest.fixture(scope="module")
 def folder(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A finished run that `cxr stress` has judged twenty films of."""
+    """A finished run that `cxr stress` has judged twenty images of."""
     place = tmp_path_factory.mktemp("stressed")
     shutil.copytree(finished_run(sample).folder.path, place / "run")
-    app(["stress", "run", "--films", "20", "--experiments", str(place), "--device", "cpu"])
+    app(["stress", "run", "--images", "20", "--experiments", str(place), "--device", "cpu"])
     return RunFolder(place / "run")
 
 
@@ -37,43 +37,43 @@ def distance(one: Image.Image, other: Image.Image) -> float:
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
-def test_a_stronger_change_is_further_from_the_film_and_is_the_same_each_time(change) -> None:
-    made = [change_film(FILM, ID, (change, strength), 0) for strength in range(1, 5)]
-    apart = [distance(FILM, film) for film in made]
+def test_a_stronger_change_is_further_from_the_image_and_is_the_same_each_time(change) -> None:
+    made = [change_image(IMAGE, ID, (change, strength), 0) for strength in range(1, 5)]
+    apart = [distance(IMAGE, image) for image in made]
     assert apart == sorted(apart)
     assert apart[0] > 0
-    for strength, film in enumerate(made, 1):
-        assert film.size == FILM.size
-        assert film.mode == "L"
-        assert distance(film, change_film(FILM, ID, (change, strength), 0)) == 0
+    for strength, image in enumerate(made, 1):
+        assert image.size == IMAGE.size
+        assert image.mode == "L"
+        assert distance(image, change_image(IMAGE, ID, (change, strength), 0)) == 0
 
 
-def test_noise_and_turns_differ_from_film_to_film_and_by_seed() -> None:
+def test_noise_and_turns_differ_from_image_to_image_and_by_seed() -> None:
     noise = CHANGES[1], 2
-    assert distance(change_film(FILM, ID, noise, 0), change_film(FILM, "1" * 64, noise, 0)) > 1
-    assert distance(change_film(FILM, ID, noise, 0), change_film(FILM, ID, noise, 1)) > 1
+    assert distance(change_image(IMAGE, ID, noise, 0), change_image(IMAGE, "1" * 64, noise, 0)) > 1
+    assert distance(change_image(IMAGE, ID, noise, 0), change_image(IMAGE, ID, noise, 1)) > 1
     ids = [hashlib.sha256(bytes([k])).hexdigest() for k in range(12)]
-    turns = {change_film(FILM, one, (CHANGES[4], 4), 0).tobytes() for one in ids}
+    turns = {change_image(IMAGE, one, (CHANGES[4], 4), 0).tobytes() for one in ids}
     assert len(turns) == 2, "to either side"
 
 
-def test_films_are_drawn_by_class_and_the_same_by_seed() -> None:
-    films = pd.DataFrame({"label": ["A"] * 90 + ["B"] * 10, "path": [f"{k:03d}" for k in range(100)]})
-    drawn = draw_films(films, 20, 0)
+def test_images_are_drawn_by_class_and_the_same_by_seed() -> None:
+    images = pd.DataFrame({"label": ["A"] * 90 + ["B"] * 10, "path": [f"{k:03d}" for k in range(100)]})
+    drawn = draw_images(images, 20, 0)
     assert drawn["label"].value_counts().to_dict() == {"A": 18, "B": 2}
-    pd.testing.assert_frame_equal(drawn, draw_films(films, 20, 0))
-    assert draw_films(films, 20, 1)["path"].tolist() != drawn["path"].tolist()
-    assert draw_films(films, 3, 0)["label"].value_counts().to_dict() == {"A": 3, "B": 1}
-    assert draw_films(films, 100, 0) is films
+    pd.testing.assert_frame_equal(drawn, draw_images(images, 20, 0))
+    assert draw_images(images, 20, 1)["path"].tolist() != drawn["path"].tolist()
+    assert draw_images(images, 3, 0)["label"].value_counts().to_dict() == {"A": 3, "B": 1}
+    assert draw_images(images, 100, 0) is images
 
 
-def test_unchanged_films_have_the_metrics_of_the_out_of_fold_table(folder: RunFolder) -> None:
-    table = files.read_table(folder.appraisal("stress"))
+def test_unchanged_images_have_the_metrics_of_the_out_of_fold_table(folder: RunFolder) -> None:
+    table = files.read_table(folder.table("stress"))
     assert len(table) == len(LEVELS) * 4
     predictions = files.read_table(folder.predictions)
-    drawn = draw_films(load_run(folder).films(), 20, 0)["path"]
-    films = predictions.set_index("path").loc[drawn].reset_index()
-    pooled = metrics_table(films, ["NORMAL", "PNEUMONIA"]).query("scope == 'pooled'").set_index("metric")
+    drawn = draw_images(load_run(folder).images(), 20, 0)["path"]
+    images = predictions.set_index("path").loc[drawn].reset_index()
+    pooled = metrics_table(images, ["NORMAL", "PNEUMONIA"]).query("scope == 'pooled'").set_index("metric")
     unchanged = table.query("change == 'unchanged'").set_index("metric")
     for metric in ("roc_auc", "sensitivity", "specificity", "accuracy"):
         columns = ["value", "ci_low", "ci_high"]
@@ -88,9 +88,9 @@ def test_the_report_shows_it_and_training_anew_forgets_it(folder: RunFolder, tmp
     assert disagreements(folder.path)[1] == []
     shutil.copytree(folder.path, tmp_path / "run")
     RunFolder(tmp_path / "run").forget_fold(0)
-    assert not RunFolder(tmp_path / "run").appraisal("stress").exists()
+    assert not RunFolder(tmp_path / "run").table("stress").exists()
 
 
-def test_no_film_at_all_is_refused(folder: RunFolder) -> None:
-    with pytest.raises(ConfigError, match="--films must be 1 or more, got 0"):
-        app(["stress", str(folder.path), "--films", "0"])
+def test_no_image_at_all_is_refused(folder: RunFolder) -> None:
+    with pytest.raises(ConfigError, match="--images must be 1 or more, got 0"):
+        app(["stress", str(folder.path), "--images", "0"])

@@ -15,31 +15,31 @@ from cxr.evaluation.overview import STARTING_PROJECT, headline, list_runs
 from cxr.evaluation.tables import evaluate, metrics_table, replicates_by_class, summary_table
 from cxr.storage import files
 from cxr.training.predictions import predict_fold
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 from cxr.training.trainer import train_fold
 from tests.evaluation.test_analyses import CLASSES, simulate
 
-Begin = Callable[..., Experiment]
+Begin = Callable[..., Run]
 
 
-def finish(run: Experiment) -> Experiment:
+def finish(run: Run) -> Run:
     for fold in range(run.config.folds):
         train_fold(run, fold, "cpu")
     evaluate(run)
     return run
 
 
-def by_scikit_learn(films: pd.DataFrame) -> dict[str, float]:
-    truth, probability = films["label"] == "PNEUMONIA", films["probability_PNEUMONIA"]
-    called = probability >= 0.5
-    tn, fp, fn, tp = sk.confusion_matrix(truth, called).ravel()
+def by_scikit_learn(images: pd.DataFrame) -> dict[str, float]:
+    truth, probability = images["label"] == "PNEUMONIA", images["probability_PNEUMONIA"]
+    predicted = probability >= 0.5
+    tn, fp, fn, tp = sk.confusion_matrix(truth, predicted).ravel()
     return {
-        "accuracy": sk.accuracy_score(truth, called),
-        "balanced_accuracy": sk.balanced_accuracy_score(truth, called),
-        "precision": sk.precision_score(truth, called, zero_division=np.nan),
-        "sensitivity": sk.recall_score(truth, called),
-        "specificity": sk.recall_score(~truth, ~called),
-        "f1": sk.f1_score(truth, called),
+        "accuracy": sk.accuracy_score(truth, predicted),
+        "balanced_accuracy": sk.balanced_accuracy_score(truth, predicted),
+        "precision": sk.precision_score(truth, predicted, zero_division=np.nan),
+        "sensitivity": sk.recall_score(truth, predicted),
+        "specificity": sk.recall_score(~truth, ~predicted),
+        "f1": sk.f1_score(truth, predicted),
         "roc_auc": sk.roc_auc_score(truth, probability),
         "average_precision": sk.average_precision_score(truth, probability),
         "true_positive": tp,
@@ -52,17 +52,17 @@ def by_scikit_learn(films: pd.DataFrame) -> dict[str, float]:
 def test_every_value_is_what_scikit_learn_computes_from_the_out_of_fold_table(begin: Begin) -> None:
     run = finish(begin(epochs=2))
     predictions = pd.read_parquet(run.folder.predictions)
-    assert predictions["path"].tolist() == run.films()["path"].tolist()
+    assert predictions["path"].tolist() == run.images()["path"].tolist()
     metrics = pd.read_parquet(run.folder.metrics)
     assert metrics.columns.tolist() == ["scope", "fold", "class", "metric", "value", "ci_low", "ci_high", "n", "reason"]
     for scope, fold in (("fold", 0), ("fold", 1), ("pooled", None)):
-        films = predictions if fold is None else predictions[predictions["fold"] == fold]
+        images = predictions if fold is None else predictions[predictions["fold"] == fold]
         rows = metrics[
             (metrics["scope"] == scope) & (metrics["fold"].isna() if fold is None else metrics["fold"] == fold)
         ]
-        assert rows["n"].eq(len(films)).all()
+        assert rows["n"].eq(len(images)).all()
         values = rows.set_index("metric")["value"].to_dict()
-        expected = by_scikit_learn(films)
+        expected = by_scikit_learn(images)
         assert values.keys() == expected.keys()
         for name, value in expected.items():
             assert values[name] == pytest.approx(value, abs=1e-9, nan_ok=True), (scope, fold, name)
@@ -94,7 +94,7 @@ def test_runs_are_listed_with_their_metrics_and_what_is_done(begin: Begin, capsy
     pooled = headline(done.folder).set_index("metric")["pooled"]
     assert table.loc["banana", "roc_auc"] == pooled["roc_auc"]
     assert table.loc["begun", list(STARTING_PROJECT)].isna().all()
-    assert table.loc["begun", "films"] == len(begun.films())
+    assert table.loc["begun", "images"] == len(begun.images())
     tables.show_runs(table.reset_index())
     shown = capsys.readouterr().out
     assert "banana" in shown
@@ -108,25 +108,25 @@ def test_runs_are_listed_with_their_metrics_and_what_is_done(begin: Begin, capsy
 
 def test_three_classes_from_subtypes_work_through_the_whole_pipeline(begin: Begin) -> None:
     run = finish(begin(label_from="subtype"))
-    assert run.classes == ["NORMAL", "bacteria", "virus"]
+    assert run.classes == ("NORMAL", "bacteria", "virus")
     predictions, metrics = pd.read_parquet(run.folder.predictions), pd.read_parquet(run.folder.metrics)
     probability = predictions[[f"probability_{name}" for name in run.classes]].to_numpy()
     np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-12)
     pooled = metrics[metrics["scope"] == "pooled"]
     assert set(pooled["class"].dropna()) == {"NORMAL", "bacteria", "virus", "macro"}
     overall = pooled[pooled["class"].isna()].set_index("metric")["value"]
-    called = np.array(run.classes)[probability.argmax(axis=1)]
-    assert overall["accuracy"] == pytest.approx(sk.accuracy_score(predictions["label"], called), abs=1e-9)
+    predicted = np.array(run.classes)[probability.argmax(axis=1)]
+    assert overall["accuracy"] == pytest.approx(sk.accuracy_score(predictions["label"], predicted), abs=1e-9)
     macro = pooled[pooled["class"] == "macro"].set_index("metric")["value"]
     expected = sk.roc_auc_score(predictions["label"], probability, multi_class="ovr", labels=run.classes)
     assert macro["roc_auc"] == pytest.approx(expected, abs=1e-9)
     assert headline(run.folder)["starting_project"].isna().all()
 
 
-def test_four_classes_from_folders_work_through_the_whole_pipeline(begin: Begin, film, tree) -> None:
+def test_four_classes_from_folders_work_through_the_whole_pipeline(begin: Begin, image, tree) -> None:
     names = ("COVID", "NORMAL", "OPACITY", "VIRAL")
     data = tree(
-        {f"{name}/{n}.png": film(10 * k + n, (40, 40), "PNG") for k, name in enumerate(names) for n in range(4)}
+        {f"{name}/{n}.png": image(10 * k + n, (40, 40), "PNG") for k, name in enumerate(names) for n in range(4)}
     )
     run = finish(begin(data=str(data), batch_size=4))
     assert run.classes == list(names)
@@ -147,33 +147,33 @@ def test_a_mean_over_folds_is_nan_where_a_fold_is(tmp_path: Path) -> None:
     metrics = metrics_table(predictions, ["N", "P"])
     in_fold_1 = metrics.query("fold == 1").set_index("metric")
     assert math.isnan(in_fold_1.loc["roc_auc", "value"])
-    assert in_fold_1.loc["roc_auc", "reason"] == "no film of another class"
+    assert in_fold_1.loc["roc_auc", "reason"] == "no image of another class"
     summary = summary_table(metrics).set_index("metric")
     assert math.isnan(summary.loc["roc_auc", "mean"])
     assert summary.loc["roc_auc", "pooled"] == 1.0
     assert summary.loc["sensitivity", "mean"] == pytest.approx((1.0 + 0.5) / 2)
     mean = metrics.query("scope == 'mean'").set_index("metric")
-    assert mean.loc["roc_auc", "reason"] == "fold 1: no film of another class"
+    assert mean.loc["roc_auc", "reason"] == "fold 1: no image of another class"
     assert mean.loc["roc_auc", ["value", "ci_low", "ci_high"]].isna().all()
     assert mean.loc["sensitivity", "value"] == summary.loc["sensitivity", "mean"]
 
 
 def test_the_mean_of_folds_and_the_pooled_value_have_intervals_from_the_same_replicates() -> None:
-    films = simulate(300, n_folds=3)
-    predictions = films.predictions.assign(
-        **{f"probability_{c}": films.probability[:, k] for k, c in enumerate(CLASSES)}
+    images = simulate(300, n_folds=3)
+    predictions = images.predictions.assign(
+        **{f"probability_{c}": images.probability[:, k] for k, c in enumerate(CLASSES)}
     )
     metrics = metrics_table(predictions, CLASSES)
-    drawn, means = films.drawn, []
+    drawn, means = images.drawn, []
     for number in range(0, 2000, 40):
-        rows = np.repeat(np.arange(300), drawn[number, films.group].astype(int))
-        parts = [rows[films.fold[rows] == k] for k in range(3)]
-        means.append(np.mean([sk.roc_auc_score(films.target[part], films.probability[part, 1]) for part in parts]))
+        rows = np.repeat(np.arange(300), drawn[number, images.group].astype(int))
+        parts = [rows[images.fold[rows] == k] for k in range(3)]
+        means.append(np.mean([sk.roc_auc_score(images.target[part], images.probability[part, 1]) for part in parts]))
     table = metrics.query("metric == 'roc_auc'").set_index("scope")
     low, high = np.percentile(means, [2.5, 97.5])
     width = table.loc["mean", "ci_high"] - table.loc["mean", "ci_low"]
     assert table.loc["mean", ["ci_low", "ci_high"]].tolist() == pytest.approx([low, high], abs=0.2 * width)
-    by_fold = replicates_by_class(predictions, CLASSES, films.group, drawn)["PNEUMONIA"]["roc_auc"]
+    by_fold = replicates_by_class(predictions, CLASSES, images.group, drawn)["PNEUMONIA"]["roc_auc"]
     pooled = np.percentile(by_fold, [2.5, 97.5])
     assert table.loc["pooled", ["ci_low", "ci_high"]].tolist() == pytest.approx(pooled.tolist())
 
@@ -186,4 +186,4 @@ def test_an_unfinished_run_says_which_folds_are_lacking(begin: Begin) -> None:
     ):
         evaluate(run)
     assert not run.folder.predictions.exists()
-    assert files.read_json(run.folder.fold(0).complete)["n_training_films"] == (run.films()["fold"] != 0).sum()
+    assert files.read_json(run.folder.fold(0).complete)["n_training_images"] == (run.images()["fold"] != 0).sum()

@@ -35,14 +35,14 @@ from cxr.storage import files
 from cxr.storage.files import sha256_of
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import Experiment, begin_run
+from cxr.training.run import Run, begin_run
 from cxr.training.trainer import train_fold
 from tests.conftest import wait_for
 
 
 @functools.cache
-def finished_run(sample: Path, **fields: object) -> Experiment:
-    """Train a tiny run on the drawn films to its end, once for all tests; nobody writes into it."""
+def finished_run(sample: Path, **fields: object) -> Run:
+    """Train a tiny run on the drawn images to its end, once for all tests; nobody writes into it."""
     place = sample.parent / "finished"
     small = {"data": str(sample), "weights": "none", "trainable": "all", "size": 32, "folds": 2, "epochs": 1}
     config = TrainConfig(**(small | {"batch_size": 16} | fields))
@@ -70,48 +70,48 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def head(sample: Path, weights_file: str) -> Experiment:
+def head(sample: Path, weights_file: str) -> Run:
     """A finished run with a frozen trunk."""
     return finished_run(sample, weights=weights_file, trainable="head")
 
 
 @pytest.fixture(scope="module")
-def whole(sample: Path) -> Experiment:
+def whole(sample: Path) -> Run:
     """A finished run of which everything was trained."""
     return finished_run(sample)
 
 
 @pytest.fixture(scope="module", params=["head", "all"])
-def packaged(request: pytest.FixtureRequest, models: Path) -> tuple[Experiment, Package]:
+def packaged(request: pytest.FixtureRequest, models: Path) -> tuple[Run, Package]:
     """A finished run and the package made of it."""
     run = request.getfixturevalue({"head": "head", "all": "whole"}[request.param])
     return run, load_package(make_package(run, ModelFolder.named(models, request.param)))
 
 
 @pytest.fixture(scope="module")
-def three(sample: Path, weights_file: str) -> Experiment:
+def three(sample: Path, weights_file: str) -> Run:
     """A finished run with three classes."""
     return finished_run(sample, weights=weights_file, trainable="head", label_from="subtype")
 
 
-def copy_of(run: Experiment, place: Path) -> Experiment:
+def copy_of(run: Run, place: Path) -> Run:
     folder = RunFolder(place / run.folder.run_id)
     shutil.copytree(run.folder.path, folder.path, copy_function=os.link)
     return dataclasses.replace(run, folder=folder)
 
 
-def targets(run: Experiment, predictions: pd.DataFrame) -> NDArray[np.int64]:
+def targets(run: Run, predictions: pd.DataFrame) -> NDArray[np.int64]:
     return np.array([run.classes.index(label) for label in predictions["label"]])
 
 
-def test_a_package_holds_all_that_scoring_needs_and_says_what_it_is(packaged: tuple[Experiment, Package]) -> None:
+def test_a_package_holds_all_that_scoring_needs_and_says_what_it_is(packaged: tuple[Run, Package]) -> None:
     run, package = packaged
     folder = package.folder
-    names = {"README.md", "SHA256SUMS", "films.parquet", "novelty.safetensors", "package.json"}
+    names = {"README.md", "SHA256SUMS", "images.parquet", "novelty.safetensors", "package.json"}
     weights = {"shared.safetensors", "fold-0.safetensors", "fold-1.safetensors"}
     assert {path.name for path in folder.path.iterdir()} == names | weights
     facts = files.read_json(folder.description)
-    record = files.read_json(run.folder.config)
+    record = files.read_record(run.folder.config)
     assert {name: facts[name] for name in ("name", "version", "run_id", "classes", "positive", "size", "n_folds")} == {
         "name": run.config.trainable,
         "version": "1",
@@ -122,7 +122,7 @@ def test_a_package_holds_all_that_scoring_needs_and_says_what_it_is(packaged: tu
         "n_folds": 2,
     }
     assert facts["trainable"] == package.trainable == run.config.trainable
-    assert facts["n_films"] == len(run.films()) == len(package.films())
+    assert facts["n_images"] == len(run.images()) == len(package.images())
     kept = facts["config"]
     assert kept == record["config"] | {"data": kept["data"], "weights": kept["weights"]}
     assert (kept["data"], kept["weights"]) == (Path(run.config.data).name, Path(run.config.weights).name)
@@ -132,7 +132,7 @@ def test_a_package_holds_all_that_scoring_needs_and_says_what_it_is(packaged: tu
     assert package.threshold == package.thresholds["youden"]
 
 
-def test_sha256sum_accepts_the_sums_and_they_name_every_file(packaged: tuple[Experiment, Package]) -> None:
+def test_sha256sum_accepts_the_sums_and_they_name_every_file(packaged: tuple[Run, Package]) -> None:
     folder = packaged[1].folder
     command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
     checked = subprocess.run(command, cwd=folder.path, capture_output=True, text=True, check=True)
@@ -140,12 +140,12 @@ def test_sha256sum_accepts_the_sums_and_they_name_every_file(packaged: tuple[Exp
     assert named == {path.name for path in folder.path.iterdir()} - {"SHA256SUMS"}
 
 
-def test_whoever_may_read_the_card_may_read_the_weights(packaged: tuple[Experiment, Package]) -> None:
+def test_whoever_may_read_the_card_may_read_the_weights(packaged: tuple[Run, Package]) -> None:
     modes = {path.name: oct(path.stat().st_mode) for path in packaged[1].folder.path.iterdir()}
     assert set(modes.values()) == {modes["README.md"]}, modes
 
 
-def test_every_fold_comes_back_with_the_weights_it_was_trained_to(packaged: tuple[Experiment, Package]) -> None:
+def test_every_fold_comes_back_with_the_weights_it_was_trained_to(packaged: tuple[Run, Package]) -> None:
     run, package = packaged
     for fold in range(2):
         trained, model = load_file(run.folder.fold(fold).weights), package.networks.model(fold)
@@ -159,7 +159,7 @@ def test_every_fold_comes_back_with_the_weights_it_was_trained_to(packaged: tupl
         )
 
 
-def test_weights_that_all_folds_share_are_stored_once(packaged: tuple[Experiment, Package]) -> None:
+def test_weights_that_all_folds_share_are_stored_once(packaged: tuple[Run, Package]) -> None:
     run, package = packaged
     folder = package.folder
     shared, *own = (set(load_file(f)) for f in (folder.shared_weights, folder.fold_weights(0), folder.fold_weights(1)))
@@ -173,7 +173,7 @@ def test_weights_that_all_folds_share_are_stored_once(packaged: tuple[Experiment
 
 
 def test_calibration_and_thresholds_come_from_out_of_fold_predictions_alone(
-    packaged: tuple[Experiment, Package],
+    packaged: tuple[Run, Package],
 ) -> None:
     run, package = packaged
     predictions = pd.read_parquet(run.folder.path / "metrics" / "predictions.parquet")
@@ -184,32 +184,32 @@ def test_calibration_and_thresholds_come_from_out_of_fold_predictions_alone(
         mine, others = predictions["fold"].to_numpy() == fold, predictions["fold"].to_numpy() != fold
         probability[mine] = fit_calibration(logits[others], target[others]).probability(logits[mine])[:, 1]
     assert package.thresholds == fit_thresholds(probability, target == 1)
-    films = package.films()
-    assert films["image_id"].tolist() == predictions["image_id"].tolist()
-    calibrated = films[["probability_NORMAL", "probability_PNEUMONIA"]].to_numpy()
+    images = package.images()
+    assert images["image_id"].tolist() == predictions["image_id"].tolist()
+    calibrated = images[["probability_NORMAL", "probability_PNEUMONIA"]].to_numpy()
     np.testing.assert_allclose(calibrated, package.calibration.probability(logits), atol=1e-12)
-    called = np.where(films["probability_PNEUMONIA"] >= package.thresholds["youden"], "PNEUMONIA", "NORMAL")
-    assert films["predicted_label"].tolist() == called.tolist()
+    predicted = np.where(images["probability_PNEUMONIA"] >= package.thresholds["youden"], "PNEUMONIA", "NORMAL")
+    assert images["predicted_label"].tolist() == predicted.tolist()
 
 
-def test_the_films_of_a_package_are_described_one_by_one(head: Experiment, models: Path) -> None:
-    films = load_package(make_package(head, ModelFolder.named(models, "head"))).films()
-    known = head.films().set_index("image_id")
-    assert sorted(films["image_id"]) == sorted(known.index)
-    for row in films.itertuples():
-        film = known.loc[[row.image_id]].reset_index()
-        square = head.squares(film)[0]
-        with Image.open(Path(head.config.data) / film["path"][0]) as image:
-            assert (row.width, row.height) == image.size
-        assert (row.label, row.fold) == (film["label"][0], film["fold"][0])
+def test_the_images_of_a_package_are_described_one_by_one(head: Run, models: Path) -> None:
+    images = load_package(make_package(head, ModelFolder.named(models, "head"))).images()
+    known = head.images().set_index("image_id")
+    assert sorted(images["image_id"]) == sorted(known.index)
+    for row in images.itertuples():
+        image = known.loc[[row.image_id]].reset_index()
+        square = head.squares(image)[0]
+        with Image.open(Path(head.config.data) / image["path"][0]) as picture:
+            assert (row.width, row.height) == picture.size
+        assert (row.label, row.fold) == (image["label"][0], image["fold"][0])
         assert row.fingerprint == fingerprint(square)
         assert (row.mean, row.contrast) == pytest.approx((square.mean(), square.std()))
 
 
-def test_films_name_no_patient_and_no_path(packaged: tuple[Experiment, Package]) -> None:
+def test_images_name_no_patient_and_no_path(packaged: tuple[Run, Package]) -> None:
     run, package = packaged
-    films, manifest = package.films(), files.read_table(run.folder.manifest)
-    assert films.columns.tolist() == [
+    images, manifest = package.images(), files.read_table(run.folder.manifest)
+    assert images.columns.tolist() == [
         "image_id",
         "fingerprint",
         "group",
@@ -228,13 +228,13 @@ def test_films_name_no_patient_and_no_path(packaged: tuple[Experiment, Package])
         "bright_share",
         "predicted_label",
     ]
-    text = films.select_dtypes(exclude="number")
+    text = images.select_dtypes(exclude="number")
     assert set(text["label"]) | set(text["predicted_label"]) <= {"NORMAL", "PNEUMONIA"}
     assert text[["image_id", "fingerprint"]].map(lambda cell: len(bytes.fromhex(cell))).eq(32).all(axis=None)
-    groups = run.films().set_index("image_id").loc[films["image_id"], "group_id"]
-    assert len(set(zip(films["group"], groups, strict=True))) == films["group"].nunique() == groups.nunique()
-    assert sorted(films["group"].unique()) == list(range(groups.nunique()))
-    written = b"".join(f.read_bytes() for f in (package.folder.films, package.folder.description, package.folder.card))
+    groups = run.images().set_index("image_id").loc[images["image_id"], "group_id"]
+    assert len(set(zip(images["group"], groups, strict=True))) == images["group"].nunique() == groups.nunique()
+    assert sorted(images["group"].unique()) == list(range(groups.nunique()))
+    written = b"".join(f.read_bytes() for f in (package.folder.images, package.folder.description, package.folder.card))
     names = {*manifest["patient_id"].dropna(), *groups, *(Path(path).name for path in manifest["path"])}
     assert not [name for name in names if len(name) > 3 and name.encode() in written]
 
@@ -246,18 +246,18 @@ def pooled_features(package: Package, squares: NDArray[np.uint8]) -> NDArray[np.
     return model.network(normalise(to_grey(torch.from_numpy(squares)), model.mean, model.std)).numpy()
 
 
-def test_novelty_stands_for_the_films_that_fold_0_never_saw(packaged: tuple[Experiment, Package]) -> None:
+def test_novelty_stands_for_the_images_that_fold_0_never_saw(packaged: tuple[Run, Package]) -> None:
     run, package = packaged
-    films = package.films()
-    assert films["novelty"].notna().tolist() == (films["fold"] == 0).tolist()
-    known = run.films().set_index("image_id")
+    images = package.images()
+    assert images["novelty"].notna().tolist() == (images["fold"] == 0).tolist()
+    known = run.images().set_index("image_id")
     seen, unseen = (
-        run.squares(known.loc[films.loc[rows, "image_id"]].reset_index())
-        for rows in (films["fold"] != 0, films["fold"] == 0)
+        run.squares(known.loc[images.loc[rows, "image_id"]].reset_index())
+        for rows in (images["fold"] != 0, images["fold"] == 0)
     )
     novelty = package.novelty()
     again = novelty.distance(pooled_features(package, unseen), unseen)
-    np.testing.assert_allclose(films["novelty"].dropna(), again, rtol=1e-3)
+    np.testing.assert_allclose(images["novelty"].dropna(), again, rtol=1e-3)
     features = pooled_features(package, seen)
     np.testing.assert_allclose(novelty.network.mean, features.mean(axis=0), atol=1e-4)
     assert np.median(novelty.distance(features, seen)) < np.median(again)
@@ -274,10 +274,10 @@ def read_card(text: str) -> tuple[dict[str, Any], list[str]]:
 
 
 @pytest.mark.parametrize("name", ["tiny", "null", "1.0"])
-def test_the_card_is_yaml_and_markdown_with_the_metrics_of_the_run(head: Experiment, models: Path, name: str) -> None:
+def test_the_card_is_yaml_and_markdown_with_the_metrics_of_the_run(head: Run, models: Path, name: str) -> None:
     facts = files.read_json(make_package(head, ModelFolder.named(models, "head")).description)
     meta, cells = read_card(model_card(facts | {"name": name}))
-    assert (meta["license"], meta["pipeline_tag"]) == ("apache-2.0", "image-classification")
+    assert (meta["license"], meta["pipeline_tag"]) == ("apache-2.0", "picture-classification")
     (model,) = meta["model-index"]
     assert model["name"] == f"{name} 1"
     metrics = files.read_table(head.folder.metrics)
@@ -294,7 +294,7 @@ def test_the_card_is_yaml_and_markdown_with_the_metrics_of_the_run(head: Experim
         assert cells[cells.index(point) + 1] == f"{threshold:.4f}"
 
 
-def test_a_metric_that_is_undefined_is_a_dash_in_the_card(head: Experiment, models: Path) -> None:
+def test_a_metric_that_is_undefined_is_a_dash_in_the_card(head: Run, models: Path) -> None:
     facts = files.read_json(make_package(head, ModelFolder.named(models, "head")).description)
     undefined = dict.fromkeys(("mean", "sd", "pooled", "ci_low", "ci_high")) | {"metric": "roc_auc"}
     meta, cells = read_card(model_card(facts | {"metrics": [undefined]}))
@@ -302,7 +302,7 @@ def test_a_metric_that_is_undefined_is_a_dash_in_the_card(head: Experiment, mode
     assert cells[:3] == ["roc_auc", "– ± –", "–"]
 
 
-def test_packaging_a_run_again_gives_the_same_version(head: Experiment, models: Path) -> None:
+def test_packaging_a_run_again_gives_the_same_version(head: Run, models: Path) -> None:
     model = ModelFolder.named(models, "head")
     first = make_package(head, model)
     before = {path: path.stat().st_mtime_ns for path in first.path.iterdir()}
@@ -312,13 +312,13 @@ def test_packaging_a_run_again_gives_the_same_version(head: Experiment, models: 
     assert (first.version, other.version, model.versions()) == ("1", "2", ["1", "2"])
     package = load_package(other)
     assert package.threshold == package.thresholds["specificity_95"]
-    called = package.films()["probability_PNEUMONIA"] >= package.threshold
-    assert (package.films()["predicted_label"] == "PNEUMONIA").tolist() == called.tolist()
+    predicted = package.images()["probability_PNEUMONIA"] >= package.threshold
+    assert (package.images()["predicted_label"] == "PNEUMONIA").tolist() == predicted.tolist()
     assert make_package(head, model) == first
     assert make_package(head, model, operating_point="specificity_95") == other
 
 
-def test_the_number_of_a_version_that_was_deleted_is_not_given_again(head: Experiment, tmp_path: Path) -> None:
+def test_the_number_of_a_version_that_was_deleted_is_not_given_again(head: Run, tmp_path: Path) -> None:
     model = ModelFolder.named(tmp_path / "models", "head")
     make_package(head, model)
     shutil.rmtree(make_package(head, model, operating_point="specificity_95").path)
@@ -330,7 +330,7 @@ def test_the_number_of_a_version_that_was_deleted_is_not_given_again(head: Exper
     [("folds/fold=1/complete.json", "lacks fold 1"), ("metrics/predictions.parquet", "cxr evaluate")],
 )
 def test_an_unfinished_run_is_refused_and_leaves_nothing(
-    head: Experiment, tmp_path: Path, lacking: str, sentence: str
+    head: Run, tmp_path: Path, lacking: str, sentence: str
 ) -> None:
     run = copy_of(head, tmp_path)
     (run.folder.path / lacking).unlink()
@@ -340,7 +340,7 @@ def test_an_unfinished_run_is_refused_and_leaves_nothing(
     assert not list(model.path.glob("*"))
 
 
-def test_a_killed_packaging_leaves_no_version_and_the_next_sweeps_up(head: Experiment, tmp_path: Path) -> None:
+def test_a_killed_packaging_leaves_no_version_and_the_next_sweeps_up(head: Run, tmp_path: Path) -> None:
     model = ModelFolder.named(tmp_path / "models", "tiny")
     process = start_process(make_package, head, model)
     wait_for(lambda: list(model.path.glob(".making-*")), "the packaging to begin", timeout_s=60)
@@ -352,26 +352,24 @@ def test_a_killed_packaging_leaves_no_version_and_the_next_sweeps_up(head: Exper
     assert sorted(path.name for path in model.path.iterdir()) == ["1", "newest"]
 
 
-def test_more_than_two_classes_are_packaged_without_thresholds(three: Experiment, tmp_path: Path) -> None:
+def test_more_than_two_classes_are_packaged_without_thresholds(three: Run, tmp_path: Path) -> None:
     made = make_package(three, ModelFolder.named(tmp_path / "models", "three"))
     package = load_package(made)
     assert (package.classes, package.thresholds) == (["NORMAL", "bacteria", "virus"], {})
-    films = package.films()
-    probability = films[[f"probability_{name}" for name in package.classes]]
+    images = package.images()
+    probability = images[[f"probability_{name}" for name in package.classes]]
     likeliest = probability.idxmax(axis=1).str.removeprefix("probability_")
-    assert films["predicted_label"].tolist() == likeliest.tolist()
+    assert images["predicted_label"].tolist() == likeliest.tolist()
     logits = np.stack(
-        [predict_logits(package.networks.model(fold), three.squares(three.films().head(8)), "cpu") for fold in (0, 1)]
+        [predict_logits(package.networks.model(fold), three.squares(three.images().head(8)), "cpu") for fold in (0, 1)]
     )
-    assert set(package.judge(logits)[2]) <= set(package.classes)
+    assert set(package.predict(logits)[2]) <= set(package.classes)
     meta, cells = read_card(made.card.read_text())
     assert "macro roc_auc" in {entry["type"] for entry in meta["model-index"][0]["results"][0]["metrics"]}
     assert "youden" not in cells
 
 
-def test_an_operating_point_for_more_than_two_classes_is_refused_and_leaves_nothing(
-    three: Experiment, tmp_path: Path
-) -> None:
+def test_an_operating_point_for_more_than_two_classes_is_refused_and_leaves_nothing(three: Run, tmp_path: Path) -> None:
     model = ModelFolder.named(tmp_path / "models", "three")
     with pytest.raises(PackageError, match="operating points are for two classes"):
         make_package(three, model, operating_point="sensitivity_95")

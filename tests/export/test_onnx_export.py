@@ -1,4 +1,4 @@
-"""The exported graph against the scorer, from a film's bytes to its probability."""
+"""The exported graph against the scorer, from an image's bytes to its probability."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ from cxr.images.decoding import decode_square
 from cxr.images.synthetic import draw_inbox
 from cxr.network import onnx_graph
 from cxr.serving.scorer import Scorer
-from cxr.serving.scoring_run import open_night
+from cxr.serving.scoring_runs import open_scoring_run
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
@@ -25,18 +25,18 @@ def test_the_graph_gives_the_probabilities_that_scoring_gives(home: Path, tmp_pa
     model = ModelFolder.named(tmp_path / "models", "tiny")
     made = make_package(load_run(RunFolder(home / "experiments" / "run")), model, onnx=True)
     files.write_text(model.champion, made.version)
-    draw_inbox(tmp_path / "inbox", n_films=5, seed=3)
+    draw_inbox(tmp_path / "inbox", n_images=5, seed=3)
     config = ScoreConfig(
         name="tiny", models=tmp_path / "models", cache=tmp_path / "c", settle=0, precision="fp32", out=tmp_path / "s"
     )
-    night, (batch,) = open_night(tmp_path / "inbox", config)
-    rows = Scorer(night).score(batch.name, batch.arrivals).query("status == 'ok'")
-    films = [(tmp_path / "inbox" / batch.name / path).read_bytes() for path in rows["path"]]
-    squares = np.stack([decode_square(film, night.package().size) for film in films])
+    scoring_run, (batch,) = open_scoring_run(tmp_path / "inbox", config)
+    rows = Scorer(scoring_run).score(batch.name, batch.arrivals).query("status == 'ok'")
+    images = [(tmp_path / "inbox" / batch.name / path).read_bytes() for path in rows["path"]]
+    squares = np.stack([decode_square(image, scoring_run.package().size) for image in images])
     session = onnxruntime.InferenceSession(made.onnx, providers=["CPUExecutionProvider"])
-    for n_films in (1, len(squares)):
-        (probability,) = session.run(["probability"], {"squares": squares[:n_films]})
-        expected = rows[["probability_NORMAL", "probability_PNEUMONIA"]].to_numpy()[:n_films]
+    for n_images in (1, len(squares)):
+        (probability,) = session.run(["probability"], {"squares": squares[:n_images]})
+        expected = rows[["probability_NORMAL", "probability_PNEUMONIA"]].to_numpy()[:n_images]
         np.testing.assert_allclose(probability, expected, atol=1e-5)
     shutil.rmtree(model.path)
 

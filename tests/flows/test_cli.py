@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cxr import config
-from cxr.config import DataConfig, Place, Placement, TrainConfig
+from cxr.config import DataConfig, Execution, RunLocation, TrainConfig
 from data_checks.tolerances import Checking
 
 CXR = str(Path(sys.executable).with_name("cxr"))
@@ -26,7 +26,7 @@ def test_every_verb_has_help_with_an_example(verb: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("verb", "classes"),
-    [("train", (TrainConfig, Placement, Checking)), ("validate", (DataConfig, Place, Checking))],
+    [("train", (TrainConfig, Execution, Checking)), ("validate", (DataConfig, RunLocation, Checking))],
 )
 def test_the_flow_takes_the_same_parameters_as_the_command(verb: str, classes: tuple, tmp_path: Path) -> None:
     from flows.train_cv import train_cv
@@ -63,7 +63,7 @@ def test_the_flow_takes_the_same_parameters_as_the_command(verb: str, classes: t
         (["validate", "--data", "nowhere"], "error: --data 'nowhere' does not exist"),
         (["validate", "--data", "x", "--folds", "1"], "error: --folds must lie between 2 and 20, got 1."),
         (["app", "--port", "70000"], "error: --port must lie between 0 and 65535, got 70000."),
-        (["sample", "films", "--films", "3"], "error: --films must be 40 or more, got 3."),
+        (["sample", "images", "--images", "3"], "error: --images must be 40 or more, got 3."),
     ],
 )
 def test_a_mistake_ends_with_a_sentence_and_code_2(words: list[str], sentence: str, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_full_disk_that_takes_no_output_is_told_in_a_sentence_with_code_2(tmp_
 
 
 def test_the_core_runs_without_prefect(tmp_path: Path) -> None:
-    words = ["sample", "films", "--films", "40"]
+    words = ["sample", "images", "--images", "40"]
     code = f"import sys; sys.modules['prefect'] = None; from cxr.cli.main import app; app({words})"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120)
-    assert len(list((tmp_path / "films").rglob("*.jpeg"))) == 40
+    assert len(list((tmp_path / "images").rglob("*.jpeg"))) == 40

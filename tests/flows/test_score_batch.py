@@ -35,7 +35,7 @@ def test_the_schedule_fires_by_itself_publishes_what_is_fine_and_shows_what_is_h
     home: Path, server: dict[str, str], tmp_path: Path
 ) -> None:
     inbox, out = tmp_path / "inbox", tmp_path / "scores"
-    draw_inbox(inbox, n_films=20, seed=11)
+    draw_inbox(inbox, n_images=20, seed=11)
     draw_negatives(inbox / "ward-3", inbox / "negatives")
     places = {"inbox": str(inbox), "out": str(out), "models": str(home / "models"), "cache": str(home / "cache")}
     parameters = places | {"name": "tiny", "settle": 0, "compile": "off"}
@@ -52,17 +52,17 @@ def test_the_schedule_fires_by_itself_publishes_what_is_fine_and_shows_what_is_h
         prefect(server, "deployment", "delete", "score-batch/quick")
         os.killpg(worker.pid, signal.SIGTERM)
         worker.wait(timeout=60)
-    parts = list(out.glob("batch=*/*.parquet"))
-    rows = pd.concat([pd.read_parquet(part, partitioning=None) for part in parts])
+    parts = list(out.glob("[!_]*/*.parquet"))
+    rows = pd.concat([pd.read_parquet(part) for part in parts])
     assert set(rows["batch"]) == {"ward-3"}
     assert rows["status"].value_counts().to_dict() == {"ok": 20, "quarantined": 6}
     assert not rows.duplicated(["batch", "path"]).any()
-    held = [pd.read_parquet(part, partitioning=None) for part in out.glob("_held/*/*/*/*.parquet")]
+    held = [pd.read_parquet(part) for part in out.glob("_held/*/*/*/*.parquet")]
     assert set(pd.concat(held)["batch"]) == {"negatives"}
     (message,) = [run["state"]["message"] for run in flow_runs(server) if run["state_name"] == "Held"]
     assert "held: ['negatives']" in message
     assert "negatives" in prefect(server, "artifact", "inspect", "report-tiny")
-    assert "decision" in prefect(server, "artifact", "inspect", "night-tiny")
+    assert "decision" in prefect(server, "artifact", "inspect", "scoring_run-tiny")
 
 
 def test_the_nightly_deployment_has_a_cron_schedule_a_time_zone_and_lets_no_two_runs_meet() -> None:

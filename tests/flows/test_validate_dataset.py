@@ -18,8 +18,8 @@ def validate(data: Path, folder: Path, server: dict[str, str], *words: str) -> s
 def test_a_fit_data_set_ends_with_code_0_and_one_that_is_not_with_code_1(
     sample: Path, server: dict[str, str], tmp_path: Path
 ) -> None:
-    films = Path(shutil.copytree(sample, tmp_path / "films"))
-    result = validate(films, tmp_path, server)
+    images = Path(shutil.copytree(sample, tmp_path / "images"))
+    result = validate(images, tmp_path, server)
     assert result.returncode == 0, result.stderr
     report = tmp_path / "experiments" / "look" / "checks" / "report.html"
     for words in (
@@ -30,8 +30,8 @@ def test_a_fit_data_set_ends_with_code_0_and_one_that_is_not_with_code_1(
         f"report   {report}",
     ):
         assert words in result.stdout
-    shutil.copyfile(next(films.glob("train/NORMAL/IM-*")), films / "train" / "PNEUMONIA" / "person700_virus_1.jpeg")
-    result = validate(films, tmp_path, server)
+    shutil.copyfile(next(images.glob("train/NORMAL/IM-*")), images / "train" / "PNEUMONIA" / "person700_virus_1.jpeg")
+    result = validate(images, tmp_path, server)
     assert result.returncode == 1
     assert "verdict  stopped" in result.stdout
     assert "critical, manifest: The same bytes have one label" in result.stdout

@@ -44,7 +44,7 @@ GRADIENT = Image.fromarray(np.linspace(0, 255, 200 * 300).reshape(200, 300).asty
         (encode(Image.new("L", (1, 1)), "PNG"), "too small: 1×1"),
     ],
 )
-def test_a_film_that_cannot_be_used_has_a_reason(data: bytes, reason: str) -> None:
+def test_an_image_that_cannot_be_used_has_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(UnreadableError, match=reason):
         decode_square(data, 64)
 
@@ -75,7 +75,7 @@ def test_scaling_while_decoding_changes_little() -> None:
     assert np.abs(decode_square(data, 64) - whole).max() <= 4
 
 
-def test_a_film_lying_on_its_side_is_set_upright() -> None:
+def test_an_image_lying_on_its_side_is_set_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = GRADIENT.transpose(Image.Transpose.ROTATE_90)

@@ -25,12 +25,12 @@ RAMP = np.linspace(0, 4095, 96 * 80).reshape(96, 80).astype(np.uint16)
 
 
 def make_dicom(pixels: np.ndarray = RAMP, *, syntax: str = ExplicitVRLittleEndian, **tags: Any) -> bytes:
-    """A small DICOM film; tags replace or add to the usual ones, None leaves one out."""
+    """A small DICOM image; tags replace or add to the usual ones, None leaves one out."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = syntax
     meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
     meta.MediaStorageSOPInstanceUID = generate_uid()
-    film = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    image = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
     usual = {
         "SOPClassUID": meta.MediaStorageSOPClassUID,
         "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
@@ -52,9 +52,9 @@ def make_dicom(pixels: np.ndarray = RAMP, *, syntax: str = ExplicitVRLittleEndia
         usual["PlanarConfiguration"] = 0
     for name, value in (usual | tags).items():
         if value is not None:
-            setattr(film, name, value)
+            setattr(image, name, value)
     stream = io.BytesIO()
-    film.save_as(stream, enforce_file_format=True)
+    image.save_as(stream, enforce_file_format=True)
     return stream.getvalue()
 
 
@@ -115,7 +115,7 @@ def test_a_colour_capture_becomes_luma() -> None:
         ({"syntax": DeflatedExplicitVRLittleEndian}, "deflated"),
     ],
 )
-def test_a_dicom_that_is_no_film_has_a_reason_without_a_name_in_it(tags: dict, reason: str) -> None:
+def test_a_dicom_that_is_no_image_has_a_reason_without_a_name_in_it(tags: dict, reason: str) -> None:
     with pytest.raises(UnreadableError, match=reason) as caught:
         decode_square(make_dicom(**tags), 64)
     assert "SECRET" not in str(caught.value)
@@ -130,7 +130,7 @@ def test_pixels_that_are_not_what_the_syntax_says_are_damaged() -> None:
 
 @pytest.fixture
 def hospital(tree: Callable[[dict[str, bytes]], Path]) -> Path:
-    """Two films of each of six patients in two classes, named without a hint of whose they are."""
+    """Two images of each of six patients in two classes, named without a hint of whose they are."""
     generator = np.random.default_rng(0)
     images = {}
     for patient in range(6):
@@ -140,7 +140,7 @@ def hospital(tree: Callable[[dict[str, bytes]], Path]) -> Path:
     return tree(images)
 
 
-def test_dicom_films_go_through_the_manifest_and_their_patients_stay_together(
+def test_dicom_images_go_through_the_manifest_and_their_patients_stay_together(
     hospital: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder, cache = RunFolder(tmp_path / "run"), tmp_path / "cache"
@@ -154,7 +154,7 @@ def test_dicom_films_go_through_the_manifest_and_their_patients_stay_together(
     assert manifest["patient_id"].str.fullmatch("dicom-[0-9a-f]{16}").all()
     assert files.read_json(folder.certificate)["n_groups"] == 6
     written = b"".join(
-        path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "films" not in path.parts
+        path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "images" not in path.parts
     )
     assert b"SECRET" not in written
     assert b"Doe" not in written
@@ -166,12 +166,12 @@ def test_dicom_films_go_through_the_manifest_and_their_patients_stay_together(
 def test_another_key_gives_another_hash_and_the_same_key_the_same(tmp_path: Path) -> None:
     one, other = dicom.patient_key(tmp_path / "a"), dicom.patient_key(tmp_path / "b")
     assert one == dicom.patient_key(tmp_path / "a")
-    film, later = make_dicom(), make_dicom(RAMP // 2)
-    assert dicom.hash_patient(film, one) == dicom.hash_patient(later, one) != dicom.hash_patient(film, other)
+    image, later = make_dicom(), make_dicom(RAMP // 2)
+    assert dicom.hash_patient(image, one) == dicom.hash_patient(later, one) != dicom.hash_patient(image, other)
     assert dicom.hash_patient(make_dicom(PatientID=None), one) is None
 
 
-def test_a_film_whose_patient_cannot_be_read_is_left_out_rather_than_taken_for_nobody(tmp_path: Path) -> None:
+def test_an_image_whose_patient_cannot_be_read_is_left_out_rather_than_taken_for_nobody(tmp_path: Path) -> None:
     with pytest.raises(UnreadableError, match="its patient id cannot be read") as caught:
         dicom.hash_patient(make_dicom(syntax=DeflatedExplicitVRLittleEndian), dicom.patient_key(tmp_path))
     assert "SECRET" not in str(caught.value)
@@ -186,4 +186,4 @@ def test_without_pydicom_the_way_out_is_named(hospital: Path, tmp_path: Path) ->
         "except DataError as error: print(error)"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert result.stdout == "12 films are DICOM, which needs pydicom: install cxr with the extra [dicom].\n"
+    assert result.stdout == "12 images are DICOM, which needs pydicom: install cxr with the extra [dicom].\n"

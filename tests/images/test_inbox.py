@@ -11,12 +11,12 @@ import pytest
 
 from cxr.errors import DataError, UnreadableError
 from cxr.images.inbox import LOOSE, Arrival, Batch, batch_names, list_batch, read_arrival
-from cxr.images.source import MAX_FILM_BYTES
+from cxr.images.source import MAX_IMAGE_BYTES
 
 Tree = Callable[[dict[str, bytes]], Path]
 
 
-def listed(inbox: Path, name: str = "night", settle_s: float = 0) -> Batch:
+def listed(inbox: Path, name: str = "ward", settle_s: float = 0) -> Batch:
     return list_batch(inbox, name, batch_names(inbox)[name], settle_s)
 
 
@@ -38,7 +38,7 @@ def contents(batch: Batch) -> dict[str, bytes | str]:
 
 
 def said_under(modes: dict[str, int], inbox: Path) -> dict[str, str]:
-    """What a process that permissions hold for says of the batch `night`: its reasons, `read` where there is none."""
+    """What a process that permissions hold for says of the batch `scoring run`: its reasons, `read` where there is none."""
     prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     if prefix and shutil.which("setpriv") is None:
         pytest.skip("root reads every file, and setpriv, which takes that away, is not here")
@@ -91,41 +91,41 @@ def test_folders_whose_names_print_alike_are_two_batches(tmp_path: Path) -> None
 
 def test_everything_below_a_batchs_folder_belongs_to_it(tree: Tree) -> None:
     files = {"1.png": b"1", "a/2.png": b"2", "a/b/c/3.dcm": b"3", "a/x.jpeg/4.jpeg": b"4", "notes.txt": b"5", "6": b""}
-    inbox = tree({f"night/{name}": data for name, data in files.items()} | {"7.png": b"7", "other/8.png": b"8"})
+    inbox = tree({f"ward/{name}": data for name, data in files.items()} | {"7.png": b"7", "other/8.png": b"8"})
     batch = listed(inbox)
     assert contents(batch) == files
     assert [arrival.path for arrival in batch.arrivals] == sorted(files)
     assert [arrival.n_bytes for arrival in batch.arrivals] == [len(files[path]) for path in sorted(files)]
-    assert (batch.name, batch.n_waiting, batch.left_aside) == ("night", 0, {})
+    assert (batch.name, batch.n_waiting, batch.left_aside) == ("ward", 0, {})
 
 
 def test_an_inbox_behind_a_link_is_listed_as_the_folder_it_is(tree: Tree, tmp_path: Path) -> None:
-    inbox = tree({"night/1.png": b"1"})
-    (inbox / "night" / "2.png").symlink_to("1.png")
+    inbox = tree({"ward/1.png": b"1"})
+    (inbox / "ward" / "2.png").symlink_to("1.png")
     (tmp_path / "inbox").symlink_to(inbox)
     assert contents(listed(tmp_path / "inbox")) == {"1.png": b"1", "2.png": b"1"}
 
 
 def test_a_file_that_has_just_arrived_waits_though_its_content_is_old(tree: Tree) -> None:
-    inbox = tree({"night/copied.png": b"1", "night/a/made.png": b"2", "night/.DS_Store": b"-"})
-    os.utime(inbox / "night" / "copied.png", (0, 0))
+    inbox = tree({"ward/copied.png": b"1", "ward/a/made.png": b"2", "ward/.DS_Store": b"-"})
+    os.utime(inbox / "ward" / "copied.png", (0, 0))
     waiting, settled = listed(inbox, settle_s=3600), listed(inbox, settle_s=0)
     assert (waiting.arrivals, waiting.n_waiting, waiting.left_aside) == ([], 2, {"folder settings": 1})
     assert (len(settled.arrivals), settled.n_waiting) == (2, 0)
 
 
 def test_a_file_whose_content_has_just_changed_waits_and_one_from_the_future_does_not(tree: Tree) -> None:
-    inbox = tree({"night/old.png": b"1", "night/new.png": b"2", "night/future.png": b"3"})
+    inbox = tree({"ward/old.png": b"1", "ward/new.png": b"2", "ward/future.png": b"3"})
     for name, ahead_s in {"old": -9e3, "new": 1.3, "future": 9e8}.items():
-        os.utime(inbox / "night" / f"{name}.png", (time.time() + ahead_s,) * 2)
+        os.utime(inbox / "ward" / f"{name}.png", (time.time() + ahead_s,) * 2)
     time.sleep(1)  # the time of the last change of any kind, which cannot be set, is older than 0.6 s now
     batch = listed(inbox, settle_s=0.6)
     assert ([arrival.path for arrival in batch.arrivals], batch.n_waiting) == (["future.png", "old.png"], 1)
 
 
 def test_a_link_waits_as_long_as_the_file_it_leads_to(tree: Tree) -> None:
-    inbox = tree({"other/1.png": b"1", "night/2.png": b"2"})
-    (inbox / "night" / "1.png").symlink_to(inbox / "other" / "1.png")
+    inbox = tree({"other/1.png": b"1", "ward/2.png": b"2"})
+    (inbox / "ward" / "1.png").symlink_to(inbox / "other" / "1.png")
     time.sleep(0.8)
     (inbox / "other" / "1.png").write_bytes(b"half of")
     os.utime(inbox / "other" / "1.png", (time.time() + 0.5,) * 2)
@@ -149,16 +149,16 @@ def test_a_link_waits_as_long_as_the_file_it_leads_to(tree: Tree) -> None:
     ],
 )
 def test_a_file_is_listed_and_read_whatever_it_is_called(tree: Tree, name: bytes) -> None:
-    inbox = tree({"night/a/0.png": b"0"})
-    with open(os.fsencode(inbox) + b"/night/a/" + name, "wb") as file:  # noqa: PTH123 bytes are no Path
+    inbox = tree({"ward/a/0.png": b"0"})
+    with open(os.fsencode(inbox) + b"/ward/a/" + name, "wb") as file:  # noqa: PTH123 bytes are no Path
         file.write(b"1")
     printed = name.decode("utf-8", "backslashreplace")
     assert contents(listed(inbox)) == {"a/0.png": b"0", f"a/{printed}": b"1"}
 
 
 def test_links_are_followed_to_files_inside_the_inbox_and_nowhere_else(tree: Tree, tmp_path: Path) -> None:
-    inbox = tree({"night/1.png": b"1", "other/2.png": b"22"})
-    beside = tmp_path / "films2"  # begins like the inbox
+    inbox = tree({"ward/1.png": b"1", "other/2.png": b"22"})
+    beside = tmp_path / "images2"  # begins like the inbox
     beside.mkdir()
     (beside / "secret.png").write_bytes(b"secret")
     links = {
@@ -166,7 +166,7 @@ def test_links_are_followed_to_files_inside_the_inbox_and_nowhere_else(tree: Tre
         "other": "../other/2.png",
         "twice": "same",
         "absolute": str(inbox / "other" / "2.png"),
-        "out": "../../films2/secret.png",
+        "out": "../../images2/secret.png",
         "out_twice": "out",
         "out_folder": str(beside),
         "null": "/dev/null",
@@ -176,7 +176,7 @@ def test_links_are_followed_to_files_inside_the_inbox_and_nowhere_else(tree: Tre
         "up": "..",
     }
     for name, target in links.items():
-        (inbox / "night" / name).symlink_to(target)
+        (inbox / "ward" / name).symlink_to(target)
     assert contents(listed(inbox)) == {
         "1.png": b"1",
         "same": b"1",
@@ -195,19 +195,19 @@ def test_links_are_followed_to_files_inside_the_inbox_and_nowhere_else(tree: Tre
 
 
 def test_a_link_in_the_inbox_is_no_batch_but_a_loose_file(tree: Tree, tmp_path: Path) -> None:
-    inbox = tree({"night/1.png": b"1"})
-    (inbox / "again").symlink_to("night")
+    inbox = tree({"ward/1.png": b"1"})
+    (inbox / "again").symlink_to("ward")
     (inbox / "out").symlink_to(tmp_path)
-    assert list(batch_names(inbox)) == [".", "night"]
+    assert list(batch_names(inbox)) == [".", "ward"]
     assert contents(listed(inbox, LOOSE)) == {"again": "link_to_folder", "out": "link_leaves_inbox"}
 
 
 def test_a_pipe_and_a_giant_are_refused_unopened(tree: Tree) -> None:
-    inbox = tree({"night/1.png": b"1", "night/giant.png": b"", "night/large.png": b""})
-    os.mkfifo(inbox / "night" / "pipe.png")
-    (inbox / "night" / "to_pipe.png").symlink_to("pipe.png")
-    os.truncate(inbox / "night" / "giant.png", MAX_FILM_BYTES + 1)
-    os.truncate(inbox / "night" / "large.png", MAX_FILM_BYTES)
+    inbox = tree({"ward/1.png": b"1", "ward/giant.png": b"", "ward/large.png": b""})
+    os.mkfifo(inbox / "ward" / "pipe.png")
+    (inbox / "ward" / "to_pipe.png").symlink_to("pipe.png")
+    os.truncate(inbox / "ward" / "giant.png", MAX_IMAGE_BYTES + 1)
+    os.truncate(inbox / "ward" / "large.png", MAX_IMAGE_BYTES)
     batch = listed(inbox)
     assert {arrival.path: arrival.refused and arrival.refused.reason for arrival in batch.arrivals} == {
         "1.png": None,
@@ -218,80 +218,80 @@ def test_a_pipe_and_a_giant_are_refused_unopened(tree: Tree) -> None:
     }
 
 
-def test_what_finder_and_windows_leave_is_counted_and_no_film(tree: Tree) -> None:
+def test_what_finder_and_windows_leave_is_counted_and_no_image(tree: Tree) -> None:
     litter = [".DS_Store", "a/.DS_Store", "Thumbs.db", "desktop.ini", "._1.png", "a/._x", "__MACOSX/a/2.png"]
-    batch = listed(tree({f"night/{name}": b"-" for name in litter} | {"night/1.png": b"1", "night/.hidden": b"2"}))
+    batch = listed(tree({f"ward/{name}": b"-" for name in litter} | {"ward/1.png": b"1", "ward/.hidden": b"2"}))
     assert contents(batch) == {"1.png": b"1", ".hidden": b"2"}
     assert batch.left_aside == {"folder settings": 4, "macOS copy": 3}
 
 
 def test_files_and_folders_that_may_not_be_read_are_named(tree: Tree) -> None:
-    inbox = tree({"night/1.png": b"1", "night/locked.png": b"2", "night/locked/3.png": b"3"})
-    said = said_under({"night/locked.png": 0, "night/locked": 0}, inbox)
+    inbox = tree({"ward/1.png": b"1", "ward/locked.png": b"2", "ward/locked/3.png": b"3"})
+    said = said_under({"ward/locked.png": 0, "ward/locked": 0}, inbox)
     assert said == {"1.png": "read", "locked.png": "permission_denied", "locked": "permission_denied"}
 
 
 def test_a_batchs_folder_that_may_not_be_read_is_named(tree: Tree) -> None:
-    assert said_under({"night": 0}, tree({"night/1.png": b"1"})) == {".": "permission_denied"}
+    assert said_under({"ward": 0}, tree({"ward/1.png": b"1"})) == {".": "permission_denied"}
 
 
 def test_files_in_a_folder_that_may_be_listed_but_not_entered_are_named(tree: Tree) -> None:
-    inbox = tree({"night/1.png": b"1", "night/shut/2.png": b"2"})
-    assert said_under({"night/shut": 0o444}, inbox) == {"1.png": "read", "shut/2.png": "permission_denied"}
+    inbox = tree({"ward/1.png": b"1", "ward/shut/2.png": b"2"})
+    assert said_under({"ward/shut": 0o444}, inbox) == {"1.png": "read", "shut/2.png": "permission_denied"}
 
 
 def test_a_folder_that_was_taken_away_since_is_not_called_forbidden(tree: Tree) -> None:
-    inbox = tree({"night/1.png": b"1"})
-    folder = batch_names(inbox)["night"]
+    inbox = tree({"ward/1.png": b"1"})
+    folder = batch_names(inbox)["ward"]
     shutil.rmtree(folder)
-    assert "permission_denied" not in contents(list_batch(inbox, "night", folder, 0)).values()
+    assert "permission_denied" not in contents(list_batch(inbox, "ward", folder, 0)).values()
 
 
-def grow(film: Path) -> None:
-    film.write_bytes(b"whole")
+def grow(image: Path) -> None:
+    image.write_bytes(b"whole")
 
 
-def rewrite(film: Path) -> None:
-    film.write_bytes(b"HALF")
-    os.utime(film, (1, 1))
+def rewrite(image: Path) -> None:
+    image.write_bytes(b"HALF")
+    os.utime(image, (1, 1))
 
 
 @pytest.mark.parametrize("change", [grow, rewrite, Path.unlink])
 def test_a_file_that_changes_between_listing_and_reading_is_not_read(tree: Tree, change: Callable) -> None:
-    inbox = tree({"night/1.png": b"half"})
+    inbox = tree({"ward/1.png": b"half"})
     arrival = only(inbox)
     assert said(arrival) == b"half"
-    change(inbox / "night" / "1.png")
+    change(inbox / "ward" / "1.png")
     assert said(arrival) == "changed_while_read"
 
 
 def test_a_link_or_pipe_that_takes_a_files_place_is_neither_followed_nor_waited_for(tree: Tree) -> None:
-    inbox = tree({"night/1.png": b"half", "2.png": b"half"})
-    film = inbox / "night" / "1.png"
+    inbox = tree({"ward/1.png": b"half", "2.png": b"half"})
+    image = inbox / "ward" / "1.png"
     arrival = only(inbox)
     os.utime(inbox / "2.png", ns=(arrival.changed_ns, arrival.changed_ns))
-    film.unlink()
-    film.symlink_to("../2.png")
+    image.unlink()
+    image.symlink_to("../2.png")
     assert isinstance(said(arrival), str)
-    film.unlink()
-    os.mkfifo(film)
+    image.unlink()
+    os.mkfifo(image)
     assert said(arrival) == "not_a_file"
 
 
 def test_a_folder_that_takes_a_files_place_is_no_file_and_leaves_nothing_open(tree: Tree) -> None:
-    inbox = tree({"night/1.png": b"1"})
+    inbox = tree({"ward/1.png": b"1"})
     arrival = only(inbox)
-    (inbox / "night" / "1.png").unlink()
-    (inbox / "night" / "1.png").mkdir()
+    (inbox / "ward" / "1.png").unlink()
+    (inbox / "ward" / "1.png").mkdir()
     n_open = len(os.listdir("/dev/fd"))  # noqa: PTH208 counted, not walked
     assert isinstance(said(arrival), str)
     assert len(os.listdir("/dev/fd")) == n_open  # noqa: PTH208
 
 
 def test_nothing_in_the_inbox_is_changed_by_listing_and_reading(tree: Tree) -> None:
-    inbox = tree({"night/a/1.png": b"1", "night/.DS_Store": b"2", "night/2.png": b"", "3.png": b"3", "other/x": b"4"})
-    (inbox / "night" / "link").symlink_to("a/1.png")
-    (inbox / "night" / "gone").symlink_to("nowhere")
+    inbox = tree({"ward/a/1.png": b"1", "ward/.DS_Store": b"2", "ward/2.png": b"", "3.png": b"3", "other/x": b"4"})
+    (inbox / "ward" / "link").symlink_to("a/1.png")
+    (inbox / "ward" / "gone").symlink_to("nowhere")
     os.mkfifo(inbox / "pipe")
 
     def snapshot() -> dict[str, tuple[int, ...]]:

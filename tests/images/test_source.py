@@ -10,7 +10,7 @@ import pytest
 
 from cxr.errors import DataError
 from cxr.images import source
-from cxr.images.source import list_films, open_source
+from cxr.images.source import list_images, open_source
 
 Tree = Callable[[dict[str, bytes]], Path]
 
@@ -23,27 +23,27 @@ def zipped(root: Path, archive: Path) -> Path:
     return archive
 
 
-def test_a_folder_and_a_zip_of_it_list_the_same_films(tree: Tree, tmp_path: Path) -> None:
+def test_a_folder_and_a_zip_of_it_list_the_same_images(tree: Tree, tmp_path: Path) -> None:
     root = tree({"train/A/1.jpeg": b"1", "test/B/2.PNG": b"22", "val/B/3.jpg": b"333", "notes.csv": b"-"})
-    of_folder = list_films(open_source(str(root)))
-    of_zip = list_films(open_source(str(zipped(root, tmp_path / "films.zip"))))
-    facts = [(film.path, film.class_folder, film.split, film.n_bytes) for film in of_folder.films]
+    of_folder = list_images(open_source(str(root)))
+    of_zip = list_images(open_source(str(zipped(root, tmp_path / "images.zip"))))
+    facts = [(image.path, image.class_folder, image.split, image.n_bytes) for image in of_folder.images]
     assert facts == [
         ("test/B/2.PNG", "B", "test", 2),
         ("train/A/1.jpeg", "A", "train", 1),
         ("val/B/3.jpg", "B", "val", 3),
     ]
-    assert facts == [(film.path, film.class_folder, film.split, film.n_bytes) for film in of_zip.films]
+    assert facts == [(image.path, image.class_folder, image.split, image.n_bytes) for image in of_zip.images]
     assert of_folder.left_aside == of_zip.left_aside == {"other file": 1}
 
 
 def test_classes_need_no_split_folder(tree: Tree) -> None:
-    films = list_films(open_source(str(tree({"A/1.png": b"1", "B/2.png": b"2"})))).films
-    assert [(film.class_folder, film.split) for film in films] == [("A", None), ("B", None)]
+    images = list_images(open_source(str(tree({"A/1.png": b"1", "B/2.png": b"2"})))).images
+    assert [(image.class_folder, image.split) for image in images] == [("A", None), ("B", None)]
 
 
 def test_what_the_real_kaggle_archive_carries_besides_is_counted_not_read(tree: Tree) -> None:
-    films = {"train/NORMAL/IM-1.jpeg": b"one", "test/PNEUMONIA/person1_virus_2.jpeg": b"three"}
+    images = {"train/NORMAL/IM-1.jpeg": b"one", "test/PNEUMONIA/person1_virus_2.jpeg": b"three"}
     junk = {
         "__MACOSX/chest_xray/train/NORMAL/._IM-1.jpeg": b"x",
         "chest_xray/train/NORMAL/._IM-1.jpeg": b"x",
@@ -51,30 +51,30 @@ def test_what_the_real_kaggle_archive_carries_besides_is_counted_not_read(tree: 
         "chest_xray/Thumbs.db": b"x",
         "chest_xray/__MACOSX/chest_xray/train/NORMAL/._IM-1.jpeg": b"x",
     }
-    outer = {f"chest_xray/{name}": data for name, data in films.items()}
-    nested = {f"chest_xray/chest_xray/{name}": data for name, data in films.items()}
+    outer = {f"chest_xray/{name}": data for name, data in images.items()}
+    nested = {f"chest_xray/chest_xray/{name}": data for name, data in images.items()}
     root = tree(outer | nested | junk)
     for data in (root, root / "chest_xray"):
-        listing = list_films(open_source(str(data)))
-        assert [film.path for film in listing.films] == sorted(films)
+        listing = list_images(open_source(str(data)))
+        assert [image.path for image in listing.images] == sorted(images)
         assert listing.left_aside["nested copy"] == 2
-    whole = list_films(open_source(str(root)))
+    whole = list_images(open_source(str(root)))
     assert whole.left_aside == {"nested copy": 2, "macOS copy": 3, "folder settings": 2}
 
 
-def test_films_under_two_roots_that_are_no_copies_are_an_error(tree: Tree) -> None:
+def test_images_under_two_roots_that_are_no_copies_are_an_error(tree: Tree) -> None:
     with pytest.raises(DataError, match=r"2 roots.*Expected ROOT"):
-        list_films(open_source(str(tree({"a/A/1.png": b"1", "b/A/2.png": b"2"}))))
+        list_images(open_source(str(tree({"a/A/1.png": b"1", "b/A/2.png": b"2"}))))
 
 
-def test_films_without_a_class_folder_are_an_error_that_shows_the_layout(tree: Tree) -> None:
+def test_images_without_a_class_folder_are_an_error_that_shows_the_layout(tree: Tree) -> None:
     with pytest.raises(DataError, match=r"'1.png' lies in none.*Expected ROOT"):
-        list_films(open_source(str(tree({"1.png": b"1"}))))
+        list_images(open_source(str(tree({"1.png": b"1"}))))
 
 
-def test_a_folder_without_films_is_an_error(tree: Tree) -> None:
-    with pytest.raises(DataError, match="no film found among 1 files"):
-        list_films(open_source(str(tree({"A/readme.txt": b"1"}))))
+def test_a_folder_without_images_is_an_error(tree: Tree) -> None:
+    with pytest.raises(DataError, match="no image found among 1 files"):
+        list_images(open_source(str(tree({"A/readme.txt": b"1"}))))
 
 
 @pytest.mark.parametrize("data", ["nowhere", "nowhere.zip"])
@@ -117,7 +117,7 @@ def test_a_link_in_a_zip_is_not_followed(tmp_path: Path) -> None:
 def test_a_folder_that_links_to_itself_is_walked_once(tree: Tree) -> None:
     root = tree({"A/1.png": b"1", "B/1.png": b"2"})
     (root / "A" / "again").symlink_to(root, target_is_directory=True)
-    assert [film.path for film in list_films(open_source(str(root))).films] == ["A/1.png", "B/1.png"]
+    assert [image.path for image in list_images(open_source(str(root))).images] == ["A/1.png", "B/1.png"]
 
 
 def test_names_that_are_no_unicode_are_listed_and_read(tree: Tree) -> None:
@@ -125,7 +125,7 @@ def test_names_that_are_no_unicode_are_listed_and_read(tree: Tree) -> None:
     with open(os.fsencode(root) + b"/A/caf\xe9.png", "wb") as file:  # noqa: PTH123 bytes are no Path
         file.write(b"2")
     opened = open_source(str(root))
-    names = [film.key for film in list_films(opened).films]
+    names = [image.key for image in list_images(opened).images]
     assert names == ["A/1.png", r"A/caf\xe9.png"]
     assert opened.read(names[1]) == b"2"
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from cxr.errors import ConfigError
 from cxr.images.decoding import decode_square
-from cxr.images.synthetic import draw_examples, draw_films
+from cxr.images.synthetic import draw_examples, draw_images
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -16,11 +16,11 @@ def files(root: Path) -> dict[str, bytes]:
 
 def test_the_same_seed_draws_the_same_files_and_another_seed_others(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        draw_films(tmp_path / name, n_films=40, seed=seed)
+        draw_images(tmp_path / name, n_images=40, seed=seed)
     assert files(tmp_path / "a") == files(tmp_path / "b") != files(tmp_path / "c")
 
 
-def test_films_have_the_kaggle_layout_and_are_marked_as_synthetic(sample: Path) -> None:
+def test_images_have_the_kaggle_layout_and_are_marked_as_synthetic(sample: Path) -> None:
     drawn = files(sample)
     assert sum(name.endswith(".jpeg") for name in drawn) == 80
     folders = {f"{split}/{label}" for split in ("train", "val", "test") for label in ("NORMAL", "PNEUMONIA")}
@@ -33,9 +33,9 @@ def test_films_have_the_kaggle_layout_and_are_marked_as_synthetic(sample: Path) 
 
 
 def test_sick_lungs_are_denser_but_not_always(tmp_path: Path) -> None:
-    draw_films(tmp_path / "films", n_films=200, seed=0)
+    draw_images(tmp_path / "images", n_images=200, seed=0)
     lungs = {"NORMAL": [], "PNEUMONIA": []}
-    for path in (tmp_path / "films" / "train").rglob("*.jpeg"):
+    for path in (tmp_path / "images" / "train").rglob("*.jpeg"):
         if "9999" not in path.name:
             square = decode_square(path.read_bytes(), 64).astype(float)
             lungs[path.parent.name].append(square[20:44, 10:54].mean() / square.mean())
@@ -47,18 +47,18 @@ def test_sick_lungs_are_denser_but_not_always(tmp_path: Path) -> None:
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(ConfigError, match="nothing is overwritten"):
-        draw_films(tmp_path, n_films=40, seed=0)
+        draw_images(tmp_path, n_images=40, seed=0)
     assert files(tmp_path) == {"mine.txt": b"precious"}
 
 
-def test_too_few_films_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--films must be 40 or more, got 39"):
-        draw_films(tmp_path / "films", n_films=39, seed=0)
-    assert not (tmp_path / "films").exists()
+def test_too_few_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--images must be 40 or more, got 39"):
+        draw_images(tmp_path / "images", n_images=39, seed=0)
+    assert not (tmp_path / "images").exists()
 
 
 def test_an_example_of_each_kind_is_drawn_alike_each_time_and_says_that_it_is_drawn() -> None:
     examples = draw_examples(seed=4)
     assert draw_examples(seed=4) == examples
-    assert len({decode_square(film, 64).tobytes() for film in examples.values()}) == 3
-    assert all(b"SYNTHETIC films drawn" in film for film in examples.values())
+    assert len({decode_square(image, 64).tobytes() for image in examples.values()}) == 3
+    assert all(b"SYNTHETIC images drawn" in image for image in examples.values())

@@ -6,22 +6,22 @@ from cxr.metrics.bootstrap import N_REPLICATES, draw_groups, percentile_interval
 from cxr.metrics.classification import COUNTS, binary_metrics
 
 
-def draw_films(seed: int = 0, n_films: int = 80, n_groups: int = 25) -> tuple:
+def draw_images(seed: int = 0, n_images: int = 80, n_groups: int = 25) -> tuple:
     generator = np.random.default_rng(seed)
-    truth = generator.random(n_films) < 0.7
-    probability = np.round(np.clip(0.3 * truth + generator.random(n_films) * 0.7, 0, 1), 1)  # with ties
-    return truth, probability >= 0.5, probability, generator.integers(0, n_groups, n_films)
+    truth = generator.random(n_images) < 0.7
+    probability = np.round(np.clip(0.3 * truth + generator.random(n_images) * 0.7, 0, 1), 1)  # with ties
+    return truth, probability >= 0.5, probability, generator.integers(0, n_groups, n_images)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_each_replicate_equals_the_metrics_of_the_films_it_draws(seed: int) -> None:
-    truth, called, probability, group = draw_films(seed)
+def test_each_replicate_equals_the_metrics_of_the_images_it_draws(seed: int) -> None:
+    truth, predicted, probability, group = draw_images(seed)
     drawn = draw_groups(25, seed=seed)
-    replicates = replicate_metrics(truth, called, probability, group, drawn)
-    accuracy = replicate_accuracy(truth == called, group, drawn)
+    replicates = replicate_metrics(truth, predicted, probability, group, drawn)
+    accuracy = replicate_accuracy(truth == predicted, group, drawn)
     for number in (0, 1, 99, 100, 999):
-        films = np.repeat(np.arange(len(truth)), drawn[number, group].astype(int))
-        expected = binary_metrics(truth[films], called[films], probability[films])
+        images = np.repeat(np.arange(len(truth)), drawn[number, group].astype(int))
+        expected = binary_metrics(truth[images], predicted[images], probability[images])
         assert accuracy[number] == pytest.approx(expected["accuracy"].value, abs=1e-12)
         for name in set(expected) - set(COUNTS):
             assert replicates[name][number] == pytest.approx(expected[name].value, abs=1e-12, nan_ok=True), name
@@ -34,19 +34,19 @@ def test_a_replicate_draws_as_many_groups_as_there_are() -> None:
     np.testing.assert_array_equal(drawn, draw_groups(7))
 
 
-def test_more_films_of_the_same_patients_do_not_narrow_an_interval() -> None:
-    truth, called, probability, group = draw_films()
+def test_more_images_of_the_same_patients_do_not_narrow_an_interval() -> None:
+    truth, predicted, probability, group = draw_images()
     drawn = draw_groups(25)
-    once = replicate_metrics(truth, called, probability, group, drawn)
-    fourfold = replicate_metrics(*(np.tile(values, 4) for values in (truth, called, probability, group)), drawn)
+    once = replicate_metrics(truth, predicted, probability, group, drawn)
+    fourfold = replicate_metrics(*(np.tile(values, 4) for values in (truth, predicted, probability, group)), drawn)
     for name, values in once.items():
         np.testing.assert_allclose(values, fourfold[name], atol=1e-12)
 
 
-def test_films_of_one_patient_alone_have_no_interval() -> None:
-    truth, called, probability, group = draw_films()
+def test_images_of_one_patient_alone_have_no_interval() -> None:
+    truth, predicted, probability, group = draw_images()
     for same, drawn in ((np.zeros_like(group), draw_groups(1)), (np.full_like(group, 3), draw_groups(25))):
-        for values in replicate_metrics(truth, called, probability, same, drawn).values():
+        for values in replicate_metrics(truth, predicted, probability, same, drawn).values():
             assert np.isnan(percentile_interval(values)).all()
         assert np.isnan(replicate_accuracy(truth, same, drawn)).all()
 
@@ -58,13 +58,13 @@ def test_an_undefined_metric_has_no_interval_and_undefined_replicates_do_not_cou
     assert (low, high) == pytest.approx((0.025, 0.975))
 
 
-def test_intervals_over_patients_hold_the_truth_and_intervals_over_films_are_too_narrow() -> None:
+def test_intervals_over_patients_hold_the_truth_and_intervals_over_images_are_too_narrow() -> None:
     """60 of the simulations that `benchmarks.coverage` does 1,000 of."""
-    held: dict[str, list[bool]] = {"patients": [], "films": []}
+    held: dict[str, list[bool]] = {"patients": [], "images": []}
     for seed in range(60):
-        films = coverage.simulate(seed)
-        for kind, group in (("patients", films[2]), ("films", np.arange(len(films[2])))):
-            low, high = coverage.intervals(films, group, seed)["roc_auc"]
+        images = coverage.simulate(seed)
+        for kind, group in (("patients", images[2]), ("images", np.arange(len(images[2])))):
+            low, high = coverage.intervals(images, group, seed)["roc_auc"]
             held[kind].append(low <= coverage.TRUTH["roc_auc"] <= high)
     assert np.mean(held["patients"]) >= 0.86, "0.95 less three standard errors"
-    assert np.mean(held["films"]) < 0.86
+    assert np.mean(held["images"]) < 0.86

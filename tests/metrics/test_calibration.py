@@ -7,25 +7,25 @@ from scipy.stats import norm
 from cxr.metrics.calibration import (
     Calibration,
     calibration_errors,
-    call_films,
     cross_fit,
     fit_calibration,
     fit_thresholds,
+    predict_labels,
 )
 
 NOBODY = 2.0
-"""A threshold from which no film is called."""
+"""A threshold from which no image is called."""
 
 
 def draw_logits(
-    seed: int, n_films: int, temperature: float, bias: tuple[float, ...]
+    seed: int, n_images: int, temperature: float, bias: tuple[float, ...]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Draw films whose classes follow softmax(logits / temperature + bias), each with a constant of its own."""
+    """Draw images whose classes follow softmax(logits / temperature + bias), each with a constant of its own."""
     generator = np.random.default_rng(seed)
-    logits = generator.normal(scale=2 * temperature, size=(n_films, len(bias)))
+    logits = generator.normal(scale=2 * temperature, size=(n_images, len(bias)))
     chance = softmax(logits / temperature + np.array(bias), axis=1)
-    target = (generator.random((n_films, 1)) > chance.cumsum(axis=1)).sum(axis=1).clip(max=len(bias) - 1)
-    return logits + generator.normal(size=(n_films, 1)), target
+    target = (generator.random((n_images, 1)) > chance.cumsum(axis=1)).sum(axis=1).clip(max=len(bias) - 1)
+    return logits + generator.normal(size=(n_images, 1)), target
 
 
 def mean_log_loss(calibration: Calibration, logits: NDArray[np.float64], target: NDArray[np.int64]) -> float:
@@ -36,7 +36,7 @@ def mean_log_loss(calibration: Calibration, logits: NDArray[np.float64], target:
 @pytest.mark.parametrize(
     ("temperature", "bias"), [(1.0, (0.0, 0.0)), (2.5, (1.0, -1.0)), (0.4, (-0.3, 0.3)), (3.0, (1.5, -0.5, -1.0))]
 )
-def test_temperature_and_bias_are_recovered_from_films_drawn_with_them(
+def test_temperature_and_bias_are_recovered_from_images_drawn_with_them(
     temperature: float, bias: tuple[float, ...]
 ) -> None:
     fitted = fit_calibration(*draw_logits(0, 20_000, temperature, bias))
@@ -65,7 +65,7 @@ def test_probabilities_are_those_of_the_formula_whatever_the_shape() -> None:
     np.testing.assert_allclose(unchanged.probability(logits), softmax(logits, axis=-1))
 
 
-def test_films_that_took_no_part_have_a_lower_log_loss_and_ece_than_uncalibrated() -> None:
+def test_images_that_took_no_part_have_a_lower_log_loss_and_ece_than_uncalibrated() -> None:
     logits, target = draw_logits(2, 2000, 3.0, (1.0, -1.0))
     calibrated = cross_fit(logits, target, np.arange(2000) % 5)
     before, after = (calibration_errors(p, target) for p in (softmax(logits, axis=1), calibrated))
@@ -73,7 +73,7 @@ def test_films_that_took_no_part_have_a_lower_log_loss_and_ece_than_uncalibrated
     assert after["ece"] < 0.05
 
 
-def test_the_order_of_films_and_a_constant_on_a_films_logits_change_nothing() -> None:
+def test_the_order_of_images_and_a_constant_on_an_images_logits_change_nothing() -> None:
     logits, target = draw_logits(3, 800, 2.0, (0.5, 0.0, -0.5))
     generator = np.random.default_rng(4)
     order = generator.permutation(800)
@@ -110,7 +110,7 @@ def test_classes_told_apart_without_an_error_or_always_mistaken_give_finite_para
 
 
 @pytest.mark.parametrize("target", [[0], [1], [0] * 30, [0, 1] * 15])
-def test_one_film_one_class_or_a_class_without_films_give_finite_parameters(target: list[int]) -> None:
+def test_one_image_one_class_or_a_class_without_images_give_finite_parameters(target: list[int]) -> None:
     logits = np.random.default_rng(6).normal(size=(len(target), 3))
     fitted = fit_calibration(logits, np.array(target))
     assert fitted.temperature > 0
@@ -122,15 +122,15 @@ def test_each_fold_is_calibrated_by_the_others() -> None:
     fold = np.random.default_rng(8).choice([1, 4, 9], 300)
     expected = np.full_like(logits, np.nan)
     for held_out in (1, 4, 9):
-        others = [film for film in range(300) if fold[film] != held_out]
+        others = [image for image in range(300) if fold[image] != held_out]
         calibration = fit_calibration(logits[others], target[others])
-        for film in range(300):
-            if fold[film] == held_out:
-                expected[film] = calibration.probability(logits[film])
+        for image in range(300):
+            if fold[image] == held_out:
+                expected[image] = calibration.probability(logits[image])
     np.testing.assert_allclose(cross_fit(logits, target, fold), expected, rtol=1e-9)
 
 
-def test_a_films_own_fold_does_not_touch_its_probability() -> None:
+def test_an_images_own_fold_does_not_touch_its_probability() -> None:
     logits, target = draw_logits(9, 300, 2.0, (0.8, -0.8))
     fold = np.arange(300) % 3
     before = cross_fit(logits, target, fold)
@@ -139,7 +139,7 @@ def test_a_films_own_fold_does_not_touch_its_probability() -> None:
     assert (before[fold != 0] != after[fold != 0]).any()
 
 
-def test_errors_of_two_films_are_those_a_hand_computes() -> None:
+def test_errors_of_two_images_are_those_a_hand_computes() -> None:
     errors = calibration_errors(np.array([[0.8, 0.2], [0.4, 0.6]]), np.array([0, 0]))
     assert errors == pytest.approx(
         {
@@ -163,22 +163,22 @@ def test_a_certain_mistake_has_a_finite_log_loss_and_certain_truth_no_error() ->
     assert 30 < wrong["log_loss"] < 40
 
 
-@pytest.mark.parametrize("n_films", [7, 15, 40, 100])
-def test_ece_is_the_gap_in_fifteen_bins_of_equally_many_films(n_films: int) -> None:
-    logits, target = draw_logits(10, n_films, 1.0, (0.5, -0.5, 0.0))
+@pytest.mark.parametrize("n_images", [7, 15, 40, 100])
+def test_ece_is_the_gap_in_fifteen_bins_of_equally_many_images(n_images: int) -> None:
+    logits, target = draw_logits(10, n_images, 1.0, (0.5, -0.5, 0.0))
     probability = softmax(logits, axis=1)
-    films = sorted((max(row), int(np.argmax(row) == label)) for row, label in zip(probability, target, strict=True))
-    n_bins = min(15, n_films)
-    sizes = [n_films // n_bins + (number < n_films % n_bins) for number in range(n_bins)]
+    images = sorted((max(row), int(np.argmax(row) == label)) for row, label in zip(probability, target, strict=True))
+    n_bins = min(15, n_images)
+    sizes = [n_images // n_bins + (number < n_images % n_bins) for number in range(n_bins)]
     ece = 0.0
     for size in sizes:
-        inside, films = films[:size], films[size:]
-        ece += size / n_films * abs(sum(c for c, _ in inside) / size - sum(right for _, right in inside) / size)
+        inside, images = images[:size], images[size:]
+        ece += size / n_images * abs(sum(c for c, _ in inside) / size - sum(right for _, right in inside) / size)
     assert calibration_errors(probability, target)["ece"] == pytest.approx(ece, abs=1e-12)
 
 
 @pytest.mark.parametrize("decimals", [15, 1])
-def test_errors_do_not_depend_on_the_order_of_films_with_ties_or_without(decimals: int) -> None:
+def test_errors_do_not_depend_on_the_order_of_images_with_ties_or_without(decimals: int) -> None:
     logits, target = draw_logits(11, 200, 2.0, (0.5, -0.5))
     positive = np.round(softmax(logits, axis=1)[:, 1], decimals)
     probability = np.stack([1 - positive, positive], axis=1)
@@ -197,7 +197,7 @@ def specificity(probability: NDArray[np.float64], truth: NDArray[np.bool_], thre
 
 
 def require_what_is_promised(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -> None:
-    """Compare each operating point with all thresholds there are: each film's probability, and calling nobody."""
+    """Compare each operating point with all thresholds there are: each image's probability, and calling nobody."""
     fitted = fit_thresholds(probability, truth)
     there = [*np.unique(probability).tolist(), NOBODY]
     sensitivities = {t: sensitivity(probability, truth, t) for t in [*there, *fitted.values()]}
@@ -212,13 +212,13 @@ def require_what_is_promised(probability: NDArray[np.float64], truth: NDArray[np
 
 
 @pytest.mark.parametrize("decimals", [15, 2, 1])
-@pytest.mark.parametrize("n_films", [5, 40, 400])
+@pytest.mark.parametrize("n_images", [5, 40, 400])
 @pytest.mark.parametrize("seed", range(3))
 def test_each_operating_point_keeps_its_promise_against_every_threshold_there_is(
-    seed: int, n_films: int, decimals: int
+    seed: int, n_images: int, decimals: int
 ) -> None:
     generator = np.random.default_rng(seed)
-    truth = generator.permutation(np.arange(n_films) % 3 > 0)
+    truth = generator.permutation(np.arange(n_images) % 3 > 0)
     probability = np.round(norm.cdf(generator.normal(1.2 * truth - 0.6)) * 0.94, decimals)
     assert probability.max() < 1
     require_what_is_promised(probability, truth)
@@ -231,26 +231,26 @@ def test_exactly_95_percent_is_enough(n_negatives: int) -> None:
         require_what_is_promised(probability, truth)
 
 
-def test_classes_told_apart_without_an_error_are_told_apart_at_the_lowest_positive_film() -> None:
+def test_classes_told_apart_without_an_error_are_told_apart_at_the_lowest_positive_image() -> None:
     truth = np.arange(30) >= 10
     probability = np.where(truth, 0.6, 0.2) + np.arange(30) / 1000
     require_what_is_promised(probability, truth)
     fitted = fit_thresholds(probability, truth)
     assert fitted["youden"] == fitted["specificity_95"] == probability[10]
-    assert fitted["sensitivity_95"] == probability[11], "one of twenty positive films may be missed"
+    assert fitted["sensitivity_95"] == probability[11], "one of twenty positive images may be missed"
 
 
-def test_films_that_cannot_be_told_apart_keep_the_promises_too() -> None:
+def test_images_that_cannot_be_told_apart_keep_the_promises_too() -> None:
     require_what_is_promised(np.full(40, 0.7), np.arange(40) % 2 == 0)
     require_what_is_promised(np.linspace(0.1, 0.9, 40), np.arange(40) < 20)
 
 
 @pytest.mark.parametrize("probability", [[0.2, 0.9, 1.0, 1.0], [0.2, 1.0, 0.1, 1.0], [1.0, 1.0, 1.0, 1.0]])
-def test_negative_films_of_probability_one_do_not_break_a_promise(probability: list[float]) -> None:
+def test_negative_images_of_probability_one_do_not_break_a_promise(probability: list[float]) -> None:
     require_what_is_promised(np.array(probability), np.array([True, True, False, False]))
 
 
-def test_the_order_of_films_does_not_move_a_threshold() -> None:
+def test_the_order_of_images_does_not_move_a_threshold() -> None:
     generator = np.random.default_rng(13)
     truth = generator.random(200) < 0.4
     probability = np.round(np.clip(generator.normal(0.4 + 0.2 * truth, 0.15), 0, 0.99), 2)
@@ -258,20 +258,20 @@ def test_the_order_of_films_does_not_move_a_threshold() -> None:
     assert fit_thresholds(probability, truth) == fit_thresholds(probability[order], truth[order])
 
 
-def test_of_two_classes_a_film_is_called_positive_from_the_threshold_up() -> None:
+def test_of_two_classes_an_image_is_called_positive_from_the_threshold_up() -> None:
     positive = np.array([0.1, 0.3, 0.7, np.nextafter(0.3, 0)])
     probability = np.stack([1 - positive, positive], axis=1)
-    assert call_films(probability, ["N", "P"], 0.3).tolist() == ["N", "P", "P", "N"]
-    assert call_films(probability, ["N", "P"]).tolist() == ["N", "N", "P", "N"]
-    assert call_films(np.array([[0.5, 0.5]]), ["N", "P"]).tolist() == ["P"]
+    assert predict_labels(probability, ["N", "P"], 0.3).tolist() == ["N", "P", "P", "N"]
+    assert predict_labels(probability, ["N", "P"]).tolist() == ["N", "N", "P", "N"]
+    assert predict_labels(np.array([[0.5, 0.5]]), ["N", "P"]).tolist() == ["P"]
 
 
-def test_of_three_classes_a_film_is_called_the_likeliest_whatever_the_threshold() -> None:
+def test_of_three_classes_an_image_is_called_the_likeliest_whatever_the_threshold() -> None:
     probability = np.array([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4], [0.1, 0.2, 0.7]])
     for threshold in (0.0, 0.5, 1.0):
-        assert call_films(probability, ["a", "b", "c"], threshold).tolist() == ["b", "a", "c"]
+        assert predict_labels(probability, ["a", "b", "c"], threshold).tolist() == ["b", "a", "c"]
 
 
 @pytest.mark.parametrize("classes", [["N", "P"], ["a", "b", "c"]])
-def test_no_films_are_called_nothing(classes: list[str]) -> None:
-    assert call_films(np.empty((0, len(classes))), classes).tolist() == []
+def test_no_images_are_called_nothing(classes: list[str]) -> None:
+    assert predict_labels(np.empty((0, len(classes))), classes).tolist() == []

@@ -4,12 +4,12 @@ from sklearn import metrics as sk
 
 from cxr.metrics.bootstrap import draw_groups
 from cxr.metrics.curves import GRID, decision_curve, precision_recall_curve, reliability_curve, roc_curve
-from tests.metrics.test_bootstrap import draw_films
+from tests.metrics.test_bootstrap import draw_images
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_roc_curve_is_scikit_learns_read_off_at_the_grid(seed: int) -> None:
-    truth, _, probability, group = draw_films(seed)
+    truth, _, probability, group = draw_images(seed)
     curve = roc_curve(truth, probability, group, draw_groups(25))
     rate, sensitivity, _ = sk.roc_curve(truth, probability, drop_intermediate=False)
     highest = [sensitivity[rate == x].max() if (rate == x).any() else np.interp(x, rate, sensitivity) for x in GRID]
@@ -20,7 +20,7 @@ def test_the_roc_curve_is_scikit_learns_read_off_at_the_grid(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_precision_is_that_of_the_highest_threshold_which_reaches_the_recall(seed: int) -> None:
-    truth, _, probability, group = draw_films(seed)
+    truth, _, probability, group = draw_images(seed)
     curve = precision_recall_curve(truth, probability, group, draw_groups(25))
     for recall, precision in zip(GRID, curve.y, strict=True):
         thresholds = np.unique(probability)[::-1]
@@ -29,7 +29,7 @@ def test_precision_is_that_of_the_highest_threshold_which_reaches_the_recall(see
 
 
 def test_a_replicate_that_draws_every_patient_once_is_the_curve_itself() -> None:
-    truth, _, probability, group = draw_films()
+    truth, _, probability, group = draw_images()
     for draw in (roc_curve, precision_recall_curve):
         curve = draw(truth, probability, group, np.ones((3, 25)))
         np.testing.assert_allclose(curve.low, curve.y)
@@ -37,7 +37,7 @@ def test_a_replicate_that_draws_every_patient_once_is_the_curve_itself() -> None
 
 
 def test_with_one_class_there_is_no_curve() -> None:
-    truth, _, probability, group = draw_films()
+    truth, _, probability, group = draw_images()
     for only in (np.zeros_like(truth), np.ones_like(truth)):
         assert np.isnan(roc_curve(only, probability, group, draw_groups(25)).y).all()
     assert np.isnan(precision_recall_curve(np.zeros_like(truth), probability, group, draw_groups(25)).y).all()
@@ -54,8 +54,8 @@ def test_reliability_by_hand() -> None:
     assert (bins.observed <= bins.high).all()
 
 
-def test_reliability_bins_hold_every_film_once_and_films_of_equal_score_share_one() -> None:
-    truth, _, probability, group = draw_films(n_films=200)
+def test_reliability_bins_hold_every_image_once_and_images_of_equal_score_share_one() -> None:
+    truth, _, probability, group = draw_images(n_images=200)
     bins = reliability_curve(truth, probability, group, draw_groups(25))
     assert bins.n.sum() == 200
     assert np.average(bins.observed, weights=bins.n) == pytest.approx(truth.mean())
@@ -64,9 +64,9 @@ def test_reliability_bins_hold_every_film_once_and_films_of_equal_score_share_on
 
 
 def test_net_benefit_by_its_definition() -> None:
-    truth, _, probability, group = draw_films()
+    truth, _, probability, group = draw_images()
     curve = decision_curve(truth, probability, group, draw_groups(25))
     for threshold, value, of_all in zip(curve.model.x, curve.model.y, curve.all, strict=True):
-        called, odds = probability >= threshold, threshold / (1 - threshold)
-        assert value == pytest.approx(((called & truth).sum() - odds * (called & ~truth).sum()) / len(truth))
+        predicted, odds = probability >= threshold, threshold / (1 - threshold)
+        assert value == pytest.approx(((predicted & truth).sum() - odds * (predicted & ~truth).sum()) / len(truth))
         assert of_all == pytest.approx((truth.sum() - odds * (~truth).sum()) / len(truth))

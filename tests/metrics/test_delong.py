@@ -5,7 +5,7 @@ from sklearn.metrics import roc_auc_score
 
 from cxr.metrics.bootstrap import draw_groups, percentile_interval, replicate_metrics
 from cxr.metrics.delong import auc_difference, auc_interval, mean_auc_interval, placements
-from tests.metrics.test_bootstrap import draw_films
+from tests.metrics.test_bootstrap import draw_images
 
 
 def by_definition(truth: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -15,8 +15,8 @@ def by_definition(truth: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_with_each_film_a_group_the_variance_is_delongs_over_all_pairs(seed: int) -> None:
-    truth, _, score, _ = draw_films(seed)
+def test_with_each_image_a_group_the_variance_is_delongs_over_all_pairs(seed: int) -> None:
+    truth, _, score, _ = draw_images(seed)
     of_positives, of_negatives = by_definition(truth, score)
     variance = of_positives.var(ddof=1) / truth.sum() + of_negatives.var(ddof=1) / (~truth).sum()
     auc = roc_auc_score(truth, score)
@@ -26,7 +26,7 @@ def test_with_each_film_a_group_the_variance_is_delongs_over_all_pairs(seed: int
 
 
 def test_the_difference_of_two_scores_is_tested_with_their_covariance() -> None:
-    truth, _, before, _ = draw_films(0)
+    truth, _, before, _ = draw_images(0)
     after = np.random.default_rng(5).random(len(truth)) * 0.4 + before
     parts = [by_definition(truth, score) for score in (before, after)]
     difference = roc_auc_score(truth, after) - roc_auc_score(truth, before)
@@ -37,8 +37,8 @@ def test_the_difference_of_two_scores_is_tested_with_their_covariance() -> None:
     assert p == pytest.approx(2 * norm.sf(abs(difference) / np.sqrt(variance)))
 
 
-def test_repeating_each_patients_films_does_not_narrow_the_interval() -> None:
-    truth, _, score, _ = draw_films(0)
+def test_repeating_each_patients_images_does_not_narrow_the_interval() -> None:
+    truth, _, score, _ = draw_images(0)
     group = np.arange(len(truth))
     low, high = auc_interval(truth, score, group)
     fourfold = auc_interval(np.tile(truth, 4), np.tile(score, 4), np.tile(group, 4))
@@ -57,7 +57,7 @@ def test_it_agrees_with_the_bootstrap_over_patients() -> None:
 
 
 def test_the_mean_of_folds_has_the_variance_of_a_mean_of_areas_that_share_no_patient() -> None:
-    truth, _, score, _ = draw_films(0, n_films=90)
+    truth, _, score, _ = draw_images(0, n_images=90)
     fold, alone = np.arange(90) % 3, np.arange(90)
     halves = [np.diff(auc_interval(truth[fold == k], score[fold == k], alone[fold == k]))[0] / 2 for k in range(3)]
     auc = np.mean([roc_auc_score(truth[fold == k], score[fold == k]) for k in range(3)])
@@ -68,7 +68,7 @@ def test_the_mean_of_folds_has_the_variance_of_a_mean_of_areas_that_share_no_pat
 
 
 def test_what_cannot_be_told_is_nan_and_equal_rankings_do_not_differ() -> None:
-    truth, _, score, group = draw_films(0)
+    truth, _, score, group = draw_images(0)
     assert np.isnan(auc_interval(np.ones_like(truth), score, group)).all()
     assert np.isnan(auc_difference(np.zeros_like(truth), score, score, group)).all()
     assert auc_difference(truth, score, 3 * score + 1, group) == (0.0, 1.0)

@@ -13,18 +13,18 @@ from cxr.serving.novelty import N_COMPONENTS, fit_novelty, layout
 TWO, THREE = ["NORMAL", "PNEUMONIA"], ["bacteria", "normal", "virus"]
 
 
-def draw_films(seed: int, n_films: int, classes: list[str] = TWO) -> pd.DataFrame:
-    """Draw scored films whose every column has one distribution whatever the seed."""
+def draw_images(seed: int, n_images: int, classes: list[str] = TWO) -> pd.DataFrame:
+    """Draw scored images whose every column has one distribution whatever the seed."""
     generator = np.random.default_rng(seed)
-    levels = {name: generator.normal(100, 15, n_films) for name in ACQUISITION}
-    probability = generator.dirichlet(np.ones(len(classes)), n_films)
+    levels = {name: generator.normal(100, 15, n_images) for name in ACQUISITION}
+    probability = generator.dirichlet(np.ones(len(classes)), n_images)
     columns = {f"probability_{name}": probability[:, k] for k, name in enumerate(classes)}
-    called = np.array(classes)[probability.argmax(axis=1)]
-    return pd.DataFrame(levels | columns | {"predicted_label": called, "novelty": generator.chisquare(5, n_films)})
+    predicted = np.array(classes)[probability.argmax(axis=1)]
+    return pd.DataFrame(levels | columns | {"predicted_label": predicted, "novelty": generator.chisquare(5, n_images)})
 
 
-def compared(films: pd.DataFrame, reference: pd.DataFrame, classes: list[str] = TWO) -> pd.DataFrame:
-    return compare(films, reference, classes).set_index("statistic")
+def compared(images: pd.DataFrame, reference: pd.DataFrame, classes: list[str] = TWO) -> pd.DataFrame:
+    return compare(images, reference, classes).set_index("statistic")
 
 
 def judged(table: pd.DataFrame) -> pd.DataFrame:
@@ -59,13 +59,13 @@ def test_holms_correction_by_hand_and_in_any_order() -> None:
 
 
 def test_each_statistic_has_one_row() -> None:
-    table = compare(draw_films(0, 30), draw_films(1, 50), TWO)
+    table = compare(draw_images(0, 30), draw_images(1, 50), TWO)
     assert list(table.columns) == drift.COLUMNS
     assert list(zip(table["group"], table["statistic"], strict=True)) == [
         *(("acquisition", name) for name in ACQUISITION),
         ("features", "novelty"),
         ("scores", "probability_PNEUMONIA"),
-        ("novel_films", "share"),
+        ("novel_images", "share"),
         ("accuracy", "estimated"),
     ]
     assert (table["n"] == 30).all()
@@ -73,7 +73,7 @@ def test_each_statistic_has_one_row() -> None:
 
 
 def test_of_three_classes_each_has_a_score() -> None:
-    table = compare(draw_films(0, 30, THREE), draw_films(1, 50, THREE), THREE)
+    table = compare(draw_images(0, 30, THREE), draw_images(1, 50, THREE), THREE)
     scores = table.loc[table["group"] == "scores", "statistic"].tolist()
     assert scores == [f"probability_{name}" for name in THREE]
     assert table.loc[table["group"] == "accuracy", ["value", "reference", "effect"]].notna().all(axis=None)
@@ -81,8 +81,8 @@ def test_of_three_classes_each_has_a_score() -> None:
 
 @pytest.mark.parametrize("classes", [TWO, THREE])
 def test_batches_like_the_reference_are_not_said_to_differ(classes: list[str]) -> None:
-    reference = draw_films(0, 1000, classes)
-    tables = [judged(compared(draw_films(seed, 200, classes), reference, classes)) for seed in range(1, 31)]
+    reference = draw_images(0, 1000, classes)
+    tables = [judged(compared(draw_images(seed, 200, classes), reference, classes)) for seed in range(1, 31)]
     least = np.array([table["p_value"].min() for table in tables])
     assert least.min() > 0.001
     assert (least < 0.2).mean() < 0.4, "Holm keeps the chance of a false alarm at 0.2 or below"
@@ -90,7 +90,7 @@ def test_batches_like_the_reference_are_not_said_to_differ(classes: list[str]) -
 
 
 def test_the_reference_does_not_differ_from_itself() -> None:
-    table = compared(draw_films(0, 100), draw_films(0, 100))
+    table = compared(draw_images(0, 100), draw_images(0, 100))
     assert (judged(table)["effect"] == 0).all()
     assert (judged(table)["p_value"] == 1).all()
     assert table.loc["estimated", "effect"] == 0
@@ -99,8 +99,8 @@ def test_the_reference_does_not_differ_from_itself() -> None:
 
 @pytest.mark.parametrize("column", [*ACQUISITION, "novelty", "probability_PNEUMONIA"])
 def test_a_shift_is_found_in_the_statistic_that_is_shifted_and_in_no_other(column: str) -> None:
-    films, reference = draw_films(1, 100), draw_films(0, 1000)
-    shifted = films.assign(**{column: films[column] + 1.5 * films[column].std()})
+    images, reference = draw_images(1, 100), draw_images(0, 1000)
+    shifted = images.assign(**{column: images[column] + 1.5 * images[column].std()})
     table = judged(compared(shifted, reference))
     assert table.index[table["p_value"] < 0.001].tolist() == [column]
     assert table.index[table["effect"] > 0.3].tolist() == [column]
@@ -109,18 +109,18 @@ def test_a_shift_is_found_in_the_statistic_that_is_shifted_and_in_no_other(colum
 
 
 def test_a_change_of_spread_alone_is_found_as_well() -> None:
-    films, reference = draw_films(1, 200), draw_films(0, 1000)
-    wider = films.assign(mean=100 + 4 * (films["mean"] - 100))
+    images, reference = draw_images(1, 200), draw_images(0, 1000)
+    wider = images.assign(mean=100 + 4 * (images["mean"] - 100))
     table = judged(compared(wider, reference))
     assert table.index[table["p_value"] < 0.001].tolist() == ["mean"]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_effect_is_the_largest_gap_between_the_distributions(seed: int) -> None:
-    films, reference = draw_films(seed, 23).round(-1), draw_films(seed + 9, 57).round(-1)  # with ties
-    table = compared(films, reference)
+    images, reference = draw_images(seed, 23).round(-1), draw_images(seed + 9, 57).round(-1)  # with ties
+    table = compared(images, reference)
     for column in [*ACQUISITION, "novelty"]:
-        values, known = films[column].tolist(), reference[column].tolist()
+        values, known = images[column].tolist(), reference[column].tolist()
         gaps = [
             abs(sum(v <= x for v in values) / len(values) - sum(k <= x for k in known) / len(known))
             for x in values + known
@@ -129,48 +129,48 @@ def test_the_effect_is_the_largest_gap_between_the_distributions(seed: int) -> N
 
 
 def test_missing_measures_are_left_out_of_their_own_statistic_alone() -> None:
-    films, reference = draw_films(0, 40), draw_films(1, 60)
-    some = films.assign(width=films["width"].where(films.index < 25).astype("Float64"))
-    table, whole = compared(some, reference), compared(films.head(25), reference)
+    images, reference = draw_images(0, 40), draw_images(1, 60)
+    some = images.assign(width=images["width"].where(images.index < 25).astype("Float64"))
+    table, whole = compared(some, reference), compared(images.head(25), reference)
     assert (
         table.loc["width", ["n", "value", "effect"]].tolist() == whole.loc["width", ["n", "value", "effect"]].tolist()
     )
     assert table.loc["height", "n"] == 40
 
 
-def test_the_order_of_films_changes_nothing() -> None:
-    films, reference = draw_films(0, 40), draw_films(1, 60)
-    shuffled = compare(films.sample(frac=1, random_state=0), reference.sample(frac=1, random_state=1), TWO)
-    pd.testing.assert_frame_equal(shuffled, compare(films, reference, TWO))
+def test_the_order_of_images_changes_nothing() -> None:
+    images, reference = draw_images(0, 40), draw_images(1, 60)
+    shuffled = compare(images.sample(frac=1, random_state=0), reference.sample(frac=1, random_state=1), TWO)
+    pd.testing.assert_frame_equal(shuffled, compare(images, reference, TWO))
 
 
-def with_novel(n_films: int, n_novel: int) -> pd.DataFrame:
-    return draw_films(0, n_films).assign(novelty=[1e6] * n_novel + [0.0] * (n_films - n_novel))
+def with_novel(n_images: int, n_novel: int) -> pd.DataFrame:
+    return draw_images(0, n_images).assign(novelty=[1e6] * n_novel + [0.0] * (n_images - n_novel))
 
 
-@pytest.mark.parametrize(("n_films", "n_novel"), [(1, 1), (2, 1), (3, 3), (50, 0), (50, 1), (50, 20), (500, 500)])
-def test_the_share_of_novel_films_is_bounded_as_clopper_and_pearson_do(n_films: int, n_novel: int) -> None:
-    row = compared(with_novel(n_films, n_novel), draw_films(1, 1000)).loc["share"]
-    bound = stats.beta.ppf(0.001, n_novel, n_films - n_novel + 1) if n_novel else 0
+@pytest.mark.parametrize(("n_images", "n_novel"), [(1, 1), (2, 1), (3, 3), (50, 0), (50, 1), (50, 20), (500, 500)])
+def test_the_share_of_novel_images_is_bounded_as_clopper_and_pearson_do(n_images: int, n_novel: int) -> None:
+    row = compared(with_novel(n_images, n_novel), draw_images(1, 1000)).loc["share"]
+    bound = stats.beta.ppf(0.001, n_novel, n_images - n_novel + 1) if n_novel else 0
     assert row["effect"] == pytest.approx(bound, rel=1e-6)
-    assert (row["n"], row["value"], row["reference"]) == (n_films, n_novel / n_films, pytest.approx(0.01))
+    assert (row["n"], row["value"], row["reference"]) == (n_images, n_novel / n_images, pytest.approx(0.01))
     if n_novel:
-        assert stats.binom.sf(n_novel - 1, n_films, row["effect"]) == pytest.approx(0.001, rel=1e-6)
+        assert stats.binom.sf(n_novel - 1, n_images, row["effect"]) == pytest.approx(0.001, rel=1e-6)
 
 
-def test_one_in_a_hundred_films_like_the_reference_is_novel() -> None:
-    films = draw_films(0, 20_000)
-    assert compared(films, draw_films(1, 20_000)).loc["share", "value"] == pytest.approx(0.01, abs=0.003)
+def test_one_in_a_hundred_images_like_the_reference_is_novel() -> None:
+    images = draw_images(0, 20_000)
+    assert compared(images, draw_images(1, 20_000)).loc["share", "value"] == pytest.approx(0.01, abs=0.003)
 
 
-@pytest.mark.parametrize("n_films", [0, 1, 2])
+@pytest.mark.parametrize("n_images", [0, 1, 2])
 @pytest.mark.parametrize("classes", [TWO, THREE])
-def test_a_batch_of_hardly_any_films_is_compared_without_a_claim(n_films: int, classes: list[str]) -> None:
-    table = compared(draw_films(1, n_films, classes), draw_films(0, 1000, classes), classes)
-    assert (table["n"] == n_films).all()
+def test_a_batch_of_hardly_any_images_is_compared_without_a_claim(n_images: int, classes: list[str]) -> None:
+    table = compared(draw_images(1, n_images, classes), draw_images(0, 1000, classes), classes)
+    assert (table["n"] == n_images).all()
     assert (judged(table)["p_value"] > 0.001).all()
     assert table.loc["share", "effect"] == 0
-    if n_films == 0:
+    if n_images == 0:
         assert table["value"].isna().all()
         assert (judged(table)["p_value"] == 1).all()
         assert judged(table)["effect"].isna().all()
@@ -178,96 +178,96 @@ def test_a_batch_of_hardly_any_films_is_compared_without_a_claim(n_films: int, c
 
 
 @pytest.mark.parametrize("n_reference", [0, 1])
-def test_hardly_any_reference_films_are_compared_without_a_claim(n_reference: int) -> None:
-    table = compared(draw_films(1, 5), draw_films(0, n_reference))
+def test_hardly_any_reference_images_are_compared_without_a_claim(n_reference: int) -> None:
+    table = compared(draw_images(1, 5), draw_images(0, n_reference))
     assert (table["n_reference"] == n_reference).all()
     assert (judged(table)["p_value"] > 0.001).all()
 
 
-@pytest.mark.parametrize("n_films", [1, 2])
-def test_films_beyond_all_others_are_as_unlikely_as_their_number_allows(n_films: int) -> None:
-    films, reference = draw_films(1, n_films).assign(mean=1e6), draw_films(0, 300)
-    n_orders = math.comb(300 + n_films, n_films)
-    assert compared(films, reference).loc["mean", "p_value"] >= 2 / n_orders, "all above or all below: two of them"
+@pytest.mark.parametrize("n_images", [1, 2])
+def test_images_beyond_all_others_are_as_unlikely_as_their_number_allows(n_images: int) -> None:
+    images, reference = draw_images(1, n_images).assign(mean=1e6), draw_images(0, 300)
+    n_orders = math.comb(300 + n_images, n_images)
+    assert compared(images, reference).loc["mean", "p_value"] >= 2 / n_orders, "all above or all below: two of them"
 
 
 def test_without_novelty_of_the_batch_nothing_is_claimed_of_it() -> None:
-    table = compared(draw_films(1, 30).assign(novelty=np.nan), draw_films(0, 100))
+    table = compared(draw_images(1, 30).assign(novelty=np.nan), draw_images(0, 100))
     assert table.loc["novelty", ["n", "p_value"]].tolist() == [0, 1]
     assert table.loc["share", ["n", "effect"]].tolist() == [0, 0]
     assert table.loc[["novelty", "share"], "value"].isna().all()
     assert table.loc["mean", "n"] == 30
 
 
-def test_without_novelty_of_the_reference_the_share_of_novel_films_is_undefined() -> None:
-    table = compared(with_novel(30, 10), draw_films(0, 100).assign(novelty=np.nan))
+def test_without_novelty_of_the_reference_the_share_of_novel_images_is_undefined() -> None:
+    table = compared(with_novel(30, 10), draw_images(0, 100).assign(novelty=np.nan))
     assert np.isnan(table.loc["novelty", "effect"])
     assert np.isnan(table.loc["share", "value"])
 
 
 def test_accuracy_is_estimated_by_the_probability_of_what_is_called() -> None:
-    films = draw_films(0, 3).assign(
+    images = draw_images(0, 3).assign(
         probability_NORMAL=[0.9, 0.4, 0.3],
         probability_PNEUMONIA=[0.1, 0.6, 0.7],
         predicted_label=["NORMAL", "PNEUMONIA", "NORMAL"],
     )
-    reference = draw_films(1, 2).assign(
+    reference = draw_images(1, 2).assign(
         probability_NORMAL=[0.2, 1.0], probability_PNEUMONIA=[0.8, 0.0], predicted_label=["PNEUMONIA", "NORMAL"]
     )
-    row = compared(films, reference).loc["estimated"]
+    row = compared(images, reference).loc["estimated"]
     assert row[["n", "n_reference"]].tolist() == [3, 2]
     assert row[["value", "reference", "effect"]].tolist() == pytest.approx([0.6, 0.9, -0.3])
     assert np.isnan(row["p_value"])
 
 
 def test_accuracy_of_three_classes_is_estimated_in_the_same_way() -> None:
-    films = draw_films(0, 2, THREE).assign(
+    images = draw_images(0, 2, THREE).assign(
         probability_bacteria=[0.5, 0.1],
         probability_normal=[0.3, 0.2],
         probability_virus=[0.2, 0.7],
         predicted_label=["bacteria", "virus"],
     )
-    assert compared(films, films, THREE).loc["estimated", "value"] == pytest.approx(0.6)
+    assert compared(images, images, THREE).loc["estimated", "value"] == pytest.approx(0.6)
 
 
-def draw_features(seed: int, n_films: int, n_features: int) -> NDArray[np.float32]:
+def draw_features(seed: int, n_images: int, n_features: int) -> NDArray[np.float32]:
     generator = np.random.default_rng(seed)
     mixing = np.random.default_rng(99).normal(size=(n_features, n_features))
-    return (generator.normal(size=(n_films, n_features)) @ mixing + 3).astype(np.float32)
+    return (generator.normal(size=(n_images, n_features)) @ mixing + 3).astype(np.float32)
 
 
 @pytest.mark.parametrize("n_features", [3, 30])
 def test_novelty_is_the_mahalanobis_distance_where_components_span_everything(n_features: int) -> None:
     known = draw_features(0, 400, n_features)
-    films = np.concatenate([draw_features(1, 20, n_features), draw_features(2, 20, n_features) * 5])
+    images = np.concatenate([draw_features(1, 20, n_features), draw_features(2, 20, n_features) * 5])
     inverse = np.linalg.inv(np.cov(known.T.astype(float), bias=True))
-    expected = [np.sqrt(d @ inverse @ d) for d in films.astype(float) - known.astype(float).mean(axis=0)]
-    np.testing.assert_allclose(fit_novelty(known).distance(films), expected, rtol=0.01)
+    expected = [np.sqrt(d @ inverse @ d) for d in images.astype(float) - known.astype(float).mean(axis=0)]
+    np.testing.assert_allclose(fit_novelty(known).distance(images), expected, rtol=0.01)
 
 
 def test_novelty_counts_what_no_component_holds_in_units_of_its_own_spread() -> None:
-    known, films = draw_features(0, 300, 60), draw_features(1, 10, 60) * 2
+    known, images = draw_features(0, 300, 60), draw_features(1, 10, 60) * 2
     novelty = fit_novelty(known)
     assert novelty.components.shape == (N_COMPONENTS, 60)
     mean = known.astype(float).mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov(known.T.astype(float), bias=True))
     leading = vectors[:, np.argsort(values)[::-1][:N_COMPONENTS]].T
 
-    def parts(film: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-        along = leading @ (film - mean)
-        return along, float(np.linalg.norm(film - mean - leading.T @ along))
+    def parts(image: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+        along = leading @ (image - mean)
+        return along, float(np.linalg.norm(image - mean - leading.T @ along))
 
-    of_known = [parts(film) for film in known.astype(float)]
+    of_known = [parts(image) for image in known.astype(float)]
     spread = np.std([along for along, _ in of_known], axis=0)
     residual_spread = np.sqrt(np.mean([residual**2 for _, residual in of_known]))
     expected = [
         np.sqrt(((along / spread) ** 2).sum() + (residual / residual_spread) ** 2)
-        for along, residual in map(parts, films.astype(float))
+        for along, residual in map(parts, images.astype(float))
     ]
-    np.testing.assert_allclose(novelty.distance(films), expected, rtol=1e-3)
+    np.testing.assert_allclose(novelty.distance(images), expected, rtol=1e-3)
 
 
-def test_a_film_leaves_the_known_ones_along_a_component_or_beside_all_of_them() -> None:
+def test_an_image_leaves_the_known_ones_along_a_component_or_beside_all_of_them() -> None:
     known = np.zeros((200, 50), np.float32)
     known[:, :40] = np.random.default_rng(0).normal(size=(200, 40))
     novelty = fit_novelty(known)
@@ -279,26 +279,26 @@ def test_a_film_leaves_the_known_ones_along_a_component_or_beside_all_of_them() 
 
 
 def test_shifting_and_scaling_all_features_changes_no_novelty() -> None:
-    known, films = draw_features(0, 300, 60), draw_features(1, 10, 60)
-    moved = fit_novelty(8 * known + 5).distance(8 * films + 5)
-    np.testing.assert_allclose(moved, fit_novelty(known).distance(films), rtol=1e-3)
+    known, images = draw_features(0, 300, 60), draw_features(1, 10, 60)
+    moved = fit_novelty(8 * known + 5).distance(8 * images + 5)
+    np.testing.assert_allclose(moved, fit_novelty(known).distance(images), rtol=1e-3)
 
 
-@pytest.mark.parametrize("n_films", [1, 2, 5, 40])
-def test_novelty_fitted_on_few_or_identical_films_is_a_finite_number(n_films: int) -> None:
-    known = draw_features(0, n_films, 60)
-    for fitted_on in (known, np.repeat(known[:1], n_films, axis=0)):
+@pytest.mark.parametrize("n_images", [1, 2, 5, 40])
+def test_novelty_fitted_on_few_or_identical_images_is_a_finite_number(n_images: int) -> None:
+    known = draw_features(0, n_images, 60)
+    for fitted_on in (known, np.repeat(known[:1], n_images, axis=0)):
         distance = fit_novelty(fitted_on).distance(np.concatenate([fitted_on, draw_features(1, 3, 60)]))
-        assert distance.shape == (n_films + 3,)
+        assert distance.shape == (n_images + 3,)
         assert np.isfinite(distance).all()
-        assert distance[n_films:].min() > distance[:n_films].max()
+        assert distance[n_images:].min() > distance[:n_images].max()
 
 
-def test_no_films_have_no_novelty() -> None:
+def test_no_images_have_no_novelty() -> None:
     assert fit_novelty(draw_features(0, 50, 10)).distance(np.empty((0, 10), np.float32)).shape == (0,)
 
 
-def test_a_layout_says_where_a_film_is_bright_whatever_its_contrast() -> None:
+def test_a_layout_says_where_an_image_is_bright_whatever_its_contrast() -> None:
     generator = np.random.default_rng(0)
     square = np.kron(generator.integers(50, 100, (16, 16)), np.ones((4, 4))).astype(np.uint8)
     (plain,) = layout(square[None])
@@ -306,16 +306,16 @@ def test_a_layout_says_where_a_film_is_bright_whatever_its_contrast() -> None:
     np.testing.assert_allclose(layout(2 * square[None] + 30)[0], plain, rtol=1e-4, atol=1e-5)
 
 
-def test_a_blank_film_has_an_empty_layout_and_no_films_none() -> None:
+def test_a_blank_image_has_an_empty_layout_and_no_images_none() -> None:
     assert layout(np.full((2, 64, 64), 7, np.uint8)).tolist() == [[0] * 256] * 2
     assert layout(np.empty((0, 64, 64), np.uint8)).shape == (0, 256)
 
 
-def test_a_film_is_unusual_where_none_of_the_reference_was_like_it() -> None:
-    reference = draw_films(0, 200)
-    film = reference.iloc[7].to_dict()
-    assert outlying(film, reference) == []
-    strange = film | {"width": reference["width"].max() + 1, "border": reference["border"].min() - 1}
+def test_an_image_is_unusual_where_none_of_the_reference_was_like_it() -> None:
+    reference = draw_images(0, 200)
+    image = reference.iloc[7].to_dict()
+    assert outlying(image, reference) == []
+    strange = image | {"width": reference["width"].max() + 1, "border": reference["border"].min() - 1}
     assert outlying(strange, reference) == ["width", "border"]
     n_novel = sum(is_novel(value, reference) for value in reference["novelty"])
     assert n_novel == 2, "1 % of the reference"

@@ -26,7 +26,7 @@ IMAGES = torch.rand(19, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def run(layers: torch.nn.Sequential, cache: Path, images: torch.Tensor = IMAGES, **options) -> torch.Tensor:
-    usual = {"bf16": False, "n_films": 19, "compile": "off", "cache": cache}
+    usual = {"bf16": False, "n_images": 19, "compile": "off", "cache": cache}
     return accelerate(lambda: copy.deepcopy(layers), "layers", "cpu", **(usual | options))(images)
 
 
@@ -37,7 +37,7 @@ def test_folding_leaves_no_batch_norm_and_changes_nothing_but_rounding(layers: t
         torch.testing.assert_close(folded(IMAGES), layers(IMAGES), atol=1e-4, rtol=1e-4)
 
 
-def test_the_fast_forward_gives_what_the_layers_give_for_any_number_of_films(
+def test_the_fast_forward_gives_what_the_layers_give_for_any_number_of_images(
     layers: torch.nn.Sequential, tmp_path: Path
 ) -> None:
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_a_compiled_graph_gives_the_same_and_is_made_once(layers: torch.nn.Seque
     def never() -> torch.nn.Module:
         raise AssertionError("the graph in the cache holds the weights")
 
-    again = accelerate(never, "layers", "cpu", bf16=False, n_films=1, compile="auto", cache=tmp_path)
+    again = accelerate(never, "layers", "cpu", bf16=False, n_images=1, compile="auto", cache=tmp_path)
     torch.testing.assert_close(again(IMAGES[:1]), expected[:1], atol=1e-4, rtol=1e-4)
     assert graph.stat().st_mtime_ns == made_at
     graph.write_bytes(b"damaged")
@@ -67,7 +67,7 @@ def test_a_compiled_graph_gives_the_same_and_is_made_once(layers: torch.nn.Seque
     assert graph.stat().st_size > 1000
 
 
-def test_auto_makes_a_graph_once_as_many_films_went_through_as_repay_it(tmp_path: Path) -> None:
+def test_auto_makes_a_graph_once_as_many_images_went_through_as_repay_it(tmp_path: Path) -> None:
     graph = acceleration._Graph(tmp_path, "kind")
     assert not graph.repays(1500)
     assert not graph.repays(2000)
@@ -80,6 +80,6 @@ def test_without_a_compiler_auto_goes_on_and_on_says_what_is_needed(
     layers: torch.nn.Sequential, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    run(layers, tmp_path, images=IMAGES[:1], compile="auto", n_films=10**6)
+    run(layers, tmp_path, images=IMAGES[:1], compile="auto", n_images=10**6)
     with pytest.raises(DeviceError, match=r"--compile on needs a C\+\+ compiler \(on Debian: apt install g\+\+\)"):
         run(layers, tmp_path, compile="on")

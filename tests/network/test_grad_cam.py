@@ -41,7 +41,7 @@ def test_a_map_is_what_the_last_layers_weights_say_place_by_place(n_classes: int
         np.testing.assert_allclose(one, by_hand(model, square, target), atol=2e-4)
 
 
-def test_a_batch_gives_what_single_films_give(squares: np.ndarray) -> None:
+def test_a_batch_gives_what_single_images_give(squares: np.ndarray) -> None:
     model, target = classifier(0), np.array([1, 0, 1])
     together = grad_cam([model], squares, target)
     alone = [grad_cam([model], squares[k : k + 1], target[k : k + 1])[0] for k in range(N)]
@@ -65,7 +65,7 @@ def test_where_nothing_speaks_for_a_class_the_map_is_empty(squares: np.ndarray) 
 
 
 def test_random_weights_destroy_the_map(squares: np.ndarray) -> None:
-    """A map that did not depend on the weights would show the film's edges, not the network."""
+    """A map that did not depend on the weights would show the image's edges, not the network."""
     asked_for = [np.full(N, k) for k in (0, 1)]
     first, second = (
         np.concatenate([grad_cam([classifier(seed)], squares, target) for target in asked_for]) for seed in (0, 1)
@@ -75,7 +75,7 @@ def test_random_weights_destroy_the_map(squares: np.ndarray) -> None:
     assert np.mean([abs(spearmanr(a, b).statistic) for a, b in both]) < 0.7
 
 
-def test_an_overlay_keeps_the_films_aspect_and_leaves_it_alone_where_the_map_is_empty() -> None:
+def test_an_overlay_keeps_the_images_aspect_and_leaves_it_alone_where_the_map_is_empty() -> None:
     grey = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
     heat = np.zeros((32, 32), np.float32)
     plain = np.asarray(overlay(grey, heat))

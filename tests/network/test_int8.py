@@ -19,15 +19,15 @@ from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
 from cxr.export.rounding import require_tolerable
 from cxr.images.inbox import Arrival
-from cxr.images.reading import Reading, examine_film
+from cxr.images.reading import Reading, examine_image
 from cxr.network import int8
 from cxr.network.int8 import int8_hindrance, load_int8, quantise
 from cxr.network.resnet import normalise, predict_logits, to_grey
 from cxr.serving.package import Package, load_package
-from cxr.serving.predictor import Judge
+from cxr.serving.predictor import Predictor
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import Experiment, begin_run
+from cxr.training.run import Run, begin_run
 from cxr.training.trainer import train_fold
 
 needs_int8 = pytest.mark.skipif(int8_hindrance("cpu") is not None, reason=str(int8_hindrance("cpu")))
@@ -44,22 +44,22 @@ def make_layers() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def films() -> Tensor:
+def images() -> Tensor:
     return torch.randn(40, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")
-def graph(films: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def graph(images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("graph") / "layers.onnx"
-    quantise(make_layers(), films[:33], path)
+    quantise(make_layers(), images[:33], path)
     return path
 
 
 @needs_int8
-def test_the_layers_say_nearly_the_same_in_8_bit_integers(films: Tensor, graph: Path) -> None:
+def test_the_layers_say_nearly_the_same_in_8_bit_integers(images: Tensor, graph: Path) -> None:
     with torch.inference_mode():
-        exact = make_layers()(films)
-    coarse = load_int8(graph)(films)
+        exact = make_layers()(images)
+    coarse = load_int8(graph)(images)
     error = (coarse - exact).norm() / exact.norm()
     assert 1e-4 < error < 0.03
     assert (coarse.dtype, coarse.shape) == (exact.dtype, exact.shape)
@@ -76,11 +76,11 @@ def test_every_convolution_multiplies_integers(graph: Path) -> None:
 
 
 @needs_int8
-def test_a_film_has_the_same_output_in_any_company(films: Tensor, graph: Path) -> None:
+def test_an_image_has_the_same_output_in_any_company(images: Tensor, graph: Path) -> None:
     run = load_int8(graph)
-    together = run(films)
+    together = run(images)
     for part in (1, 7, 16):
-        assert torch.cat([run(some) for some in films.split(part)]).equal(together)
+        assert torch.cat([run(some) for some in images.split(part)]).equal(together)
 
 
 def test_what_stands_in_the_way_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,17 +93,17 @@ def test_what_stands_in_the_way_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.fixture(scope="module")
-def bright_or_dark(weights_file: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
-    """A finished run on films that a network tells apart at sight, so that rounding changes no order of theirs."""
+def bright_or_dark(weights_file: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run on images that a network tells apart at sight, so that rounding changes no order of theirs."""
     place = tmp_path_factory.mktemp("bright_or_dark")
     generator = np.random.default_rng(0)
     for k in range(40):
         of_class, darkest = (("NORMAL", 20), ("PNEUMONIA", 150))[k % 2]
-        film = place / "films" / of_class / f"person{k}_virus_{k}.png"
-        film.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(generator.integers(darkest, darkest + 90, (48, 48), dtype=np.uint8)).save(film)
+        image = place / "images" / of_class / f"person{k}_virus_{k}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(darkest, darkest + 90, (48, 48), dtype=np.uint8)).save(image)
     config = TrainConfig(
-        data=str(place / "films"),
+        data=str(place / "images"),
         weights=weights_file,
         trainable="head",
         size=32,
@@ -115,7 +115,7 @@ def bright_or_dark(weights_file: str, tmp_path_factory: pytest.TempPathFactory) 
     return finish(config, RunFolder.named(place / "experiments", "run"), place / "cache")
 
 
-def finish(config: TrainConfig, folder: RunFolder, cache: Path) -> Experiment:
+def finish(config: TrainConfig, folder: RunFolder, cache: Path) -> Run:
     examine(config, folder, cache=cache, size=config.size)
     run = begin_run(config, folder, cache=cache, devices="cpu")
     for fold in range(config.folds):
@@ -125,20 +125,20 @@ def finish(config: TrainConfig, folder: RunFolder, cache: Path) -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def package(bright_or_dark: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Package:
+def package(bright_or_dark: Run, tmp_path_factory: pytest.TempPathFactory) -> Package:
     target = ModelFolder.named(tmp_path_factory.mktemp("models"), "bright")
     return load_package(make_package(bright_or_dark, target, int8=True))
 
 
 @pytest.fixture(scope="module")
-def readings(bright_or_dark: Experiment) -> list[Reading]:
-    films = sorted(Path(bright_or_dark.config.data).rglob("*.png"))
-    return [examine_film(Arrival(film.name, "", 0, 0), film.read_bytes(), 32) for film in films[::5]]
+def readings(bright_or_dark: Run) -> list[Reading]:
+    images = sorted(Path(bright_or_dark.config.data).rglob("*.png"))
+    return [examine_image(Arrival(image.name, "", 0, 0), image.read_bytes(), 32) for image in images[::5]]
 
 
 def probabilities(package: Package, readings: list[Reading], precision: ScorePrecision, cache: Path) -> np.ndarray:
-    judge = Judge(package, device="cpu", precision=precision, compile="off", cache=cache)
-    return np.array([list(judgement.probability.values()) for judgement in judge.judge(readings)])
+    predictor = Predictor(package, device="cpu", precision=precision, compile="off", cache=cache)
+    return np.array([list(prediction.probability.values()) for prediction in predictor.predict(readings)])
 
 
 @needs_int8
@@ -152,21 +152,19 @@ def test_a_package_made_with_8_bit_integers_scores_with_them(
 
 
 @needs_int8
-def test_what_they_cost_is_measured_on_films_that_the_network_never_saw(
-    bright_or_dark: Experiment, package: Package
-) -> None:
-    squares = {fold: bright_or_dark.squares(films) for fold, films in bright_or_dark.films().groupby("fold")}
+def test_what_they_cost_is_measured_on_images_that_the_network_never_saw(bright_or_dark: Run, package: Package) -> None:
+    squares = {fold: bright_or_dark.squares(images) for fold, images in bright_or_dark.images().groupby("fold")}
     run, mean_std, moved = load_int8(package.networks.int8_graph("shared", 0)), package.networks.constants(), []
-    for fold, films in squares.items():
+    for fold, images in squares.items():
         with torch.inference_mode():
-            features = run(normalise(to_grey(torch.from_numpy(films)), *mean_std))
+            features = run(normalise(to_grey(torch.from_numpy(images)), *mean_std))
             logits = package.networks.head(int(str(fold)))(features).double().numpy()
-        exact = predict_logits(package.networks.model(int(str(fold))), films, "cpu")
+        exact = predict_logits(package.networks.model(int(str(fold))), images, "cpu")
         both = (package.calibration.probability(some) for some in (logits, exact))
         moved.append(np.abs(np.subtract(*both)).max(axis=1))
     found = package.facts["int8"]
     assert found["largest_probability_difference"] == pytest.approx(np.concatenate(moved).max(), abs=1e-4)
-    assert (found["share_moved"], found["largest_auc_difference"], found["n_films"]) == (0, 0, 40)
+    assert (found["share_moved"], found["largest_auc_difference"], found["n_images"]) == (0, 0, 40)
 
 
 @needs_int8
@@ -185,7 +183,7 @@ def test_a_model_that_they_move_too_far_is_refused_and_nothing_is_left(
     run = finish(config, RunFolder.named(tmp_path / "experiments", "run"), tmp_path / "cache")
     words = ["package", "run", "--name=tiny", f"--experiments={tmp_path / 'experiments'}", "--int8"]
     with pytest.raises(
-        PackageError, match=r"--int8 is refused: .* 76 films .* ROC-AUC by 0\.\d+; at most 1% and 0\.001"
+        PackageError, match=r"--int8 is refused: .* 76 images .* ROC-AUC by 0\.\d+; at most 1% and 0\.001"
     ):
         core([*words, f"--models={tmp_path / 'models'}"])
     assert [path.name for path in (tmp_path / "models" / "tiny").iterdir() if not path.name.startswith(".lock")] == []
@@ -195,14 +193,14 @@ def test_a_model_that_they_move_too_far_is_refused_and_nothing_is_left(
 @pytest.mark.parametrize(
     ("share", "auc", "is_refused"), [(0.01, 0.001, False), (0.011, 0.0, True), (0.0, 0.0011, True), (0.0, 0.0, False)]
 )
-def test_one_film_in_a_hundred_may_move_and_the_area_by_a_thousandth(
+def test_one_image_in_a_hundred_may_move_and_the_area_by_a_thousandth(
     share: float, auc: float, is_refused: bool
 ) -> None:
     found = {
         "share_moved": share,
         "largest_auc_difference": auc,
         "largest_probability_difference": 1.0,
-        "n_films": 1000,
+        "n_images": 1000,
     }
     with pytest.raises(PackageError) if is_refused else nullcontext():
         require_tolerable(found)

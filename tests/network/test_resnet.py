@@ -104,7 +104,7 @@ def test_weights_that_are_no_file_are_named() -> None:
         load_pretrained("nowhere.pth")
 
 
-def test_grey_films_reach_the_network_as_three_normalised_channels(state) -> None:
+def test_grey_images_reach_the_network_as_three_normalised_channels(state) -> None:
     torch.manual_seed(0)
     model = Classifier(2).eval()
     squares = torch.randint(0, 256, (2, 32, 32), dtype=torch.uint8)

@@ -18,7 +18,7 @@ TABLE = pd.DataFrame(
         "sd": [0.01, None, 0.1],
     }
 )
-CELLS = Cells({"t": ("metrics/t.parquet", TABLE)}, {"data.json": {"films": {"used": 5824}, "folds": [{"n": 7}]}})
+CELLS = Cells({"t": ("metrics/t.parquet", TABLE)}, {"data.json": {"images": {"used": 5824}, "folds": [{"n": 7}]}})
 
 
 def text(markup: str) -> str:
@@ -48,8 +48,8 @@ def test_what_rounds_to_0_has_no_sign() -> None:
 
 
 def test_numbers_of_facts_have_commas_and_what_never_occurred_is_0() -> None:
-    assert text(CELLS.fact("data.json", "films", "used")) == "5,824"
-    assert text(CELLS.fact("data.json", "films", "unreadable")) == "0"
+    assert text(CELLS.fact("data.json", "images", "used")) == "5,824"
+    assert text(CELLS.fact("data.json", "images", "unreadable")) == "0"
     assert text(CELLS.fact("data.json", "folds", 0, "n")) == "7"
 
 

@@ -40,4 +40,4 @@ def test_an_analysis_that_nobody_asked_for_is_not_done() -> None:
     by_number = {item.number: item.answer for item in claim.items}
     assert by_number["33"] == by_number["30"] == by_number["27"] == NOT_DONE
     by_number = {item.number: item.answer for item in claim_with.items}
-    assert (by_number["33"], by_number["30"], by_number["27"]) == ("sealed-test", "robustness", NOT_DONE)
+    assert (by_number["33"], by_number["30"], by_number["27"]) == ("held-out-test", "robustness", NOT_DONE)

@@ -13,7 +13,7 @@ from cxr.errors import RunError
 from cxr.report.run_report import command_of, write_report
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import Experiment, load_run
+from cxr.training.run import Run, load_run
 from flows.cli import app as cli
 from tests.export.test_build import finished_run
 
@@ -50,7 +50,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+def run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     finished = finished_run(sample)
     copy = tmp_path_factory.mktemp("report") / "experiments" / "told"
     shutil.copytree(finished.folder.path, copy)
@@ -59,11 +59,11 @@ def run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def page(run: Experiment) -> Page:
+def page(run: Run) -> Page:
     return Page(run.folder.report.read_text())
 
 
-def test_the_report_is_one_small_file_that_asks_for_nothing(run: Experiment, page: Page) -> None:
+def test_the_report_is_one_small_file_that_asks_for_nothing(run: Run, page: Page) -> None:
     assert run.folder.report.stat().st_size < 5e6
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object"}
     targets = page.values("src") + page.values("href") + page.values("xlink:href")
@@ -80,7 +80,7 @@ def test_every_link_and_reference_has_its_target_and_no_id_is_given_twice(page: 
     assert targets | described | clipped <= set(ids)
 
 
-def test_every_figure_says_in_words_what_it_shows_and_lies_beside_its_numbers(run: Experiment, page: Page) -> None:
+def test_every_figure_says_in_words_what_it_shows_and_lies_beside_its_numbers(run: Run, page: Page) -> None:
     drawings = [attributes for tag, attributes in page.tags if tag == "svg"]
     assert len(drawings) == len(FIGURES)
     assert all(drawing["role"] == "img" for drawing in drawings)
@@ -90,7 +90,7 @@ def test_every_figure_says_in_words_what_it_shows_and_lies_beside_its_numbers(ru
         assert "<desc" in (run.folder.figures / f"{name}.svg").read_text()
 
 
-def test_the_summary_shows_the_tables_numbers(run: Experiment, page: Page) -> None:
+def test_the_summary_shows_the_tables_numbers(run: Run, page: Page) -> None:
     text = "".join(page.words).replace("\N{NO-BREAK SPACE}", " ")
     for row in pd.read_parquet(run.folder.summary).itertuples():
         if row.metric in ("roc_auc", "sensitivity", "specificity", "accuracy", "f1"):
@@ -98,14 +98,14 @@ def test_the_summary_shows_the_tables_numbers(run: Experiment, page: Page) -> No
             assert f"{100 * row.mean:.1f} [{100 * row.mean_ci_low:.1f}, {100 * row.mean_ci_high:.1f}]" in text, (
                 row.metric
             )
-    for row in files.read_table(run.folder.appraisal("operating_points")).itertuples():
+    for row in files.read_table(run.folder.table("operating_points")).itertuples():
         assert row.value != row.value or f"{100 * row.value:.1f} [{100 * row.ci_low:.1f}, " in text
     assert "Not done" in text
-    for row in files.read_table(run.folder.appraisal("auc")).itertuples():
+    for row in files.read_table(run.folder.table("auc")).itertuples():
         assert f"{100 * row.value:.2f} [{100 * row.ci_low:.2f}, {100 * row.ci_high:.2f}]" in text
 
 
-def test_every_number_on_the_page_is_the_tables_and_another_one_is_found_out(run: Experiment, tmp_path: Path) -> None:
+def test_every_number_on_the_page_is_the_tables_and_another_one_is_found_out(run: Run, tmp_path: Path) -> None:
     n_compared, wrong = disagreements(run.folder.path)
     assert wrong == []
     assert n_compared > 500
@@ -119,14 +119,14 @@ def test_every_number_on_the_page_is_the_tables_and_another_one_is_found_out(run
     assert any("no source for 97.3" in sentence for sentence in wrong)
 
 
-def test_films_called_wrongly_are_shown_with_where_the_network_looked(run: Experiment, page: Page) -> None:
-    failures = files.read_table(run.folder.appraisal("failures"))
+def test_images_called_wrongly_are_shown_with_where_the_network_looked(run: Run, page: Page) -> None:
+    failures = files.read_table(run.folder.table("most_confident_errors"))
     assert len(failures), "a network of one epoch errs"
     pictures = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
-    assert pictures == [f"{kind} {path}" for path in failures["path"] for kind in ("Film", "Grad-CAM of")]
+    assert pictures == [f"{kind} {path}" for path in failures["path"] for kind in ("Image", "Grad-CAM of")]
 
 
-def test_names_from_the_data_cannot_become_markup(run: Experiment, tmp_path: Path) -> None:
+def test_names_from_the_data_cannot_become_markup(run: Run, tmp_path: Path) -> None:
     copy = RunFolder(tmp_path / "named")
     shutil.copytree(run.folder.path, copy.path)
     predictions = files.read_table(copy.predictions)
@@ -139,7 +139,7 @@ def test_names_from_the_data_cannot_become_markup(run: Experiment, tmp_path: Pat
     assert "&lt;script&gt;" in text
 
 
-def test_the_command_in_the_report_makes_the_same_config_again(run: Experiment) -> None:
+def test_the_command_in_the_report_makes_the_same_config_again(run: Run) -> None:
     config = TrainConfig(
         data=run.config.data,
         weights="none",
@@ -155,7 +155,7 @@ def test_the_command_in_the_report_makes_the_same_config_again(run: Experiment) 
     assert bound.arguments["config"] == TrainConfig(**(config.as_dict() | {"data": Path(config.data).name}))
 
 
-def test_a_run_without_tables_has_no_report(run: Experiment, tmp_path: Path) -> None:
+def test_a_run_without_tables_has_no_report(run: Run, tmp_path: Path) -> None:
     shutil.copytree(run.folder.path, tmp_path / "bare")
     bare = RunFolder(tmp_path / "bare")
     bare.forget_fold(0)
@@ -173,57 +173,55 @@ def test_three_classes_have_a_report_that_says_what_does_not_apply(sample: Path,
     assert disagreements(tmp_path / "three")[1] == []
 
 
-def in_twenty_folds(folder: RunFolder, films: pd.DataFrame) -> pd.DataFrame:
+def in_twenty_folds(folder: RunFolder, images: pd.DataFrame) -> pd.DataFrame:
     """Make a run of two folds one of twenty, whatever their networks, and spread its patients over them."""
-    record, certificate = files.read_json(folder.config), files.read_json(folder.certificate)
+    record, certificate = files.read_record(folder.config), files.read_json(folder.certificate)
     files.write_json(folder.config, record | {"config": record["config"] | {"folds": 20}})
     files.write_json(
         folder.certificate, certificate | {"folds": [certificate["folds"][0] | {"fold": k} for k in range(20)]}
     )
     for fold in range(2, 20):
         folder.fold(fold).path.symlink_to(folder.fold(0).path)
-    return films.assign(fold=films["group_id"].factorize()[0] % 20)
+    return images.assign(fold=images["group_id"].factorize()[0] % 20)
 
 
 HARD = {
     "a class missing in a fold": (
-        lambda _, films: films.query("fold != 1 or label == 'NORMAL'"),
-        "PNEUMONIA, fold 1: balanced accuracy, sensitivity, ROC-AUC, Average precision: no film of the class.",
+        lambda _, images: images.query("fold != 1 or label == 'NORMAL'"),
+        "PNEUMONIA, fold 1: balanced accuracy, sensitivity, ROC-AUC, Average precision: no image of the class.",
     ),
     "one patient": (
-        lambda _, films: films.assign(group_id="one"),
-        "all films: accuracy, balanced accuracy, precision, sensitivity, specificity, F1, ROC-AUC, Average precision: "
-        "no interval, all films are of one patient.",
+        lambda _, images: images.assign(group_id="one"),
+        "all images: accuracy, balanced accuracy, precision, sensitivity, specificity, F1, ROC-AUC, Average precision: "
+        "no interval, all images are of one patient.",
     ),
     "ties everywhere": (
-        lambda _, films: films.assign(
+        lambda _, images: images.assign(
             logit_NORMAL=1.0, logit_PNEUMONIA=0.0, probability_NORMAL=0.73, probability_PNEUMONIA=0.27
         ),
-        "PNEUMONIA, all films: precision: no film called so.",
+        "PNEUMONIA, all images: precision: no image called so.",
     ),
     "probabilities of 0 and 1": (
-        lambda _, films: films.assign(
+        lambda _, images: images.assign(
             logit_NORMAL=0.0,
-            logit_PNEUMONIA=1e5 * (films["label"] == "PNEUMONIA") - 5e4,
-            probability_PNEUMONIA=(films["label"] == "PNEUMONIA").astype(float),
-            probability_NORMAL=(films["label"] == "NORMAL").astype(float),
+            logit_PNEUMONIA=1e5 * (images["label"] == "PNEUMONIA") - 5e4,
+            probability_PNEUMONIA=(images["label"] == "PNEUMONIA").astype(float),
+            probability_NORMAL=(images["label"] == "NORMAL").astype(float),
         ),
-        "No film is called wrongly.",
+        "No image is called wrongly.",
     ),
-    "twenty folds": (in_twenty_folds, "no film of another class"),
+    "twenty folds": (in_twenty_folds, "no image of another class"),
 }
 
 
 @pytest.mark.parametrize("change", HARD)
-def test_hard_tables_become_a_report_that_says_what_is_undefined_and_why(
-    run: Experiment, tmp_path: Path, change: str
-) -> None:
+def test_hard_tables_become_a_report_that_says_what_is_undefined_and_why(run: Run, tmp_path: Path, change: str) -> None:
     folder = RunFolder(tmp_path / "hard")
     shutil.copytree(run.folder.path, folder.path)
     make, told = HARD[change]
     files.write_table(folder.predictions, make(folder, files.read_table(folder.predictions)))
-    record = files.read_json(folder.config)
-    files.write_json(folder.config, record | {"config": record["config"] | {"data": str(tmp_path)}})  # films are gone
+    record = files.read_record(folder.config)
+    files.write_json(folder.config, record | {"config": record["config"] | {"data": str(tmp_path)}})  # images are gone
     write_report(load_run(folder))
     page = Page(folder.report.read_text())
     text = " ".join("".join(page.words).split())

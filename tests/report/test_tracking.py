@@ -10,19 +10,19 @@ from cxr.errors import ConfigError
 from cxr.report.tracking import require_mlflow
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import Experiment, load_run
+from cxr.training.run import Run, load_run
 from tests.export.test_build import finished_run
 
 
 @pytest.fixture(scope="module")
-def run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+def run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     place = tmp_path_factory.mktemp("tracked")
     shutil.copytree(finished_run(sample).folder.path, place / "run")
     return load_run(RunFolder(place / "run"))
 
 
 def test_a_finished_run_is_a_run_with_a_nested_one_for_each_fold(
-    run: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     uri = f"sqlite:///{tmp_path / 'store' / 'mlflow.db'}"
     app(["mlflow", str(run.folder.path), "--store", uri])

@@ -67,7 +67,7 @@ def make_folds(network: Classifier, trainable: Trainable, n_folds: int = 2) -> F
 
 
 def ensemble(folds: Folds, cache: Path) -> Ensemble:
-    return Ensemble(folds, device="cpu", arithmetic="fp32", n_films=len(SQUARES), compile="off", cache=cache)
+    return Ensemble(folds, device="cpu", arithmetic="fp32", n_images=len(SQUARES), compile="off", cache=cache)
 
 
 @torch.inference_mode()
@@ -88,15 +88,17 @@ def test_each_fold_answers_as_its_whole_network_does(network: Classifier, traina
     assert (logits.dtype, features.dtype, features.shape) == (np.float64, np.float32, (11, 2048))
 
 
-def test_neither_order_nor_number_of_films_changes_what_is_said_of_a_film(network: Classifier, tmp_path: Path) -> None:
+def test_neither_order_nor_number_of_images_changes_what_is_said_of_an_image(
+    network: Classifier, tmp_path: Path
+) -> None:
     judged = ensemble(make_folds(network, "layer4"), tmp_path)
     logits, features = judged.run(SQUARES)
     assert logits.shape == (2, STEP + 1, 3)
     order = np.random.default_rng(1).permutation(len(SQUARES))
-    for films in (order[: STEP - 1], np.arange(1), np.array([STEP])):
-        other_logits, other_features = judged.run(SQUARES[films])
-        np.testing.assert_allclose(other_logits, logits[:, films], atol=1e-5)
-        np.testing.assert_allclose(other_features, features[films], atol=1e-5)
+    for images in (order[: STEP - 1], np.arange(1), np.array([STEP])):
+        other_logits, other_features = judged.run(SQUARES[images])
+        np.testing.assert_allclose(other_logits, logits[:, images], atol=1e-5)
+        np.testing.assert_allclose(other_features, features[images], atol=1e-5)
 
 
 @pytest.mark.parametrize(

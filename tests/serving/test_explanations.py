@@ -8,7 +8,7 @@ from PIL import Image
 from cxr.cli.app import app
 from cxr.errors import ConfigError, DataError
 from cxr.export.build import make_package
-from cxr.serving.explanations import explain_films
+from cxr.serving.explanations import explain_images
 from cxr.serving.package import Package
 from cxr.serving.registry import load_champion, promote
 from cxr.storage import files
@@ -31,45 +31,45 @@ def package(models: Path) -> Package:
 
 
 @pytest.fixture(scope="module")
-def films(sample: Path) -> list[Path]:
+def images(sample: Path) -> list[Path]:
     return sorted(sample.rglob("*.jpeg"))[:3]
 
 
-def test_each_film_has_its_probability_and_a_picture_at_its_own_aspect(
-    package: Package, films: list[Path], tmp_path: Path
+def test_each_image_has_its_probability_and_a_picture_at_its_own_aspect(
+    package: Package, images: list[Path], tmp_path: Path
 ) -> None:
-    before = [path.read_bytes() for path in films]
+    before = [path.read_bytes() for path in images]
     folder = ExplanationFolder(tmp_path / "out")
-    table = explain_films(package, films, folder, cache=tmp_path)
+    table = explain_images(package, images, folder, cache=tmp_path)
     pd.testing.assert_frame_equal(files.read_table(folder.table), table, check_dtype=False)
     assert (table["status"] == "ok").all()
     np.testing.assert_allclose(table[[f"probability_{name}" for name in package.classes]].sum(axis=1), 1)
-    called = np.where(table["probability_PNEUMONIA"] >= package.threshold, "PNEUMONIA", "NORMAL")
-    assert table["predicted_label"].tolist() == table["target"].tolist() == called.tolist()
-    for path, name in zip(films, table["picture"], strict=True):
-        with Image.open(folder.path / name) as picture, Image.open(path) as film:
-            assert picture.width / picture.height == pytest.approx(2 * film.width / film.height, rel=0.02)
+    predicted = np.where(table["probability_PNEUMONIA"] >= package.threshold, "PNEUMONIA", "NORMAL")
+    assert table["predicted_label"].tolist() == table["target"].tolist() == predicted.tolist()
+    for path, name in zip(images, table["picture"], strict=True):
+        with Image.open(folder.path / name) as picture, Image.open(path) as image:
+            assert picture.width / picture.height == pytest.approx(2 * image.width / image.height, rel=0.02)
             left, right = np.split(np.asarray(picture).astype(int), 2, axis=1)
-        assert (left[..., 0] == left[..., 2]).all(), "the film is grey"
+        assert (left[..., 0] == left[..., 2]).all(), "the image is grey"
         assert (right != left).any(), "the map is not blank"
-    assert [path.read_bytes() for path in films] == before
+    assert [path.read_bytes() for path in images] == before
 
 
-def test_a_film_is_judged_alike_alone_and_among_others(package: Package, films: list[Path], tmp_path: Path) -> None:
-    together = explain_films(package, films, ExplanationFolder(tmp_path / "a"), cache=tmp_path)
-    alone = explain_films(package, films[1:2], ExplanationFolder(tmp_path / "b"), cache=tmp_path)
+def test_an_image_is_judged_alike_alone_and_among_others(package: Package, images: list[Path], tmp_path: Path) -> None:
+    together = explain_images(package, images, ExplanationFolder(tmp_path / "a"), cache=tmp_path)
+    alone = explain_images(package, images[1:2], ExplanationFolder(tmp_path / "b"), cache=tmp_path)
     assert alone["probability_PNEUMONIA"][0] == pytest.approx(together["probability_PNEUMONIA"][1], abs=1e-6)
 
 
 def test_the_command_goes_on_after_a_bad_file_and_says_so(
-    models: Path, films: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    models: Path, images: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = tmp_path / "letter.jpeg"
     text.write_text("Dear doctor")
     where = ["--name", "tiny", "--models", str(models), "--out", str(tmp_path / "out"), "--class", "NORMAL"]
     where += ["--cache", str(tmp_path / "cache")]
     with pytest.raises(SystemExit) as ended:
-        app(["explain", str(text), str(tmp_path / "absent.png"), str(films[0]), *where])
+        app(["explain", str(text), str(tmp_path / "absent.png"), str(images[0]), *where])
     assert ended.value.code == 2
     printed = capsys.readouterr().out
     assert "letter.jpeg': not judged, not an image" in printed
@@ -79,23 +79,23 @@ def test_the_command_goes_on_after_a_bad_file_and_says_so(
     assert table["status"].tolist() == ["quarantined", "quarantined", "ok"]
 
 
-def test_two_films_of_one_name_have_two_pictures(package: Package, films: list[Path], tmp_path: Path) -> None:
-    table = explain_films(package, [films[0], films[0]], ExplanationFolder(tmp_path), cache=tmp_path / "cache")
+def test_two_images_of_one_name_have_two_pictures(package: Package, images: list[Path], tmp_path: Path) -> None:
+    table = explain_images(package, [images[0], images[0]], ExplanationFolder(tmp_path), cache=tmp_path / "cache")
     assert table["picture"].nunique() == 2
     assert len(list(tmp_path.glob("*.png"))) == 2
 
 
 def test_a_mistake_is_told_in_a_sentence_and_writes_nothing(
-    package: Package, films: list[Path], tmp_path: Path
+    package: Package, images: list[Path], tmp_path: Path
 ) -> None:
     folder = ExplanationFolder(tmp_path / "out")
     with pytest.raises(ConfigError, match="--class must be one of NORMAL, PNEUMONIA, got 'COVID'"):
-        explain_films(package, films, folder, target="COVID")
+        explain_images(package, images, folder, target="COVID")
     with pytest.raises(ConfigError, match="--opacity"):
-        explain_films(package, films, folder, opacity=2)
+        explain_images(package, images, folder, opacity=2)
     (tmp_path / "empty.png").touch()
-    with pytest.raises(DataError, match="none of 1 files is a film"):
-        explain_films(package, [tmp_path / "empty.png"], folder)
-    with pytest.raises(ConfigError, match="name a film"):
+    with pytest.raises(DataError, match="none of 1 files is an image"):
+        explain_images(package, [tmp_path / "empty.png"], folder)
+    with pytest.raises(ConfigError, match="name an image"):
         app(["explain", "--name", "tiny"])
     assert not folder.path.exists()

@@ -19,12 +19,12 @@ from cxr.serving.package import Package, load_package
 from cxr.storage import files
 from cxr.storage.files import sha256_of
 from cxr.storage.model_folder import ModelFolder, PackageFolder
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 from tests.export.test_build import finished_run
 
 FILES = [
     "README.md",
-    "films.parquet",
+    "images.parquet",
     "fold-0.safetensors",
     "fold-1.safetensors",
     "novelty.safetensors",
@@ -34,13 +34,13 @@ FILES = [
 
 
 @pytest.fixture(scope="module")
-def run(sample: Path, weights_file: str) -> Experiment:
+def run(sample: Path, weights_file: str) -> Run:
     """A finished run with a frozen trunk."""
     return finished_run(sample, weights=weights_file, trainable="head")
 
 
 @pytest.fixture(scope="module")
-def original(run: Experiment, tmp_path_factory: pytest.TempPathFactory) -> PackageFolder:
+def original(run: Run, tmp_path_factory: pytest.TempPathFactory) -> PackageFolder:
     return make_package(run, ModelFolder.named(tmp_path_factory.mktemp("models"), "tiny"))
 
 
@@ -149,7 +149,7 @@ def test_an_unknown_version_is_told_in_one_sentence(folder: PackageFolder, versi
 
 
 def test_a_package_of_a_later_cxr_is_refused(folder: PackageFolder) -> None:
-    files.write_json(folder.description, files.read_json(folder.description) | {"format": 3})
+    files.write_json(folder.description, files.read_json(folder.description) | {"format": 2})
     sign(folder)
     with pytest.raises(PackageError, match="has package format 3, this cxr reads 2: package the run again"):
         load_package(folder)
@@ -160,38 +160,36 @@ def judging(folder: PackageFolder, classes: list[str], bias: tuple[float, ...], 
     return dataclasses.replace(package, classes=classes, calibration=Calibration(2.0, bias), **fields)
 
 
-def test_a_film_is_judged_by_the_mean_of_the_calibrated_folds(original: PackageFolder) -> None:
+def test_an_image_is_judged_by_the_mean_of_the_calibrated_folds(original: PackageFolder) -> None:
     by_fold = np.array(
         [[[0.8, 0.2], [0.5, 0.5], [0.31, 0.69]], [[0.4, 0.6], [0.1, 0.9], [0.31, 0.69]]],
     )  # what temperature 2 and biases ±0.5 have to make of the logits
     logits = 2 * (np.log(by_fold) - [0.5, -0.5]) + np.array([[[3.0]], [[-7.0]]])
     thresholds = {"half": 0.5, "youden": 0.695}
     package = judging(original, ["N", "P"], (0.5, -0.5), thresholds=thresholds, operating_point="youden")
-    probability, spread, called = package.judge(logits)
+    probability, spread, predicted = package.predict(logits)
     np.testing.assert_allclose(probability, [[0.6, 0.4], [0.3, 0.7], [0.31, 0.69]], atol=1e-12)
     np.testing.assert_allclose(spread, [0.4, 0.4, 0.0], atol=1e-12)
-    assert called.tolist() == ["N", "P", "N"]
+    assert predicted.tolist() == ["N", "P", "N"]
     half = dataclasses.replace(package, operating_point="half")
-    assert half.judge(logits)[2].tolist() == ["N", "P", "P"]
+    assert half.predict(logits)[2].tolist() == ["N", "P", "P"]
     exactly = dataclasses.replace(package, thresholds={"youden": float(probability[2, 1])})
-    assert exactly.judge(logits)[2].tolist() == ["N", "P", "P"], "from the threshold up"
+    assert exactly.predict(logits)[2].tolist() == ["N", "P", "P"], "from the threshold up"
 
 
 def test_of_three_classes_the_likeliest_is_called_and_the_folds_differ_most_in_one(original: PackageFolder) -> None:
     by_fold = np.array([[[0.2, 0.3, 0.5]], [[0.6, 0.3, 0.1]], [[0.4, 0.3, 0.3]]])
     package = judging(original, ["A", "B", "C"], (0.0, 0.0, 0.0), thresholds={})
-    probability, spread, called = package.judge(2 * np.log(by_fold))
+    probability, spread, predicted = package.predict(2 * np.log(by_fold))
     np.testing.assert_allclose(probability, [[0.4, 0.3, 0.3]], atol=1e-12)
     np.testing.assert_allclose(spread, [0.4], atol=1e-12)
-    assert called.tolist() == ["A"]
+    assert predicted.tolist() == ["A"]
 
 
-def test_a_package_answers_as_the_folds_it_was_made_of(
-    run: Experiment, original: PackageFolder, tmp_path: Path
-) -> None:
-    squares = run.squares(run.films().head(10))
+def test_a_package_answers_as_the_folds_it_was_made_of(run: Run, original: PackageFolder, tmp_path: Path) -> None:
+    squares = run.squares(run.images().head(10))
     package = load_package(original)
-    ensemble = Ensemble(package.networks, device="cpu", arithmetic="fp32", n_films=10, compile="off", cache=tmp_path)
+    ensemble = Ensemble(package.networks, device="cpu", arithmetic="fp32", n_images=10, compile="off", cache=tmp_path)
     for fold, logits in enumerate(ensemble.run(squares)[0]):
         model = Classifier(2)
         model.load_state_dict(load_file(run.folder.fold(fold).weights))

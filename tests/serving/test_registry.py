@@ -21,7 +21,7 @@ from cxr.serving import registry
 from cxr.serving.package import Package, load_package
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder, PackageFolder
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 from tests.conftest import PROJECT
 from tests.export.test_build import finished_run, start_process
 from tests.serving.test_package import replace, sign
@@ -32,34 +32,34 @@ GOOD, AS_GOOD, BETTER, WORSE = (3.0, 0), (3.0, 1), (9.0, 2), (0.3, 3)
 
 
 @pytest.fixture(scope="module")
-def run(sample: Path, weights_file: str) -> Experiment:
+def run(sample: Path, weights_file: str) -> Run:
     """A finished run with a frozen trunk."""
     return finished_run(sample, weights=weights_file, trainable="head")
 
 
 @pytest.fixture(scope="module")
-def original(run: Experiment, tmp_path_factory: pytest.TempPathFactory) -> PackageFolder:
+def original(run: Run, tmp_path_factory: pytest.TempPathFactory) -> PackageFolder:
     return make_package(run, ModelFolder.named(tmp_path_factory.mktemp("models"), "tiny"))
 
 
 def add_version(model: ModelFolder, original: PackageFolder, change: Change, **facts: object) -> str:
-    """Copy a package as the next version of a model, with other films and facts, and sign it anew."""
+    """Copy a package as the next version of a model, with other images and facts, and sign it anew."""
     version = str(len(model.versions()) + 1)
     folder = model.version(version)
     shutil.copytree(original.path, folder.path, copy_function=os.link)
-    files.write_table(folder.films, change(files.read_table(original.films)))
+    files.write_table(folder.images, change(files.read_table(original.images)))
     files.write_json(folder.description, files.read_json(original.description) | {"version": version} | facts)
     sign(folder)
     return version
 
 
 def telling_apart(by: float, seed: int) -> Change:
-    """Return what gives films probabilities that tell the classes apart, more or less."""
+    """Return what gives images probabilities that tell the classes apart, more or less."""
 
-    def change(films: pd.DataFrame) -> pd.DataFrame:
-        scatter = np.random.default_rng(seed).normal(size=len(films))
-        probability = expit(by * (films["label"] == "PNEUMONIA") + scatter)
-        return films.assign(probability_PNEUMONIA=probability, probability_NORMAL=1 - probability)
+    def change(images: pd.DataFrame) -> pd.DataFrame:
+        scatter = np.random.default_rng(seed).normal(size=len(images))
+        probability = expit(by * (images["label"] == "PNEUMONIA") + scatter)
+        return images.assign(probability_PNEUMONIA=probability, probability_NORMAL=1 - probability)
 
     return change
 
@@ -94,10 +94,10 @@ def test_the_champion_is_what_loads(make: Callable[..., ModelFolder]) -> None:
 
 
 def slow_comparison(champion: Package, challenger: Package) -> tuple[float, float, float]:
-    """Return difference in ROC-AUC, low and high of its interval: every pair of films, one draw after another."""
-    films = champion.films()
-    truth, group = (films["label"] == "PNEUMONIA").to_numpy(), films["group"].to_numpy()
-    scores = [package.films()["probability_PNEUMONIA"].to_numpy() for package in (champion, challenger)]
+    """Return difference in ROC-AUC, low and high of its interval: every pair of images, one draw after another."""
+    images = champion.images()
+    truth, group = (images["label"] == "PNEUMONIA").to_numpy(), images["group"].to_numpy()
+    scores = [package.images()["probability_PNEUMONIA"].to_numpy() for package in (champion, challenger)]
     wins = [(s[truth, None] > s[~truth]) + (s[truth, None] == s[~truth]) / 2 for s in scores]
 
     def difference(weight: np.ndarray) -> float:
@@ -132,40 +132,44 @@ def test_a_challenger_that_is_not_shown_worse_becomes_champion(
     model = make(GOOD, goodness)
     registry.promote(model, "1")
     verdict = registry.promote(model, "2")
-    assert "on 76 shared films" in verdict
+    assert "on 76 shared images" in verdict
     assert ("difference +0.0000 [+0.0000, +0.0000]" in verdict) == (goodness == GOOD)
     assert registry.champion_version(model) == "2"
 
 
-def test_only_films_that_both_have_judged_are_compared(
+def test_only_images_that_both_have_judged_are_compared(
     make: Callable[..., ModelFolder], original: PackageFolder
 ) -> None:
     model = make(GOOD)
     registry.promote(model, "1")
 
-    def half_of_them_as_good_and_the_others_strangers(films: pd.DataFrame) -> pd.DataFrame:
-        shared = films.groupby("label").cumcount() % 2 == 0
-        good, bad = telling_apart(*GOOD)(films), telling_apart(-9, 0)(films).assign(image_id="of another set")
+    def half_of_them_as_good_and_the_others_strangers(images: pd.DataFrame) -> pd.DataFrame:
+        shared = images.groupby("label").cumcount() % 2 == 0
+        good, bad = telling_apart(*GOOD)(images), telling_apart(-9, 0)(images).assign(image_id="of another set")
         return pd.concat([bad[~shared], good[shared].sample(frac=1, random_state=0)])
 
     version = add_version(model, original, half_of_them_as_good_and_the_others_strangers)
-    assert "39 shared films, difference +0.0000 [+0.0000, +0.0000]" in registry.promote(model, version)
+    assert "39 shared images, difference +0.0000 [+0.0000, +0.0000]" in registry.promote(model, version)
 
 
 THREE = ["NORMAL", "PNEUMONIA", "tuberculosis"]
 
 
-def of_three_classes(films: pd.DataFrame) -> pd.DataFrame:
-    third = films.index % 3 == 0
-    label = films["label"].mask(third, "tuberculosis")
-    return telling_apart(*GOOD)(films).assign(label=label, probability_tuberculosis=0.1 + 0.5 * third)
+def of_three_classes(images: pd.DataFrame) -> pd.DataFrame:
+    third = images.index % 3 == 0
+    label = images["label"].mask(third, "tuberculosis")
+    return telling_apart(*GOOD)(images).assign(label=label, probability_tuberculosis=0.1 + 0.5 * third)
 
 
 @pytest.mark.parametrize(
     ("change", "facts", "sentence"),
     [
-        (lambda films: films.assign(image_id=films["image_id"].str[::-1]), {}, "it shares 0 films with the champion"),
-        (lambda films: films[films["label"] == "NORMAL"], {}, r"it shares \d+ films with the champion, too few"),
+        (
+            lambda images: images.assign(image_id=images["image_id"].str[::-1]),
+            {},
+            "it shares 0 images with the champion",
+        ),
+        (lambda images: images[images["label"] == "NORMAL"], {}, r"it shares \d+ images with the champion, too few"),
         (of_three_classes, {"classes": THREE}, "its classes are .*, the champion's"),
     ],
 )
@@ -182,13 +186,13 @@ def test_a_challenger_that_cannot_be_compared_is_refused_unless_forced(
     assert registry.champion_version(model) == "2"
 
 
-def test_a_challenger_that_shares_no_film_of_some_class_is_refused(
+def test_a_challenger_that_shares_no_image_of_some_class_is_refused(
     make: Callable[..., ModelFolder], original: PackageFolder
 ) -> None:
     model = make()
     registry.promote(model, add_version(model, original, of_three_classes, classes=THREE))
     without = add_version(
-        model, original, lambda films: of_three_classes(films).query("label != 'tuberculosis'"), classes=THREE
+        model, original, lambda images: of_three_classes(images).query("label != 'tuberculosis'"), classes=THREE
     )
     with pytest.raises(PackageError, match="does not become champion"):
         registry.promote(model, without)
@@ -298,17 +302,17 @@ def test_promotions_at_the_same_time_leave_a_valid_pointer_and_every_event(make:
     assert registry.load_champion(model.path.parent, "tiny").version == written[-1][1]
 
 
-def test_models_are_listed_with_their_champions(make: Callable[..., ModelFolder], run: Experiment) -> None:
+def test_models_are_listed_with_their_champions(make: Callable[..., ModelFolder], run: Run) -> None:
     model = make(GOOD, BETTER)
     assert registry.list_models(model.path.parent / "nowhere").empty
     registry.promote(model, "2")
     table = registry.list_models(model.path.parent)
-    columns = ["name", "version", "champion", "run", "made_at", "trainable", "size", "n_films", "roc_auc"]
+    columns = ["name", "version", "champion", "run", "made_at", "trainable", "size", "n_images", "roc_auc"]
     assert table.columns.tolist() == columns
     assert table[["name", "version", "champion"]].to_numpy().tolist() == [["tiny", "1", False], ["tiny", "2", True]]
     assert set(table["run"]) == {run.folder.run_id}
-    films = files.read_table(run.folder.predictions)
-    auc = roc_auc_score(films["label"] == "PNEUMONIA", films["probability_PNEUMONIA"])
+    images = files.read_table(run.folder.predictions)
+    auc = roc_auc_score(images["label"] == "PNEUMONIA", images["probability_PNEUMONIA"])
     assert table["roc_auc"].tolist() == pytest.approx([100 * auc] * 2)
 
 
@@ -321,7 +325,7 @@ def cxr(*words: str, cwd: Path) -> subprocess.Popen[str]:
 
 
 def test_the_verbs_package_promote_rollback_and_models_work_side_by_side(
-    run: Experiment, original: PackageFolder, tmp_path: Path
+    run: Run, original: PackageFolder, tmp_path: Path
 ) -> None:
     worse, again, new = (ModelFolder.named(tmp_path / "models", name) for name in ("worse", "again", "new"))
     for model, goodness in ((worse, GOOD), (worse, WORSE), (again, GOOD), (again, AS_GOOD)):

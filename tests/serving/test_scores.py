@@ -7,7 +7,7 @@ import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 
-from cxr.errors import RunError
+from cxr.errors import FormatError, RunError
 from cxr.serving import scores
 from cxr.serving.scores import Seen, scores_table
 from cxr.storage import files
@@ -18,7 +18,7 @@ HOSTILE = [
     ".",
     "%2E",
     "...",
-    "night 1",
+    "scoring run 1",
     "a\nb",
     "100%",
     "%41",
@@ -35,7 +35,7 @@ HOSTILE = [
     "Röntgen 胸片",
     r"caf\xe9",
     "-rf",
-    "_night",
+    "_scoring_run",
     "NULL",
     "__HIVE_DEFAULT_PARTITION__",
     "2026-11-23",
@@ -47,7 +47,7 @@ HOSTILE = [
 ]
 
 
-def a_row(path: str = "1.png", *, batch: str = "night", version: str = "1", **fields: object) -> dict[str, object]:
+def a_row(path: str = "1.png", *, batch: str = "ward", version: str = "1", **fields: object) -> dict[str, object]:
     row = {
         "batch": batch,
         "path": path,
@@ -89,18 +89,18 @@ def put(folder: ScoresFolder, *rows: dict[str, object], publish: bool = True) ->
 
 
 def published(folder: ScoresFolder) -> list[str]:
-    """The paths that both of the usual readers see."""
-    if not list(folder.path.glob("batch=*/*.parquet")):
-        assert pyarrow.dataset.dataset(folder.path, partitioning=None).files == []
+    """The paths that all of the usual readers see, without an option."""
+    if not list(folder.path.glob("[!_]*/*.parquet")):
+        assert pyarrow.dataset.dataset(folder.path).files == []
         return []
-    by_arrow = pyarrow.dataset.dataset(folder.path, partitioning=None).to_table()["path"].to_pylist()
+    by_arrow = pyarrow.dataset.dataset(folder.path).to_table()["path"].to_pylist()
     by_duckdb = [path for (path,) in duckdb.sql(f"SELECT path FROM {in_readme(folder)}").fetchall()]  # noqa: S608
-    assert sorted(by_arrow) == sorted(by_duckdb)
+    assert sorted(by_arrow) == sorted(by_duckdb) == sorted(pd.read_parquet(folder.path)["path"])
     return sorted(by_arrow)
 
 
 def in_readme(folder: ScoresFolder) -> str:
-    return f"read_parquet('{folder.path}/batch=*/*.parquet', hive_partitioning=false)"
+    return f"read_parquet('{folder.path}/*/*.parquet', union_by_name=true)"
 
 
 @pytest.fixture
@@ -143,28 +143,28 @@ def test_nobody_sees_what_is_staged_or_held_and_everybody_what_is_published(fold
     assert published(folder) == []
     put(folder, a_row("3", batch="."), a_refused("4", batch="."))
     assert published(folder) == ["3", "4"]
-    scores.decide(folder, folder.staged("m", "1", "night"), publish=True)
+    scores.decide(folder, folder.staged("m", "1", "ward"), publish=True)
     assert published(folder) == ["1", "3", "4"]
 
 
 def test_nothing_is_staged_of_an_empty_table(folder: ScoresFolder) -> None:
-    place = folder.staged("m", "1", "night")
+    place = folder.staged("m", "1", "ward")
     scores.stage(place.part(""), scores_table([], CLASSES))
     assert place.parts() == []
 
 
 def test_a_decision_moves_every_part_and_leaves_nothing_behind(folder: ScoresFolder) -> None:
-    place = folder.staged("m", "1", "night")
+    place = folder.staged("m", "1", "ward")
     stage(folder, a_row("1"))
     stage(folder, a_row("2"), a_row("3"))
     assert sorted(scores.read_parts(place)["path"]) == ["1", "2", "3"]
     scores.decide(folder, place, publish=False)
     assert not place.path.exists()
-    assert len(folder.held("m", "1", "night").parts()) == 2
-    assert folder.published("night").parts() == []
+    assert len(folder.held("m", "1", "ward").parts()) == 2
+    assert folder.published("ward").parts() == []
 
 
-def test_a_batch_is_added_to_by_later_nights_and_versions(folder: ScoresFolder) -> None:
+def test_a_batch_is_added_to_by_later_scoring_runs_and_versions(folder: ScoresFolder) -> None:
     put(folder, a_row("1"))
     put(folder, a_row("2"))
     put(folder, a_row("1", version="2"))
@@ -176,8 +176,8 @@ def test_a_batch_is_added_to_by_later_nights_and_versions(folder: ScoresFolder) 
 def test_a_run_killed_after_its_decision_is_finished_by_the_next(
     folder: ScoresFolder, publish: bool, n_moved: int
 ) -> None:
-    place = folder.staged("m", "1", "night")
-    target = folder.published("night") if publish else folder.held("m", "1", "night")
+    place = folder.staged("m", "1", "ward")
+    target = folder.published("ward") if publish else folder.held("m", "1", "ward")
     stage(folder, a_row("1"))
     stage(folder, a_row("2"))
     files.write_json(place.decision, {"publish": publish, "at": files.now()})
@@ -197,16 +197,16 @@ def test_what_a_killed_run_had_staged_is_kept_for_the_version_that_goes_on_and_d
     stage(folder, a_row("1"))
     stage(folder, a_row("1", version="2"))
     for version in "12":
-        (folder.staged("m", version, "night").path / ".part-x.parquet.7.tmp").write_bytes(b"half a")
+        (folder.staged("m", version, "ward").path / ".part-x.parquet.7.tmp").write_bytes(b"half a")
     scores.recover(folder, "m", "2")
-    assert not folder.staged("m", "1", "night").path.exists()
-    kept = folder.staged("m", "2", "night")
+    assert not folder.staged("m", "1", "ward").path.exists()
+    kept = folder.staged("m", "2", "ward")
     assert list(kept.path.iterdir()) == kept.parts()
     assert len(kept.parts()) == 1
 
 
 def test_nothing_of_another_model_is_dropped(folder: ScoresFolder) -> None:
-    place = folder.staged("another", "1", "night")
+    place = folder.staged("another", "1", "ward")
     scores.stage(place.part("another"), scores_table([a_row(model="another")], CLASSES))
     scores.recover(folder, "m", "2")
     assert len(place.parts()) == 1
@@ -216,10 +216,10 @@ def test_release_publishes_what_is_held_of_a_batch_by_every_version(folder: Scor
     put(folder, a_row("1"), a_refused("2"), publish=False)
     put(folder, a_row("1", version="2"), publish=False)
     put(folder, a_row("3", batch="other"), publish=False)
-    assert scores.release(folder, "night") == 3
+    assert scores.release(folder, "ward") == 3
     assert published(folder) == ["1", "1", "2"]
-    with pytest.raises(RunError, match=r"nothing is held of batch 'night': held are 'other'\."):
-        scores.release(folder, "night")
+    with pytest.raises(RunError, match=r"nothing is held of batch 'ward': held are 'other'\."):
+        scores.release(folder, "ward")
 
 
 def test_a_batch_is_released_whatever_it_is_called_and_no_other_with_it(folder: ScoresFolder) -> None:
@@ -245,7 +245,7 @@ def test_what_was_scored_is_seen_wherever_it_stands(folder: ScoresFolder) -> Non
     put(folder, a_row("published"))
     put(folder, a_row("held"), a_refused("refused"), publish=False)
     stage(folder, a_row("staged"), a_refused("unread", image_id=None))
-    seen = Seen(folder, "m", "1", "night")
+    seen = Seen(folder, "m", "1", "ward")
     for path in ("published", "held", "staged", "refused"):
         assert seen.has_file(path, 7, 10**18 + 1)
         assert seen.has_content(path, f"id of {path}")
@@ -258,7 +258,7 @@ def test_what_was_scored_is_seen_wherever_it_stands(folder: ScoresFolder) -> Non
     assert not seen.has_content("unread", None)
 
 
-@pytest.mark.parametrize(("name", "version", "batch"), [("m", "2", "night"), ("n", "1", "night"), ("m", "1", "day")])
+@pytest.mark.parametrize(("name", "version", "batch"), [("m", "2", "ward"), ("n", "1", "ward"), ("m", "1", "day")])
 def test_what_another_model_or_version_scored_or_in_another_batch_is_not_seen(
     folder: ScoresFolder, name: str, version: str, batch: str
 ) -> None:
@@ -277,7 +277,7 @@ def test_the_answer_for_a_copy_is_the_stored_one(folder: ScoresFolder) -> None:
     put(folder, a_row("1"), a_row("2", image_id="another", probability_PNEUMONIA=0.2))
     put(folder, a_refused("3"))
     stage(folder, a_row("4", image_id="fourth"))
-    seen = Seen(folder, "m", "1", "night")
+    seen = Seen(folder, "m", "1", "ward")
     answer = seen.answer("id of 1")
     assert answer is not None
     assert {"batch", "path", "image_id", "status", "n_bytes", "changed_ns", "scored_at"}.isdisjoint(answer)
@@ -288,7 +288,7 @@ def test_the_answer_for_a_copy_is_the_stored_one(folder: ScoresFolder) -> None:
 
 
 def test_rows_are_seen_from_the_moment_they_are_made(folder: ScoresFolder) -> None:
-    seen = Seen(folder, "m", "1", "night")
+    seen = Seen(folder, "m", "1", "ward")
     seen.add(scores_table([], CLASSES))
     seen.add(scores_table([a_row("1"), a_refused("2", image_id=None)], CLASSES))
     assert seen.has_file("1", 7, 10**18 + 1)
@@ -300,14 +300,14 @@ def test_every_batch_has_a_folder_of_its_own_that_a_disk_can_hold(folder: Scores
     names = [folder.published(batch).path.name for batch in HOSTILE]
     assert len(set(names)) == len(HOSTILE)
     assert max(len(name.encode()) for name in names) <= 255
-    assert all(name.startswith("batch=") and "/" not in name and name.isprintable() for name in names)
+    assert all(name[0] not in "._" and "=" not in name and "/" not in name and name.isprintable() for name in names)
     for place in (folder.published, lambda batch: folder.held("m", "1", batch)):
-        assert place(".").path.parent == place("night").path.parent
+        assert place(".").path.parent == place("ward").path.parent
 
 
 def test_no_batch_can_be_called_like_the_folder_of_another(folder: ScoresFolder) -> None:
     long = "x" * 250
-    alike = folder.published(long).path.name.removeprefix("batch=")
+    alike = folder.published(long).path.name
     assert folder.published(alike).path != folder.published(long).path
 
 
@@ -322,26 +322,35 @@ def test_duckdb_reads_a_batchs_name_as_the_text_it_is(folder: ScoresFolder, batc
     assert read_by_duckdb(folder) == [(batch, "1")]
 
 
-def test_duckdb_reads_all_batches_together(folder: ScoresFolder) -> None:
-    rows = [(batch, f"{number:03}") for number, batch in enumerate(HOSTILE)]
+def test_readers_see_all_batches_together_and_their_names_as_text(folder: ScoresFolder) -> None:
+    rows = [(batch, f"{number:03}") for number, batch in enumerate([*HOSTILE, "007", "2026-11-23", "a=b"])]
     for batch, path in rows:
         put(folder, a_row(path, batch=batch))
     assert read_by_duckdb(folder) == rows
+    by_pandas = pd.read_parquet(folder.path).sort_values("path")
+    assert list(zip(by_pandas["batch"], by_pandas["path"], strict=True)) == rows
+
+
+@pytest.mark.parametrize("left", ["batch=ward-3", "_nights"])
+def test_scores_of_an_older_version_are_refused(tmp_path: Path, left: str) -> None:
+    (tmp_path / left).mkdir()
+    with pytest.raises(FormatError, match=r"was written by cxr 0\.1"):
+        ScoresFolder.at(tmp_path)
 
 
 def test_batches_are_listed_by_state_and_version_the_latest_first(folder: ScoresFolder) -> None:
     assert scores.list_batches(folder).empty
-    assert scores.read_batch(folder, "night").empty
+    assert scores.read_batch(folder, "ward").empty
     later = datetime(2026, 11, 24, tzinfo=UTC)
     put(folder, a_row("1"), a_refused("2"))
     put(folder, a_row("1", version="2", scored_at=later), publish=False)
     put(folder, a_row("1", batch="a\nb"))
     listed = scores.list_batches(folder)
-    columns = ["batch", "state", "model_version", "films", "quarantined"]
+    columns = ["batch", "state", "model_version", "images", "quarantined"]
     first, *others = listed[columns].to_numpy().tolist()
-    assert first == ["night", "held", "2", 1, 0]
-    assert sorted(others) == [["a\nb", "published", "1", 1, 0], ["night", "published", "1", 1, 1]]
-    rows = scores.read_batch(folder, "night")
+    assert first == ["ward", "held", "2", 1, 0]
+    assert sorted(others) == [["a\nb", "published", "1", 1, 0], ["ward", "published", "1", 1, 1]]
+    rows = scores.read_batch(folder, "ward")
     assert sorted(zip(rows["path"], rows["state"], strict=True)) == [
         ("1", "held"),
         ("1", "published"),

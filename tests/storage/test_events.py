@@ -12,12 +12,12 @@ def read(file: Path) -> list[dict]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_a_stage_leaves_a_line_with_its_films_seconds_and_memory(tmp_path: Path) -> None:
+def test_a_stage_leaves_a_line_with_its_images_seconds_and_memory(tmp_path: Path) -> None:
     file = tmp_path / "run" / "events.jsonl"
     with events.stage(file, "train", fold=3, device="cpu") as stage:
-        stage.n_films = 7
+        stage.n_images = 7
     (line,) = read(file)
-    assert (line["stage"], line["fold"], line["device"], line["films"], line["outcome"]) == (
+    assert (line["stage"], line["fold"], line["device"], line["images"], line["outcome"]) == (
         "train",
         3,
         "cpu",
@@ -25,7 +25,7 @@ def test_a_stage_leaves_a_line_with_its_films_seconds_and_memory(tmp_path: Path)
         "done",
     )
     assert line["time"].endswith("+00:00")
-    assert line["films_per_s"] > 0 <= line["seconds"]
+    assert line["images_per_s"] > 0 <= line["seconds"]
     assert 0.01 < line["peak_memory_gib"] < 64
 
 

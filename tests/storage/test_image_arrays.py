@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 
 from cxr.errors import DiskFullError
-from cxr.storage.image_arrays import FilmArrays
+from cxr.storage.image_arrays import ImageArrays
 
 
-def open_arrays(folder: Path) -> FilmArrays:
-    return FilmArrays(folder, (32, 32), np.uint8)
+def open_arrays(folder: Path) -> ImageArrays:
+    return ImageArrays(folder, (32, 32), np.uint8)
 
 
-def test_prepared_films_come_back_by_content_in_any_order(tmp_path: Path) -> None:
+def test_prepared_images_come_back_by_content_in_any_order(tmp_path: Path) -> None:
     squares = {name: np.full((32, 32), value, np.uint8) for value, name in enumerate("abc")}
     open_arrays(tmp_path).add({name: squares[name] for name in "ab"})
     open_arrays(tmp_path).add({"c": squares["c"]})
@@ -26,11 +26,11 @@ def test_prepared_films_come_back_by_content_in_any_order(tmp_path: Path) -> Non
 
 def test_arrays_of_another_shape_or_type_are_not_taken(tmp_path: Path) -> None:
     open_arrays(tmp_path).add({"a": np.zeros((32, 32), np.uint8)})
-    assert "a" not in FilmArrays(tmp_path, (64, 64), np.uint8)
-    assert "a" not in FilmArrays(tmp_path, (32, 32), np.float32)
+    assert "a" not in ImageArrays(tmp_path, (64, 64), np.uint8)
+    assert "a" not in ImageArrays(tmp_path, (32, 32), np.float32)
 
 
-def test_what_is_known_of_a_film_comes_back_with_it(tmp_path: Path) -> None:
+def test_what_is_known_of_an_image_comes_back_with_it(tmp_path: Path) -> None:
     square = np.zeros((32, 32), np.uint8)
     open_arrays(tmp_path).add({"a": square, "b": square}, pd.DataFrame({"mean": [1.0, 2.0]}))
     open_arrays(tmp_path).add({"c": square}, pd.DataFrame({"mean": [3.0]}))
@@ -56,7 +56,7 @@ def test_one_changed_byte_of_an_array_is_noticed_and_what_is_computed_again_take
     shard.write_bytes(data)
     arrays = open_arrays(tmp_path)
     assert ("a" in arrays, "b" in arrays) == (True, False)
-    assert "film b… has changed" in caplog.text
+    assert "image b… has changed" in caplog.text
     with pytest.raises(KeyError):
         arrays.load(["a", "b"])
     arrays.add({"b": squares["b"]})
@@ -72,7 +72,7 @@ def test_a_changed_table_of_a_shard_is_noticed(tmp_path: Path, caplog: pytest.Lo
     data[data.index(np.float64(1.0).tobytes())] ^= 1
     table.write_bytes(data)
     assert "a" not in open_arrays(tmp_path)
-    assert "is deleted, and its films are computed again" in caplog.text
+    assert "is deleted, and its images are computed again" in caplog.text
     assert not table.exists()
 
 

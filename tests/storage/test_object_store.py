@@ -16,7 +16,7 @@ import boto3
 import pandas as pd
 import pytest
 
-from app.server import Places
+from app.server import Folders
 from cxr.cli.app import app as core
 from cxr.errors import ConfigError, CxrError, RunError
 from cxr.serving.registry import load_champion
@@ -313,12 +313,12 @@ def test_what_looks_closer_at_a_run_writes_into_a_bucket_what_it_writes_into_a_f
     copied: RunFolder, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    core(["sample", "outside", "--films=40", "--seed=9"])
+    core(["sample", "outside", "--images=40", "--seed=9"])
     local = tmp_path / "experiments"
     for name in ("run", "other"):
         shutil.copytree(undisturbed / "experiments" / "run", local / name)
     for place, there in (("here", f"--experiments={local}"), ("there", "--experiments=s3://bucket/copied")):
-        core(["stress", "run", "--films=10", "--device=cpu", there])
+        core(["stress", "run", "--images=10", "--device=cpu", there])
         core(["learning-curve", "run", "--share=0.5", "--device=cpu", there])
         core(["report", "run", "--external=outside", there])
         core(["compare", "run", "other", f"--out={place}", there])
@@ -339,13 +339,13 @@ def test_a_data_set_is_judged_into_a_bucket(undisturbed: Path, sample: Path, ser
     checks = RunFolder.named(Path("s3://bucket/judged"), "run").checks
     in_training = undisturbed / "experiments" / "run" / "checks"
     assert relative_files(checks) == relative_files(in_training) - {"predictions.json", "metrics.json"}
-    one, other = (files.read_table(folder / "confounders.parquet") for folder in (checks, in_training))
+    one, other = (files.read_table(folder / "acquisition_baseline.parquet") for folder in (checks, in_training))
     pd.testing.assert_frame_equal(one, other)
 
 
 def test_the_page_shows_a_run_in_a_bucket(copied: RunFolder, tmp_path: Path) -> None:
-    places = Places(Path("s3://bucket/copied"), *(tmp_path / name for name in ("models", "scores", "cache")))
-    view = opened("runs", Places.of(places.as_words()))
+    places = Folders(Path("s3://bucket/copied"), *(tmp_path / name for name in ("models", "scores", "cache")))
+    view = opened("runs", Folders.of(places.as_words()))
     assert "Confusion matrix" in texts(view)
     view.segmented_control[0].set_value("Curves").run()
     assert not view.exception
@@ -372,7 +372,7 @@ def test_the_page_shows_a_run_in_a_bucket(copied: RunFolder, tmp_path: Path) -> 
             "--cache needs a folder of files",
         ),
         (
-            ["report", "run", "--experiments=s3://bucket/copied", "--external=s3://bucket/films"],
+            ["report", "run", "--experiments=s3://bucket/copied", "--external=s3://bucket/images"],
             "--external needs a folder",
         ),
     ],

@@ -20,9 +20,9 @@ from cxr.storage.run_folder import RunFolder
 from tasks.ray_cluster import ray_cluster as connected
 from tasks.ray_cluster import require_cluster
 from tests.conftest import RayNode, assert_same_tables, free_port, train_command, wait_for
-from tests.serving.test_scoring_run import command as score_command
-from tests.serving.test_scoring_run import score
-from tests.serving.test_scoring_run import table as published
+from tests.serving.test_scoring_runs import command as score_command
+from tests.serving.test_scoring_runs import score
+from tests.serving.test_scoring_runs import table as published
 
 Cluster = tuple[str, list[RayNode]]
 
@@ -95,10 +95,10 @@ def test_chunks_scored_on_the_cluster_with_a_node_killed_amid_one_are_the_rows_o
 ) -> None:
     address, nodes = ray_cluster
     inbox = tmp_path / "inbox"
-    draw_inbox(inbox, n_films=20, seed=11)
-    films = sorted((inbox / "ward-3").glob("film-*.jpeg"))
-    for k in range(600 - len(films)):
-        shutil.copy(films[k % len(films)], films[0].with_name(f"copy-{k:03d}.jpeg"))
+    draw_inbox(inbox, n_images=20, seed=11)
+    images = sorted((inbox / "ward-3").glob("image-*.jpeg"))
+    for k in range(600 - len(images)):
+        shutil.copy(images[k % len(images)], images[0].with_name(f"copy-{k:03d}.jpeg"))
     alone = score(home, inbox, tmp_path / "alone")
     words = ["--runner=ray", f"--ray-address={address}", "--gpus-per-chunk=0"]
     with (tmp_path / "log").open("w") as log:

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import get_current_settings
 
-from cxr.config import Placement, TrainConfig
+from cxr.config import Execution, TrainConfig
 from cxr.errors import ConfigError
 from cxr.pipeline import cross_validate
 from cxr.storage.run_folder import RunFolder
@@ -100,7 +100,7 @@ def test_a_server_that_is_absent_is_told_in_one_sentence(sample: Path, tmp_path:
 
 def test_workers_need_prefect_and_find_their_own_devices(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="each worker finds its own"):
-        Placement(runner="workers", devices="cuda:0,cuda:1")
+        Execution(runner="workers", devices="cuda:0,cuda:1")
     with pytest.raises(ConfigError, match="--runner workers needs Prefect: type `cxr train`"):
-        cross_validate(TrainConfig(data=str(tmp_path)), Placement(runner="workers", experiments=tmp_path / "runs"))
+        cross_validate(TrainConfig(data=str(tmp_path)), Execution(runner="workers", experiments=tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()

@@ -11,18 +11,18 @@ from cxr.network.resnet import Classifier, normalise, predict_logits, to_grey
 from cxr.storage import files
 from cxr.training import features
 from cxr.training.features import extract, open_features
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 from cxr.training.trainer import FoldTrainer, train_fold
 
-Begin = Callable[..., Experiment]
+Begin = Callable[..., Run]
 
 
 class PlainTrainer(FoldTrainer):
     """The slow obvious twin: every batch goes through the whole network, nothing is kept or folded."""
 
-    def __init__(self, run: Experiment, fold: int, device: str) -> None:
+    def __init__(self, run: Run, fold: int, device: str) -> None:
         super().__init__(run, fold, device)
-        self.squares = torch.from_numpy(run.squares(run.films().query("fold != @fold")))
+        self.squares = torch.from_numpy(run.squares(run.images().query("fold != @fold")))
         self.layers, self.inputs = self.model, self
 
     def take(self, batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -40,10 +40,10 @@ def test_cached_features_give_the_predictions_of_the_plain_path(
     plain = PlainTrainer(run, 0, "cpu")
     while plain.epoch < run.config.epochs:
         plain.train_epoch()
-    films = run.films().query("fold == 0").reset_index(drop=True)
-    expected = softmax(predict_logits(plain.model, run.squares(films), "cpu"), axis=1)
+    images = run.images().query("fold == 0").reset_index(drop=True)
+    expected = softmax(predict_logits(plain.model, run.squares(images), "cpu"), axis=1)
     predictions = files.read_table(run.folder.fold(0).predictions)
-    assert predictions["path"].tolist() == films["path"].tolist()
+    assert predictions["path"].tolist() == images["path"].tolist()
     np.testing.assert_allclose(predictions[["probability_NORMAL", "probability_PNEUMONIA"]], expected, atol=1e-5)
     assert files.read_json(run.folder.fold(0).complete)["largest_probability_difference"] < 1e-5
 
@@ -60,7 +60,7 @@ def test_features_are_computed_once_for_all_folds_and_later_runs(begin: Begin, w
     assert sorted((run.cache / "features").rglob("*.npy")) == shards
 
 
-def test_only_films_that_are_new_are_computed(begin: Begin, weights_file: str) -> None:
+def test_only_images_that_are_new_are_computed(begin: Begin, weights_file: str) -> None:
     run = begin(weights=weights_file, trainable="head")
     extract(run, "cpu")
     (shard,) = (run.cache / "features").rglob("*.npy")
@@ -75,10 +75,10 @@ def test_only_films_that_are_new_are_computed(begin: Begin, weights_file: str) -
     np.testing.assert_array_equal(open_features(run, 0, "cpu").load(ids[:-3].tolist()), before)
 
 
-def test_a_film_has_the_same_features_in_any_company(begin: Begin, weights_file: str, monkeypatch) -> None:
+def test_an_image_has_the_same_features_in_any_company(begin: Begin, weights_file: str, monkeypatch) -> None:
     run = begin(weights=weights_file, trainable="head", precision="fp32", views=2)
     extract(run, "cpu")
-    ids = run.films()["image_id"].tolist()
+    ids = run.images()["image_id"].tolist()
     together = [open_features(run, view, "cpu").load(ids) for view in (0, 1)]
     for shard in (run.cache / "features").rglob("*.*"):
         shard.unlink()
@@ -87,7 +87,7 @@ def test_a_film_has_the_same_features_in_any_company(begin: Begin, weights_file:
     apart = [open_features(run, view, "cpu").load(ids) for view in (0, 1)]
     for one, other in zip(together, apart, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
-    assert np.abs(together[0] - together[1]).max() > 0.01, "the second view is another film"
+    assert np.abs(together[0] - together[1]).max() > 0.01, "the second view is another image"
 
 
 def test_features_of_other_weights_sizes_and_arithmetic_do_not_mix(
@@ -103,21 +103,21 @@ def test_features_of_other_weights_sizes_and_arithmetic_do_not_mix(
         begin("e", weights=weights_file, trainable="layer4", precision="fp32"),
     ]
     extract(runs[0], "cpu")
-    some = runs[0].films()["image_id"][0]
+    some = runs[0].images()["image_id"][0]
     assert [some in open_features(run, 0, "cpu") for run in runs] == [True, False, False, False, False]
 
 
 def test_bfloat16_features_are_close_to_float32(begin: Begin, weights_file: str) -> None:
     run = begin(weights=weights_file, trainable="layer4", precision="bf16")
     extract(run, "cpu")
-    films = run.films().head(8)
+    images = run.images().head(8)
     model = Classifier(2).eval()
     model.network.load_state_dict(
         {k: v for k, v in torch.load(weights_file, weights_only=True).items() if not k.startswith("fc.")}, strict=False
     )
     with torch.inference_mode():
         frozen, _ = model.stages("layer4")
-        exact = frozen(normalise(to_grey(torch.from_numpy(run.squares(films))), model.mean, model.std)).numpy()
-    kept = open_features(run, 0, "cpu").load(films["image_id"].tolist())
+        exact = frozen(normalise(to_grey(torch.from_numpy(run.squares(images))), model.mean, model.std)).numpy()
+    kept = open_features(run, 0, "cpu").load(images["image_id"].tolist())
     assert kept.dtype == np.float16
     assert np.abs(kept - exact).max() < 0.05 * np.abs(exact).max()

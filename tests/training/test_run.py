@@ -6,22 +6,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.errors import ConfigError, DataError, FoldError, RunError
+from cxr.errors import ConfigError, DataError, FoldError, FormatError, RunError
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import Experiment, begin_run, load_run
+from cxr.training.run import Run, begin_run, load_run
 from tests.conftest import lock_holder
 
-Begin = Callable[..., Experiment]
+Begin = Callable[..., Run]
 
 
 def test_a_run_folder_explains_itself(begin: Begin) -> None:
     run = begin()
-    record = files.read_json(run.folder.config)
+    record = files.read_record(run.folder.config)
     assert record["config"] == run.config.as_dict()
     assert record["classes"] == ["NORMAL", "PNEUMONIA"]
     assert record["positive"] == "PNEUMONIA"
-    assert record["films"] == {"found": 80, "unreadable": 1, "duplicate": 3, "used": 76}
+    assert record["images"] == {"found": 80, "unreadable": 1, "duplicate": 3, "used": 76}
     assert record["code"].keys() >= {"cxr", "cxr_source_sha256", "requirements_lock_sha256", "torch", "python"}
     names = {path.name for path in run.folder.path.iterdir()}
     assert names == {
@@ -40,9 +40,9 @@ def test_a_run_folder_explains_itself(begin: Begin) -> None:
 def test_the_same_config_takes_the_run_up_and_leaves_its_tables_alone(begin: Begin) -> None:
     tables = [path for path in begin().folder.path.iterdir() if path.suffix == ".parquet"]
     before = {path: path.stat().st_mtime_ns for path in tables}
-    begun_at = files.read_json(begin().folder.config)["begun_at"]
+    begun_at = files.read_record(begin().folder.config)["begun_at"]
     assert {path: path.stat().st_mtime_ns for path in tables} == before
-    assert files.read_json(begin().folder.config)["begun_at"] == begun_at
+    assert files.read_record(begin().folder.config)["begun_at"] == begun_at
 
 
 def test_another_config_for_a_run_is_refused_and_shows_the_difference(begin: Begin) -> None:
@@ -66,7 +66,7 @@ def test_changed_data_is_another_run_and_moved_data_is_the_same(begin: Begin, sa
     [
         ({"data": "nowhere"}, DataError),
         ({"positive": "COVID"}, ConfigError),
-        ({"holdout": "night"}, ConfigError),
+        ({"holdout": "ward"}, ConfigError),
     ],
 )
 def test_a_mistake_leaves_no_run_behind(begin: Begin, tmp_path: Path, fields: dict, error: type[Exception]) -> None:
@@ -75,7 +75,7 @@ def test_a_mistake_leaves_no_run_behind(begin: Begin, tmp_path: Path, fields: di
     assert not (tmp_path / "experiments").exists()
 
 
-def test_films_of_which_no_folds_can_be_made_begin_no_run(begin: Begin, tmp_path: Path) -> None:
+def test_images_of_which_no_folds_can_be_made_begin_no_run(begin: Begin, tmp_path: Path) -> None:
     with pytest.raises(FoldError, match="fewer than the 20 folds"):
         begin(folds=20)
     folder = RunFolder(tmp_path / "experiments" / "run")
@@ -84,10 +84,10 @@ def test_films_of_which_no_folds_can_be_made_begin_no_run(begin: Begin, tmp_path
     assert len(files.read_table(folder.manifest)) == 80
 
 
-def test_a_class_that_only_the_holdout_has_is_an_error(begin: Begin, film, tree) -> None:
+def test_a_class_that_only_the_holdout_has_is_an_error(begin: Begin, image, tree) -> None:
     names = [f"train/{label}/{n}.png" for label in "AB" for n in range(4)] + [f"test/C/{n}.png" for n in range(4)]
-    data = tree({name: film(seed) for seed, name in enumerate(names)})
-    with pytest.raises(FoldError, match="class 'C' has films in the holdout alone"):
+    data = tree({name: image(seed) for seed, name in enumerate(names)})
+    with pytest.raises(FoldError, match="class 'C' has images in the holdout alone"):
         begin(data=str(data), holdout="test")
 
 
@@ -123,32 +123,41 @@ def test_a_fold_to_redo_must_exist(begin: Begin, tmp_path: Path) -> None:
         begin_run(run.config, run.folder, cache=tmp_path / "cache", devices="cpu", redo_fold=(2,))
 
 
-def test_films_are_used_once_each_and_carry_fold_and_subtype(begin: Begin) -> None:
+def test_images_are_used_once_each_and_carry_fold_and_subtype(begin: Begin) -> None:
     run = begin()
-    films, manifest = run.films(), files.read_table(run.folder.manifest)
-    assert films["path"].tolist() == sorted(manifest.loc[manifest["status"] == "used", "path"])
-    assert set(films["subtype"].dropna()) == {"bacteria", "virus"}
+    images, manifest = run.images(), files.read_table(run.folder.manifest)
+    assert images["path"].tolist() == sorted(manifest.loc[manifest["status"] == "used", "path"])
+    assert set(images["subtype"].dropna()) == {"bacteria", "virus"}
 
 
-def test_a_lost_cache_is_made_again_from_the_same_films(begin: Begin, tmp_path: Path) -> None:
+def test_a_lost_cache_is_made_again_from_the_same_images(begin: Begin, tmp_path: Path) -> None:
     run = begin()
-    before = run.squares(run.films())
+    before = run.squares(run.images())
     shutil.rmtree(tmp_path / "cache")
-    np.testing.assert_array_equal(run.squares(run.films()), before)
+    np.testing.assert_array_equal(run.squares(run.images()), before)
 
 
-def test_a_film_changed_since_is_not_taken_for_the_old_one(begin: Begin, sample: Path, tmp_path: Path) -> None:
+def test_an_image_changed_since_is_not_taken_for_the_old_one(begin: Begin, sample: Path, tmp_path: Path) -> None:
     own = tmp_path / "own"
     shutil.copytree(sample, own)
     run = begin(data=str(own))
     shutil.rmtree(tmp_path / "cache")
-    (own / run.films()["path"][0]).write_bytes(b"something else")
+    (own / run.images()["path"][0]).write_bytes(b"something else")
     with pytest.raises(DataError, match="is gone or was changed since the run was begun"):
-        run.squares(run.films())
+        run.squares(run.images())
 
 
 def test_a_holdout_is_never_trained_on_nor_judged(begin: Begin) -> None:
     run = begin(holdout="test")
     manifest = files.read_table(run.folder.manifest)
-    assert not set(run.films()["path"]) & set(manifest.loc[manifest["split"] == "test", "path"])
-    assert pd.Series(run.films()["path"]).str.startswith(("train/", "val/")).all()
+    assert not set(run.images()["path"]) & set(manifest.loc[manifest["split"] == "test", "path"])
+    assert pd.Series(run.images()["path"]).str.startswith(("train/", "val/")).all()
+
+
+def test_a_run_of_an_older_version_is_refused_in_one_sentence(begin: Begin) -> None:
+    run = begin()
+    record = files.read_json(run.folder.config)
+    for older in (record | {"format": 2}, {name: value for name, value in record.items() if name != "format"}):
+        files.write_json(run.folder.config, older)
+        with pytest.raises(FormatError, match=r"config\.json' has .*, this cxr reads format 3: make it anew"):
+            load_run(run.folder)

@@ -11,10 +11,10 @@ import pytest
 
 from cxr.errors import FoldFailedError, RunError
 from cxr.storage import files
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 from cxr.training.supervision import train_fold_in_child
 
-Begin = Callable[..., Experiment]
+Begin = Callable[..., Run]
 LOG = logging.getLogger("test.supervision")
 
 

@@ -17,15 +17,15 @@ from cxr.storage import files
 from cxr.storage.run_folder import FoldFolder
 from cxr.training.optimiser import class_weights, make_optimiser
 from cxr.training.predictions import read_weights
-from cxr.training.run import Experiment
+from cxr.training.run import Run
 from cxr.training.supervision import StopRequest
 from cxr.training.trainer import FoldTrainer, train_fold
 from tests.conftest import run_to_the_end
 
-Begin = Callable[..., Experiment]
+Begin = Callable[..., Run]
 
 
-def weights_of(run: Experiment, fold: int = 0) -> dict[str, torch.Tensor]:
+def weights_of(run: Run, fold: int = 0) -> dict[str, torch.Tensor]:
     return load_file(run.folder.fold(fold).weights)
 
 
@@ -50,7 +50,7 @@ def test_a_fold_taken_up_again_after_any_epoch_ends_with_the_same_weights_bit_fo
     train_fold(broken, 0, "cpu")
     assert_same(weights_of(whole), weights_of(broken))
     tables = [files.read_table(run.folder.fold(0).epochs) for run in (whole, broken)]
-    unlike_by_nature = ["seconds", "films_per_s"]
+    unlike_by_nature = ["seconds", "images_per_s"]
     pd.testing.assert_frame_equal(*(table.drop(columns=unlike_by_nature) for table in tables))
     assert tables[0]["epoch"].tolist() == [1, 2, 3]
 
@@ -111,8 +111,8 @@ def test_a_finished_fold_leaves_weights_predictions_curve_and_no_checkpoint(begi
         "probability_NORMAL",
         "probability_PNEUMONIA",
     ]
-    films = run.films()
-    assert predictions["path"].tolist() == films.loc[films["fold"] == 1, "path"].tolist()
+    images = run.images()
+    assert predictions["path"].tolist() == images.loc[images["fold"] == 1, "path"].tolist()
     probability = predictions.filter(like="probability_").to_numpy()
     logit = predictions.filter(like="logit_").to_numpy()
     np.testing.assert_allclose(probability, np.exp(logit) / np.exp(logit).sum(axis=1, keepdims=True), atol=1e-12)
@@ -130,10 +130,10 @@ def test_a_finished_fold_is_not_trained_again_and_a_forgotten_one_is(begin: Begi
     assert_same(first, weights_of(run))
 
 
-def test_held_out_films_teach_nothing(begin: Begin) -> None:
+def test_held_out_images_teach_nothing(begin: Begin) -> None:
     honest, blinded = begin("honest"), begin("blinded")
     train_fold(honest, 0, "cpu")
-    held_out = honest.films().query("fold == 0")["image_id"]
+    held_out = honest.images().query("fold == 0")["image_id"]
     white = np.full((32, 32), 255, np.uint8)
     open_prepared(blinded.cache, 32).add(dict.fromkeys(held_out, white))  # in a later shard, so it wins, or
     for shard in sorted((blinded.cache / "prepared").rglob("*.parquet")):  # wherever it is found first
@@ -169,10 +169,10 @@ def test_out_of_memory_halves_the_parts_and_says_so(begin: Begin, caplog: pytest
     trainer.layers.register_forward_pre_hook(small_device)
     trainer.train_epoch()
     assert trainer.micro_batch == 4
-    assert "each batch of 16 films goes through in parts of 4 from now on" in caplog.text
+    assert "each batch of 16 images goes through in parts of 4 from now on" in caplog.text
 
 
-def test_a_film_that_does_not_fit_alone_is_an_error(begin: Begin) -> None:
+def test_an_image_that_does_not_fit_alone_is_an_error(begin: Begin) -> None:
     trainer = FoldTrainer(begin(), 0, "cpu")
 
     def no_memory(*_: object) -> None:
@@ -230,7 +230,7 @@ def test_a_batch_that_memory_is_too_small_for_goes_through_in_parts_and_a_senten
 
     small = train(700)  # a checkpoint is written in some 600; the whole batch needs over 1,000
     assert small.returncode == 0, small.stderr
-    assert "out of memory; each batch of 64 films goes through in parts of" in small.stderr
+    assert "out of memory; each batch of 64 images goes through in parts of" in small.stderr
     assert run.folder.fold(0).is_complete(run.config_hash)
 
 
@@ -270,7 +270,7 @@ def test_a_fold_that_the_run_does_not_have_is_named(begin: Begin) -> None:
         train_fold(begin(), 2, "cpu")
 
 
-def test_fewer_films_than_a_batch_make_one_step(begin: Begin) -> None:
+def test_fewer_images_than_a_batch_make_one_step(begin: Begin) -> None:
     run = begin(batch_size=4096)
     train_fold(run, 0, "cpu")
     assert run.folder.fold(0).is_complete(run.config_hash)

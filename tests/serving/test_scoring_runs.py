@@ -28,7 +28,7 @@ from cxr.images import reading
 from cxr.images.inbox import Arrival
 from cxr.images.synthetic import draw_inbox
 from cxr.network.resnet import predict_logits
-from cxr.serving import predictor, registry, scorer, scores, scoring_run
+from cxr.serving import predictor, registry, scorer, scores, scoring_runs
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
@@ -49,21 +49,21 @@ def command(home: Path, inbox: Path, out: Path, *more: str) -> list[str]:
 
 def score(home: Path, inbox: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     """Score as a user does whose environment holds secrets: none may be said or written."""
-    night = run_to_the_end(command(home, inbox, out, *more), os.environ | SECRETS)
-    assert SECRET not in night.stdout + night.stderr
+    scoring_run = run_to_the_end(command(home, inbox, out, *more), os.environ | SECRETS)
+    assert SECRET not in scoring_run.stdout + scoring_run.stderr
     assert_no_secret(out)
-    return night
+    return scoring_run
 
 
 def table(out: Path) -> pd.DataFrame:
-    """The published rows, in an order and without what differs from night to night."""
-    rows = pd.concat([pd.read_parquet(part, partitioning=None) for part in out.glob("batch=*/*.parquet")])
+    """The published rows, in an order and without what differs from scoring run to scoring run."""
+    rows = pd.concat([pd.read_parquet(part) for part in out.glob("[!_]*/*.parquet")])
     return rows.drop(columns="scored_at").sort_values(["batch", "path", "image_id"], ignore_index=True)
 
 
-def encoded(image: Image.Image, format: str = "JPEG", **options: object) -> bytes:
+def encoded(picture: Image.Image, format: str = "JPEG", **options: object) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, format, **options)
+    picture.save(stream, format, **options)
     return stream.getvalue()
 
 
@@ -75,63 +75,63 @@ def png(width: int, height: int, rows: bytes, *, bits: int = 8, interlaced: bool
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def interlaced(film: Image.Image) -> bytes:
-    pixels = np.asarray(film)
+def interlaced(image: Image.Image) -> bytes:
+    pixels = np.asarray(image)
     passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
     rows = [b"\0" + row.tobytes() for y, x, dy, dx in passes for row in pixels[y::dy, x::dx]]
-    return png(film.width, film.height, b"".join(rows), interlaced=True)
+    return png(image.width, image.height, b"".join(rows), interlaced=True)
 
 
 def archive() -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as zipped:
-        zipped.writestr("film.jpeg", b"x")
+        zipped.writestr("image.jpeg", b"x")
     return stream.getvalue()
 
 
-def torture(film: Image.Image) -> dict[str, tuple[bytes, str | None]]:
-    """Files by name, each with its bytes and the reason to be expected, None for a film."""
-    jpeg = encoded(film)
+def torture(image: Image.Image) -> dict[str, tuple[bytes, str | None]]:
+    """Files by name, each with its bytes and the reason to be expected, None for an image."""
+    jpeg = encoded(image)
     colour = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
     rotated = Image.Exif()
     rotated[0x0112] = 6
-    frames = [film, ImageOps.invert(film)]
+    frames = [image, ImageOps.invert(image)]
     return {
-        "film.jpeg": (jpeg, None),
-        "the same film.jpeg": (jpeg, None),
-        "deep/down/here/nested.png": (encoded(film, "PNG"), None),
-        "x.jpeg/inside a folder called so.jpeg": (encoded(film, quality=60), None),
-        "no suffix": (encoded(film, quality=61), None),
-        "text suffix.txt": (encoded(film, quality=62), None),
-        "line\nbreak.jpeg": (encoded(film, quality=63), None),
-        "\x1b[31mred\r.jpeg": (encoded(film, quality=64), None),
-        "<script>alert('x')</script>&\".jpeg".replace("/", "∕"): (encoded(film, quality=65), None),
-        "'; DROP TABLE scores; --.jpeg": (encoded(film, quality=66), None),
-        "n" * 245 + ".jpeg": (encoded(film, quality=67), None),
-        "tab|pipe`tick`.jpeg": (encoded(film, quality=68), None),
-        "cmyk.jpeg": (encoded(film.convert("CMYK")), None),
-        "palette.png": (encoded(film.convert("P"), "PNG"), None),
-        "alpha.png": (encoded(film.convert("LA"), "PNG"), None),
-        "progressive.jpeg": (encoded(film, progressive=True), None),
-        "rotated.jpeg": (encoded(film, exif=rotated), None),
-        "16 bits.png": (encoded(Image.fromarray(np.asarray(film).astype(np.uint16) * 16), "PNG"), None),
-        "1 bit.png": (encoded(film.convert("1"), "PNG"), None),
-        "interlaced.png": (interlaced(film), None),
-        "film.dcm": (make_dicom(np.asarray(film).astype(np.uint16) * 16), None),
+        "image.jpeg": (jpeg, None),
+        "the same image.jpeg": (jpeg, None),
+        "deep/down/here/nested.png": (encoded(image, "PNG"), None),
+        "x.jpeg/inside a folder called so.jpeg": (encoded(image, quality=60), None),
+        "no suffix": (encoded(image, quality=61), None),
+        "text suffix.txt": (encoded(image, quality=62), None),
+        "line\nbreak.jpeg": (encoded(image, quality=63), None),
+        "\x1b[31mred\r.jpeg": (encoded(image, quality=64), None),
+        "<script>alert('x')</script>&\".jpeg".replace("/", "∕"): (encoded(image, quality=65), None),
+        "'; DROP TABLE scores; --.jpeg": (encoded(image, quality=66), None),
+        "n" * 245 + ".jpeg": (encoded(image, quality=67), None),
+        "tab|pipe`tick`.jpeg": (encoded(image, quality=68), None),
+        "cmyk.jpeg": (encoded(image.convert("CMYK")), None),
+        "palette.png": (encoded(image.convert("P"), "PNG"), None),
+        "alpha.png": (encoded(image.convert("LA"), "PNG"), None),
+        "progressive.jpeg": (encoded(image, progressive=True), None),
+        "rotated.jpeg": (encoded(image, exif=rotated), None),
+        "16 bits.png": (encoded(Image.fromarray(np.asarray(image).astype(np.uint16) * 16), "PNG"), None),
+        "1 bit.png": (encoded(image.convert("1"), "PNG"), None),
+        "interlaced.png": (interlaced(image), None),
+        "image.dcm": (make_dicom(np.asarray(image).astype(np.uint16) * 16), None),
         "empty.jpeg": (b"", "empty"),
         "half.jpeg": (jpeg[: len(jpeg) // 2], "truncated"),
         "header only.jpeg": (jpeg[:200], "not_an_image"),
         "text.jpeg": (b"Dear colleague", "not_an_image"),
         "archive.jpeg": (archive(), "not_an_image"),
-        "films.zip": (archive(), "not_an_image"),
+        "images.zip": (archive(), "not_an_image"),
         "animated.gif": (encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), "unsupported_format"),
-        "scan.tiff": (encoded(film, "TIFF"), "unsupported_format"),
-        "scan.bmp": (encoded(film, "BMP"), "unsupported_format"),
-        "scan.webp": (encoded(film, "WEBP"), "unsupported_format"),
-        "tiny.png": (encoded(film.resize((8, 8)), "PNG"), "too_small"),
+        "scan.tiff": (encoded(image, "TIFF"), "unsupported_format"),
+        "scan.bmp": (encoded(image, "BMP"), "unsupported_format"),
+        "scan.webp": (encoded(image, "WEBP"), "unsupported_format"),
+        "tiny.png": (encoded(image.resize((8, 8)), "PNG"), "too_small"),
         "bomb.png": (png(60_000, 60_000, b""), "too_large"),
         "lying header.png": (png(400, 400, b"\0" * 500), "truncated"),
-        "half a header.png": (encoded(film, "PNG")[:20], "not_an_image"),
+        "half a header.png": (encoded(image, "PNG")[:20], "not_an_image"),
         "blank.png": (encoded(Image.new("L", (300, 300), 128), "PNG"), "blank"),
         "photograph.jpeg": (encoded(Image.fromarray(colour).resize((320, 240))), "colour_photograph"),
         "ct.dcm": (make_dicom(Modality="CT"), "dicom_of_something_else"),
@@ -143,12 +143,12 @@ def torture(film: Image.Image) -> dict[str, tuple[bytes, str | None]]:
 def tortured(home: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, float, str]:
     """An inbox of trouble, scored once with code 0: inbox, scores, peak memory in GiB, what the command said."""
     inbox, out = tmp_path_factory.mktemp("trouble"), tmp_path_factory.mktemp("scores")
-    film = Image.open(next((sample / "train" / "NORMAL").glob("*.jpeg"))).convert("L").resize((400, 300))
+    image = Image.open(next((sample / "train" / "NORMAL").glob("*.jpeg"))).convert("L").resize((400, 300))
     batch = inbox / "<b>batch 'of'\n\"trouble\""
-    for name, (data, _) in torture(film).items():
+    for name, (data, _) in torture(image).items():
         (batch / name).parent.mkdir(parents=True, exist_ok=True)
         (batch / name).write_bytes(data)
-    (batch / os.fsdecode(b"latin-\xe9.jpeg")).write_bytes(encoded(film, quality=69))
+    (batch / os.fsdecode(b"latin-\xe9.jpeg")).write_bytes(encoded(image, quality=69))
     os.mkfifo(batch / "pipe.jpeg")
     (batch / "loop").symlink_to(batch / "loop")
     (batch / "out.jpeg").symlink_to(home / "models" / "tiny" / "1" / "README.md")
@@ -171,8 +171,8 @@ def snapshot(folder: Path) -> list[tuple[str, int, int]]:
 
 def test_every_file_of_a_torture_inbox_is_accounted_for(tortured: tuple[Path, Path, float, str], sample: Path) -> None:
     _, out, _, said = tortured
-    film = Image.open(next((sample / "train" / "NORMAL").glob("*.jpeg"))).convert("L").resize((400, 300))
-    expected = {name: reason for name, (_, reason) in torture(film).items()} | {
+    image = Image.open(next((sample / "train" / "NORMAL").glob("*.jpeg"))).convert("L").resize((400, 300))
+    expected = {name: reason for name, (_, reason) in torture(image).items()} | {
         "latin-\\xe9.jpeg": None,
         "pipe.jpeg": "not_a_file",
         "loop": "broken_link",
@@ -191,7 +191,7 @@ def test_every_file_of_a_torture_inbox_is_accounted_for(tortured: tuple[Path, Pa
 
 def test_names_cannot_inject_into_the_page_or_the_log(tortured: tuple[Path, Path, float, str]) -> None:
     _, out, _, said = tortured
-    page = next(out.glob("_nights/*/report.html")).read_text()
+    page = next(out.glob("_scoring_runs/*/report.html")).read_text()
     assert "<script" not in page
     assert "<b>batch" not in page
     assert "\x1b" not in said
@@ -203,26 +203,28 @@ def test_memory_stays_within_bounds(tortured: tuple[Path, Path, float, str]) -> 
     assert peak_gib < MAX_GIB
 
 
-def test_identical_films_and_films_seen_before_go_through_the_network_once(
+def test_identical_images_and_images_seen_before_go_through_the_network_once(
     tortured: tuple[Path, Path, float, str], home: Path, tmp_path: Path
 ) -> None:
     inbox, out, _, _ = tortured
     batch = next(folder for folder in inbox.iterdir() if folder.name != "many")
     rows = table(out).set_index("path")
     same = [column for column in rows.columns if column not in ("changed_ns", "n_bytes")]
-    pd.testing.assert_series_equal(rows.loc["film.jpeg", same], rows.loc["the same film.jpeg", same], check_names=False)
+    pd.testing.assert_series_equal(
+        rows.loc["image.jpeg", same], rows.loc["the same image.jpeg", same], check_names=False
+    )
     before = table(out)
     copy = batch / "a third copy.jpeg"
-    shutil.copy(batch / "film.jpeg", copy)
+    shutil.copy(batch / "image.jpeg", copy)
     try:
-        night, batches = scoring_run.open_night(inbox, config(home, out))
+        scoring_run, batches = scoring_runs.open_scoring_run(inbox, config(home, out))
         again = {b.name: [a.path for a in b.arrivals] for b in batches}
         assert again == {batch.name: ["a third copy.jpeg", "loop"], "many": []}, "a broken link is tried anew"
-        restarted = scorer.Scorer(night)
+        restarted = scorer.Scorer(scoring_run)
         (row,) = restarted.score(batch.name, batches[0].arrivals).to_dict("records")
-        assert "ensemble" not in vars(restarted.judge), "the network is not asked again"
+        assert "ensemble" not in vars(restarted.predictor), "the network is not asked again"
         for name in ("probability_NORMAL", "fold_spread", "novelty", "predicted_label", "in_training"):
-            assert row[name] == rows.loc["film.jpeg", name]
+            assert row[name] == rows.loc["image.jpeg", name]
     finally:
         copy.unlink()
     pd.testing.assert_frame_equal(table(out), before)
@@ -233,69 +235,71 @@ def config(home: Path, out: Path, **fields: object) -> ScoreConfig:
     return ScoreConfig(**(usual | {"compile": "off"} | fields))
 
 
-def test_a_film_gets_the_mean_of_the_calibrated_folds_of_the_plain_networks(home: Path, tmp_path: Path) -> None:
+def test_an_image_gets_the_mean_of_the_calibrated_folds_of_the_plain_networks(home: Path, tmp_path: Path) -> None:
     inbox = tmp_path / "inbox"
-    draw_inbox(inbox, n_films=6, seed=5)
-    night, (batch,) = scoring_run.open_night(inbox, config(home, tmp_path / "scores", precision="fp32"))
-    rows = scorer.Scorer(night).score(batch.name, batch.arrivals)
-    films = rows[rows["status"] == "ok"]
-    package = night.package()
-    readings = [reading.read_film(a, package.size) for a in batch.arrivals]
+    draw_inbox(inbox, n_images=6, seed=5)
+    scoring_run, (batch,) = scoring_runs.open_scoring_run(inbox, config(home, tmp_path / "scores", precision="fp32"))
+    rows = scorer.Scorer(scoring_run).score(batch.name, batch.arrivals)
+    images = rows[rows["status"] == "ok"]
+    package = scoring_run.package()
+    readings = [reading.read_image(a, package.size) for a in batch.arrivals]
     squares = np.stack([r.square for r in readings if r.square is not None])
     logits = np.stack([predict_logits(package.networks.model(fold), squares, "cpu") for fold in range(package.n_folds)])
     probability = package.calibration.probability(logits)
-    np.testing.assert_allclose(films["probability_PNEUMONIA"], probability[..., 1].mean(axis=0), atol=1e-5)
-    np.testing.assert_allclose(films["fold_spread"], np.ptp(probability[..., 1], axis=0), atol=1e-5)
-    assert not films["in_training"].any()
-    assert len(films) == 6
+    np.testing.assert_allclose(images["probability_PNEUMONIA"], probability[..., 1].mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(images["fold_spread"], np.ptp(probability[..., 1], axis=0), atol=1e-5)
+    assert not images["in_training"].any()
+    assert len(images) == 6
 
 
-def test_rows_do_not_depend_on_how_films_are_decoded(home: Path, tmp_path: Path) -> None:
+def test_rows_do_not_depend_on_how_images_are_decoded(home: Path, tmp_path: Path) -> None:
     inbox = tmp_path / "inbox"
-    draw_inbox(inbox, n_films=12, seed=6)
+    draw_inbox(inbox, n_images=12, seed=6)
     tables = []
     for workers in (0, 2):
-        night, (batch,) = scoring_run.open_night(inbox, config(home, tmp_path / "scores", workers=workers))
-        tables.append(scorer.Scorer(night).score(batch.name, batch.arrivals).drop(columns="scored_at"))
+        scoring_run, (batch,) = scoring_runs.open_scoring_run(inbox, config(home, tmp_path / "scores", workers=workers))
+        tables.append(scorer.Scorer(scoring_run).score(batch.name, batch.arrivals).drop(columns="scored_at"))
     pd.testing.assert_frame_equal(*tables)
 
 
-def test_a_film_of_the_training_set_is_known_re_encoded_and_rescaled_too(
+def test_an_image_of_the_training_set_is_known_re_encoded_and_rescaled_too(
     home: Path, sample: Path, tmp_path: Path
 ) -> None:
-    films = sorted((sample / "train" / "PNEUMONIA").glob("*.jpeg"))[:8]
-    inbox = tmp_path / "inbox" / "night"
+    images = sorted((sample / "train" / "PNEUMONIA").glob("*.jpeg"))[:8]
+    inbox = tmp_path / "inbox" / "ward"
     inbox.mkdir(parents=True)
-    for film in films:
-        image = Image.open(film).convert("L")
-        image.resize((image.width * 3 // 4, image.height * 3 // 4)).save(inbox / f"small-{film.name}", quality=70)
-        ImageOps.mirror(image).save(inbox / f"other-{film.name}")
-    night, (batch,) = scoring_run.open_night(inbox.parent, config(home, tmp_path / "scores"))
-    rows = scorer.Scorer(night).score(batch.name, batch.arrivals)
+    for image in images:
+        picture = Image.open(image).convert("L")
+        picture.resize((picture.width * 3 // 4, picture.height * 3 // 4)).save(
+            inbox / f"small-{image.name}", quality=70
+        )
+        ImageOps.mirror(picture).save(inbox / f"other-{image.name}")
+    scoring_run, (batch,) = scoring_runs.open_scoring_run(inbox.parent, config(home, tmp_path / "scores"))
+    rows = scorer.Scorer(scoring_run).score(batch.name, batch.arrivals)
     assert rows.loc[rows["path"].str.startswith("small-"), "in_training"].all()
     assert not rows.loc[rows["path"].str.startswith("other-"), "in_training"].any()
 
 
-def a_night_of(inbox: Path, n_films: int) -> None:
-    """Two batches of films with a few files that are none."""
-    draw_inbox(inbox, n_films=n_films, seed=7)
+def a_scoring_run_of(inbox: Path, n_images: int) -> None:
+    """Two batches of images with a few files that are none."""
+    draw_inbox(inbox, n_images=n_images, seed=7)
     late = inbox / "ward-4"
     late.mkdir()
-    for index, film in enumerate(sorted((inbox / "ward-3").glob("film-*.jpeg"))[: n_films // 2]):
-        ImageOps.autocontrast(Image.open(film).convert("L"), cutoff=1).save(late / f"{index}.jpeg", quality=80)
+    for index, image in enumerate(sorted((inbox / "ward-3").glob("image-*.jpeg"))[: n_images // 2]):
+        ImageOps.autocontrast(Image.open(image).convert("L"), cutoff=1).save(late / f"{index}.jpeg", quality=80)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
-    """An inbox, and the table of a night that nobody has disturbed."""
+    """An inbox, and the table of a scoring run that nobody has disturbed."""
     inbox, out = tmp_path_factory.mktemp("undisturbed") / "inbox", tmp_path_factory.mktemp("scores")
-    a_night_of(inbox, 60)
+    a_scoring_run_of(inbox, 60)
     result = score(home, inbox, out)
     assert result.returncode == 0, result.stderr
     return inbox, table(out)
 
 
-def test_kills_at_any_moment_only_delay_the_night(
+def test_kills_at_any_moment_only_delay_the_scoring_run(
     home: Path, undisturbed: tuple[Path, pd.DataFrame], tmp_path: Path
 ) -> None:
     inbox, expected = undisturbed
@@ -305,7 +309,7 @@ def test_kills_at_any_moment_only_delay_the_night(
         time.sleep(moments.uniform(2, 9))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        for part in out.glob("batch=*/*.parquet"):
+        for part in out.glob("[!_]*/*.parquet"):
             pd.read_parquet(part)
     result = score(home, inbox, out)
     assert result.returncode == 0, result.stderr
@@ -335,56 +339,56 @@ def test_two_runs_started_together_score_once(
     assert_same(table(out), expected)
 
 
-def test_films_that_come_later_are_scored_later_and_by_a_new_champion_into_its_own_rows(
+def test_images_that_come_later_are_scored_later_and_by_a_new_champion_into_its_own_rows(
     home: Path, tmp_path: Path
 ) -> None:
     inbox, out = tmp_path / "inbox", tmp_path / "scores"
-    a_night_of(inbox, 24)
+    a_scoring_run_of(inbox, 24)
     late = sorted((inbox / "ward-4").iterdir())[0].rename(tmp_path / "late.jpeg")
-    run_night(home, inbox, out)
+    score_all(home, inbox, out)
     first = table(out)
     shutil.copy(late, inbox / "ward-4" / "late.jpeg")
-    assert run_night(home, inbox, out) == {"ward-4": ["late.jpeg"]}
+    assert score_all(home, inbox, out) == {"ward-4": ["late.jpeg"]}
     assert len(table(out)) == len(first) + 1
     other = tmp_path / "other"
     shutil.copytree(home, other)
     model = ModelFolder.named(other / "models", "tiny")
     run = load_run(RunFolder(home / "experiments" / "run"))
     registry.promote(model, make_package(run, model, operating_point="sensitivity_95").version)
-    run_night(other, inbox, out)
+    score_all(other, inbox, out)
     rows = table(out)
     assert rows["model_version"].value_counts().to_dict() == {"1": len(first) + 1, "2": len(first) + 1}
-    assert run_night(other, inbox, out) == {}
+    assert score_all(other, inbox, out) == {}
 
 
-def run_night(home: Path, inbox: Path, out: Path, **fields: object) -> dict[str, list[str]]:
+def score_all(home: Path, inbox: Path, out: Path, **fields: object) -> dict[str, list[str]]:
     """Score in this process, publish everything, and return the new files of each batch."""
     options = config(home, out, **fields)
     with files.locked(ScoresFolder(out.resolve()).lock, "scores"):
-        night, batches = scoring_run.open_night(inbox, options)
+        scoring_run, batches = scoring_runs.open_scoring_run(inbox, options)
         for batch in batches:
-            for chunk in scoring_run.chunks(batch):
-                scorer.score_chunk(night, batch.name, chunk)
-            if night.staged(batch.name).parts():
-                scores.decide(night.scores, night.staged(batch.name), publish=True)
+            for chunk in scoring_runs.chunks(batch):
+                scorer.score_chunk(scoring_run, batch.name, chunk)
+            if scoring_run.staged(batch.name).parts():
+                scores.decide(scoring_run.scores, scoring_run.staged(batch.name), publish=True)
     return {batch.name: [a.path for a in batch.arrivals] for batch in batches if batch.arrivals}
 
 
-def test_a_batch_of_inverted_films_is_held_and_released(home: Path, tmp_path: Path) -> None:
+def test_a_batch_of_inverted_images_is_held_and_released(home: Path, tmp_path: Path) -> None:
     inbox, out = tmp_path / "inbox", tmp_path / "scores"
-    draw_inbox(tmp_path / "drawn", n_films=30, seed=8)
+    draw_inbox(tmp_path / "drawn", n_images=30, seed=8)
     (inbox / "negatives").mkdir(parents=True)
-    for film in (tmp_path / "drawn" / "ward-3").glob("film-*.jpeg"):
-        ImageOps.invert(Image.open(film).convert("L")).save(inbox / "negatives" / film.name)
+    for image in (tmp_path / "drawn" / "ward-3").glob("image-*.jpeg"):
+        ImageOps.invert(Image.open(image).convert("L")).save(inbox / "negatives" / image.name)
     result = score(home, inbox, out)
     assert result.returncode == 1, result.stderr
     assert "held                 'negatives': 30 scored" in result.stdout
-    assert not list(out.glob("batch=*"))
-    assert run_night(home, inbox, out) == {}, "held films are not scored again"
+    assert not list(out.glob("[!_]*"))
+    assert score_all(home, inbox, out) == {}, "held images are not scored again"
     later = score(home, inbox, out)
     assert later.returncode == 0
-    assert "held, earlier night  'negatives': 30 rows" in later.stdout
-    assert "Held since earlier nights" in max(out.glob("_nights/*/report.html")).read_text()
+    assert "held, earlier scoring run  'negatives': 30 rows" in later.stdout
+    assert "Held since earlier scoring_runs" in max(out.glob("_scoring_runs/*/report.html")).read_text()
     released = subprocess.run(
         [BIN / "cxr", "release", "negatives", f"--out={out}"], capture_output=True, text=True, timeout=60, check=False
     )
@@ -392,7 +396,7 @@ def test_a_batch_of_inverted_films_is_held_and_released(home: Path, tmp_path: Pa
     assert len(table(out)) == 30
 
 
-def test_a_full_disk_is_told_and_the_next_night_completes(
+def test_a_full_disk_is_told_and_the_next_scoring_run_completes(
     home: Path, undisturbed: tuple[Path, pd.DataFrame], tmp_path: Path
 ) -> None:
     inbox, expected = undisturbed
@@ -401,7 +405,7 @@ def test_a_full_disk_is_told_and_the_next_night_completes(
         assert result.returncode == 2, result.stderr
         assert "no space is left to write" in result.stderr
         assert "Traceback" not in result.stderr
-        for part in out.glob("batch=*/*.parquet"):
+        for part in out.glob("[!_]*/*.parquet"):
             pd.read_parquet(part)
         resize_disk(out, "50m")
         assert score(home, inbox, out).returncode == 0
@@ -429,54 +433,54 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(
     assert result.returncode == 2
     assert re.search(sentence, " ".join(result.stderr.split()))
     assert "Traceback" not in result.stderr
-    assert not list(tmp_path.glob("scores/batch=*"))
+    assert not list(tmp_path.glob("scores/[!_]*"))
 
 
 def test_scores_never_go_into_the_inbox_and_an_unknown_inbox_is_told(home: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="lies in the inbox, which is never written to"):
-        scoring_run.open_night(tmp_path, config(home, tmp_path / "scores"))
+        scoring_runs.open_scoring_run(tmp_path, config(home, tmp_path / "scores"))
     with pytest.raises(PackageError, match="has no champion"):
-        scoring_run.open_night(tmp_path, config(tmp_path / "nowhere", tmp_path.parent / "scores"))
+        scoring_runs.open_scoring_run(tmp_path, config(tmp_path / "nowhere", tmp_path.parent / "scores"))
 
 
 def test_bfloat16_is_refused_where_it_moves_probabilities(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox = tmp_path / "inbox"
-    draw_inbox(inbox, n_films=8, seed=9)
+    draw_inbox(inbox, n_images=8, seed=9)
     monkeypatch.setattr(predictor, "TOLERATED_DIFFERENCE", 0.0)
-    night, (batch,) = scoring_run.open_night(
+    scoring_run, (batch,) = scoring_runs.open_scoring_run(
         inbox, config(home, tmp_path / "s", precision="bf16", cache=tmp_path / "c")
     )
     with pytest.raises(ConfigError, match="bfloat16 moves a probability of tiny by"):
-        scorer.Scorer(night).score(batch.name, batch.arrivals)
+        scorer.Scorer(scoring_run).score(batch.name, batch.arrivals)
 
 
 def test_a_chunk_that_could_not_be_written_is_scored_again(home: Path, tmp_path: Path) -> None:
     inbox = tmp_path / "inbox"
-    draw_inbox(inbox, n_films=5, seed=10)
-    night, (batch,) = scoring_run.open_night(inbox, config(home, tmp_path / "scores"))
-    in_the_way = night.staged(batch.name).path
+    draw_inbox(inbox, n_images=5, seed=10)
+    scoring_run, (batch,) = scoring_runs.open_scoring_run(inbox, config(home, tmp_path / "scores"))
+    in_the_way = scoring_run.staged(batch.name).path
     in_the_way.parent.mkdir(parents=True)
     in_the_way.touch()
     with pytest.raises(OSError, match="Not a directory"):
-        scorer.score_chunk(night, batch.name, batch.arrivals)
+        scorer.score_chunk(scoring_run, batch.name, batch.arrivals)
     in_the_way.unlink()
-    scorer.score_chunk(night, batch.name, batch.arrivals)
-    assert len(scores.read_parts(night.staged(batch.name))) == len(batch.arrivals)
+    scorer.score_chunk(scoring_run, batch.name, batch.arrivals)
+    assert len(scores.read_parts(scoring_run.staged(batch.name))) == len(batch.arrivals)
 
 
 def test_a_file_that_is_being_written_waits_without_a_row(home: Path, tmp_path: Path) -> None:
-    (tmp_path / "inbox" / "night").mkdir(parents=True)
-    film = tmp_path / "inbox" / "night" / "film.jpeg"
-    film.write_bytes(b"half of it")
-    night, (batch,) = scoring_run.open_night(tmp_path / "inbox", config(home, tmp_path / "scores"))
+    (tmp_path / "inbox" / "ward").mkdir(parents=True)
+    image = tmp_path / "inbox" / "ward" / "image.jpeg"
+    image.write_bytes(b"half of it")
+    scoring_run, (batch,) = scoring_runs.open_scoring_run(tmp_path / "inbox", config(home, tmp_path / "scores"))
     stale: list[Arrival] = batch.arrivals
-    film.write_bytes(b"half of it, and more")
-    assert scorer.Scorer(night).score("night", stale).empty
+    image.write_bytes(b"half of it, and more")
+    assert scorer.Scorer(scoring_run).score("ward", stale).empty
 
 
-def test_no_night_takes_the_name_of_another_where_the_clock_was_set_back(
+def test_no_scoring_run_takes_the_name_of_another_where_the_clock_was_set_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class StoppedClock(datetime):
@@ -484,24 +488,24 @@ def test_no_night_takes_the_name_of_another_where_the_clock_was_set_back(
         def now(cls, tz: tzinfo | None = None) -> datetime:
             return datetime(2026, 11, 25, tzinfo=tz)
 
-    monkeypatch.setattr(scoring_run, "datetime", StoppedClock)
+    monkeypatch.setattr(scoring_runs, "datetime", StoppedClock)
     folder = ScoresFolder(tmp_path)
     for microsecond in range(3):
-        name = scoring_run._name_night(folder)
+        name = scoring_runs._name_scoring_run(folder)
         assert name == f"2026-11-25T00-00-00-{microsecond:06d}Z"
-        folder.night(name).path.mkdir(parents=True)
+        folder.scoring_run(name).path.mkdir(parents=True)
 
 
 def test_a_chunk_that_two_processes_score_has_one_row_for_each_file(home: Path, tmp_path: Path) -> None:
     inbox = tmp_path / "inbox"
-    draw_inbox(inbox, n_films=4, seed=5)
+    draw_inbox(inbox, n_images=4, seed=5)
     places = {"models": home / "models", "cache": home / "cache", "out": tmp_path / "scores"}
     config = ScoreConfig(name="tiny", settle=0, compile="off", device="cpu", **places)
-    night, (batch,) = scoring_run.open_night(inbox, config)
+    scoring_run, (batch,) = scoring_runs.open_scoring_run(inbox, config)
     arrivals = batch.arrivals
-    tables = [scorer.Scorer(night).score(batch.name, arrivals) for _ in range(2)]  # neither knows of the other
+    tables = [scorer.Scorer(scoring_run).score(batch.name, arrivals) for _ in range(2)]  # neither knows of the other
     for table in tables:
-        scores.stage(night.part(batch.name, arrivals), table)
-    scorer.score_chunk(night, batch.name, arrivals)
-    rows = scores.read_parts(night.staged(batch.name))
+        scores.stage(scoring_run.part(batch.name, arrivals), table)
+    scorer.score_chunk(scoring_run, batch.name, arrivals)
+    rows = scores.read_parts(scoring_run.staged(batch.name))
     assert sorted(rows["path"]) == sorted(arrival.path for arrival in arrivals)
