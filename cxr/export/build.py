@@ -192,7 +192,7 @@ def _write_int8(
         inputs = _inputs(networks, part, run.squares(images))
         quantise(layers_of(networks, part, fold), inputs, networks.int8_graph(part, fold))
     compared = _spread(predictions, INT8_COMPARED)
-    target = compared["label"].map(run.classes.index).to_numpy(np.int64)
+    target = np.array([run.classes.index(label) for label in compared["label"]], dtype=np.int64)
     squares, folds = run.squares(compared), compared["fold"].to_numpy()
     found = measure_int8(networks, calibration, squares, folds, target, run.cache)
     require_tolerable(found)
