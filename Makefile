@@ -5,7 +5,7 @@ BIN    := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 OSV    := https://api.osv.dev/v1/vulns/GHSA-462w-v97r-4m45
 
-.PHONY: help setup demo up test faults removals check audit bench lock clean
+.PHONY: help setup demo up test faults removals check audit docs docs-links bench lock clean
 help:
 	@echo "make setup   install everything into .venv"
 	@echo "make demo    the whole pipeline on drawn images, in minutes"
@@ -15,6 +15,8 @@ help:
 	@echo "make removals  take each protection from a fault away: does its test fail? half an hour and more"
 	@echo "make check   format, lint, types, import rules, audit"
 	@echo "make audit   hold requirements.lock against the known vulnerabilities of OSV, if it can be reached"
+	@echo "make docs    build docs/ as HTML into docs/_build/html; warnings and broken internal links are errors"
+	@echo "make docs-links  check the links to other sites as well; needs the network"
 	@echo "make bench   measure against peers and limits: make bench DATA=chest_xray.zip"
 	@echo "make lock    compile requirements.lock anew from pyproject.toml"
 	@echo "make clean   remove .venv and .uv"
@@ -51,6 +53,10 @@ audit: setup
 	@if $(BIN)/python -c "import urllib.request; urllib.request.urlopen('$(OSV)', timeout=10)" 2>/dev/null; then \
 		$(BIN)/pip-audit --requirement requirements.lock --disable-pip --vulnerability-service osv --progress-spinner off; \
 	else echo "Not audited: $(OSV) cannot be reached from here."; fi
+docs: setup
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+docs-links: setup
+	$(BIN)/sphinx-build --quiet --builder linkcheck docs docs/_build/links
 bench: setup
 	$(UV) pip install --quiet --python $(BIN)/python --group bench
 	for name in decoding near_duplicates frozen_trunk training scoring growth start_up; do \
