@@ -1,8 +1,11 @@
 """How `make docs` builds these pages: Markdown by MyST, the command line and the library from the code."""
 
+import dataclasses
+import inspect
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -21,7 +24,9 @@ html_show_sphinx = False
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "cyclopts.ext.sphinx"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
+napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False  # types stand in the signature
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 nitpicky = True
@@ -40,6 +45,15 @@ def require_paths(app: Sphinx, page: nodes.document, name: str) -> None:
             log.warning("%s: there is no %s", name, path, location=literal)
 
 
+def complete_docstring(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Add the fields of a config's base classes to its own."""
+    if what == "class" and dataclasses.is_dataclass(thing):
+        for base in thing.__mro__[1:]:
+            _, _, fields = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")
+            lines[:] = [*"\n".join(lines).rstrip().split("\n"), *fields.split("\n"), ""]
+
+
 def setup(app: Sphinx) -> None:
-    """Check each page once its links are resolved."""
+    """Check each page once its links are resolved, and complete docstrings before napoleon reads them."""
     app.connect("doctree-resolved", require_paths)
+    app.connect("autodoc-process-docstring", complete_docstring, priority=400)
