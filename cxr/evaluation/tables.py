@@ -22,7 +22,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.classes import Classes
-from cxr.errors import DamagedError, RunError
+from cxr.errors import DamagedError, DataError, RunError
+from cxr.evaluation import analyses
+from cxr.evaluation.drift_reference import drift_reference_table, measure_images
+from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.evaluation.subgroups import most_confident_errors, subgroup_table
 from cxr.metrics.bootstrap import (
     average_replicates,
     draw_groups,
@@ -39,8 +43,25 @@ from cxr.training.run import Run, require_complete
 log = logging.getLogger(__name__)
 
 
+TABLES = (
+    "metrics",
+    "summary",
+    "confusion",
+    "auc",
+    "calibration",
+    "operating_points",
+    "predictive_values",
+    "subgroups",
+    "most_confident_errors",
+    "drift_reference",
+)
+"""Tables of every finished run, besides the out-of-fold table that they are computed from."""
+N_SQUARES = 4096
+"""Images that are measured at a time."""
+
+
 def evaluate(run: Run) -> None:
-    """Write predictions, metrics, summary and confusion tables from the folds' predictions.
+    """Write the out-of-fold table from the folds' predictions, and every table in TABLES.
 
     Raises:
         RunError: a fold is not complete.
@@ -53,16 +74,54 @@ def evaluate(run: Run) -> None:
         predictions = pd.concat(parts).sort_values("path", ignore_index=True)
         stage.n_images = len(predictions)
         files.write_table(folder.predictions, predictions)
-        tabulate(folder, predictions, run.classes)
+        write_tables(run, predictions)
         log.info("tables: %s", folder.metrics.parent)
 
 
-def tabulate(folder: RunFolder, predictions: pd.DataFrame, classes: Classes) -> None:
-    """Write metrics, summary and confusion tables of the out-of-fold table."""
-    metrics = metrics_table(predictions, classes)
-    files.write_table(folder.metrics, metrics)
-    files.write_table(folder.summary, summary_table(metrics))
-    files.write_table(folder.confusion, confusion_table(predictions, classes))
+def write_tables(run: Run, predictions: pd.DataFrame) -> None:
+    """Write every table in TABLES, computed from the out-of-fold table."""
+    manifest = files.read_table(run.folder.manifest)
+    images = OutOfFold(predictions, run.classes)
+    metrics = metrics_table(predictions, run.classes)
+    tables = {
+        "metrics": metrics,
+        "summary": summary_table(metrics),
+        "confusion": confusion_table(predictions, run.classes),
+        "auc": analyses.auc_table(images, metrics),
+        "calibration": analyses.calibration_table(images),
+        "operating_points": analyses.operating_point_table(images),
+        "predictive_values": analyses.predictive_value_table(images),
+        "subgroups": subgroup_table(images, manifest),
+        "most_confident_errors": most_confident_errors(images),
+        "drift_reference": drift_reference_table(_measured(run, predictions, manifest)),
+    }
+    for name in TABLES:
+        files.write_table(run.folder.table(name), tables[name])
+
+
+def _measured(run: Run, images: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return the images' measures; without grey levels, and with a warning, where images are gone."""
+    parts = (images.iloc[first : first + N_SQUARES] for first in range(0, len(images), N_SQUARES))
+    try:
+        return measure_images(images, manifest, (square for part in parts for square in run.squares(part)))
+    except DataError as error:
+        log.warning("the drift reference has no grey levels: %s", error)
+        return measure_images(images, manifest, None)
+
+
+def read_tables(folder: RunFolder) -> dict[str, pd.DataFrame]:
+    """Return every table in TABLES of a finished run.
+
+    Raises:
+        RunError: one of them is missing.
+    """
+    missing = [name for name in ("predictions", *TABLES) if not folder.table(name).exists()]
+    if missing:
+        raise RunError(
+            f"run {folder.run_id!r} lacks the table{'s' if len(missing) > 1 else ''} {', '.join(missing)}: "
+            f"type `cxr evaluate {folder.run_id}`, which writes every table."
+        )
+    return {name: files.read_table(folder.table(name)) for name in TABLES}
 
 
 def _read_predictions(run: Run, fold: int) -> pd.DataFrame:

@@ -1,11 +1,18 @@
-"""What drift and novelty are judged by: the images that a model was made from, measured."""
+"""The reference of a package: the images that a model was made from, measured, and how novelty is measured.
+
+Drift and novelty of later images are judged by it.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from cxr.images.vitals import fingerprint, measure_levels
+from cxr.evaluation.drift_reference import measure_images
+from cxr.images.vitals import fingerprint
 from cxr.network.acceleration import accelerate
 from cxr.network.resnet import BATCH_SIZE, normalise, to_grey
 from cxr.serving.networks import PackagedNetworks
@@ -15,6 +22,8 @@ from cxr.training.run import Run
 
 N_NOVELTY = 2000
 """Training images that the measure of novelty is fitted on."""
+Features = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""A function from grey squares, shape (n, size, size), to features, shape (n, n_features)."""
 
 
 def reference_of(
@@ -24,18 +33,31 @@ def reference_of(
 
     Novelty is fitted on training images of fold 0's network and measured on the images which that network never
     saw, as the images of a batch will be; for the others it is missing.
+
+    Args:
+        networks: of the package.
+        run: finished.
+        predictions: the run's out-of-fold table.
+        probability: calibrated, shape (n, n_classes).
     """
-    manifest = files.read_table(run.folder.manifest).drop_duplicates("path").set_index("path")
     squares = run.squares(predictions)
-    levels = pd.DataFrame([vars(measure_levels(square)) for square in squares])
-    sizes = manifest.loc[predictions["path"], ["width", "height", "chroma"]].reset_index(drop=True)
-    columns = {f"probability_{name}": probability[:, k] for k, name in enumerate(run.classes)}
     held_out = (predictions["fold"] == 0).to_numpy()
-    training = np.flatnonzero(~held_out)
-    fitted_on = training[np.linspace(0, len(training) - 1, min(N_NOVELTY, len(training)), dtype=int)]
+    features = features_of(networks, run)
+    novelty = fit_image_novelty(features, squares[_spread(np.flatnonzero(~held_out), N_NOVELTY)])
+    distance = np.full(len(predictions), np.nan)
+    distance[held_out] = novelty.distance(features(squares[held_out]), squares[held_out])
+    measures = measure_images(predictions, files.read_table(run.folder.manifest), squares)
+    images = reference_table(predictions, squares).assign(
+        **dict(zip(run.classes.probability_columns, probability.T, strict=True)), novelty=distance
+    )
+    return pd.concat([images, measures], axis=1), novelty
+
+
+def features_of(networks: PackagedNetworks, run: Run) -> Features:
+    """Return the function that fold 0's network computes features with: everything in front of its last layer."""
     model = networks.model(0)
     trunk, _ = model.stages("head")
-    forward = accelerate(
+    forward: Callable[[Tensor], Tensor] = accelerate(
         lambda: trunk,
         "fold 0 of a package in the making",
         run.devices[0],
@@ -45,23 +67,34 @@ def reference_of(
         cache=run.cache,
     )
 
-    def features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        parts = torch.from_numpy(images).split(BATCH_SIZE)
+    def features(squares: NDArray[np.uint8]) -> NDArray[np.float32]:
+        parts = torch.from_numpy(squares).split(BATCH_SIZE)
         return torch.cat([forward(normalise(to_grey(part), model.mean, model.std)) for part in parts]).numpy()
 
-    known = squares[fitted_on]
-    novelty = ImageNovelty(fit_novelty(features(known)), fit_novelty(layout(known)))
-    distance = np.full(len(predictions), np.nan)
-    distance[held_out] = novelty.distance(features(squares[held_out]), squares[held_out])
-    images = pd.DataFrame(
+    return features
+
+
+def fit_image_novelty(features: Features, squares: NDArray[np.uint8]) -> ImageNovelty:
+    """Return the measure of novelty, fitted on training images, shape (n, size, size)."""
+    return ImageNovelty(fit_novelty(features(squares)), fit_novelty(layout(squares)))
+
+
+def reference_table(predictions: pd.DataFrame, squares: NDArray[np.uint8]) -> pd.DataFrame:
+    """Return what identifies each image and holds no name of a patient or a file.
+
+    Columns: image_id, fingerprint, group, fold, label.
+    """
+    return pd.DataFrame(
         {
             "image_id": predictions["image_id"],
             "fingerprint": [fingerprint(square) for square in squares],
             "group": predictions["group_id"].factorize()[0],  # a number: an id may name a patient
             "fold": predictions["fold"],
             "label": predictions["label"],
-            **columns,
-            "novelty": distance,
         }
     )
-    return pd.concat([images, sizes, levels], axis=1), novelty
+
+
+def _spread(rows: NDArray[np.intp], n: int) -> NDArray[np.intp]:
+    """Return n of the rows, evenly spread; all where there are fewer."""
+    return rows[np.linspace(0, len(rows) - 1, min(n, len(rows)), dtype=int)]

@@ -1,7 +1,7 @@
 """The report of a run: tables and figures in one HTML file that needs no network, and each of them as a file.
 
-Every table is recomputed from the out-of-fold table, and every number on the page says which table it is from; what
-was not done is written down as not done.
+The tables are read as the checks have judged them and none is computed here but those of the figures. Every number on
+the page says which table it is from; what was not done is written down as not done.
 """
 
 import dataclasses
@@ -16,13 +16,11 @@ import pandas as pd
 from cxr import __version__
 from cxr.classes import Classes
 from cxr.config import TrainConfig
-from cxr.errors import RunError
 from cxr.evaluation import analyses
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.outside_tests import is_current
 from cxr.evaluation.overview import STARTING_PROJECT
-from cxr.evaluation.subgroups import most_confident_errors, subgroup_table
-from cxr.evaluation.tables import tabulate
+from cxr.evaluation.tables import read_tables
 from cxr.metrics.classification import COUNTS
 from cxr.report import figures
 from cxr.report.cells import Cells
@@ -40,8 +38,6 @@ log = logging.getLogger(__name__)
 Tables = dict[str, pd.DataFrame]
 NO_INTERVAL = "no interval, all images are of one patient"
 FOLD_METRICS = ("roc_auc", "sensitivity", "specificity")
-MEASURED = ("width", "height", "mean", "contrast", "border")
-QUANTILES = (0.05, 0.5, 0.95)
 REQUESTED = {"stress": "robustness", "learning_curve": "learning-curve"}
 """Tables that a run has only if somebody asked for them, and the sections that show them."""
 PUBLISHED = (
@@ -74,23 +70,18 @@ PUBLISHED = (
 
 
 def write_report(run: Run) -> Path:
-    """Write the run's report, its figures and the tables behind them; return the report.
+    """Write the run's report and its figures from the tables that `evaluate` wrote; return the report.
 
     Raises:
-        RunError: a fold is not complete, or the run has no tables.
+        RunError: a fold is not complete, or the run lacks a table.
     """
     with events.stage(run.folder.events, "report"):
         require_complete(run)
         folder = run.folder
-        if not folder.predictions.exists():
-            raise RunError(f"run {folder.run_id!r} has no tables yet: type `cxr evaluate {folder.run_id}`.")
-        images = OutOfFold(files.read_table(folder.predictions), run.classes)
-        tabulate(folder, images.predictions, run.classes)
-        tables = _tables(images, folder)
-        for name, table in tables.items():
-            files.write_table(folder.table(name), table)
+        tables = read_tables(folder)
         requested = [name for name in REQUESTED if folder.table(name).exists()]
         tables |= {name: files.read_table(folder.table(name)) for name in requested}
+        images = OutOfFold(files.read_table(folder.predictions), run.classes)
         drawn = _figures(run, images, tables)
         for figure in drawn.values():
             files.write_text(folder.figures / f"{figure.name}.svg", figure.svg)
@@ -98,26 +89,6 @@ def write_report(run: Run) -> Path:
         files.write_text(folder.report, _page(run, images, tables, drawn))
         log.info("report: %s", folder.report)
         return folder.report
-
-
-def _tables(images: OutOfFold, folder: RunFolder) -> Tables:
-    manifest = files.read_table(folder.manifest)
-    return {
-        "auc": analyses.auc_table(images, files.read_table(folder.metrics)),
-        "calibration": analyses.calibration_table(images),
-        "operating_points": analyses.operating_point_table(images),
-        "predictive_values": analyses.predictive_value_table(images),
-        "subgroups": subgroup_table(images, manifest),
-        "most_confident_errors": most_confident_errors(images),
-        "drift_reference": _drift_reference(manifest),
-    }
-
-
-def _drift_reference(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Return quantiles over the used images of what later images are compared with: measure, quantile, value."""
-    used = manifest.loc[manifest["status"] == "used", list(MEASURED)].astype(float)
-    wide = used.quantile(list(QUANTILES)).rename_axis(index="quantile").reset_index()
-    return wide.melt("quantile", var_name="measure")[["measure", "quantile", "value"]]
 
 
 def _page(run: Run, images: OutOfFold, tables: Tables, drawn: Mapping[str, Figure]) -> str:
@@ -144,7 +115,7 @@ def _page(run: Run, images: OutOfFold, tables: Tables, drawn: Mapping[str, Figur
         counts=COUNTS,
         published=PUBLISHED if images.is_binary and _is_kaggle(run.classes) else (),
         figures=drawn,
-        undefined=_undefined(folder, tables),
+        undefined=_undefined(tables),
         most_confident_errors=gallery(run, tables["most_confident_errors"]),
         tests={name: _openings(run, test) for name, test in tests.items()},
         crosswalk=crosswalk(done),
@@ -158,7 +129,6 @@ def _page(run: Run, images: OutOfFold, tables: Tables, drawn: Mapping[str, Figur
 def _sources(folder: RunFolder, tables: Tables, gaps: Tables) -> dict[str, tuple[str, pd.DataFrame]]:
     """Return the tables that the page takes numbers from, each with its file."""
     named = {name: (folder.table(name), table) for name, table in tables.items()}
-    named |= {path.stem: (path, files.read_table(path)) for path in (folder.metrics, folder.summary)}
     if folder.acquisition_baseline.exists():
         known = files.read_table(folder.acquisition_baseline)
         named["acquisition_baseline"] = (
@@ -171,7 +141,7 @@ def _sources(folder: RunFolder, tables: Tables, gaps: Tables) -> dict[str, tuple
 
 def _figures(run: Run, images: OutOfFold, tables: Tables) -> dict[str, Figure]:
     folder, curves = run.folder, analyses.curve_tables(images)
-    metrics = files.read_table(folder.metrics)
+    metrics = tables["metrics"]
     positive = metrics["class"] == (run.classes[1] if images.is_binary else "macro")
     by_fold = metrics[(metrics["scope"] == "fold") & positive]
     by_fold = by_fold.assign(level="fold " + by_fold["fold"].astype("string"))
@@ -186,7 +156,7 @@ def _figures(run: Run, images: OutOfFold, tables: Tables) -> dict[str, Figure]:
     drawn = [
         figures.roc(curves["roc"], tables["operating_points"], auc),
         figures.precision_recall(curves["precision_recall"], f"Precision against recall, out of fold; {precision}."),
-        figures.confusion(files.read_table(folder.confusion), run.classes),
+        figures.confusion(tables["confusion"], run.classes),
         figures.calibration(analyses.reliability_table(images), calibrated),
         figures.scores(analyses.score_table(images)),
         figures.forest("folds", "Folds, 95 % intervals", by_fold, "level", FOLD_METRICS),
@@ -208,9 +178,9 @@ def _lines(subgroups: pd.DataFrame, is_binary: bool) -> pd.Series:
     return where if is_binary else subgroups["class"] + ", " + where
 
 
-def _undefined(folder: RunFolder, tables: Tables) -> list[str]:
+def _undefined(tables: Tables) -> list[str]:
     """Return in sentences which values or intervals are NaN, and why; those of one place and reason together."""
-    metrics = files.read_table(folder.metrics).query("scope != 'mean'").astype({"fold": "string"})
+    metrics = tables["metrics"].query("scope != 'mean'").astype({"fold": "string"})
     places = [
         metrics.assign(place=metrics["fold"].map("fold {}".format).where(metrics["fold"].notna(), "all images")),
         tables["operating_points"].assign(place=lambda t: "operating point " + t["operating_point"].map(said)),
@@ -228,7 +198,7 @@ def _gap(test: OutsideTestFolder, tables: Tables, folder: RunFolder) -> pd.DataF
 
     Columns: operating_point, class, metric, inside, inside_low, inside_high, outside, outside_low, outside_high, gap.
     """
-    pooled = files.read_table(folder.metrics).query("scope == 'pooled'").assign(operating_point="")
+    pooled = tables["metrics"].query("scope == 'pooled'").assign(operating_point="")
     points = tables["operating_points"].assign(**{"class": files.read_record(folder.config)["positive"]})
     inside = pd.concat([points, pooled], ignore_index=True)
     outside = files.read_table(test.metrics)

@@ -129,7 +129,7 @@ def test_four_classes_from_folders_work_through_the_whole_pipeline(begin: Begin,
         {f"{name}/{n}.png": image(10 * k + n, (40, 40), "PNG") for k, name in enumerate(names) for n in range(4)}
     )
     run = finish(begin(data=str(data), batch_size=4))
-    assert run.classes == list(names)
+    assert run.classes == names
     assert len(pd.read_parquet(run.folder.predictions)) == 16
     assert pd.read_parquet(run.folder.confusion)["n"].sum() == 16
 

@@ -10,6 +10,7 @@ from benchmarks.report_numbers import disagreements
 from cxr.cli.app import app
 from cxr.config import TrainConfig
 from cxr.errors import RunError
+from cxr.evaluation.tables import write_tables
 from cxr.report.run_report import command_of, write_report
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
@@ -133,7 +134,9 @@ def test_names_from_the_data_cannot_become_markup(run: Run, tmp_path: Path) -> N
     manifest = files.read_table(copy.manifest)
     for table, file in ((predictions, copy.predictions), (manifest, copy.manifest)):
         files.write_table(file, table.assign(path="<script>alert(1)</script>" + table["path"]))
-    write_report(load_run(copy))
+    begun = load_run(copy)
+    write_tables(begun, files.read_table(copy.predictions))
+    write_report(begun)
     text = copy.report.read_text()
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
@@ -163,6 +166,28 @@ def test_a_run_without_tables_has_no_report(run: Run, tmp_path: Path) -> None:
     assert not list(bare.figures.glob("*"))
     with pytest.raises(RunError, match="lacks fold 0"):
         write_report(load_run(bare))
+
+
+def test_the_report_reads_the_tables_and_writes_none_of_them(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.folder.path, tmp_path / "checked")
+    checked = RunFolder(tmp_path / "checked")
+    before = {path: path.stat().st_mtime_ns for path in checked.metrics.parent.iterdir()}
+    summary = files.read_table(checked.summary)
+    is_auc = summary["metric"] == "roc_auc"
+    files.write_table(checked.summary, summary.assign(pooled=summary["pooled"].mask(is_auc, 0.12345)))
+    before[checked.summary] = checked.summary.stat().st_mtime_ns
+    write_report(load_run(checked))
+    assert {path: path.stat().st_mtime_ns for path in checked.metrics.parent.iterdir()} == before
+    assert "12.3" in "".join(Page(checked.report.read_text()).words), "what the table says is what the page shows"
+
+
+def test_a_missing_table_is_named_with_the_command_that_writes_it(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.folder.path, tmp_path / "older")
+    older = RunFolder(tmp_path / "older")
+    older.table("auc").unlink()
+    older.table("drift_reference").unlink()
+    with pytest.raises(RunError, match="lacks the tables auc, drift_reference: type `cxr evaluate older`"):
+        write_report(load_run(older))
 
 
 def test_three_classes_have_a_report_that_says_what_does_not_apply(sample: Path, tmp_path: Path) -> None:
@@ -222,7 +247,9 @@ def test_hard_tables_become_a_report_that_says_what_is_undefined_and_why(run: Ru
     files.write_table(folder.predictions, make(folder, files.read_table(folder.predictions)))
     record = files.read_record(folder.config)
     files.write_json(folder.config, record | {"config": record["config"] | {"data": str(tmp_path)}})  # images are gone
-    write_report(load_run(folder))
+    hard = load_run(folder)
+    write_tables(hard, files.read_table(folder.predictions))
+    write_report(hard)
     page = Page(folder.report.read_text())
     text = " ".join("".join(page.words).split())
     assert told in text
