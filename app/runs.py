@@ -131,9 +131,9 @@ def _chart(figure: Any, alt: str) -> None:
 def _threshold(folder: RunFolder) -> None:
     """Show what calling images from a threshold up does; moving the slider computes this anew and nothing else."""
     images = _out_of_fold(folder)
-    names = [name for name, _, _ in images.judged()]
+    names = [name for name, _, _ in images.one_vs_rest()]
     name = names[0] if len(names) == 1 else st.selectbox("Class", names, width=420)
-    truth, column = next((truth, column) for one, truth, column in images.judged() if one == name)
+    truth, column = next((truth, column) for one, truth, column in images.one_vs_rest() if one == name)
     threshold = st.slider(
         f"An image is called {words.plain(name)} from this probability up", 0.0, 1.0, 0.5, 0.005, format="%.3f"
     )

@@ -29,8 +29,9 @@ from sklearn import metrics as sk
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
 from benchmarks.results import keep
+from cxr.classes import Classes
 from cxr.evaluation import analyses
-from cxr.evaluation.analyses import PredictedImages
+from cxr.evaluation.analyses import OperatingPointPredictions
 from cxr.evaluation.comparison import compare, mcnemar
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.subgroups import METRICS as SUBGROUP_METRICS
@@ -147,7 +148,7 @@ def _differences(images: OutOfFold) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as place:
         runs = [RunFolder(Path(place) / name) for name in ("run", "noisy")]
         for run, score in zip(runs, (images.probability[:, 1], expit(_noisy(images))), strict=True):
-            files.write_json(run.config, {"classes": images.classes})
+            files.write_json(run.config, {"format": files.FORMAT, "classes": images.classes})
             columns = {f"probability_{c}": p for c, p in zip(images.classes, (1 - score, score), strict=True)}
             files.write_table(run.predictions, images.predictions.assign(**columns))
         return compare(runs).metrics
@@ -232,7 +233,7 @@ def _metric(metric: str, truth: Any, predicted: Any, score: Any, inside: NDArray
     return of
 
 
-def _predictive(value: str, truth: NDArray[np.bool_], point: PredictedImages, prevalence: float) -> Any:
+def _predictive(value: str, truth: NDArray[np.bool_], point: OperatingPointPredictions, prevalence: float) -> Any:
     def of(rows: NDArray[np.int64]) -> float:
         sick, positive = truth[rows], point.predicted[rows]
         weight = np.where(sick, prevalence / sick.mean(), (1 - prevalence) / (1 - sick.mean()))
@@ -335,7 +336,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     folder = RunFolder(options.run.resolve())
-    images = OutOfFold(files.read_table(folder.predictions), files.read_record(folder.config)["classes"])
+    images = OutOfFold(files.read_table(folder.predictions), Classes(files.read_record(folder.config)["classes"]))
     rows = pd.DataFrame(compare_intervals(images, files.read_table(folder.manifest), options.replicates))
     rows["share"] = (rows["ours"] - rows["theirs"]).abs() / rows["tolerance"]
     print(rows.sort_values("share", ascending=False).head(20).to_string(index=False))

@@ -3,43 +3,43 @@
 from typing import Self
 
 MACRO = "macro"
-"""Stands in a table's `class` column for the mean over all classes, where there are more than two."""
+"""What the `class` column of a table holds for the mean over all classes, where there are more than two."""
 
 
 class Classes(tuple[str, ...]):
-    """Class names, in output order; of two classes the positive one is last.
+    """Class names, in output order; for two classes, the positive class is last.
 
-    Everything that depends on whether there are two classes or more is asked here.
+    The one place that knows what depends on whether there are two classes or more.
     """
 
     __slots__ = ()
 
     @property
     def is_binary(self) -> bool:
-        """Whether there are two classes, one of them positive."""
+        """Return whether there are two classes, one of them positive."""
         return len(self) == 2
 
     @property
     def positive(self) -> str | None:
-        """The positive class; None where there are more than two."""
+        """The positive class; None for more than two classes."""
         return self[1] if self.is_binary else None
 
     @property
     def headline(self) -> str:
-        """The row of a metrics table that stands for the model: the positive class, or the macro average."""
+        """The class whose metrics sum up a model: the positive one, or `macro` for more than two."""
         return self.positive or MACRO
 
     @property
     def evaluated(self) -> Self:
-        """The classes that get metrics of their own: the positive one, or each of more than two."""
+        """The classes that are evaluated against the rest: the positive one, or each of more than two."""
         return type(self)(self[1:] if self.is_binary else self)
 
     @property
     def probability_columns(self) -> list[str]:
-        """Names of the columns that hold each class's probability."""
+        """Names of the columns with each class's probability."""
         return [f"probability_{name}" for name in self]
 
     @property
     def logit_columns(self) -> list[str]:
-        """Names of the columns that hold each class's logit."""
+        """Names of the columns with each class's logit."""
         return [f"logit_{name}" for name in self]

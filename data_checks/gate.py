@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxr.classes import Classes
 from cxr.config import DataConfig
 from cxr.errors import ChecksFailedError
 from cxr.evaluation.acquisition_baseline import measure_acquisition_baseline
@@ -54,7 +55,7 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data
         rows = folds.describe(assigned, images, pairs, config)
         suite = folds.expectations(config.folds, len(classes), limit)
         verdicts.append(judge(context, "folds", folds.GRAIN, rows, folds.NAMES, suite))
-        baseline = measure_acquisition_baseline(images, assigned, classes)
+        baseline = measure_acquisition_baseline(images, assigned, Classes(classes))
         files.write_table(folder.acquisition_baseline, baseline)
         together = baseline[(baseline["features"] == "all") & (baseline["metric"] == "roc_auc")]["value"].iloc[0]
         log.info("acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of %.3f", together)

@@ -1,14 +1,12 @@
-"""How well acquisition alone predicts the label: the baseline that a model of images has to leave behind.
+"""Acquisition-only baseline: how well acquisition alone predicts the label. A network has to do better.
 
-Where the sick were filmed on another machine than the healthy, a network can score well without looking
-at a lung. So the image's width, height, aspect, mean, contrast, border and mode, and nothing else, go
-through a logistic regression under the very folds that the network is judged by.
+Where patients with the disease were imaged on another machine than the others, a network can score well without
+looking at a lung. So a logistic regression predicts the label from the image's width, height, aspect, mean, contrast,
+border and mode alone, under the same folds as the network.
 
 Source: Zech et al., Variable generalization performance of a deep learning model to detect pneumonia in
 chest radiographs, PLoS Med 2018.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from cxr.classes import MACRO, Classes
 from cxr.metrics.calibration import predict_labels
 from cxr.metrics.classification import COUNTS, Value, binary_metrics, multiclass_metrics
 
@@ -24,27 +23,33 @@ NUMBERS = ["width", "height", "aspect", "mean", "contrast", "border"]
 COLUMNS = ["features", "metric", "value", "mean", "sd", "reason"]
 
 
-def measure_acquisition_baseline(manifest: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+def measure_acquisition_baseline(manifest: pd.DataFrame, folds: pd.DataFrame, classes: Classes) -> pd.DataFrame:
     """Return the out-of-fold metrics of a logistic regression on acquisition features.
 
-    Columns: features, metric, value (of all images at once), mean and sd over folds (NaN where a fold's is), reason
-    (why the value is NaN). `features` is `all`, with every metric, or one feature alone, with its ROC-AUC. Of more
-    than two classes the metrics are the overall and the macro-averaged ones.
+    Columns: features, metric, value (pooled over all images), mean and sd over folds (NaN where one is NaN), reason
+    (why the value is NaN). `features` is `all`, with every metric, or a single feature, with its ROC-AUC. For more than
+    two classes the metrics are the overall and the macro-averaged ones.
+
+    Args:
+        manifest: columns path, status, width, height, mode, mean, contrast and border.
+        folds: columns path, label and fold.
+        classes: in output order.
     """
     used = manifest.loc[manifest["status"] == "used"].drop(columns=["label", "image_id"])
     images = folds.merge(used, on="path", how="inner").sort_values("path", ignore_index=True)
     numbers = images.assign(aspect=images["width"] / images["height"])[NUMBERS].astype(float)
     modes = pd.get_dummies(images["mode"], prefix="mode", dtype=float)
     truth, fold = images["label"].to_numpy(dtype=str), images["fold"].to_numpy()
-    rows = [{"features": "all", **row} for row in _judge(pd.concat([numbers, modes], axis=1), truth, fold, classes)]
+    rows = [{"features": "all", **row} for row in _evaluate(pd.concat([numbers, modes], axis=1), truth, fold, classes)]
     for name, feature in [*((name, numbers[[name]]) for name in NUMBERS), ("mode", modes)]:
-        rows += [{"features": name, **r} for r in _judge(feature, truth, fold, classes) if r["metric"] == "roc_auc"]
+        rows += [{"features": name, **r} for r in _evaluate(feature, truth, fold, classes) if r["metric"] == "roc_auc"]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"reason": "str"})
 
 
-def _judge(
-    features: pd.DataFrame, truth: NDArray[np.str_], fold: NDArray[np.integer], classes: Sequence[str]
+def _evaluate(
+    features: pd.DataFrame, truth: NDArray[np.str_], fold: NDArray[np.integer], classes: Classes
 ) -> list[dict[str, object]]:
+    """Return a row per metric of a regression on features, shape (n, n_features)."""
     probability = _out_of_fold(features.to_numpy(), truth, fold, classes)
     by_fold = pd.DataFrame([_values(truth[fold == k], probability[fold == k], classes) for k in np.unique(fold)])
     by_fold = by_fold.map(lambda value: value.value)
@@ -55,25 +60,26 @@ def _judge(
     ]
 
 
-def _values(truth: NDArray[np.str_], probability: NDArray[np.float64], classes: Sequence[str]) -> dict[str, Value]:
-    """Return the positive class's metrics of two classes, the overall and the macro-averaged ones of more."""
+def _values(truth: NDArray[np.str_], probability: NDArray[np.float64], classes: Classes) -> dict[str, Value]:
+    """Return the positive class's metrics; for more than two classes, the overall and the macro-averaged ones."""
     predicted = predict_labels(probability, classes)
-    if len(classes) == 2:
-        values = binary_metrics(truth == classes[1], predicted == classes[1], probability[:, 1])
+    if classes.positive is not None:
+        values = binary_metrics(truth == classes.positive, predicted == classes.positive, probability[:, 1])
     else:
         by_class = multiclass_metrics(truth, predicted, probability, classes)
-        values = by_class[None] | by_class["macro"]
+        values = by_class[None] | by_class[MACRO]
     return {name: value for name, value in values.items() if name not in COUNTS}
 
 
 def _out_of_fold(
-    features: NDArray[np.float64], truth: NDArray[np.str_], fold: NDArray[np.integer], classes: Sequence[str]
+    features: NDArray[np.float64], truth: NDArray[np.str_], fold: NDArray[np.integer], classes: Classes
 ) -> NDArray[np.float64]:
-    """Return each image's probabilities by the regression that has not seen its fold, shape (n, n_classes)."""
+    """Return each image's probabilities from the regression that was not fitted on its fold, shape (n, n_classes)."""
     probability = np.zeros((len(truth), len(classes)))
     for held_out in np.unique(fold):
-        train, test = fold != held_out, fold == held_out
-        if len(np.unique(truth[train])) == 1:  # nothing to tell apart: all that is known is that one class
+        train = fold != held_out
+        test = ~train
+        if len(np.unique(truth[train])) == 1:  # one class to learn from: it is predicted for every image
             probability[test, classes.index(truth[train][0])] = 1
             continue
         model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))

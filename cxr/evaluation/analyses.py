@@ -1,13 +1,14 @@
-"""A finished run, looked at from every side: the tables behind the report, from the out-of-fold table alone.
+"""Analyses behind the report: curves, calibration, operating points and predictive values.
 
-Everything that is fitted (calibration, thresholds) is fitted on the other folds and applied unchanged to the
-fold it is judged on. Intervals are 95 %, from a bootstrap over groups of images (patients).
+All are computed from the out-of-fold table. Whatever is fitted (calibration, thresholds) is fitted on the other folds
+and applied unchanged to the fold that is evaluated. Intervals are 95 %, from a bootstrap over groups of images
+(patients).
 
 Source: Van Calster et al., Calibration: the Achilles heel of predictive analytics, BMC Med 2019; Maier-Hein et al.,
 Metrics Reloaded, Nat Methods 2024.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,31 +17,34 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from cxr.evaluation.out_of_fold import Floats, OutOfFold
-from cxr.metrics.bootstrap import percentile_interval, replicate_metrics
+from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.metrics.bootstrap import Floats
 from cxr.metrics.calibration import calibration_errors, fit_thresholds
-from cxr.metrics.classification import Value, binary_metrics
-from cxr.metrics.curves import decision_curve, precision_recall_curve, reliability_curve, roc_curve
+from cxr.metrics.classification import Value
+from cxr.metrics.curves import Curve, decision_curve, precision_recall_curve, reliability_curve, roc_curve
 from cxr.metrics.delong import auc_interval, mean_auc_interval
+from cxr.metrics.estimates import Estimates, estimate
 
 PREVALENCES = (0.05, 0.20, 0.50)
+"""Prevalences that predictive values are given at, besides the set's own."""
 RATES = ("accuracy", "sensitivity", "specificity", "precision", "f1")
 
 
 def curve_tables(images: OutOfFold) -> dict[str, pd.DataFrame]:
     """Return the tables `roc` and `precision_recall`.
 
-    Columns: class, fold (missing where pooled), x and y by their names, ci_low and ci_high (pooled only).
+    Columns: class, fold (missing where pooled), false_positive_rate and sensitivity, or recall and precision, ci_low
+    and ci_high (NaN in folds).
     """
     kinds = {
         "roc": (roc_curve, "false_positive_rate", "sensitivity"),
         "precision_recall": (precision_recall_curve, "recall", "precision"),
     }
-    return {kind: pd.concat(_curves(images, *how), ignore_index=True) for kind, how in kinds.items()}
+    return {kind: pd.concat(_curves(images, draw, x, y), ignore_index=True) for kind, (draw, x, y) in kinds.items()}
 
 
-def _curves(images: OutOfFold, draw: Any, x: str, y: str) -> Iterator[pd.DataFrame]:
-    for name, truth, column in images.judged():
+def _curves(images: OutOfFold, draw: Callable[..., Curve], x: str, y: str) -> Iterator[pd.DataFrame]:
+    for name, truth, column in images.one_vs_rest():
         score = images.probability[:, column]
         for fold in (None, *np.unique(images.fold).tolist()):
             rows = np.full(len(truth), fill_value=True) if fold is None else images.fold == fold
@@ -51,18 +55,18 @@ def _curves(images: OutOfFold, draw: Any, x: str, y: str) -> Iterator[pd.DataFra
 
 
 def auc_table(images: OutOfFold, metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return the ROC-AUC of each class twice, pooled and as the mean of the folds, each with two intervals.
+    """Return the ROC-AUC of each class, as the mean over folds and pooled, each with two kinds of interval.
 
-    Columns: class, scope (`mean`, `pooled`), interval (`bootstrap` over patients; `DeLong`, images in groups), value,
-    ci_low, ci_high, reason.
+    Columns: class, scope (`mean`, `pooled`), interval (`bootstrap` over patients, or `DeLong` with images in groups),
+    value, ci_low, ci_high, reason.
 
     Args:
-        images: the run's.
-        metrics: the run's table of metrics, which holds values and the bootstrap's intervals.
+        images: of the run.
+        metrics: the run's table of metrics, which holds the values and the bootstrap intervals.
     """
     rows = []
     known = metrics[metrics["metric"] == "roc_auc"].set_index(["scope", "class"])
-    for name, truth, column in images.judged():
+    for name, truth, column in images.one_vs_rest():
         score = images.probability[:, column]
         delong = {
             "mean": mean_auc_interval(truth, score, images.group, images.fold),
@@ -80,11 +84,11 @@ def auc_table(images: OutOfFold, metrics: pd.DataFrame) -> pd.DataFrame:
 def reliability_table(images: OutOfFold) -> pd.DataFrame:
     """Return one row per class, stage (`before`, `after` calibration) and bin of equally many images.
 
-    Columns: class, stage, predicted (mean probability), observed (share of images of the class), ci_low, ci_high, n.
+    Columns: class, stage, predicted (mean probability), observed (share of the class), ci_low, ci_high, n.
     """
     parts = []
     for stage, probability in (("before", images.probability), ("after", images.calibrated)):
-        for name, truth, column in images.judged():
+        for name, truth, column in images.one_vs_rest():
             bins = reliability_curve(truth, probability[:, column], images.group, images.drawn)
             values = {"predicted": bins.predicted, "observed": bins.observed, "ci_low": bins.low, "ci_high": bins.high}
             parts.append(pd.DataFrame({"class": name, "stage": stage, **values, "n": bins.n}))
@@ -92,17 +96,16 @@ def reliability_table(images: OutOfFold) -> pd.DataFrame:
 
 
 def calibration_table(images: OutOfFold) -> pd.DataFrame:
-    """Return one row per stage and measure: class (missing where of all), stage, measure, value.
+    """Return one row per stage and measure: class (missing for measures over all classes), stage, measure, value.
 
-    Measures: log_loss, brier and ece as in `calibration_errors`; of each class against the rest `slope` and
-    `intercept` of the logistic recalibration (1 and 0 are ideal; a slope below 1 is too sure of itself) and
-    `mean_predicted_minus_observed`.
+    Measures: `log_loss`, `brier` and `ece` as in `calibration_errors`; per class, `slope` and `intercept` of the
+    logistic recalibration (1 and 0 are ideal; a slope below 1 is overconfident) and `mean_predicted_minus_observed`.
     """
     rows: list[dict[str, Any]] = []
     for stage, probability in (("before", images.probability), ("after", images.calibrated)):
         errors = calibration_errors(probability, images.target)
         rows += [{"class": None, "stage": stage, "measure": k, "value": v} for k, v in errors.items()]
-        for name, truth, column in images.judged():
+        for name, truth, column in images.one_vs_rest():
             measures = logistic_recalibration(truth, probability[:, column])
             measures["mean_predicted_minus_observed"] = float(probability[:, column].mean() - truth.mean())
             rows += [{"class": name, "stage": stage, "measure": k, "value": v} for k, v in measures.items()]
@@ -110,7 +113,11 @@ def calibration_table(images: OutOfFold) -> pd.DataFrame:
 
 
 def logistic_recalibration(truth: NDArray[np.bool_], probability: Floats) -> dict[str, float]:
-    """Return slope and intercept of a logistic regression of the truth on the log odds; NaN with one class.
+    """Return slope and intercept of a logistic regression of the truth on the log odds; NaN if only one class occurs.
+
+    Args:
+        truth: shape (n,), whether the image belongs to the class.
+        probability: shape (n,), of the class.
 
     Source: Cox, Two further applications of a model for binary regression, Biometrika 1958.
     """
@@ -124,111 +131,105 @@ def logistic_recalibration(truth: NDArray[np.bool_], probability: Floats) -> dic
 
 
 @dataclass(frozen=True)
-class PredictedImages:
-    """Images called at a threshold that was chosen without them."""
+class OperatingPointPredictions:
+    """The images that are predicted positive at an operating point, each at a threshold chosen without its fold."""
 
     name: str
     thresholds: Floats
-    """One for each fold, chosen on the others."""
+    """One per fold, chosen on the others."""
     predicted: NDArray[np.bool_]
+    """Whether each image is predicted positive, shape (n,)."""
 
 
-def operating_points(images: OutOfFold) -> list[PredictedImages]:
-    """Return the operating points of two classes, on calibrated probabilities; none of more classes."""
+def operating_points(images: OutOfFold) -> list[OperatingPointPredictions]:
+    """Return the operating points on calibrated probabilities; none for more than two classes."""
     if not images.is_binary:
         return []
-    score, truth, folds = images.calibrated[:, 1], images.target == 1, np.unique(images.fold)
+    score = images.calibrated[:, 1]
+    truth = images.target == 1
+    folds = np.unique(images.fold)
     by_fold = [fit_thresholds(score[images.fold != fold], truth[images.fold != fold]) for fold in folds]
     points = []
     for name in by_fold[0]:
         thresholds = np.array([chosen[name] for chosen in by_fold])
-        points.append(PredictedImages(name, thresholds, score >= thresholds[np.searchsorted(folds, images.fold)]))
+        predicted = score >= thresholds[np.searchsorted(folds, images.fold)]
+        points.append(OperatingPointPredictions(name, thresholds, predicted))
     return points
 
 
 NO_THRESHOLD = "no threshold can be chosen for a fold, the others hold one class"
 
 
-def _judge_at(images: OutOfFold, point: PredictedImages) -> tuple[dict[str, Value], dict[str, Floats]]:
-    """Return the metrics at an operating point and their replicates; NaN throughout if a fold has no threshold."""
-    truth, score = images.target == 1, images.calibrated[:, 1]
-    values = binary_metrics(truth, point.predicted, score)
-    replicates = replicate_metrics(truth, point.predicted, score, images.group, images.drawn)
-    if np.isnan(point.thresholds).any():
-        values = {name: Value(np.nan, NO_THRESHOLD) for name in values}
-        replicates = {name: np.full_like(drawn, np.nan) for name, drawn in replicates.items()}
-    return values, replicates
+def _estimates_at(images: OutOfFold, point: OperatingPointPredictions) -> Estimates:
+    """Return the metrics at an operating point; all NaN if a fold has no threshold."""
+    estimates = estimate(images.target == 1, point.predicted, images.calibrated[:, 1], images.replicates)
+    return estimates.undefined(NO_THRESHOLD) if np.isnan(point.thresholds).any() else estimates
 
 
 def operating_point_table(images: OutOfFold) -> pd.DataFrame:
-    """Return one row per operating point and metric; two classes.
+    """Return one row per operating point and metric; empty for more than two classes.
 
     Columns: operating_point, threshold (mean over folds), threshold_low, threshold_high, metric, value, ci_low,
     ci_high, reason.
     """
     rows = []
     for point in operating_points(images):
-        values, replicates = _judge_at(images, point)
         where = {
             "operating_point": point.name,
             "threshold": point.thresholds.mean(),
             "threshold_low": point.thresholds.min(),
             "threshold_high": point.thresholds.max(),
         }
-        for metric in RATES:
-            low, high = percentile_interval(replicates[metric])
-            value, reason = values[metric]
-            rows.append(where | _row(metric, value, low, high, reason))
-    columns = ["operating_point", "threshold", "threshold_low", "threshold_high", *_row("", 0, 0, 0, None)]
+        rows += [where | row for row in _estimates_at(images, point).rows(RATES)]
+    columns = ["operating_point", "threshold", "threshold_low", "threshold_high"]
+    columns += ["metric", "value", "ci_low", "ci_high", "reason"]
     return pd.DataFrame(rows, columns=columns).astype({"reason": "str"})
 
 
-def _row(metric: str, value: float, low: float, high: float, reason: str | None) -> dict[str, Any]:
-    return {"metric": metric, "value": value, "ci_low": low, "ci_high": high, "reason": reason}
-
-
 def predictive_value_table(images: OutOfFold) -> pd.DataFrame:
-    """Return what a call means where the disease is as frequent as given; two classes.
+    """Return what a prediction means at a given prevalence; empty for more than two classes.
 
     Columns: operating_point, prevalence, is_own (the set's own prevalence), metric (`ppv`, `npv`), value, ci_low,
-    ci_high. From sensitivity and specificity by Bayes' rule; the prevalence counts as known.
+    ci_high. Computed from sensitivity and specificity by Bayes' rule; the prevalence is taken as known.
     """
     rows = []
     truth = images.target == 1
     for point in operating_points(images):
-        values, replicates = _judge_at(images, point)
+        rates = _estimates_at(images, point)
+        sensitivity, specificity = (rates.values[name].value for name in ("sensitivity", "specificity"))
         for prevalence, is_own in [*((p, False) for p in PREVALENCES), (float(truth.mean()), True)]:
-            exact = predictive_values(values["sensitivity"].value, values["specificity"].value, prevalence)
-            spread = predictive_values(replicates["sensitivity"], replicates["specificity"], prevalence)
-            for metric, value in exact.items():
-                low, high = percentile_interval(spread[metric])
-                rows.append(
-                    {
-                        "operating_point": point.name,
-                        "prevalence": prevalence,
-                        "is_own": is_own,
-                        "metric": metric,
-                        "value": float(value),
-                        "ci_low": low,
-                        "ci_high": high,
-                    }
-                )
+            values = predictive_values(sensitivity, specificity, prevalence)
+            drawn = predictive_values(rates.replicates["sensitivity"], rates.replicates["specificity"], prevalence)
+            estimates = Estimates({name: Value(float(value)) for name, value in values.items()}, drawn)
+            where = {"operating_point": point.name, "prevalence": prevalence, "is_own": is_own}
+            rows += [where | row for row in estimates.rows(values)]
     columns = ["operating_point", "prevalence", "is_own", "metric", "value", "ci_low", "ci_high"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def predictive_values(sensitivity: Any, specificity: Any, prevalence: float) -> dict[str, Any]:
-    """Return ppv and npv at a prevalence, of numbers or arrays; NaN where nothing is called so."""
-    found, missed = sensitivity * prevalence, (1 - sensitivity) * prevalence
-    cleared, alarmed = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)
+    """Return `ppv` and `npv` at a prevalence; NaN where no image is predicted so.
+
+    Args:
+        sensitivity: a number, or an array of replicates.
+        specificity: of the same shape.
+        prevalence: from 0 to 1.
+    """
+    true_positive = sensitivity * prevalence
+    false_negative = (1 - sensitivity) * prevalence
+    true_negative = specificity * (1 - prevalence)
+    false_positive = (1 - specificity) * (1 - prevalence)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return {"ppv": np.divide(found, found + alarmed), "npv": np.divide(cleared, cleared + missed)}
+        return {
+            "ppv": np.divide(true_positive, true_positive + false_positive),
+            "npv": np.divide(true_negative, true_negative + false_negative),
+        }
 
 
 def decision_table(images: OutOfFold) -> pd.DataFrame:
-    """Return the decision curve of two classes, on calibrated probabilities.
+    """Return the decision curve on calibrated probabilities; empty for more than two classes.
 
-    Columns: threshold, net_benefit, ci_low, ci_high, net_benefit_of_all (of calling every image positive).
+    Columns: threshold, net_benefit, ci_low, ci_high, net_benefit_of_all (of predicting every image positive).
     """
     if not images.is_binary:
         return pd.DataFrame(columns=["threshold", "net_benefit", "ci_low", "ci_high", "net_benefit_of_all"])
@@ -240,10 +241,13 @@ def decision_table(images: OutOfFold) -> pd.DataFrame:
 
 
 def score_table(images: OutOfFold) -> pd.DataFrame:
-    """Return the histogram of calibrated probabilities in 20 bins: class asked for, label, low, high, n, share."""
+    """Return histograms of calibrated probabilities in 20 bins, per evaluated class and true class.
+
+    Columns: class (whose probability it is), label (the true class), low, high, n, share (of the label's images).
+    """
     edges = np.linspace(0, 1, 21)
     rows = []
-    for name, _, column in images.judged():
+    for name, _, column in images.one_vs_rest():
         for k, label in enumerate(images.classes):
             counts = np.histogram(images.calibrated[images.target == k, column], bins=edges)[0]
             shares = counts / max(counts.sum(), 1)

@@ -1,9 +1,9 @@
-"""Runs side by side: on the images that all have judged, how their metrics differ, and which images changed sides.
+"""Runs compared on the images that all of them have predicted: how metrics differ, and which predictions changed.
 
-Everything is paired: each replicate of the bootstrap draws the same patients for every run. DeLong's test speaks
-of ROC-AUC, McNemar's of accuracy; neither corrects for the number of runs that are compared.
+Everything is paired: each replicate of the bootstrap draws the same patients for every run. DeLong's test is for
+ROC-AUC, McNemar's for accuracy; neither is corrected for the number of runs.
 
-Source: McNemar, Psychometrika 1947 (exact, by the binomial distribution); for DeLong's test see `delong`.
+Source: McNemar, Psychometrika 1947 (exact, by the binomial distribution); for DeLong's test see `cxr.metrics.delong`.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,9 @@ from scipy.stats import binomtest
 
 from cxr.classes import Classes
 from cxr.errors import RunError
-from cxr.evaluation.tables import judged, metrics_by_class, replicates_by_class
-from cxr.metrics.bootstrap import draw_groups, percentile_interval
+from cxr.evaluation.out_of_fold import predicted_images
+from cxr.evaluation.tables import estimates_by_class
+from cxr.metrics.bootstrap import Replicates
 from cxr.metrics.classification import COUNTS
 from cxr.metrics.delong import auc_difference
 from cxr.storage import files
@@ -27,27 +28,30 @@ from cxr.storage.run_folder import ComparisonFolder, RunFolder
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two or more runs say of the same images."""
+    """Two or more runs on the same images."""
 
     n_images: int
-    """Images that all have judged."""
+    """Images that all runs have predicted."""
     n_others: dict[str, int]
-    """Images that a run has judged and not all others."""
+    """Per run: images that it has predicted and not all others."""
     metrics: pd.DataFrame
-    """run, class, metric, value, difference (from the first run), ci_low, ci_high (of it), test, p_value."""
+    """Columns: run, class, metric, value, difference (from the first run), ci_low, ci_high (of the difference), test,
+    p_value."""
     changed: pd.DataFrame
-    """Images that are not called alike: image_id, path, label, then called_<run> and probability_<run>, right."""
+    """Images that the runs do not predict alike: image_id, path, label, predicted_<run> and probability_<run> per run,
+    right."""
 
 
 def compare(runs: Sequence[RunFolder]) -> Comparison:
     """Compare finished runs with the first of them.
 
     Raises:
-        RunError: fewer than two runs, one of them twice, one without tables, other classes, or no images in common.
+        RunError: there are fewer than two runs, or one of them twice; a run has no tables; classes or labels differ; or
+            the runs have no image in common.
     """
     names = [run.run_id for run in runs]
     if len(set(names)) < max(2, len(names)):
-        raise RunError(f"two or more different runs are needed to compare, got {', '.join(names) or 'none'}.")
+        raise RunError(f"a comparison needs two or more different runs, got {', '.join(names) or 'none'}.")
     classes = _common_classes(runs)
     tables = [_read(run) for run in runs]
     common = sorted(set.intersection(*(set(table.index) for table in tables)))
@@ -66,8 +70,14 @@ def write_comparison(folder: ComparisonFolder, comparison: Comparison) -> None:
 
 
 def mcnemar(right_before: NDArray[np.bool_], right_after: NDArray[np.bool_]) -> float:
-    """Return the exact two-sided p value of images that only one of two runs calls rightly; 1 if there are none."""
-    lost, won = int((right_before & ~right_after).sum()), int((~right_before & right_after).sum())
+    """Return the exact two-sided p value of McNemar's test; 1 where no image changed.
+
+    Args:
+        right_before: shape (n,), whether the first run predicts the image correctly.
+        right_after: shape (n,), whether the second run does.
+    """
+    lost = int((right_before & ~right_after).sum())
+    won = int((~right_before & right_after).sum())
     return float(binomtest(won, lost + won).pvalue) if lost + won else 1.0
 
 
@@ -101,20 +111,17 @@ def _require_same_labels(images: dict[str, pd.DataFrame]) -> None:
 
 def _metrics(images: dict[str, pd.DataFrame], classes: Classes) -> pd.DataFrame:
     first = next(iter(images.values()))
-    group = first["group_id"].factorize()[0].astype(np.int64)
-    drawn = draw_groups(int(group.max()) + 1)
-    base_values, base_replicates = metrics_by_class(first, classes), replicates_by_class(first, classes, group, drawn)
+    replicates = Replicates.of(first["group_id"])
+    base = estimates_by_class(first, classes, replicates)
     rows: list[dict[str, Any]] = []
     for run, table in images.items():
-        values, replicates = metrics_by_class(table, classes), replicates_by_class(table, classes, group, drawn)
-        for name, by_metric in values.items():
-            for metric in (m for m in by_metric if m not in COUNTS):
-                row = {"run": run, "class": name, "metric": metric, "value": by_metric[metric].value}
+        for name, estimates in estimates_by_class(table, classes, replicates).items():
+            for metric in (m for m in estimates.values if m not in COUNTS):
+                row = {"run": run, "class": name, "metric": metric, "value": estimates.values[metric].value}
                 if table is not first:
-                    change = replicates[name][metric] - base_replicates[name][metric]
-                    low, high = percentile_interval(change)
-                    row["difference"] = row["value"] - base_values[name][metric].value
-                    row |= {"ci_low": low, "ci_high": high} | _test(metric, name, first, table, classes, group)
+                    difference = estimates.difference(metric, base[name])
+                    row |= dict(zip(("difference", "ci_low", "ci_high"), difference, strict=True))
+                    row |= _test(metric, name, first, table, classes, replicates.group)
                 rows.append(row)
     columns = ["run", "class", "metric", "value", "difference", "ci_low", "ci_high", "test", "p_value"]
     return pd.DataFrame(rows, columns=columns).astype({"class": "str", "test": "str"})
@@ -128,18 +135,18 @@ def _test(
     classes: Classes,
     group: NDArray[np.int64],
 ) -> dict[str, Any]:
-    """Return the test that speaks of a metric, and its p value; nothing where there is none."""
+    """Return the test for a metric and its p value; nothing where there is no test for it."""
     if metric == "accuracy":
         return {"test": "McNemar", "p_value": mcnemar(_are_right(before, classes), _are_right(after, classes))}
     if metric == "roc_auc" and name in classes:
         truth = (before["label"] == name).to_numpy()
-        one, other = (images[f"probability_{name}"].to_numpy() for images in (before, after))
-        return {"test": "DeLong", "p_value": auc_difference(truth, one, other, group)[1]}
+        scores = [predicted_images(table, classes)[2][:, classes.index(name)] for table in (before, after)]
+        return {"test": "DeLong", "p_value": auc_difference(truth, scores[0], scores[1], group)[1]}
     return {}
 
 
 def _are_right(images: pd.DataFrame, classes: Classes) -> NDArray[np.bool_]:
-    truth, predicted, _ = judged(images, classes)
+    truth, predicted, _ = predicted_images(images, classes)
     return truth == predicted
 
 
@@ -148,10 +155,10 @@ def _changed(images: dict[str, pd.DataFrame], classes: Classes) -> pd.DataFrame:
     table = first[["path", "label"]].reset_index()
     predicted = {}
     for run, rows in images.items():
-        _, predicted[run], probability = judged(rows, classes)
-        asked_for = probability[:, 1] if len(classes) == 2 else probability.max(axis=1)
-        table = table.assign(**{f"called_{run}": predicted[run], f"probability_{run}": asked_for})
+        _, predicted[run], probability = predicted_images(rows, classes)
+        shown = probability[:, 1] if classes.is_binary else probability.max(axis=1)
+        table = table.assign(**{f"predicted_{run}": predicted[run], f"probability_{run}": shown})
     right = pd.DataFrame({run: _are_right(rows, classes) for run, rows in images.items()})
     table["right"] = [", ".join(right.columns[row]) or "none" for row in right.to_numpy()]
-    calls = pd.DataFrame(predicted)
-    return table[calls.nunique(axis=1) > 1].sort_values("path", ignore_index=True)
+    is_changed = pd.DataFrame(predicted).nunique(axis=1) > 1
+    return table[is_changed].sort_values("path", ignore_index=True)

@@ -1,8 +1,8 @@
-"""Would more images help? The run's training again on ever larger shares of its patients, judged on the same images.
+"""Learning curve: would more images help? A run is trained again on shares of its patients.
 
-Each fold is trained on a share of its training patients, a smaller share being part of each larger one, and judges the
-images that it held out: the very images that the run itself is judged on. Epochs stay as they are, so a smaller share
-takes fewer steps. A training that was stopped goes on where it was.
+Each fold is trained on a share of its training patients and predicts the images that it holds out: the same images
+that the run itself is evaluated on. A smaller share is part of each larger one. The number of epochs stays the same, so
+a smaller share takes fewer steps. Training that was stopped resumes where it was.
 
 Source: Viering & Loog, The shape of learning curves: a review, IEEE TPAMI 2023.
 """
@@ -27,7 +27,7 @@ METRICS = ("roc_auc", "sensitivity", "specificity", "accuracy")
 
 
 def learning_curve(run: Run, shares: Sequence[float] = SHARES, *, device: str = "cpu") -> pd.DataFrame:
-    """Train on shares of the patients; return a row for each share, class and metric, and write them.
+    """Train on shares of the patients; write and return a table with a row per share, class and metric.
 
     Columns: share (1 is the run itself), n_images and n_groups (that a fold is trained on, mean over folds), class,
     metric, mean and sd over folds, pooled, ci_low, ci_high (of the pooled value).
@@ -38,7 +38,7 @@ def learning_curve(run: Run, shares: Sequence[float] = SHARES, *, device: str = 
         device: cpu, or cuda:<index>.
 
     Raises:
-        ConfigError: a share is out of range, or none is given.
+        ConfigError: a share is out of range, or none was given.
         RunError: the run is not finished, or another process trains one of the folds.
     """
     wrong = [share for share in shares if not 0 < share < 1]
@@ -50,12 +50,13 @@ def learning_curve(run: Run, shares: Sequence[float] = SHARES, *, device: str = 
         log.info("share %g of the patients: %d folds", part.share, run.config.folds)
         for fold in range(run.config.folds):
             train_fold(part, fold, device)
-    table = pd.concat([_judge(part) for part in (*parts, run)], ignore_index=True)
+    table = pd.concat([_evaluate(part) for part in (*parts, run)], ignore_index=True)
     files.write_table(run.folder.table("learning_curve"), table)
     return table
 
 
-def _judge(part: Run) -> pd.DataFrame:
+def _evaluate(part: Run) -> pd.DataFrame:
+    """Return the rows of one share, whose folds have been trained."""
     folds = range(part.config.folds)
     predictions = pd.concat([files.read_table(part.fold_folder(fold).predictions) for fold in folds])
     summary = summary_table(metrics_table(predictions, part.classes))

@@ -1,4 +1,4 @@
-"""Out-of-fold predictions: logits, calibration and thresholds that never saw the images they are used on."""
+"""Out-of-fold predictions as arrays: each image predicted, calibrated and thresholded without its own fold."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,15 +11,13 @@ from scipy.special import softmax
 
 from cxr.classes import Classes
 from cxr.config import OperatingPoint
-from cxr.metrics.bootstrap import draw_groups
-from cxr.metrics.calibration import Calibration, cross_fit, fit_calibration, fit_thresholds
-
-Floats = NDArray[np.float64]
+from cxr.metrics.bootstrap import Floats, Replicates
+from cxr.metrics.calibration import Calibration, cross_fit, fit_calibration, fit_thresholds, predict_labels
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """The out-of-fold table as arrays; of two classes the positive one is last."""
+    """The out-of-fold table as arrays, computed when they are first asked for."""
 
     predictions: pd.DataFrame
     classes: Classes
@@ -35,47 +33,65 @@ class OutOfFold:
         return self.predictions["fold"].to_numpy().astype(np.int64)
 
     @cached_property
+    def replicates(self) -> Replicates:
+        """Draws of the images' groups, the same for every metric."""
+        return Replicates.of(self.predictions["group_id"])
+
+    @property
     def group(self) -> NDArray[np.int64]:
         """Index of each image's group, shape (n,)."""
-        return self.predictions["group_id"].factorize()[0].astype(np.int64)
+        return self.replicates.group
 
-    @cached_property
+    @property
     def drawn(self) -> Floats:
         """How often each replicate holds each group, shape (n_replicates, n_groups)."""
-        return draw_groups(int(self.group.max()) + 1)
+        return self.replicates.drawn
 
     @cached_property
     def logits(self) -> Floats:
-        """Of the fold that never saw the image, shape (n, n_classes)."""
-        return self.predictions[[f"logit_{c}" for c in self.classes]].to_numpy(float)
+        """Logits of the fold that never saw the image, shape (n, n_classes)."""
+        return self.predictions[self.classes.logit_columns].to_numpy(float)
 
     @cached_property
     def probability(self) -> Floats:
-        """As the networks give it, shape (n, n_classes)."""
+        """Softmax of the logits, before calibration, shape (n, n_classes)."""
         return softmax(self.logits, axis=1)
 
     @cached_property
     def calibrated(self) -> Floats:
-        """Calibrated on the other folds, shape (n, n_classes)."""
+        """Probabilities calibrated on the other folds, shape (n, n_classes)."""
         return cross_fit(self.logits, self.target, self.fold)
 
     @cached_property
     def calibration(self) -> Calibration:
-        """Fitted on all images: what images that are not among them are calibrated with."""
+        """The calibration fitted on all images, for images that are not among them."""
         return fit_calibration(self.logits, self.target)
 
     @cached_property
     def thresholds(self) -> dict[OperatingPoint, float]:
-        """Chosen on all images, each calibrated by the other folds: for images not among them; empty for more classes."""
+        """Thresholds chosen on all images, for images that are not among them; empty for more than two classes."""
         return fit_thresholds(self.calibrated[:, 1], self.target == 1) if self.is_binary else {}
 
     @property
     def is_binary(self) -> bool:
-        """Tell whether there are two classes."""
-        return len(self.classes) == 2
+        """Return whether there are two classes."""
+        return self.classes.is_binary
 
-    def judged(self) -> Iterator[tuple[str, NDArray[np.bool_], int]]:
-        """Yield each class that is judged against the rest: its name, is an image of it (n,), its column."""
-        for column, name in enumerate(self.classes):
-            if not self.is_binary or column == 1:
-                yield name, self.target == column, column
+    def one_vs_rest(self) -> Iterator[tuple[str, NDArray[np.bool_], int]]:
+        """Yield each evaluated class: its name, whether each image belongs to it, shape (n,), and its column."""
+        for name in self.classes.evaluated:
+            column = self.classes.index(name)
+            yield name, self.target == column, column
+
+
+def predicted_images(
+    predictions: pd.DataFrame, classes: Classes
+) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.float64]]:
+    """Return the true classes, shape (n,), the predicted ones, shape (n,), and the probabilities, shape (n, n_classes).
+
+    Args:
+        predictions: columns label and probability_<class>; a class is predicted at probability 0.5.
+        classes: in output order.
+    """
+    probability = predictions[classes.probability_columns].to_numpy()
+    return predictions["label"].to_numpy(dtype=str), predict_labels(probability, classes), probability

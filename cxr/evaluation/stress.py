@@ -1,8 +1,8 @@
-"""How a run holds up on images that are worse than those it was trained on.
+"""Stress test: how a run holds up on images that are worse than those it was trained on.
 
-Held-out images are blurred, made noisy or flat, compressed or turned, ever more, at the size they are decoded at and
-before they become squares, as a poor device or a careless export would. Each is judged by the fold that never saw
-it. How much a metric changes is paired: each replicate of the bootstrap draws the same patients at every strength.
+Held-out images are blurred, made noisy or flat, compressed or rotated, as by a poor device or a careless export. They
+are changed at the size they are decoded at, before they become squares, and predicted by the fold that never saw them.
+Differences are paired: each replicate of the bootstrap draws the same patients at every strength.
 
 Source: Hendrycks & Dietterich, Benchmarking neural network robustness to common corruptions, ICLR 2019.
 """
@@ -22,9 +22,10 @@ from scipy.special import softmax
 from cxr.classes import Classes
 from cxr.dataset.pictures import read_pictures
 from cxr.errors import ConfigError
-from cxr.evaluation.tables import metrics_by_class, replicates_by_class
+from cxr.evaluation.tables import estimates_by_class
 from cxr.images.decoding import stretch
-from cxr.metrics.bootstrap import draw_groups, percentile_interval
+from cxr.metrics.bootstrap import Replicates
+from cxr.metrics.estimates import Estimates
 from cxr.network.resnet import predict_logits
 from cxr.storage import files
 from cxr.training.predictions import load_network
@@ -33,21 +34,35 @@ from cxr.training.run import Run, require_complete
 log = logging.getLogger(__name__)
 
 N_IMAGES = 400
-"""Images that are changed by default: each goes through its network 21 times."""
+"""Default number of images: each goes through its network once per level, 21 times."""
 METRICS = ("roc_auc", "sensitivity", "specificity", "accuracy")
 UNCHANGED = "unchanged"
+DIFFERENCE = ("difference", "difference_low", "difference_high")
+COLUMNS = [
+    "change",
+    "strength",
+    "amount",
+    "unit",
+    "class",
+    "metric",
+    "value",
+    "ci_low",
+    "ci_high",
+    *DIFFERENCE,
+    "reason",
+]
 
 
 @dataclass(frozen=True)
 class Change:
-    """One way for an image to be worse."""
+    """One way in which an image gets worse."""
 
     name: str
     unit: str
     amounts: tuple[float, ...]
-    """From mild to strong."""
+    """Per strength, from mild to strong."""
     apply: Callable[[Image.Image, float, np.random.Generator], Image.Image]
-    """A grey image, an amount and a generator of the image's own to the changed image."""
+    """From a grey image, an amount and the image's own generator to the changed image."""
 
 
 def _blur(grey: Image.Image, percent: float, _: np.random.Generator) -> Image.Image:
@@ -90,47 +105,59 @@ CHANGES = (
 
 
 def stress(run: Run, *, n_images: int = N_IMAGES, seed: int = 0, device: str = "cpu") -> pd.DataFrame:
-    """Evaluate changed images; return a row for each change, strength, class and metric, and write them.
+    """Evaluate a run on changed images; write and return a table with a row per change, strength, class and metric.
 
     Columns: change (`unchanged` at strength 0), strength (1 mildest to 4), amount, unit, class, metric, value, ci_low,
-    ci_high, difference (from the unchanged images), difference_low, difference_high, n, seed, reason.
+    ci_high, difference (from the unchanged images), difference_low, difference_high, reason, n, seed.
 
     Args:
         run: finished.
-        n_images: at most so many held-out images, drawn at random, each class by its share.
-        seed: of the draw, of the noise and of the turns.
+        n_images: number of held-out images, drawn at random, each class by its share; all where there are no more.
+        seed: of the draw, the noise and the rotations.
         device: cpu, or cuda:<index>.
 
     Raises:
-        ConfigError: there is no image to judge.
+        ConfigError: `n_images` is below 1.
         DataError: an image is gone or was changed.
         RunError: the run is not finished.
     """
     require_complete(run)
     if n_images < 1:
         raise ConfigError(f"--images must be 1 or more, got {n_images}.")
-    images = draw_images(run.images(), n_images, seed)
-    rows = list(_rows(images, dict(_judge(run, images, seed, device)), run.classes))
-    table = pd.DataFrame(rows).assign(n=len(images), seed=seed).astype({"class": "str", "reason": "str"})
+    images = sample_images(run.images(), n_images, seed)
+    rows = _rows(images, dict(_predict(run, images, seed, device)), run.classes)
+    table = pd.DataFrame(rows, columns=COLUMNS).assign(n=len(images), seed=seed)
+    table = table.astype({"class": "str", "reason": "str"})
     files.write_table(run.folder.table("stress"), table)
     return table
 
 
-def draw_images(images: pd.DataFrame, n_images: int, seed: int) -> pd.DataFrame:
-    """Return images drawn at random, each class by its share and one at least, by path; all where there are no more."""
+def sample_images(images: pd.DataFrame, n_images: int, seed: int) -> pd.DataFrame:
+    """Return images drawn at random, by path: each class by its share and at least one; all if there are fewer."""
     if n_images >= len(images):
         return images
     share = n_images / len(images)
-    parts = [of.sample(max(1, round(share * len(of))), random_state=seed) for _, of in images.groupby("label")]
+    parts = [rows.sample(max(1, round(share * len(rows))), random_state=seed) for _, rows in images.groupby("label")]
     return pd.concat(parts).sort_values("path", ignore_index=True)
 
 
 Level = tuple[Change | None, int]
-LEVELS: tuple[Level, ...] = ((None, 0), *((c, s) for c in CHANGES for s in range(1, len(c.amounts) + 1)))
+"""A change, or None for unchanged, and its strength."""
+LEVELS: tuple[Level, ...] = (
+    (None, 0),
+    *((change, strength) for change in CHANGES for strength in range(1, len(change.amounts) + 1)),
+)
 
 
 def change_image(grey: Image.Image, image_id: str, level: Level, seed: int) -> Image.Image:
-    """Return the image at a strength; what is drawn depends on the image, the change and the seed alone."""
+    """Return an image changed at a level; random numbers depend only on the image, the change and the seed.
+
+    Args:
+        grey: mode L.
+        image_id: SHA-256 in hexadecimal.
+        level: the change and its strength.
+        seed: 0 or more.
+    """
     change, strength = level
     if change is None:
         return grey
@@ -138,20 +165,22 @@ def change_image(grey: Image.Image, image_id: str, level: Level, seed: int) -> I
     return change.apply(grey, change.amounts[strength - 1], generator)
 
 
-def _judge(run: Run, images: pd.DataFrame, seed: int, device: str) -> Iterator[tuple[Level, NDArray[np.float64]]]:
-    """Yield the probabilities at each strength, shape (n, n_classes)."""
-    read, size = read_pictures(run.config, run.config.size), run.config.size
-    grey = [read(str(image.path), str(image.image_id)).grey for image in images.itertuples()]
+def _predict(run: Run, images: pd.DataFrame, seed: int, device: str) -> Iterator[tuple[Level, NDArray[np.float64]]]:
+    """Yield each level and the probabilities at it, shape (n, n_classes)."""
+    size = run.config.size
+    read = read_pictures(run.config, size)
+    grey_by_id = {str(row.image_id): read(str(row.path), str(row.image_id)).grey for row in images.itertuples()}
     networks = {fold: load_network(run, int(fold)).to(device) for fold in images["fold"].unique()}
     for number, level in enumerate(LEVELS, 1):
-        ids = images["image_id"]
-        squares = np.stack([stretch(change_image(one, i, level, seed), size) for one, i in zip(grey, ids, strict=True)])
+        squares = np.stack(
+            [stretch(change_image(grey, image_id, level, seed), size) for image_id, grey in grey_by_id.items()]
+        )
         logits = np.empty((len(images), len(run.classes)))
         for fold, network in networks.items():
             inside = (images["fold"] == fold).to_numpy()
             logits[inside] = predict_logits(network, squares[inside], device)
         log.info(
-            "%d of %d strengths, %d images each",
+            "%d of %d levels, %d images each",
             number,
             len(LEVELS),
             len(images),
@@ -160,36 +189,23 @@ def _judge(run: Run, images: pd.DataFrame, seed: int, device: str) -> Iterator[t
         yield level, softmax(logits, axis=1)
 
 
-def _rows(images: pd.DataFrame, judged: dict[Level, NDArray[np.float64]], classes: Classes) -> Iterator[dict[str, Any]]:
-    group = images["group_id"].factorize()[0].astype(np.int64)
-    drawn = draw_groups(int(group.max()) + 1)
-    names = [f"probability_{name}" for name in classes]
-    base_values, base_replicates = {}, {}
-    for (change, strength), probability in judged.items():
-        table = images.assign(**dict(zip(names, probability.T, strict=True)))
-        values = metrics_by_class(table, classes)
-        replicates = replicates_by_class(table, classes, group, drawn)
-        if change is None:
-            base_values, base_replicates = values, replicates
+def _rows(
+    images: pd.DataFrame, by_level: dict[Level, NDArray[np.float64]], classes: Classes
+) -> Iterator[dict[str, Any]]:
+    """Yield the table's rows from the probabilities at each level, the unchanged images first."""
+    replicates = Replicates.of(images["group_id"])
+    unchanged: dict[str | None, Estimates] = {}
+    for (change, strength), probability in by_level.items():
+        table = images.assign(**dict(zip(classes.probability_columns, probability.T, strict=True)))
+        by_class = estimates_by_class(table, classes, replicates)
+        unchanged = unchanged or by_class
         where = {
             "change": change.name if change else UNCHANGED,
             "strength": strength,
             "amount": change.amounts[strength - 1] if change else np.nan,
             "unit": change.unit if change else None,
         }
-        for name, by_metric in values.items():
-            for metric in (m for m in METRICS if m in by_metric):
-                low, high = percentile_interval(replicates[name][metric])
-                change_low, change_high = percentile_interval(replicates[name][metric] - base_replicates[name][metric])
-                value, reason = by_metric[metric]
-                yield where | {
-                    "class": name,
-                    "metric": metric,
-                    "value": value,
-                    "ci_low": low,
-                    "ci_high": high,
-                    "difference": value - base_values[name][metric].value,
-                    "difference_low": change_low,
-                    "difference_high": change_high,
-                    "reason": reason,
-                }
+        for name, estimates in by_class.items():
+            for row in estimates.rows(METRICS):
+                difference = estimates.difference(row["metric"], unchanged[name])
+                yield where | {"class": name} | row | dict(zip(DIFFERENCE, difference, strict=True))

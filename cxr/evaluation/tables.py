@@ -1,41 +1,30 @@
-"""From the folds' held-out predictions to the tables that everything published is read from.
+"""The tables of a finished run, from which every published number is read.
 
-`metrics/predictions.parquet` is the out-of-fold table: each used image once, judged by the fold that did
-not see it. The other tables are computed from it alone.
+`metrics/predictions.parquet` is the out-of-fold table: each used image once, predicted by the fold that did not see it.
+All other tables are computed from it, except the drift reference, which measures the images.
 
-Two ways to sum up folds differ and are both shown with an interval: the mean over folds (and the standard
-deviation between folds), and the pooled value over all images at once. Pooled ROC-AUC ranks scores of different
-models against each other, so it lies below the mean where folds disagree in scale. All intervals come from the
-same replicates of the patients; they hold for the networks at hand, and what training on other patients would
-change is not in them.
+Two summaries of the folds differ, and both have an interval: the mean over folds (with the standard deviation between
+folds), and the pooled value over all images at once. Pooled ROC-AUC ranks scores of different networks against each
+other, so it is lower than the mean where folds differ in scale. All intervals come from the same replicates of the
+patients. They hold for these networks and do not include what training on other patients would change.
 
 Source: Bengio & Grandvalet, No unbiased estimator of the variance of k-fold cross-validation, JMLR 2004.
 """
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cxr.classes import Classes
 from cxr.errors import DamagedError, DataError, RunError
 from cxr.evaluation import analyses
 from cxr.evaluation.drift_reference import drift_reference_table, measure_images
-from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.evaluation.out_of_fold import OutOfFold, predicted_images
 from cxr.evaluation.subgroups import most_confident_errors, subgroup_table
-from cxr.metrics.bootstrap import (
-    average_replicates,
-    draw_groups,
-    percentile_interval,
-    replicate_accuracy,
-    replicate_metrics,
-)
-from cxr.metrics.calibration import predict_labels
-from cxr.metrics.classification import COUNTS, Value, binary_metrics, multiclass_metrics
+from cxr.metrics.bootstrap import Replicates
+from cxr.metrics.estimates import Estimates, average_estimates, estimate_by_class
 from cxr.storage import events, files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, require_complete
@@ -129,132 +118,84 @@ def _read_predictions(run: Run, fold: int) -> pd.DataFrame:
         return files.read_table(run.folder.fold(fold).predictions)
     except (DamagedError, FileNotFoundError) as error:
         raise RunError(
-            f"the predictions of fold {fold} are missing or damaged: `cxr evaluate {run.folder.run_id}` makes them "
-            "anew from the weights; nothing is trained."
+            f"the predictions of fold {fold} are missing or damaged: type `cxr evaluate {run.folder.run_id}`, which "
+            "predicts them again from the weights; nothing is trained."
         ) from error
 
 
 def metrics_table(predictions: pd.DataFrame, classes: Classes) -> pd.DataFrame:
     """Return one row per scope, fold, class and metric.
 
-    Columns: scope (`fold`, `mean` of the folds, or `pooled`), fold (missing but in a fold), class (the positive one
-    of two; of more each one, `macro`, or missing for the whole table), metric, value, ci_low and ci_high (95 %, from
-    a bootstrap over groups; NaN for counts, which have no mean), n (images), reason (why a value is NaN). Of two
-    classes every metric is the positive one's.
-    """
-    group = predictions["group_id"].factorize()[0].astype(np.int64)
-    drawn, fold = draw_groups(int(group.max()) + 1), predictions["fold"].to_numpy()
-    folds = {k: _appraise(predictions[fold == k], classes, group[fold == k], drawn) for k in np.unique(fold).tolist()}
-    rows = [row for k, images in folds.items() for row in images.rows("fold", k)]
-    rows += _mean_of(folds).rows("mean", None)
-    rows += _appraise(predictions, classes, group, drawn).rows("pooled", None)
-    return pd.DataFrame(rows).astype({"fold": "Int32", "class": "str", "reason": "str"})
-
-
-@dataclass(frozen=True)
-class _Appraised:
-    """Metrics by class, and each of them in every replicate, shape (R,)."""
-
-    values: Mapping[str | None, Mapping[str, Value]]
-    replicates: Mapping[str | None, Mapping[str, NDArray[np.float64]]]
-    n_images: int
-
-    def rows(self, scope: str, fold: int | None) -> list[dict[str, Any]]:
-        """Return the rows of a scope."""
-        rows: list[dict[str, Any]] = []
-        for name, values in self.values.items():
-            for metric, (value, reason) in values.items():
-                low, high = percentile_interval(self.replicates[name].get(metric, np.empty(0)))
-                row = {"scope": scope, "fold": fold, "class": name, "metric": metric, "value": value}
-                rows.append(row | {"ci_low": low, "ci_high": high, "n": self.n_images, "reason": reason})
-        return rows
-
-
-def _appraise(
-    images: pd.DataFrame, classes: Classes, group: NDArray[np.int64], drawn_RG: NDArray[np.float64]
-) -> _Appraised:
-    replicates = replicates_by_class(images, classes, group, drawn_RG)
-    return _Appraised(metrics_by_class(images, classes), replicates, len(images))
-
-
-def _mean_of(folds: Mapping[int, _Appraised]) -> _Appraised:
-    """Return the mean of each metric over folds; NaN where one fold's is: the mean of the others would flatter."""
-    values: dict[str | None, dict[str, Value]] = {}
-    replicates: dict[str | None, dict[str, NDArray[np.float64]]] = {}
-    for name, of_first in next(iter(folds.values())).values.items():
-        names = [metric for metric in of_first if metric not in COUNTS]
-        values[name] = {m: _mean_value({k: f.values[name][m] for k, f in folds.items()}) for m in names}
-        replicates[name] = {m: np.mean([f.replicates[name][m] for f in folds.values()], axis=0) for m in names}
-    return _Appraised(values, replicates, sum(images.n_images for images in folds.values()))
-
-
-def _mean_value(by_fold: Mapping[int, Value]) -> Value:
-    reasons = [f"fold {fold}: {value.reason}" for fold, value in by_fold.items() if value.reason]
-    return Value(float(np.mean([value.value for value in by_fold.values()])), "; ".join(reasons) or None)
-
-
-def judged(images: pd.DataFrame, classes: Classes) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.float64]]:
-    """Return each image's class, the class it is called, and its probabilities, shape (n, n_classes)."""
-    probability = images[[f"probability_{name}" for name in classes]].to_numpy()
-    return images["label"].to_numpy(dtype=str), predict_labels(probability, classes), probability
-
-
-def metrics_by_class(images: pd.DataFrame, classes: Classes) -> dict[str | None, dict[str, Value]]:
-    """Return each metric by class: of two the positive one, of more each, `macro`, and None for the whole table."""
-    truth, predicted, probability = judged(images, classes)
-    if len(classes) > 2:
-        return multiclass_metrics(truth, predicted, probability, classes)
-    positive = classes[1]
-    return {positive: binary_metrics(truth == positive, predicted == positive, probability[:, 1])}
-
-
-def replicates_by_class(
-    images: pd.DataFrame, classes: Classes, group: NDArray[np.int64], drawn_RG: NDArray[np.float64]
-) -> dict[str | None, dict[str, NDArray[np.float64]]]:
-    """Return each metric in every replicate, shape (R,), by class as in `metrics_by_class`.
+    Columns: scope (`fold`, `mean` over folds, or `pooled`), fold (missing except in scope `fold`), class (as in
+    `estimate_by_class`), metric, value, ci_low and ci_high (95 %, from a bootstrap over groups; NaN for counts, which
+    have no mean), n (images), reason (why a value is NaN).
 
     Args:
-        images: predictions.
-        classes: in the order of the model's outputs.
-        group: shape (n,), index of the image's group.
-        drawn_RG: how often each group is in each replicate.
+        predictions: columns group_id, fold, label and probability_<class>.
+        classes: in output order.
     """
-    truth, predicted, probability = judged(images, classes)
-    replicates: dict[str | None, dict[str, NDArray[np.float64]]] = {
-        name: replicate_metrics(truth == name, predicted == name, probability[:, column], group, drawn_RG)
-        for column, name in enumerate(classes)
-        if len(classes) > 2 or column == 1
+    replicates = Replicates.of(predictions["group_id"])
+    fold = predictions["fold"].to_numpy()
+    folds = {
+        k: estimates_by_class(predictions[fold == k], classes, replicates.part(fold == k))
+        for k in np.unique(fold).tolist()
     }
-    if len(classes) > 2:
-        macro = average_replicates(list(replicates.values()))
-        overall = {"accuracy": replicate_accuracy(truth == predicted, group, drawn_RG)}
-        replicates |= {"macro": macro, None: overall | {"balanced_accuracy": macro["sensitivity"]}}
-    return replicates
+    rows = [row for k, estimates in folds.items() for row in _rows(estimates, "fold", k, int((fold == k).sum()))]
+    mean = {
+        name: average_estimates({f"fold {k}": estimates[name] for k, estimates in folds.items()})
+        for name in next(iter(folds.values()))
+    }
+    rows += _rows(mean, "mean", None, len(predictions))
+    rows += _rows(estimates_by_class(predictions, classes, replicates), "pooled", None, len(predictions))
+    columns = ["scope", "fold", "class", "metric", "value", "ci_low", "ci_high", "n", "reason"]
+    return pd.DataFrame(rows, columns=columns).astype({"fold": "Int32", "class": "str", "reason": "str"})
+
+
+def estimates_by_class(
+    predictions: pd.DataFrame, classes: Classes, replicates: Replicates
+) -> dict[str | None, Estimates]:
+    """Return every metric of predictions, by class as in `estimate_by_class`.
+
+    Args:
+        predictions: columns label and probability_<class>.
+        classes: in output order.
+        replicates: of the same images.
+    """
+    return estimate_by_class(*predicted_images(predictions, classes), classes, replicates)
+
+
+def _rows(by_class: dict[str | None, Estimates], scope: str, fold: int | None, n: int) -> list[dict[str, Any]]:
+    where = {"scope": scope, "fold": fold, "n": n}
+    return [
+        where | {"class": name} | row
+        for name, estimates in by_class.items()
+        for row in estimates.rows(estimates.values)
+    ]
 
 
 def summary_table(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return one row per class and metric.
 
-    Columns: class, metric, mean and sd (n - 1) over folds, mean_ci_low and mean_ci_high, pooled, ci_low and ci_high
-    (of the pooled value). A metric that is NaN in a fold has a NaN mean: an average over the others would flatter it.
+    Columns: class, metric, mean and sd (n - 1) over folds, mean_ci_low and mean_ci_high, ci_low and ci_high (of the
+    pooled value), pooled. A metric that is NaN in a fold has a NaN mean: an average over the others would flatter it.
+
+    Args:
+        metrics: as `metrics_table` returns them.
     """
     keys = ["class", "metric"]
     by_fold = metrics[metrics["scope"] == "fold"].groupby(keys, sort=False, dropna=False)["value"]
     spread = by_fold.agg(mean=lambda v: v.mean(skipna=False), sd=lambda v: v.std(skipna=False)).reset_index()
     bounds = [*keys, "ci_low", "ci_high"]
-    of_mean = metrics.loc[metrics["scope"] == "mean", bounds]
-    pooled = metrics.loc[metrics["scope"] == "pooled", [*bounds, "value"]]
-    table = spread.merge(
-        of_mean.rename(columns=lambda c: f"mean_{c}" if c.startswith("ci") else c), on=keys, how="left"
-    )
-    return table.merge(pooled.rename(columns={"value": "pooled"}), on=keys, how="left")
+    mean = metrics.loc[metrics["scope"] == "mean", bounds]
+    mean = mean.rename(columns={"ci_low": "mean_ci_low", "ci_high": "mean_ci_high"})
+    pooled = metrics.loc[metrics["scope"] == "pooled", [*bounds, "value"]].rename(columns={"value": "pooled"})
+    return spread.merge(mean, on=keys, how="left").merge(pooled, on=keys, how="left")
 
 
 def confusion_table(predictions: pd.DataFrame, classes: Classes) -> pd.DataFrame:
-    """Return the pooled confusion counts: label, called, n; pairs that never occur are there with 0."""
-    probability = predictions[[f"probability_{name}" for name in classes]].to_numpy()
-    counts = pd.crosstab(predictions["label"], predict_labels(probability, classes))
-    counts = counts.reindex(index=classes, columns=classes, fill_value=0).rename_axis(
-        index="label", columns="predicted"
-    )
+    """Return the pooled confusion counts: label, predicted, n; pairs that never occur have 0."""
+    label, predicted, _ = predicted_images(predictions, classes)
+    counts = pd.crosstab(pd.Series(label, name="label"), pd.Series(predicted, name="predicted"))
+    counts = counts.reindex(index=classes, columns=classes, fill_value=0)
+    counts = counts.rename_axis(index="label", columns="predicted")
     return counts.reset_index().melt("label", value_name="n")

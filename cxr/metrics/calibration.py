@@ -1,37 +1,38 @@
-"""Probabilities that mean what they say, and the thresholds that turn them into calls.
+"""Calibrated probabilities, and the thresholds that turn them into predictions.
 
-Class weights shift what a network says of an image towards the rare class, and networks are too sure of
-themselves. Both are undone by one temperature and one bias per class, fitted on out-of-fold logits only:
-`probability = softmax(logits / temperature + bias)`. How well that works is measured by cross-fitting:
-each fold is calibrated by the others. Thresholds are chosen on out-of-fold predictions in the same way.
+Class weights shift a network's output towards the rare class, and networks are overconfident. One temperature and one
+bias per class correct both: `probability = softmax(logits / temperature + bias)`, fitted on out-of-fold logits only.
+Cross-fitting measures how well that works: each fold is calibrated on the others. Thresholds are chosen on out-of-fold
+predictions in the same way.
 
 Source: Guo et al., On calibration of modern neural networks, ICML 2017; Alexandari et al., Maximum
 likelihood with bias-corrected calibration is hard to beat at label shift adaptation, ICML 2020.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
+from cxr.classes import Classes
 from cxr.config import OperatingPoint
 
 N_BINS = 15
+"""Bins of the expected calibration error."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns a fold's logits into probabilities; temperature 1 and biases 0 leave them as they are."""
+    """The map from logits to probabilities; temperature 1 and biases 0 give the softmax of the logits."""
 
     temperature: float
     bias: tuple[float, ...]
-    """One for each class; they sum to 0."""
+    """One per class; they sum to 0."""
 
     def probability(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return calibrated probabilities, shape (…, n_classes), for logits of that shape."""
+        """Return calibrated probabilities for logits, both of shape (…, n_classes)."""
         return softmax(logits / self.temperature + np.asarray(self.bias), axis=-1)
 
 
@@ -43,7 +44,7 @@ def average_folds(
     The spread is the difference between the highest and the lowest fold, for the class in which it is largest.
 
     Args:
-        calibration: of every fold.
+        calibration: the same for every fold.
         logits: of each fold, shape (n_folds, n, n_classes).
     """
     by_fold = calibration.probability(logits)
@@ -51,7 +52,7 @@ def average_folds(
 
 
 def fit_calibration(logits: NDArray[np.float64], target: NDArray[np.int64]) -> Calibration:
-    """Return the temperature and biases that make the images' classes likeliest.
+    """Return the temperature and biases of maximum likelihood.
 
     Args:
         logits: shape (n, n_classes), of images that the network was not trained on.
@@ -65,7 +66,7 @@ def fit_calibration(logits: NDArray[np.float64], target: NDArray[np.int64]) -> C
         scaled = logits * np.exp(-parameters[0]) + np.append(parameters[1:], 0)
         return -float(log_softmax(scaled, axis=1)[np.arange(len(target)), target].mean())
 
-    # a weak prior keeps classes that are told apart without an error from calling for infinite logits
+    # a weak prior: perfectly separated classes would otherwise drive the temperature to 0
     prior = 1e-4
     best = minimize(lambda p: loss(p) + prior * float(p @ p), np.zeros(n_classes), method="BFGS").x
     bias = np.append(best[1:], 0)
@@ -73,7 +74,13 @@ def fit_calibration(logits: NDArray[np.float64], target: NDArray[np.int64]) -> C
 
 
 def cross_fit(logits: NDArray[np.float64], target: NDArray[np.int64], fold: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return probabilities of which each fold's were calibrated on the other folds, shape (n, n_classes)."""
+    """Return probabilities, shape (n, n_classes); each fold is calibrated on the other folds.
+
+    Args:
+        logits: shape (n, n_classes), out of fold.
+        target: shape (n,), index of each image's class.
+        fold: shape (n,).
+    """
     probability = np.empty_like(logits)
     for held_out in np.unique(fold):
         others = fold != held_out
@@ -82,15 +89,22 @@ def cross_fit(logits: NDArray[np.float64], target: NDArray[np.int64], fold: NDAr
 
 
 def calibration_errors(probability: NDArray[np.float64], target: NDArray[np.int64]) -> dict[str, float]:
-    """Return log_loss, brier (summed over classes) and ece of probabilities, shape (n, n_classes).
+    """Return log_loss, brier (summed over classes) and ece.
 
-    `ece` is the expected calibration error of the likeliest class in 15 bins of equally many images.
+    `ece` is the expected calibration error of the most probable class, in 15 bins of equally many images.
+
+    Args:
+        probability: shape (n, n_classes).
+        target: shape (n,), index of each image's class.
     """
     n = len(target)
     truth = np.eye(probability.shape[1])[target]
-    confidence, correct = probability.max(axis=1), (probability.argmax(axis=1) == target).astype(float)
+    confidence = probability.max(axis=1)
+    correct = (probability.argmax(axis=1) == target).astype(float)
     _, tied = np.unique(confidence, return_inverse=True)
-    correct = (np.bincount(tied, correct) / np.bincount(tied))[tied]  # images of equal confidence in two bins: alike
+    correct = (np.bincount(tied, correct) / np.bincount(tied))[
+        tied
+    ]  # ties may lie in two bins: each counts as their mean
     bins = np.array_split(np.argsort(confidence, kind="stable"), min(N_BINS, n))
     gaps = [len(rows) / n * abs(confidence[rows].mean() - correct[rows].mean()) for rows in bins]
     return {
@@ -101,22 +115,22 @@ def calibration_errors(probability: NDArray[np.float64], target: NDArray[np.int6
 
 
 def fit_thresholds(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict[OperatingPoint, float]:
-    """Return the threshold of each operating point; an image is called positive from its threshold up.
+    """Return the threshold of each operating point; an image is predicted positive from the threshold up.
 
-    `half` is 0.5, `youden` maximises sensitivity + specificity, `sensitivity_95` is the highest threshold at
-    which sensitivity is at least 0.95, `specificity_95` the lowest at which specificity is. With images of one class
-    alone all but `half` are NaN.
+    `half` is 0.5, `youden` maximises sensitivity + specificity, `sensitivity_95` is the highest threshold with a
+    sensitivity of at least 0.95, `specificity_95` the lowest with a specificity of at least 0.95. If all images belong
+    to one class, all but `half` are NaN.
 
     Args:
         probability: shape (n,), of the positive class, out of fold.
-        truth: shape (n,), is the image of the positive class.
+        truth: shape (n,), whether the image belongs to the positive class.
     """
     from sklearn.metrics import roc_curve
 
     if truth.all() or not truth.any():
         return {"half": 0.5, "youden": math.nan, "sensitivity_95": math.nan, "specificity_95": math.nan}
     false_positive_rate, sensitivity, threshold = roc_curve(truth, probability, drop_intermediate=False)
-    threshold[0] = np.nextafter(1, 2)  # infinite in scikit-learn: nothing is called
+    threshold[0] = np.nextafter(1, 2)  # infinite in scikit-learn: no image is predicted positive
     specificity = 1 - false_positive_rate
     return {
         "half": 0.5,
@@ -126,13 +140,15 @@ def fit_thresholds(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -
     }
 
 
-def predict_labels(
-    probability: NDArray[np.float64], classes: Sequence[str], threshold: float = 0.5
-) -> NDArray[np.str_]:
-    """Return the class each image is called: of two the positive one from `threshold` up, of more the likeliest.
+def predict_labels(probability: NDArray[np.float64], classes: Classes, threshold: float = 0.5) -> NDArray[np.str_]:
+    """Return each image's predicted class, shape (n,).
+
+    Of two classes it is the positive one from `threshold` up; of more, the most probable.
 
     Args:
-        probability: shape (n, n_classes), columns in the order of `classes`, of two the positive one last.
+        probability: shape (n, n_classes), columns in the order of `classes`.
+        classes: in output order.
+        threshold: on the positive class's probability; unused for more than two classes.
     """
-    column = (probability[:, 1] >= threshold).astype(int) if len(classes) == 2 else probability.argmax(axis=1)
+    column = (probability[:, 1] >= threshold).astype(int) if classes.is_binary else probability.argmax(axis=1)
     return np.asarray(classes)[column]

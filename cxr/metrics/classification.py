@@ -1,15 +1,17 @@
-"""Arrays in, numbers out: scikit-learn's metrics, with NaN and a reason where they are undefined.
+"""Classification metrics: scikit-learn's values, with NaN and a reason where a metric is undefined.
 
-scikit-learn gives 0 (or a warning) for a precision without positive calls or an AUC of one class; here
-such a value is NaN, so that no average hides it.
+scikit-learn returns 0 (or a warning) for precision without positive predictions or the AUC of one class; here such a
+value is NaN, so that no average hides it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as sk
+
+from cxr.classes import MACRO
 
 COUNTS = ("true_positive", "false_positive", "true_negative", "false_negative")
 NAMES = (
@@ -38,24 +40,24 @@ def binary_metrics(
     """Return every metric in NAMES for one class against the rest.
 
     Args:
-        truth: shape (n,), is the image of the class.
-        called: shape (n,), is it called so.
+        truth: shape (n,), whether the image belongs to the class.
+        predicted: shape (n,), whether it is predicted to.
         probability: shape (n,), of the class.
 
     Source: Maier-Hein et al., Metrics Reloaded, Nat Methods 2024.
     """
     no_positive = None if truth.any() else "no image of the class"
     no_negative = None if (~truth).any() else "no image of another class"
-    no_call = None if predicted.any() else "no image called so"
+    no_predicted = None if predicted.any() else "no image predicted as the class"
     one_class = no_positive or no_negative
-    no_f1 = None if (truth | predicted).any() else "no image of the class and none called so"
+    no_f1 = None if (truth | predicted).any() else "no image of the class and none predicted as it"
     true_negative, false_positive, false_negative, true_positive = (
         sk.confusion_matrix(truth, predicted, labels=[False, True]).ravel().tolist()
     )
     return {
         "accuracy": _value(lambda: sk.accuracy_score(truth, predicted), None if len(truth) else "no image"),
         "balanced_accuracy": _value(lambda: sk.balanced_accuracy_score(truth, predicted), one_class),
-        "precision": _value(lambda: sk.precision_score(truth, predicted), no_call),
+        "precision": _value(lambda: sk.precision_score(truth, predicted), no_predicted),
         "sensitivity": _value(lambda: sk.recall_score(truth, predicted), no_positive),
         "specificity": _value(lambda: sk.recall_score(truth, predicted, pos_label=False), no_negative),
         "f1": _value(lambda: sk.f1_score(truth, predicted), no_f1),
@@ -69,35 +71,35 @@ def binary_metrics(
 
 
 def rates_at(truth: NDArray[np.bool_], probability: NDArray[np.float64], threshold: float) -> dict[str, Value]:
-    """Return what calling images from a threshold up does: sensitivity, specificity, ppv, npv, accuracy, f1, COUNTS.
+    """Return sensitivity, specificity, ppv, npv, accuracy, f1 and COUNTS at a threshold.
 
     `ppv` and `npv` are those at the images' own prevalence.
 
     Args:
-        truth: shape (n,), is the image of the class.
+        truth: shape (n,), whether the image belongs to the class.
         probability: shape (n,), of the class.
-        threshold: an image is called so from this probability up.
+        threshold: an image is predicted to belong to the class from this probability up.
     """
     predicted = probability >= threshold
     values = binary_metrics(truth, predicted, probability)
-    no_other_call = "no image called otherwise" if predicted.all() else None
+    no_rejected = "every image predicted as the class" if predicted.all() else None
     named = {"sensitivity": values["sensitivity"], "specificity": values["specificity"], "ppv": values["precision"]}
-    named["npv"] = _value(lambda: sk.precision_score(~truth, ~predicted), no_other_call)
+    named["npv"] = _value(lambda: sk.precision_score(~truth, ~predicted), no_rejected)
     return named | {name: values[name] for name in ("accuracy", "f1", *COUNTS)}
 
 
-def _value(compute, reason: str | None) -> Value:
+def _value(compute: Callable[[], float], reason: str | None) -> Value:
     return Value(float("nan"), reason) if reason else Value(float(compute()))
 
 
 def multiclass_metrics(
     truth: NDArray[np.str_], predicted: NDArray[np.str_], probability: NDArray[np.float64], classes: Sequence[str]
 ) -> dict[str | None, dict[str, Value]]:
-    """Return metrics by class: one against the rest for each, their `macro` mean, and the overall ones (None).
+    """Return metrics by class: each class against the rest, `macro` for their mean, and None for overall metrics.
 
     Args:
         truth: shape (n,), class names.
-        called: shape (n,), class names.
+        predicted: shape (n,), class names.
         probability: shape (n, n_classes), columns in the order of `classes`.
 
     Source: one-versus-rest and macro averages as in scikit-learn's user guide, 3.4.4.
@@ -107,7 +109,7 @@ def multiclass_metrics(
         for column, name in enumerate(classes)
     }
     for values in per_class.values():
-        del values["accuracy"], values["balanced_accuracy"]  # of the whole table, not of one class
+        del values["accuracy"], values["balanced_accuracy"]  # overall metrics, not of one class
     averaged = [name for name in per_class[classes[0]] if name not in COUNTS]
     missing = sorted(set(classes) - set(truth))
     overall = {
@@ -116,10 +118,11 @@ def multiclass_metrics(
             lambda: sk.balanced_accuracy_score(truth, predicted), f"no image of class {missing[0]}" if missing else None
         ),
     }
-    macro = {name: _macro([(c, per_class[c][name]) for c in classes]) for name in averaged}
-    return {None: overall, "macro": macro, **per_class}
+    macro = {name: mean_value({c: per_class[c][name] for c in classes}) for name in averaged}
+    return {None: overall, MACRO: macro, **per_class}
 
 
-def _macro(values: list[tuple[str, Value]]) -> Value:
-    reasons = [f"{name}: {value.reason}" for name, value in values if value.reason]
-    return Value(float(np.mean([value.value for _, value in values])), "; ".join(reasons) or None)
+def mean_value(values: Mapping[str, Value]) -> Value:
+    """Return the mean of a metric's values, by class or fold; NaN where one is NaN, with the reason and its name."""
+    reasons = [f"{name}: {value.reason}" for name, value in values.items() if value.reason]
+    return Value(float(np.mean([value.value for value in values.values()])), "; ".join(reasons) or None)

@@ -1,6 +1,7 @@
-"""How sure a ROC-AUC is, and whether two differ, without drawing replicates: DeLong's variance, for images in groups.
+"""DeLong's interval of a ROC-AUC and his test of two, for images in groups; nothing is drawn.
 
-Images of one patient are alike; with each image a group of its own this is DeLong's variance exactly.
+Images of one patient are alike, so the variance is over patients. Where each image is a group of its own, it is
+DeLong's variance exactly.
 
 Source: DeLong, DeLong & Clarke-Pearson, Biometrics 1988; Obuchowski, Nonparametric analysis of clustered ROC
 curve data, Biometrics 1997; midranks after Sun & Xu, IEEE Signal Process Lett 2014.
@@ -18,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 class Placements(NamedTuple):
-    """Each image's part in the area: the share of images of the other kind that it is ranked rightly against."""
+    """The ROC-AUC and each image's contribution: the share of the other kind that it is ranked correctly with."""
 
     auc: float
     by_image: Floats
@@ -26,26 +27,27 @@ class Placements(NamedTuple):
 
 
 def placements(truth: NDArray[np.bool_], score: Floats) -> Placements:
-    """Return the area under the ROC curve (ties count half) and each image's part in it; NaN with one class.
+    """Return the ROC-AUC (ties count half) and each image's contribution to it; NaN if all belong to one class.
 
     Args:
-        truth: shape (n,), is the image of the class.
+        truth: shape (n,), whether the image belongs to the class.
         score: shape (n,).
     """
     n_positive, n_negative = truth.sum(), (~truth).sum()
     if not (n_positive and n_negative):
         return Placements(float("nan"), np.full(len(truth), np.nan))
-    overall, by_image = rankdata(score), np.empty(len(truth))
+    overall = rankdata(score)
+    by_image = np.empty(len(truth))
     by_image[truth] = (overall[truth] - rankdata(score[truth])) / n_negative
     by_image[~truth] = 1 - (overall[~truth] - rankdata(score[~truth])) / n_positive
     return Placements(float(by_image[truth].mean()), by_image)
 
 
 def auc_interval(truth: NDArray[np.bool_], score: Floats, group: NDArray[np.int64]) -> tuple[float, float]:
-    """Return the 95 % interval of the ROC-AUC, within 0 and 1; NaN where there is no variance to speak of.
+    """Return the 95 % interval of the ROC-AUC, clipped to 0 and 1; NaN where its variance is undefined.
 
     Args:
-        truth: shape (n,), is the image of the class.
+        truth: shape (n,), whether the image belongs to the class.
         score: shape (n,).
         group: shape (n,), index of the image's group.
     """
@@ -56,15 +58,18 @@ def auc_interval(truth: NDArray[np.bool_], score: Floats, group: NDArray[np.int6
 def mean_auc_interval(
     truth: NDArray[np.bool_], score: Floats, group: NDArray[np.int64], fold: NDArray[np.int64]
 ) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of the folds' ROC-AUCs, no group being in two folds; NaN as above.
+    """Return the 95 % interval of the mean of the folds' ROC-AUCs, clipped to 0 and 1; NaN where a fold's is undefined.
+
+    No group may be in two folds: their variances are added.
 
     Args:
-        truth: shape (n,), is the image of the class.
+        truth: shape (n,), whether the image belongs to the class.
         score: shape (n,), of the network that was trained without the image's fold.
         group: shape (n,), index of the image's group.
         fold: shape (n,).
     """
-    aucs, variances = [], []
+    aucs: list[float] = []
+    variances: list[float] = []
     for inside in (fold == k for k in np.unique(fold)):
         auc, by_image = placements(truth[inside], score[inside])
         aucs.append(auc)
@@ -80,17 +85,18 @@ def _interval(auc: float, variance: float) -> tuple[float, float]:
 def auc_difference(
     truth: NDArray[np.bool_], before: Floats, after: Floats, group: NDArray[np.int64]
 ) -> tuple[float, float]:
-    """Return how much larger the second score's ROC-AUC is on the same images, and the two-sided p value.
+    """Return the second score's ROC-AUC less the first's, on the same images, and the two-sided p value.
 
-    Where the two rank all images alike the difference is 0 and p is 1.
+    The p value is 1 where both rank all images alike. NaN if all images belong to one class.
 
     Args:
-        truth: shape (n,), is the image of the class.
-        before: shape (n,), one score.
-        after: shape (n,), the other.
+        truth: shape (n,), whether the image belongs to the class.
+        before: shape (n,), the first score.
+        after: shape (n,), the second score.
         group: shape (n,), index of the image's group.
     """
-    first, second = placements(truth, before), placements(truth, after)
+    first = placements(truth, before)
+    second = placements(truth, after)
     difference = second.auc - first.auc
     if np.isnan(difference):
         return float("nan"), float("nan")
@@ -101,7 +107,7 @@ def auc_difference(
 
 
 def _variance(truth: NDArray[np.bool_], by_image: Floats, mean: float, group: NDArray[np.int64]) -> float:
-    """Return the variance of the images' mean part (the mean over positives equals that over negatives)."""
+    """Return the variance of the mean contribution, which is the same over positives and over negatives."""
     sums = []
     for kind in (truth, ~truth):
         members = np.unique(group[kind], return_inverse=True)[1]
@@ -111,10 +117,10 @@ def _variance(truth: NDArray[np.bool_], by_image: Floats, mean: float, group: ND
         sums.append((deviation, scale, kind.sum()))
     (positive, scale_p, n_p), (negative, scale_n, n_n) = sums
     n_groups = len(np.unique(group))
-    both = n_groups / (n_groups - 1) if n_groups > 1 else np.nan
+    scale = n_groups / (n_groups - 1) if n_groups > 1 else np.nan
     variance = (
         scale_p * (positive**2).sum() / n_p**2
         + scale_n * (negative**2).sum() / n_n**2
-        + 2 * both * (positive * negative).sum() / (n_p * n_n)
+        + 2 * scale * (positive * negative).sum() / (n_p * n_n)
     )
     return float(max(variance, 0.0)) if not np.isnan(variance) else float("nan")

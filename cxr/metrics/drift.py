@@ -1,50 +1,53 @@
-"""Is this batch like the images that the model was judged on?
+"""Drift: how a batch differs from the images that the model was evaluated on. No label is needed.
 
-Three looks, none of which needs a label. *Acquisition*: size and grey levels. *Features*: how far an image lies
-from the training images, in what the network makes of it and in where it is bright and dark: its novelty.
-*Scores*: the calibrated probability. Each is compared with the model's out-of-fold images by a two-sample
-Kolmogorov-Smirnov test; the p-values are corrected for their number (Holm), and as large batches make any
-difference significant, the size of the difference (the KS distance, 0 to 1) counts as well. A batch of which
-many images are novel holds something else than chest images; that is asked image by image, so it works for small
-batches too.
+Three kinds of statistics are compared. *Acquisition*: size and grey levels. *Features*: an image's novelty, that is how
+far it lies from the training images in the network's features and in where it is bright and dark. *Scores*: the
+calibrated probability. Each is compared with the model's out-of-fold images by a two-sample Kolmogorov-Smirnov test.
+The p-values are corrected for their number (Holm). As any difference is significant in a large batch, the size of the
+difference (the KS distance, 0 to 1) counts as well.
 
-How many of the batch's calls are right is estimated from the calibrated probabilities alone.
+A batch with many novel images may hold no chest radiographs at all. Novelty is decided image by image, so this works
+for small batches too. The batch's accuracy is estimated from the calibrated probabilities alone.
 
 Source: Rabanser et al., Failing loudly, NeurIPS 2019 (tests on univariate statistics with correction);
 Mahalanobis distance with a residual for novelty: Lee et al., NeurIPS 2018; Ndiour et al. 2020; estimated
 accuracy: Guillory et al., ICCV 2021 (average confidence).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cxr.classes import Classes
+
 ACQUISITION = ["width", "height", "mean", "contrast", "border", "dark_share", "bright_share"]
 COLUMNS = ["group", "statistic", "n", "n_reference", "value", "reference", "effect", "p_value"]
 NOVEL_QUANTILE = 0.99
-"""An image is novel if it lies farther out than this share of the reference images."""
+"""An image is novel if its novelty exceeds this quantile of the reference images."""
 CONFIDENCE = 0.999
+"""Of the lower bound on the share of novel images."""
 EXACT = 100
-"""In samples smaller than this the test's p-value is computed exactly."""
+"""The p-value is exact where one of the samples is smaller than this."""
 
 
-def compare(images: pd.DataFrame, reference: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+def compare(images: pd.DataFrame, reference: pd.DataFrame, classes: Classes) -> pd.DataFrame:
     """Return one row per statistic: group, statistic, n, n_reference, value, reference, effect, p_value.
 
-    In group `acquisition`, `features` and `scores`, `value` and `reference` are medians, `effect` is the KS
-    distance, and `p_value` is corrected. In group `novel_images`, `value` is the share of novel images in the
-    batch, `reference` the share to be expected, and `effect` the share that the batch exceeds with a
-    confidence of 99.9 % (Clopper and Pearson). In group `accuracy`, `value` is the accuracy estimated for the
-    batch, `reference` that estimated for the reference images, `effect` the difference. Undefined is NaN.
+    In the groups `acquisition`, `features` and `scores`, `value` and `reference` are medians, `effect` is the KS
+    distance, and `p_value` is corrected. In the group `novel_images`, `value` is the share of novel images in the
+    batch, `reference` the expected share, and `effect` the lower bound of the batch's share at a confidence of 99.9 %
+    (Clopper and Pearson). In the group `accuracy`, `value` is the estimated accuracy of the batch, `reference` that of
+    the reference images, and `effect` the difference. Undefined values are NaN.
 
     Args:
-        images: the batch's images that were scored: ACQUISITION, novelty, probability_<class> per class.
+        images: the batch's scored images: ACQUISITION, novelty, predicted_label, probability_<class> per class.
         reference: the model's out-of-fold images, with the same columns.
+        classes: in output order.
     """
-    scores = [f"probability_{name}" for name in (classes[1:] if len(classes) == 2 else classes)]
+    scores = classes.evaluated.probability_columns
     tested = [*(("acquisition", c) for c in ACQUISITION), ("features", "novelty"), *(("scores", c) for c in scores)]
     rows = [_two_samples(group, column, images, reference) for group, column in tested]
     corrected = holm(np.array([row["p_value"] for row in rows]))
@@ -56,11 +59,13 @@ def compare(images: pd.DataFrame, reference: pd.DataFrame, classes: Sequence[str
 def _two_samples(group: str, column: str, images: pd.DataFrame, reference: pd.DataFrame) -> dict[str, object]:
     from scipy import stats
 
-    batch, known = images[column].dropna().to_numpy(float), reference[column].dropna().to_numpy(float)
-    effect, p_value = float("nan"), 1.0
+    batch, known = (table[column].dropna().to_numpy(float) for table in (images, reference))
+    effect = float("nan")
+    p_value = 1.0
     if len(batch) and len(known):
         test: Any = stats.ks_2samp(batch, known, method="exact" if min(len(batch), len(known)) < EXACT else "asymp")
-        effect, p_value = float(test.statistic), float(test.pvalue)
+        effect = float(test.statistic)
+        p_value = float(test.pvalue)
     return {
         "group": group,
         "statistic": column,
@@ -78,7 +83,7 @@ def _median(values: NDArray[np.float64]) -> float:
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return p-values corrected for their number: a threshold on them bounds the chance of any false alarm.
+    """Return p-values corrected for their number, shape (n,): a threshold on them bounds the chance of any false alarm.
 
     Source: Holm, A simple sequentially rejective multiple test procedure, Scand J Stat 1979.
     """
@@ -90,7 +95,7 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def is_novel(novelty: float, reference: pd.DataFrame) -> bool:
-    """Tell whether an image lies farther out than 99 % of the images that the model was judged on: it may be no such image.
+    """Return whether an image is more novel than 99 % of the reference: it may be no chest radiograph at all.
 
     Args:
         novelty: of the image.
@@ -100,7 +105,12 @@ def is_novel(novelty: float, reference: pd.DataFrame) -> bool:
 
 
 def outlying(image: Mapping[str, Any], reference: pd.DataFrame) -> list[str]:
-    """Return the statistics of acquisition in which an image lies outside all the images that the model was judged on."""
+    """Return the acquisition statistics in which an image lies outside the range of the reference images.
+
+    Args:
+        image: ACQUISITION of the image.
+        reference: the model's out-of-fold images.
+    """
     known = reference[ACQUISITION].astype(float)
     values = pd.Series({name: float(image[name]) for name in ACQUISITION})
     outside = (values < known.min()) | (values > known.max())
@@ -110,8 +120,10 @@ def outlying(image: Mapping[str, Any], reference: pd.DataFrame) -> list[str]:
 def _novel_images(batch: pd.Series, known: pd.Series) -> dict[str, object]:
     from scipy import stats
 
-    values, limit = batch.dropna(), known.quantile(NOVEL_QUANTILE)
-    n, n_novel = len(values), int((values > limit).sum())
+    values = batch.dropna()
+    limit = known.quantile(NOVEL_QUANTILE)
+    n = len(values)
+    n_novel = int((values > limit).sum())
     is_defined = n > 0 and not np.isnan(limit)
     at_least = stats.binomtest(n_novel, n).proportion_ci(2 * CONFIDENCE - 1).low if n else 0.0
     return {
@@ -126,7 +138,7 @@ def _novel_images(batch: pd.Series, known: pd.Series) -> dict[str, object]:
     }
 
 
-def _accuracy(images: pd.DataFrame, reference: pd.DataFrame, classes: Sequence[str]) -> dict[str, object]:
+def _accuracy(images: pd.DataFrame, reference: pd.DataFrame, classes: Classes) -> dict[str, object]:
     batch, known = (_expected_accuracy(table, classes) for table in (images, reference))
     return {
         "group": "accuracy",
@@ -140,10 +152,11 @@ def _accuracy(images: pd.DataFrame, reference: pd.DataFrame, classes: Sequence[s
     }
 
 
-def _expected_accuracy(images: pd.DataFrame, classes: Sequence[str]) -> float:
-    """Return the mean probability of the class that each image is called."""
+def _expected_accuracy(images: pd.DataFrame, classes: Classes) -> float:
+    """Return the mean probability of the predicted classes; NaN without images."""
     if images.empty:
         return float("nan")
-    probability = images[[f"probability_{name}" for name in classes]].to_numpy(float)
-    predicted = images["predicted_label"].map({name: k for k, name in enumerate(classes)}).to_numpy(int)
+    probability = images[classes.probability_columns].to_numpy(float)
+    column = {name: k for k, name in enumerate(classes)}
+    predicted = images["predicted_label"].map(column).to_numpy(int)
     return float(probability[np.arange(len(images)), predicted].mean())

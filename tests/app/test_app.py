@@ -18,6 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import server, uploads, words
 from app.server import Folders
+from cxr.classes import Classes
 from cxr.errors import ConfigError
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.images.synthetic import draw_examples
@@ -154,7 +155,7 @@ def test_the_threshold_moves_the_matrix_to_what_scikit_learn_gives(places: Folde
     view.segmented_control[0].set_value("Threshold").run()
     view.slider[0].set_value(threshold).run()
     folder = RunFolder.named(places.experiments, "run")
-    run = OutOfFold(files.read_table(folder.predictions), files.read_record(folder.config)["classes"])
+    run = OutOfFold(files.read_table(folder.predictions), Classes(files.read_record(folder.config)["classes"]))
     truth, predicted = run.target, (run.calibrated[:, 1] >= threshold).astype(int)
     expected = confusion_matrix(truth, predicted, labels=[1, 0])
     assert view.table[0].value.to_numpy().tolist() == expected.tolist()

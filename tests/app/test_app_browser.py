@@ -20,6 +20,7 @@ from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from app.server import MAX_UPLOAD_MB
 from app.words import DISCLAIMER
+from cxr.classes import Classes
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
@@ -229,7 +230,7 @@ def test_a_run_is_shown_and_the_threshold_moves_its_matrix_by_keyboard(visit: Vi
     for _ in range(20):
         slider.press("ArrowLeft")
     expect(slider).to_have_value("0.4")
-    run = OutOfFold(files.read_table(folder.predictions), files.read_record(folder.config)["classes"])
+    run = OutOfFold(files.read_table(folder.predictions), Classes(files.read_record(folder.config)["classes"]))
     predicted = (run.calibrated[:, 1] >= 0.4).astype(int)
     (tp, fn), (fp, tn) = confusion_matrix(run.target, predicted, labels=[1, 0])
     matrix = visit.page.get_by_test_id("stTable").first.locator("tbody tr")

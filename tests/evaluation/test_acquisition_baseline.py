@@ -3,21 +3,22 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from cxr.classes import Classes
 from cxr.evaluation.acquisition_baseline import measure_acquisition_baseline
 
 
-def draw(seed: int, *, width_tells: bool, classes: str = "AB") -> tuple[pd.DataFrame, pd.DataFrame]:
+def draw(seed: int, *, width_differs: bool, classes: str = "AB") -> tuple[pd.DataFrame, pd.DataFrame]:
     generator = np.random.default_rng(seed)
     n = 600
     label = generator.choice(list(classes), n)
-    told = (label == classes[-1]) * 300 * width_tells
+    wider = (label == classes[-1]) * 300 * width_differs
     manifest = pd.DataFrame(
         {
             "path": [f"{number}.png" for number in range(n)],
             "image_id": "x",
             "label": label,
             "status": "used",
-            "width": 1000 + told + generator.normal(0, 100, n),
+            "width": 1000 + wider + generator.normal(0, 100, n),
             "height": generator.normal(900, 100, n),
             "mode": "L",
             "mean": generator.normal(120, 10, n),
@@ -34,20 +35,20 @@ def auc(baseline: pd.DataFrame, features: str) -> float:
     return row["value"].iloc[0]
 
 
-def test_a_scanner_that_tells_the_class_is_seen_and_chance_is_chance() -> None:
-    told = measure_acquisition_baseline(*draw(0, width_tells=True), ["A", "B"])
-    assert auc(told, "all") > 0.95
-    assert auc(told, "width") > 0.95
-    assert auc(told, "border") == pytest.approx(0.5, abs=0.07)
-    assert auc(measure_acquisition_baseline(*draw(0, width_tells=False), ["A", "B"]), "all") == pytest.approx(
+def test_a_scanner_that_differs_by_class_is_found_and_chance_is_chance() -> None:
+    baseline = measure_acquisition_baseline(*draw(0, width_differs=True), Classes("AB"))
+    assert auc(baseline, "all") > 0.95
+    assert auc(baseline, "width") > 0.95
+    assert auc(baseline, "border") == pytest.approx(0.5, abs=0.07)
+    assert auc(measure_acquisition_baseline(*draw(0, width_differs=False), Classes("AB")), "all") == pytest.approx(
         0.5, abs=0.07
     )
 
 
 def test_the_spread_over_folds_is_that_of_their_own_values() -> None:
-    manifest, folds = draw(0, width_tells=True)
+    manifest, folds = draw(0, width_differs=True)
     row = (
-        measure_acquisition_baseline(manifest, folds, ["A", "B"])
+        measure_acquisition_baseline(manifest, folds, Classes("AB"))
         .query("features == 'width' and metric == 'roc_auc'")
         .iloc[0]
     )
@@ -57,22 +58,22 @@ def test_the_spread_over_folds_is_that_of_their_own_values() -> None:
 
 
 def test_images_of_the_held_out_fold_are_not_learnt_from() -> None:
-    manifest, folds = draw(1, width_tells=False)
+    manifest, folds = draw(1, width_differs=False)
     only_there = folds["fold"].to_numpy() == 0
     leaking = manifest.assign(width=np.where(only_there, 1000 + 500 * (manifest["label"] == "B"), manifest["width"]))
-    baseline = measure_acquisition_baseline(leaking, folds.assign(fold=np.where(only_there, 0, 1)), ["A", "B"])
-    assert auc(baseline, "width") < 0.75, "what only fold 0 tells cannot be known when fold 0 is judged"
+    baseline = measure_acquisition_baseline(leaking, folds.assign(fold=np.where(only_there, 0, 1)), Classes("AB"))
+    assert auc(baseline, "width") < 0.75, "what only fold 0 shows cannot be known when fold 0 is predicted"
 
 
 def test_a_fold_that_leaves_one_class_to_learn_from_is_no_crash() -> None:
-    manifest, folds = draw(3, width_tells=True)
+    manifest, folds = draw(3, width_differs=True)
     parted = folds.assign(fold=(folds["label"] == "B").astype(int))
-    assert auc(measure_acquisition_baseline(manifest, parted, ["A", "B"]), "all") == 0, (
-        "each fold is called the other class"
+    assert auc(measure_acquisition_baseline(manifest, parted, Classes("AB")), "all") == 0, (
+        "each fold is predicted as the other class"
     )
 
 
 def test_three_classes_are_averaged() -> None:
-    baseline = measure_acquisition_baseline(*draw(2, width_tells=True, classes="ABC"), ["A", "B", "C"])
+    baseline = measure_acquisition_baseline(*draw(2, width_differs=True, classes="ABC"), Classes("ABC"))
     assert 0.6 < auc(baseline, "all") < 0.9
     assert set(baseline["features"]) == {"all", "width", "height", "aspect", "mean", "contrast", "border", "mode"}

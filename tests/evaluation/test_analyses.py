@@ -4,18 +4,19 @@ import pytest
 from scipy.special import expit
 from sklearn import metrics as sk
 
+from cxr.classes import Classes
 from cxr.evaluation import analyses
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.subgroups import most_confident_errors, subgroup_table
 from cxr.metrics.calibration import fit_calibration, fit_thresholds
 
-CLASSES = ["NORMAL", "PNEUMONIA"]
+CLASSES = Classes(["NORMAL", "PNEUMONIA"])
 
 
 def simulate(
-    n_images: int = 600, *, n_folds: int = 5, classes: list[str] = CLASSES, slope: float = 1.0, seed: int = 0
+    n_images: int = 600, *, n_folds: int = 5, classes: Classes = CLASSES, slope: float = 1.0, seed: int = 0
 ) -> OutOfFold:
-    """Images of known odds; with slope 1 the probabilities say what they mean, above 1 they are too sure."""
+    """Images of known odds; with slope 1 the probabilities are calibrated, above 1 they are overconfident."""
     generator = np.random.default_rng(seed)
     logits = generator.normal(0, 1.5, (n_images, len(classes)))
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -41,7 +42,7 @@ def manifest_of(images: OutOfFold) -> pd.DataFrame:
     return images.predictions[["path"]].assign(**measured, split=np.where(np.arange(n) % 3, "train", "test"))
 
 
-def test_a_well_calibrated_and_an_overconfident_model_are_told_apart() -> None:
+def test_calibration_measures_show_which_model_is_overconfident() -> None:
     tables = {slope: analyses.calibration_table(simulate(4000, slope=slope)) for slope in (1.0, 3.0)}
     values = {k: t.set_index(["stage", "measure"])["value"] for k, t in tables.items()}
     assert values[1.0]["before", "slope"] == pytest.approx(1, abs=0.1)
@@ -77,7 +78,7 @@ def test_thresholds_and_calibration_are_never_chosen_on_the_images_they_are_appl
             np.testing.assert_array_equal(points[name].predicted[~others], calibrated[~others] >= threshold)
 
 
-def test_operating_points_have_the_values_that_scikit_learn_gives_for_their_calls() -> None:
+def test_operating_points_have_the_values_that_scikit_learn_computes_from_their_predictions() -> None:
     images = simulate()
     table = analyses.operating_point_table(images).set_index(["operating_point", "metric"])
     truth = images.target == 1
@@ -119,7 +120,7 @@ def test_predictive_values_by_hand() -> None:
 @pytest.mark.parametrize(
     "images",
     [
-        pytest.param(simulate(classes=["A", "B", "C"]), id="three classes"),
+        pytest.param(simulate(classes=Classes("ABC")), id="three classes"),
         pytest.param(simulate(400, n_folds=20), id="twenty folds"),
         pytest.param(OutOfFold(simulate(60).predictions.assign(group_id="one"), CLASSES), id="one patient"),
         pytest.param(
@@ -134,7 +135,7 @@ def test_predictive_values_by_hand() -> None:
         ),
     ],
 )
-def test_hard_tables_are_appraised_without_a_crash_and_nan_has_a_reason(images: OutOfFold) -> None:
+def test_hard_tables_are_analysed_without_a_crash_and_nan_has_a_reason(images: OutOfFold) -> None:
     analyses.curve_tables(images)
     analyses.reliability_table(images)
     analyses.calibration_table(images)

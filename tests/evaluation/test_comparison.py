@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
+from cxr.classes import Classes
 from cxr.cli.app import app
 from cxr.errors import RunError
 from cxr.evaluation.comparison import compare, mcnemar
@@ -13,10 +14,10 @@ from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from tests.evaluation.test_analyses import CLASSES, simulate
 
-THREE = ["A", "B", "C"]
+THREE = Classes("ABC")
 
 
-def write_run(place: Path, name: str, predictions: pd.DataFrame, classes: list[str] = CLASSES) -> RunFolder:
+def write_run(place: Path, name: str, predictions: pd.DataFrame, classes: Classes = CLASSES) -> RunFolder:
     folder = RunFolder(place / name)
     probability = np.exp(predictions[[f"logit_{c}" for c in classes]].to_numpy())
     probability /= probability.sum(axis=1, keepdims=True)
@@ -31,7 +32,7 @@ def noisy(predictions: pd.DataFrame, sd: float) -> pd.DataFrame:
     return predictions.assign(logit_PNEUMONIA=predictions["logit_PNEUMONIA"] + noise)
 
 
-def test_runs_are_compared_on_the_images_that_both_have_judged(tmp_path: Path) -> None:
+def test_runs_are_compared_on_the_images_that_both_have_predicted(tmp_path: Path) -> None:
     images = simulate(400).predictions
     a = write_run(tmp_path, "a", images.iloc[:350])
     b = write_run(tmp_path, "b", noisy(images, 2).iloc[50:].sample(frac=1, random_state=0))
@@ -56,6 +57,7 @@ def test_runs_are_compared_on_the_images_that_both_have_judged(tmp_path: Path) -
     predicted = pd.DataFrame({k: f["probability_PNEUMONIA"] >= 0.5 for k, f in enumerate(shared)})
     assert set(compared.changed["path"]) == set(shared[0]["path"][predicted[0] != predicted[1]])
     assert set(compared.changed["right"]) == {"a", "b"}
+    assert (compared.changed["predicted_a"] != compared.changed["predicted_b"]).all()
 
 
 def test_a_run_and_its_copy_do_not_differ(tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ def test_three_runs_of_three_classes_are_compared_with_the_first(tmp_path: Path)
     assert set(table["class"].dropna()) == {*THREE, "macro"}
 
 
-def test_what_cannot_be_compared_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_runs_that_cannot_be_compared_are_refused_in_a_sentence(tmp_path: Path) -> None:
     images = simulate(100).predictions
     a = write_run(tmp_path, "a", images)
     with pytest.raises(RunError, match="two or more different runs"):

@@ -46,7 +46,7 @@ def test_images_that_are_gone_keep_their_size_alone() -> None:
     assert np.isnan(values["mean", 0.5])
 
 
-def test_the_reference_holds_three_quantiles_of_each_measure_that_drift_is_judged_by() -> None:
+def test_the_reference_holds_three_quantiles_of_each_acquisition_measure() -> None:
     measures = pd.DataFrame({name: np.arange(101.0) * k for k, name in enumerate(ACQUISITION, 1)})
     table = drift_reference_table(measures)
     assert table["measure"].unique().tolist() == ACQUISITION

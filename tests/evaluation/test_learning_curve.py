@@ -36,7 +36,7 @@ def test_a_share_is_of_patients_by_class_and_part_of_each_larger_share(folder: R
         assert len(part) == len(whole), "all images of a patient come along"
 
 
-def test_shares_are_judged_on_the_images_of_the_run_by_networks_of_their_own(folder: RunFolder) -> None:
+def test_shares_are_evaluated_on_the_images_of_the_run_with_networks_of_their_own(folder: RunFolder) -> None:
     table = files.read_table(folder.table("learning_curve")).set_index(["share", "metric"])
     pooled = files.read_table(folder.metrics).query("scope == 'pooled'").set_index("metric")
     assert table.loc[(1.0, "roc_auc"), "pooled"] == pooled.loc["roc_auc", "value"]

@@ -25,13 +25,13 @@ from tests.export.test_build import finished_run
 
 @pytest.fixture
 def run(sample: Path, tmp_path: Path) -> Run:
-    """A finished run that has kept the split `test` out, to write into."""
+    """A copy of a finished run with the split `test` held out, to write into."""
     finished = finished_run(sample, holdout="test")
-    shutil.copytree(finished.folder.path, tmp_path / "experiments" / "sealed")
-    return load_run(RunFolder(tmp_path / "experiments" / "sealed"))
+    shutil.copytree(finished.folder.path, tmp_path / "experiments" / "holdout")
+    return load_run(RunFolder(tmp_path / "experiments" / "holdout"))
 
 
-def test_the_kept_images_are_judged_by_all_folds_with_what_was_fitted_out_of_fold(run: Run) -> None:
+def test_held_out_images_are_predicted_by_all_folds_with_what_was_fitted_out_of_fold(run: Run) -> None:
     folder = open_held_out_test(run)
     predictions, metrics = files.read_table(folder.predictions), files.read_table(folder.metrics)
     manifest = files.read_table(run.folder.manifest).query("split == 'test' and status != 'unreadable'")
@@ -54,14 +54,14 @@ def test_the_kept_images_are_judged_by_all_folds_with_what_was_fitted_out_of_fol
         assert values.loc[(point, "sensitivity"), "value"] == pytest.approx(sk.recall_score(truth, score >= threshold))
 
 
-def test_a_second_opening_is_written_down_and_says_so(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_second_opening_is_recorded_with_a_warning(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     folder = open_held_out_test(run)
     assert len(files.read_json(folder.openings)["openings"]) == 1
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
     open_held_out_test(run)
     first, second = files.read_json(folder.openings)["openings"]
     assert {**first, "opened_at": None} == {**second, "opened_at": None}
-    assert "have been judged before: 1 times" in caplog.text
+    assert "this test set was opened before: 1 times" in caplog.text
     assert "are the same" in caplog.text
 
 
@@ -74,9 +74,9 @@ def test_results_of_weights_that_were_replaced_are_out_of_date(run: Run) -> None
 
 def test_the_report_sets_the_test_beside_cross_validation(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["--experiments", str(run.folder.path.parent)]
-    app(["report", "sealed", *where])
-    assert "cxr report sealed --open-test" in run.folder.report.read_text()
-    app(["report", "sealed", "--open-test", *where])
+    app(["report", "holdout", *where])
+    assert "cxr report holdout --open-test" in run.folder.report.read_text()
+    app(["report", "holdout", "--open-test", *where])
     text = run.folder.report.read_text()
     assert "Gap in specificity" in text
     inside = files.read_table(run.folder.table("operating_points")).set_index(["operating_point", "metric"])
@@ -90,12 +90,12 @@ def test_the_report_sets_the_test_beside_cross_validation(run: Run, capsys: pyte
     assert str(run.folder.report) in capsys.readouterr().out
 
 
-def test_a_run_that_keeps_no_images_out_cannot_open_any(sample: Path) -> None:
+def test_a_run_without_a_held_out_test_set_cannot_open_one(sample: Path) -> None:
     with pytest.raises(RunError, match="--holdout test"):
         open_held_out_test(finished_run(sample))
 
 
-def test_an_outside_set_is_judged_without_the_images_that_the_run_was_made_from(run: Run, tmp_path: Path) -> None:
+def test_an_external_test_leaves_out_the_images_that_the_run_was_made_from(run: Run, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     draw_images(outside, n_images=40, seed=99)
     root = next(outside.rglob("NORMAL")).parent
@@ -111,7 +111,7 @@ def test_an_outside_set_is_judged_without_the_images_that_the_run_was_made_from(
     assert len(predictions) == opening["n_images"]
 
 
-def test_an_outside_set_of_known_images_or_of_other_classes_is_refused(run: Run, tmp_path: Path) -> None:
+def test_an_external_test_set_of_known_images_or_of_other_classes_is_refused(run: Run, tmp_path: Path) -> None:
     known = tmp_path / "known"
     for row in run.images().groupby("label").head(3).itertuples():
         target = known / str(row.label) / Path(str(row.path)).name
@@ -124,7 +124,7 @@ def test_an_outside_set_of_known_images_or_of_other_classes_is_refused(run: Run,
         evaluate_external(run, str(known))
 
 
-def test_three_classes_are_judged_by_the_likeliest(sample: Path, tmp_path: Path) -> None:
+def test_three_classes_are_evaluated_by_the_most_probable_one(sample: Path, tmp_path: Path) -> None:
     finished = finished_run(sample, label_from="subtype", holdout="test")
     shutil.copytree(finished.folder.path, tmp_path / "three")
     run = load_run(RunFolder(tmp_path / "three"))
@@ -140,7 +140,7 @@ def test_three_classes_are_judged_by_the_likeliest(sample: Path, tmp_path: Path)
 
 
 def test_openings_are_written_before_the_results(run: Run) -> None:
-    """Whoever has seen results finds them in the record, whenever the process was killed."""
+    """Results that anyone has seen are on record, whenever the process was killed."""
     folder = open_held_out_test(run)
     assert folder.openings.stat().st_mtime_ns <= folder.predictions.stat().st_mtime_ns
     assert pd.read_parquet(folder.metrics)["n"].eq(len(pd.read_parquet(folder.predictions))).all()

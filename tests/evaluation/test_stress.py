@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks.report_numbers import disagreements
 from cxr.cli.app import app
 from cxr.errors import ConfigError
-from cxr.evaluation.stress import CHANGES, LEVELS, change_image, draw_images
+from cxr.evaluation.stress import CHANGES, LEVELS, change_image, sample_images
 from cxr.evaluation.tables import metrics_table
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
@@ -25,7 +25,7 @@ ID = "0" * 64
 
 @pytest.fixture(scope="module")
 def folder(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A finished run that `cxr stress` has judged twenty images of."""
+    """A finished run after `cxr stress` with twenty images."""
     place = tmp_path_factory.mktemp("stressed")
     shutil.copytree(finished_run(sample).folder.path, place / "run")
     app(["stress", "run", "--images", "20", "--experiments", str(place), "--device", "cpu"])
@@ -53,27 +53,27 @@ def test_noise_and_turns_differ_from_image_to_image_and_by_seed() -> None:
     assert distance(change_image(IMAGE, ID, noise, 0), change_image(IMAGE, "1" * 64, noise, 0)) > 1
     assert distance(change_image(IMAGE, ID, noise, 0), change_image(IMAGE, ID, noise, 1)) > 1
     ids = [hashlib.sha256(bytes([k])).hexdigest() for k in range(12)]
-    turns = {change_image(IMAGE, one, (CHANGES[4], 4), 0).tobytes() for one in ids}
+    turns = {change_image(IMAGE, image_id, (CHANGES[4], 4), 0).tobytes() for image_id in ids}
     assert len(turns) == 2, "to either side"
 
 
 def test_images_are_drawn_by_class_and_the_same_by_seed() -> None:
     images = pd.DataFrame({"label": ["A"] * 90 + ["B"] * 10, "path": [f"{k:03d}" for k in range(100)]})
-    drawn = draw_images(images, 20, 0)
+    drawn = sample_images(images, 20, 0)
     assert drawn["label"].value_counts().to_dict() == {"A": 18, "B": 2}
-    pd.testing.assert_frame_equal(drawn, draw_images(images, 20, 0))
-    assert draw_images(images, 20, 1)["path"].tolist() != drawn["path"].tolist()
-    assert draw_images(images, 3, 0)["label"].value_counts().to_dict() == {"A": 3, "B": 1}
-    assert draw_images(images, 100, 0) is images
+    pd.testing.assert_frame_equal(drawn, sample_images(images, 20, 0))
+    assert sample_images(images, 20, 1)["path"].tolist() != drawn["path"].tolist()
+    assert sample_images(images, 3, 0)["label"].value_counts().to_dict() == {"A": 3, "B": 1}
+    assert sample_images(images, 100, 0) is images
 
 
 def test_unchanged_images_have_the_metrics_of_the_out_of_fold_table(folder: RunFolder) -> None:
     table = files.read_table(folder.table("stress"))
     assert len(table) == len(LEVELS) * 4
     predictions = files.read_table(folder.predictions)
-    drawn = draw_images(load_run(folder).images(), 20, 0)["path"]
+    drawn = sample_images(load_run(folder).images(), 20, 0)["path"]
     images = predictions.set_index("path").loc[drawn].reset_index()
-    pooled = metrics_table(images, ["NORMAL", "PNEUMONIA"]).query("scope == 'pooled'").set_index("metric")
+    pooled = metrics_table(images, load_run(folder).classes).query("scope == 'pooled'").set_index("metric")
     unchanged = table.query("change == 'unchanged'").set_index("metric")
     for metric in ("roc_auc", "sensitivity", "specificity", "accuracy"):
         columns = ["value", "ci_low", "ci_high"]

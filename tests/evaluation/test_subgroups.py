@@ -18,7 +18,7 @@ def test_subgroups_hold_the_metrics_of_their_images_alone() -> None:
         assert table.query("subgroup == @name and metric == 'accuracy'")["n"].sum() == len(truth), name
 
 
-def test_failures_are_the_surest_errors_first() -> None:
+def test_errors_are_listed_from_the_most_confident_on() -> None:
     images = simulate()
     table = most_confident_errors(images, n_worst=3)
     assert (table["label"] != table["predicted"]).all()

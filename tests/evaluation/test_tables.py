@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
+from cxr.classes import Classes
 from cxr.cli import tables
 from cxr.errors import RunError
 from cxr.evaluation.overview import STARTING_PROJECT, headline, list_runs
-from cxr.evaluation.tables import evaluate, metrics_table, replicates_by_class, summary_table
+from cxr.evaluation.tables import estimates_by_class, evaluate, metrics_table, summary_table
 from cxr.storage import files
 from cxr.training.predictions import predict_fold
 from cxr.training.run import Run
@@ -144,7 +145,7 @@ def test_a_mean_over_folds_is_nan_where_a_fold_is(tmp_path: Path) -> None:
             "probability_P": [0.1, 0.8, 0.6, 0.4],
         }
     )
-    metrics = metrics_table(predictions, ["N", "P"])
+    metrics = metrics_table(predictions, Classes("NP"))
     in_fold_1 = metrics.query("fold == 1").set_index("metric")
     assert math.isnan(in_fold_1.loc["roc_auc", "value"])
     assert in_fold_1.loc["roc_auc", "reason"] == "no image of another class"
@@ -173,9 +174,9 @@ def test_the_mean_of_folds_and_the_pooled_value_have_intervals_from_the_same_rep
     low, high = np.percentile(means, [2.5, 97.5])
     width = table.loc["mean", "ci_high"] - table.loc["mean", "ci_low"]
     assert table.loc["mean", ["ci_low", "ci_high"]].tolist() == pytest.approx([low, high], abs=0.2 * width)
-    by_fold = replicates_by_class(predictions, CLASSES, images.group, drawn)["PNEUMONIA"]["roc_auc"]
-    pooled = np.percentile(by_fold, [2.5, 97.5])
-    assert table.loc["pooled", ["ci_low", "ci_high"]].tolist() == pytest.approx(pooled.tolist())
+    pooled = estimates_by_class(predictions, CLASSES, images.replicates)["PNEUMONIA"].replicates["roc_auc"]
+    bounds = np.percentile(pooled, [2.5, 97.5])
+    assert table.loc["pooled", ["ci_low", "ci_high"]].tolist() == pytest.approx(bounds.tolist())
 
 
 def test_an_unfinished_run_says_which_folds_are_lacking(begin: Begin) -> None:

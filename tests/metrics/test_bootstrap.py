@@ -1,8 +1,16 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks import coverage
-from cxr.metrics.bootstrap import N_REPLICATES, draw_groups, percentile_interval, replicate_accuracy, replicate_metrics
+from cxr.metrics.bootstrap import (
+    N_REPLICATES,
+    Replicates,
+    draw_groups,
+    percentile_interval,
+    replicate_accuracy,
+    replicate_metrics,
+)
 from cxr.metrics.classification import COUNTS, binary_metrics
 
 
@@ -32,6 +40,20 @@ def test_a_replicate_draws_as_many_groups_as_there_are() -> None:
     assert drawn.shape == (N_REPLICATES, 7)
     assert (drawn.sum(axis=1) == 7).all()
     np.testing.assert_array_equal(drawn, draw_groups(7))
+
+
+def test_parts_of_a_set_share_its_draws() -> None:
+    truth, predicted, probability, group = draw_images()
+    replicates = Replicates.of(pd.Series(group).map("person{}".format))
+    inside = truth | (probability > 0.2)
+    part = replicates.part(inside)
+    assert part.drawn is replicates.drawn
+    drawn = replicates.drawn[7]
+    images = [k for k in np.flatnonzero(inside) for _ in range(int(drawn[replicates.group[k]]))]
+    expected = binary_metrics(truth[images], predicted[images], probability[images])
+    found = part.metrics(truth[inside], predicted[inside], probability[inside])
+    assert found["sensitivity"][7] == pytest.approx(expected["sensitivity"].value)
+    assert part.accuracy((truth == predicted)[inside])[7] == pytest.approx(expected["accuracy"].value)
 
 
 def test_more_images_of_the_same_patients_do_not_narrow_an_interval() -> None:

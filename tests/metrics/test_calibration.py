@@ -4,6 +4,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 from scipy.stats import norm
 
+from cxr.classes import Classes
 from cxr.metrics.calibration import (
     Calibration,
     calibration_errors,
@@ -14,7 +15,7 @@ from cxr.metrics.calibration import (
 )
 
 NOBODY = 2.0
-"""A threshold from which no image is called."""
+"""A threshold at which no image is predicted positive."""
 
 
 def draw_logits(
@@ -197,16 +198,16 @@ def specificity(probability: NDArray[np.float64], truth: NDArray[np.bool_], thre
 
 
 def require_what_is_promised(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -> None:
-    """Compare each operating point with all thresholds there are: each image's probability, and calling nobody."""
+    """Compare each operating point with every possible threshold: each image's probability, and one above all."""
     fitted = fit_thresholds(probability, truth)
-    there = [*np.unique(probability).tolist(), NOBODY]
-    sensitivities = {t: sensitivity(probability, truth, t) for t in [*there, *fitted.values()]}
-    specificities = {t: specificity(probability, truth, t) for t in [*there, *fitted.values()]}
+    possible = [*np.unique(probability).tolist(), NOBODY]
+    sensitivities = {t: sensitivity(probability, truth, t) for t in [*possible, *fitted.values()]}
+    specificities = {t: specificity(probability, truth, t) for t in [*possible, *fitted.values()]}
     assert fitted["half"] == 0.5
-    best = max(sensitivities[t] + specificities[t] for t in there)
+    best = max(sensitivities[t] + specificities[t] for t in possible)
     assert sensitivities[fitted["youden"]] + specificities[fitted["youden"]] == pytest.approx(best, abs=1e-12)
-    assert fitted["sensitivity_95"] == max(t for t in there if sensitivities[t] >= 0.95)
-    lowest = min(t for t in there if specificities[t] >= 0.95)
+    assert fitted["sensitivity_95"] == max(t for t in possible if sensitivities[t] >= 0.95)
+    lowest = min(t for t in possible if specificities[t] >= 0.95)
     assert specificities[fitted["specificity_95"]] >= 0.95
     assert fitted["specificity_95"] == lowest or (lowest == NOBODY and fitted["specificity_95"] > probability.max())
 
@@ -258,20 +259,20 @@ def test_the_order_of_images_does_not_move_a_threshold() -> None:
     assert fit_thresholds(probability, truth) == fit_thresholds(probability[order], truth[order])
 
 
-def test_of_two_classes_an_image_is_called_positive_from_the_threshold_up() -> None:
+def test_an_image_of_two_classes_is_predicted_positive_from_the_threshold_up() -> None:
     positive = np.array([0.1, 0.3, 0.7, np.nextafter(0.3, 0)])
     probability = np.stack([1 - positive, positive], axis=1)
-    assert predict_labels(probability, ["N", "P"], 0.3).tolist() == ["N", "P", "P", "N"]
-    assert predict_labels(probability, ["N", "P"]).tolist() == ["N", "N", "P", "N"]
-    assert predict_labels(np.array([[0.5, 0.5]]), ["N", "P"]).tolist() == ["P"]
+    assert predict_labels(probability, Classes("NP"), 0.3).tolist() == ["N", "P", "P", "N"]
+    assert predict_labels(probability, Classes("NP")).tolist() == ["N", "N", "P", "N"]
+    assert predict_labels(np.array([[0.5, 0.5]]), Classes("NP")).tolist() == ["P"]
 
 
-def test_of_three_classes_an_image_is_called_the_likeliest_whatever_the_threshold() -> None:
+def test_an_image_of_three_classes_is_predicted_as_the_most_probable_whatever_the_threshold() -> None:
     probability = np.array([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4], [0.1, 0.2, 0.7]])
     for threshold in (0.0, 0.5, 1.0):
-        assert predict_labels(probability, ["a", "b", "c"], threshold).tolist() == ["b", "a", "c"]
+        assert predict_labels(probability, Classes("abc"), threshold).tolist() == ["b", "a", "c"]
 
 
-@pytest.mark.parametrize("classes", [["N", "P"], ["a", "b", "c"]])
-def test_no_images_are_called_nothing(classes: list[str]) -> None:
+@pytest.mark.parametrize("classes", [Classes("NP"), Classes("abc")])
+def test_without_images_nothing_is_predicted(classes: Classes) -> None:
     assert predict_labels(np.empty((0, len(classes))), classes).tolist() == []

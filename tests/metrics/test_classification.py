@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from cxr.classes import Classes
 from cxr.metrics.calibration import predict_labels
 from cxr.metrics.classification import COUNTS, NAMES, binary_metrics, multiclass_metrics, rates_at
 
@@ -67,7 +68,7 @@ def test_what_is_undefined_is_nan_with_a_reason(truth: list[int], predicted: lis
 
 def test_one_class_against_the_rest_is_that_class_as_binary() -> None:
     generator = np.random.default_rng(0)
-    classes = ["a", "b", "c"]
+    classes = Classes("abc")
     truth = generator.choice(classes, 90)
     probability = generator.dirichlet([1, 1, 1], 90)
     predicted = predict_labels(probability, classes)
@@ -88,9 +89,9 @@ def test_a_class_without_images_makes_the_macro_mean_nan_and_names_it() -> None:
     assert values[None]["balanced_accuracy"].reason == "no image of class c"
 
 
-def test_of_two_classes_the_positive_is_called_from_one_half_up() -> None:
+def test_the_positive_class_of_two_is_predicted_from_one_half_up() -> None:
     probability = np.array([[0.5, 0.5], [0.51, 0.49]])
-    assert predict_labels(probability, ["no", "yes"]).tolist() == ["yes", "no"]
+    assert predict_labels(probability, Classes(["no", "yes"])).tolist() == ["yes", "no"]
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.31, 0.5])
@@ -106,8 +107,8 @@ def test_rates_at_a_threshold_are_those_of_counting(threshold: float) -> None:
         assert math.isnan(value.value) == bool(value.reason)
 
 
-def test_nothing_called_has_no_positive_predictive_value() -> None:
+def test_without_positive_predictions_there_is_no_positive_predictive_value() -> None:
     rates = rates_at(np.array([True, False]), np.array([0.2, 0.9]), 1.1)
     assert math.isnan(rates["ppv"].value)
-    assert rates["ppv"].reason == "no image called so"
+    assert rates["ppv"].reason == "no image predicted as the class"
     assert rates["npv"].value == 0.5

@@ -6,14 +6,16 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from cxr.classes import Classes
 from cxr.metrics import drift
 from cxr.metrics.drift import ACQUISITION, compare, holm, is_novel, outlying
 from cxr.serving.novelty import N_COMPONENTS, fit_novelty, layout
 
-TWO, THREE = ["NORMAL", "PNEUMONIA"], ["bacteria", "normal", "virus"]
+TWO = Classes(["NORMAL", "PNEUMONIA"])
+THREE = Classes(["bacteria", "normal", "virus"])
 
 
-def draw_images(seed: int, n_images: int, classes: list[str] = TWO) -> pd.DataFrame:
+def draw_images(seed: int, n_images: int, classes: Classes = TWO) -> pd.DataFrame:
     """Draw scored images whose every column has one distribution whatever the seed."""
     generator = np.random.default_rng(seed)
     levels = {name: generator.normal(100, 15, n_images) for name in ACQUISITION}
@@ -23,11 +25,12 @@ def draw_images(seed: int, n_images: int, classes: list[str] = TWO) -> pd.DataFr
     return pd.DataFrame(levels | columns | {"predicted_label": predicted, "novelty": generator.chisquare(5, n_images)})
 
 
-def compared(images: pd.DataFrame, reference: pd.DataFrame, classes: list[str] = TWO) -> pd.DataFrame:
+def compared(images: pd.DataFrame, reference: pd.DataFrame, classes: Classes = TWO) -> pd.DataFrame:
     return compare(images, reference, classes).set_index("statistic")
 
 
-def judged(table: pd.DataFrame) -> pd.DataFrame:
+def tested(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that have a p-value."""
     return table[table["group"].isin(["acquisition", "features", "scores"])]
 
 
@@ -80,9 +83,9 @@ def test_of_three_classes_each_has_a_score() -> None:
 
 
 @pytest.mark.parametrize("classes", [TWO, THREE])
-def test_batches_like_the_reference_are_not_said_to_differ(classes: list[str]) -> None:
+def test_batches_like_the_reference_are_not_said_to_differ(classes: Classes) -> None:
     reference = draw_images(0, 1000, classes)
-    tables = [judged(compared(draw_images(seed, 200, classes), reference, classes)) for seed in range(1, 31)]
+    tables = [tested(compared(draw_images(seed, 200, classes), reference, classes)) for seed in range(1, 31)]
     least = np.array([table["p_value"].min() for table in tables])
     assert least.min() > 0.001
     assert (least < 0.2).mean() < 0.4, "Holm keeps the chance of a false alarm at 0.2 or below"
@@ -91,8 +94,8 @@ def test_batches_like_the_reference_are_not_said_to_differ(classes: list[str]) -
 
 def test_the_reference_does_not_differ_from_itself() -> None:
     table = compared(draw_images(0, 100), draw_images(0, 100))
-    assert (judged(table)["effect"] == 0).all()
-    assert (judged(table)["p_value"] == 1).all()
+    assert (tested(table)["effect"] == 0).all()
+    assert (tested(table)["p_value"] == 1).all()
     assert table.loc["estimated", "effect"] == 0
     assert table.loc["share", "value"] == 0.01
 
@@ -101,7 +104,7 @@ def test_the_reference_does_not_differ_from_itself() -> None:
 def test_a_shift_is_found_in_the_statistic_that_is_shifted_and_in_no_other(column: str) -> None:
     images, reference = draw_images(1, 100), draw_images(0, 1000)
     shifted = images.assign(**{column: images[column] + 1.5 * images[column].std()})
-    table = judged(compared(shifted, reference))
+    table = tested(compared(shifted, reference))
     assert table.index[table["p_value"] < 0.001].tolist() == [column]
     assert table.index[table["effect"] > 0.3].tolist() == [column]
     assert table.loc[column, "value"] == pytest.approx(np.median(shifted[column]))
@@ -111,7 +114,7 @@ def test_a_shift_is_found_in_the_statistic_that_is_shifted_and_in_no_other(colum
 def test_a_change_of_spread_alone_is_found_as_well() -> None:
     images, reference = draw_images(1, 200), draw_images(0, 1000)
     wider = images.assign(mean=100 + 4 * (images["mean"] - 100))
-    table = judged(compared(wider, reference))
+    table = tested(compared(wider, reference))
     assert table.index[table["p_value"] < 0.001].tolist() == ["mean"]
 
 
@@ -165,15 +168,15 @@ def test_one_in_a_hundred_images_like_the_reference_is_novel() -> None:
 
 @pytest.mark.parametrize("n_images", [0, 1, 2])
 @pytest.mark.parametrize("classes", [TWO, THREE])
-def test_a_batch_of_hardly_any_images_is_compared_without_a_claim(n_images: int, classes: list[str]) -> None:
+def test_a_batch_of_hardly_any_images_is_compared_without_a_claim(n_images: int, classes: Classes) -> None:
     table = compared(draw_images(1, n_images, classes), draw_images(0, 1000, classes), classes)
     assert (table["n"] == n_images).all()
-    assert (judged(table)["p_value"] > 0.001).all()
+    assert (tested(table)["p_value"] > 0.001).all()
     assert table.loc["share", "effect"] == 0
     if n_images == 0:
         assert table["value"].isna().all()
-        assert (judged(table)["p_value"] == 1).all()
-        assert judged(table)["effect"].isna().all()
+        assert (tested(table)["p_value"] == 1).all()
+        assert tested(table)["effect"].isna().all()
         assert np.isnan(table.loc["estimated", "effect"])
 
 
@@ -181,14 +184,16 @@ def test_a_batch_of_hardly_any_images_is_compared_without_a_claim(n_images: int,
 def test_hardly_any_reference_images_are_compared_without_a_claim(n_reference: int) -> None:
     table = compared(draw_images(1, 5), draw_images(0, n_reference))
     assert (table["n_reference"] == n_reference).all()
-    assert (judged(table)["p_value"] > 0.001).all()
+    assert (tested(table)["p_value"] > 0.001).all()
 
 
 @pytest.mark.parametrize("n_images", [1, 2])
 def test_images_beyond_all_others_are_as_unlikely_as_their_number_allows(n_images: int) -> None:
     images, reference = draw_images(1, n_images).assign(mean=1e6), draw_images(0, 300)
     n_orders = math.comb(300 + n_images, n_images)
-    assert compared(images, reference).loc["mean", "p_value"] >= 2 / n_orders, "all above or all below: two of them"
+    assert compared(images, reference).loc["mean", "p_value"] >= 2 / n_orders, (
+        "all above or all below: two orders of them"
+    )
 
 
 def test_without_novelty_of_the_batch_nothing_is_claimed_of_it() -> None:
@@ -205,7 +210,7 @@ def test_without_novelty_of_the_reference_the_share_of_novel_images_is_undefined
     assert np.isnan(table.loc["share", "value"])
 
 
-def test_accuracy_is_estimated_by_the_probability_of_what_is_called() -> None:
+def test_accuracy_is_estimated_by_the_probability_of_the_predicted_class() -> None:
     images = draw_images(0, 3).assign(
         probability_NORMAL=[0.9, 0.4, 0.3],
         probability_PNEUMONIA=[0.1, 0.6, 0.7],

@@ -224,7 +224,7 @@ HARD = {
         lambda _, images: images.assign(
             logit_NORMAL=1.0, logit_PNEUMONIA=0.0, probability_NORMAL=0.73, probability_PNEUMONIA=0.27
         ),
-        "PNEUMONIA, all images: precision: no image called so.",
+        "PNEUMONIA, all images: precision: no image predicted as the class.",
     ),
     "probabilities of 0 and 1": (
         lambda _, images: images.assign(

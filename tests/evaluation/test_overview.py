@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cxr.evaluation.overview import STARTING_PROJECT, headline, list_runs
+from cxr.storage import files
+from cxr.storage.run_folder import RunFolder
+
+CONFIG = {"trainable": "all", "size": 64, "epochs": 6, "folds": 2}
+ROW = {"mean": 0.9, "sd": 0.01, "pooled": 0.89, "ci_low": 0.87, "ci_high": 0.91}
+
+
+def write_run(place: Path, name: str, classes: list[str], rows: list[tuple[str | None, str]] | None) -> RunFolder:
+    folder = RunFolder(place / name)
+    record = {
+        "format": files.FORMAT,
+        "begun_at": f"2026-01-01T00:00:0{len(classes)}+00:00",
+        "config": CONFIG,
+        "config_hash": "hash",
+        "classes": classes,
+        "positive": classes[1] if len(classes) == 2 else None,
+        "images": {"used": 7},
+    }
+    files.write_json(folder.config, record)
+    if rows:
+        table = pd.DataFrame([{"class": name, "metric": metric, **ROW} for name, metric in rows])
+        files.write_table(folder.summary, table.astype({"class": "str"}))
+    return folder
+
+
+def test_the_headline_is_the_positive_class_in_percent_beside_the_starting_project(tmp_path: Path) -> None:
+    rows = [("P", "roc_auc"), ("P", "average_precision"), ("P", "true_positive")]
+    table = headline(write_run(tmp_path, "two", ["N", "P"], rows)).set_index("metric")
+    assert table.index.tolist() == ["roc_auc", "average_precision"], "counts are no percentages"
+    assert table.loc["roc_auc", ["mean", "sd", "pooled"]].tolist() == pytest.approx([90, 1, 89])
+    assert table.loc["roc_auc", "starting_project"] == pytest.approx(100 * STARTING_PROJECT["roc_auc"])
+    assert table["starting_project"].isna().tolist() == [False, True]
+    assert table["mean_ci_low"].isna().all(), "a column that the table lacks"
+
+
+def test_more_than_two_classes_have_overall_and_macro_metrics(tmp_path: Path) -> None:
+    rows = [(None, "accuracy"), ("macro", "roc_auc"), ("a", "roc_auc")]
+    table = headline(write_run(tmp_path, "three", ["a", "b", "c"], rows))
+    assert table["metric"].tolist() == ["accuracy", "macro roc_auc"]
+    assert table["starting_project"].isna().all()
+
+
+def test_runs_are_listed_oldest_first_with_what_is_finished(tmp_path: Path) -> None:
+    three = write_run(tmp_path, "three", ["a", "b", "c"], [("macro", "roc_auc")])
+    write_run(tmp_path, "two", ["N", "P"], None)
+    (tmp_path / "no_run").mkdir()
+    files.write_json(three.fold(0).complete, {"config_hash": "hash"})
+    files.write_json(three.fold(1).complete, {"config_hash": "another config"})
+    table = list_runs(tmp_path)
+    assert table["run"].tolist() == ["two", "three"]
+    assert table["folds"].tolist() == ["0 of 2", "1 of 2"]
+    assert table["images"].tolist() == [7, 7]
+    assert table["roc_auc"].tolist() == pytest.approx([float("nan"), 89], nan_ok=True)
