@@ -119,9 +119,9 @@ REMOVALS = (
     ),
     Removal(
         "two commands on one run: no lock",
-        "cxr/storage/files.py",
+        "cxr/storage/local_files.py",
         "with FileLock(lock_file, timeout=patience_s):",
-        "with tempfile.TemporaryFile():",
+        "with disk_full_as_error(lock_file):",
         CROSS + "the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables",
     ),
     Removal(
@@ -129,20 +129,20 @@ REMOVALS = (
         "cxr/storage/object_store.py",
         'if self._write(IfNoneMatch="*"):',
         "if self._write():",
-        BUCKET + "of_several_processes_one_alone_gets_a_lock_and_the_others_are_told_who",
+        BUCKET + "exactly_one_of_several_processes_gets_a_lock_and_the_others_learn_who_holds_it",
     ),
     Removal(
         "disk full: no sentence",
-        "cxr/storage/files.py",
+        "cxr/storage/local_files.py",
         "if error.errno not in DISK_FULL:",
         "if True:",
         CROSS + "a_run_that_finds_the_disk_full_says_so_and_the_same_command_ends_with_the_same_tables",
     ),
     Removal(
         "disk full: half a file stays",
-        "cxr/storage/files.py",
-        "        temporary.unlink(missing_ok=True)\n",
-        "        pass\n",
+        "cxr/storage/local_files.py",
+        "            temporary.unlink(missing_ok=True)\n",
+        "            pass\n",
         FOLD + "a_checkpoint_that_finds_the_disk_full_is_told_and_leaves_nothing_half_written",
     ),
     Removal(
@@ -150,7 +150,7 @@ REMOVALS = (
         "cxr/storage/image_arrays.py",
         "file.write(stacked.data)",
         "stacked.tofile(file)",
-        ARRAYS + "a_full_disk_is_told_as_one_and_leaves_the_cache_as_it_was",
+        ARRAYS + "a_full_disk_is_reported_and_leaves_the_cache_as_it_was",
     ),
     Removal(
         "the clock is set back: a scoring run takes another's name",
@@ -178,14 +178,14 @@ REMOVALS = (
         "cxr/storage/image_arrays.py",
         "return zlib.crc32(self.array.data) == self.checksum",
         "return True",
-        ARRAYS + "one_changed_byte_of_an_array_is_noticed_and_what_is_computed_again_takes_its_place",
+        ARRAYS + "one_changed_byte_of_an_array_is_noticed_and_the_array_is_replaced",
     ),
     Removal(
         "damaged table: not noticed",
         "cxr/storage/files.py",
         "page_checksum_verification=True",
         "page_checksum_verification=False",
-        STORE + "changed_bytes_of_a_table_and_half_a_json_file_are_told",
+        STORE + "changed_bytes_of_a_table_and_half_a_json_file_are_reported",
     ),
     Removal(
         "damaged weights: not noticed",

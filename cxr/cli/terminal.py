@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from cxr.errors import CxrError, FoldFailedError
-from cxr.storage.files import DISK_FULL
+from cxr.storage.local_files import DISK_FULL
 from cxr.training import supervision
 
 if TYPE_CHECKING:

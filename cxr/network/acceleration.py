@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from cxr.config import Compile
 from cxr.errors import DeviceError
 from cxr.storage import files
+from cxr.storage.cache_folder import CacheFolder
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def accelerate(
         DeviceError: compiling is asked for and there is no C++ compiler.
     """
     dtype = torch.bfloat16 if bf16 else torch.float32
-    graph = _Graph(cache / "compiled", _kind(identity, device, dtype))
+    graph = _Graph(CacheFolder(cache), _kind(identity, device, dtype))
     is_compiled = compile == "on" or (compile == "auto" and graph.repays(n_images))
     if is_compiled and not graph.is_made and not _has_compiler(device):
         if compile == "on":
@@ -140,12 +141,12 @@ def _has_compiler(device: str) -> bool:
 class _Graph:
     """A compiled graph in the cache, and how many images went through its layers."""
 
-    folder: Path
+    cache: CacheFolder
     kind: str
 
     @property
     def file(self) -> Path:
-        return self.folder / f"{self.kind}.pt2"
+        return self.cache.compiled_graph(self.kind)
 
     @property
     def is_made(self) -> bool:
@@ -153,7 +154,7 @@ class _Graph:
 
     def repays(self, n_images: int) -> bool:
         """Add the images that are to come to those that went through before; tell whether the graph repays."""
-        count = self.folder / f"{self.kind}.json"
+        count = self.cache.image_count(self.kind)
         n_before = files.read_json(count)["images"] if count.exists() else 0
         files.write_json(count, {"images": n_before + n_images})
         return self.is_made or n_before + n_images >= REPAYS
@@ -178,7 +179,7 @@ class _Graph:
     def _make(self, layers: nn.Module, example: Tensor) -> None:
         import torch._inductor
 
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((self.folder / "inductor").resolve()))
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self.cache.compiler.resolve()))
         started = time.monotonic()
         log.info("compiling the network, once for this machine and these weights")
         with torch.no_grad(), files.replacing(self.file) as temporary:
@@ -189,10 +190,10 @@ class _Graph:
                 exported, package_path=str(made), inductor_configs={"freezing": True}
             )
             made.rename(temporary)
-        shutil.rmtree(self.folder / "inductor", ignore_errors=True)
+        shutil.rmtree(self.cache.compiler, ignore_errors=True)
         log.info("compiled in %.0f s", time.monotonic() - started)
 
 
 def compiled_graphs(cache: Path) -> tuple[str, ...]:
     """Return the compiled graphs in the cache: a judge made before one was may round otherwise than one made since."""
-    return tuple(sorted(path.name for path in cache.glob("compiled/*.pt2")))
+    return tuple(path.name for path in CacheFolder(cache).compiled_graphs())

@@ -1,1 +1,1 @@
-"""Files that are written whole or not at all, locks, object stores, and the names of everything on disk."""
+"""Files that are written whole or not at all, locks, object stores, and the name of every file on disk."""

@@ -1,8 +1,8 @@
-"""What a run says of itself to machines: `events.jsonl`, one JSON object a line and stage.
+"""A run's log for machines: `events.jsonl`, one JSON object per line, one line per stage.
 
-Lines are appended by every process that works for the run, each line whole, in the order in which stages
-end; a run that is taken up again adds to them. A process that was killed leaves no line of the stage it was
-in. Fields hold numbers and names alone: neither parameters, nor environment, nor the text of an error.
+Every process that works for the run appends to it, each line whole, in the order in which stages end. A run that is
+resumed adds to the same file. A process that is killed leaves no line for the stage it was in. Fields hold only
+numbers and names: no parameters, no environment, no error messages.
 """
 
 import json
@@ -21,35 +21,39 @@ from cxr.storage import files
 
 @dataclass
 class Stage:
-    """A stage that is under way."""
+    """A stage in progress."""
 
     file: Path | None
-    """Where its line goes; may be found out while the stage is under way."""
+    """Where its line goes; may be set while the stage is in progress."""
     n_images: int | None = None
-    """Images that went through it; through training, once for each epoch."""
+    """Images processed; in training, counted once per epoch."""
 
 
 @contextmanager
 def stage(
     file: Path | None, name: str, *, fold: int | None = None, batch: str | None = None, device: str | None = None
 ) -> Iterator[Stage]:
-    """Append a line when the block has ended, however it ends.
+    """Append a line when the block ends, however it ends.
 
-    Fields: time (UTC, of the end), stage, fold, batch (of the nightly job), device, seconds, images,
-    images_per_s, peak_memory_gib (of the process, since it was started), peak_device_memory_gib (of a GPU), outcome
-    (`done`, `stopped` by a signal, `failed`), error (its type), host and pid. What does not apply is null.
+    Fields: time (UTC, of the end), stage, fold, batch (of a scoring run), device, seconds, images, images_per_s,
+    peak_memory_gib (of the process, since its start), peak_device_memory_gib (of a GPU), outcome (`done`, `stopped` by
+    a signal, or `failed`), error (its type), host and pid. Fields that do not apply are null.
 
-    A mistake that leaves no folder behind leaves no line either.
+    If the stage fails before its folder exists, no line is written.
     """
-    under_way, start, outcome, error = Stage(file), time.monotonic(), "done", None
+    current = Stage(file)
+    start = time.monotonic()
+    outcome = "done"
+    error = None
     try:
-        yield under_way
+        yield current
     except BaseException as raised:
         outcome = "stopped" if isinstance(raised, SystemExit | KeyboardInterrupt) else "failed"
         error = type(raised).__name__
         raise
     finally:
-        seconds, n_images = time.monotonic() - start, under_way.n_images
+        seconds = time.monotonic() - start
+        n_images = current.n_images
         line = {
             "time": files.now(),
             "stage": name,
@@ -66,14 +70,14 @@ def stage(
             "host": socket.gethostname(),
             "pid": os.getpid(),
         }
-        if under_way.file is not None and (outcome == "done" or under_way.file.parent.is_dir()):
-            files.append_line(under_way.file, json.dumps(line))
+        if current.file is not None and (outcome == "done" or current.file.parent.is_dir()):
+            files.append_line(current.file, json.dumps(line))
 
 
 def _peak_memory_bytes() -> int:
     """Return the most memory that this process has held.
 
-    Linux counts what the parent held to a child's `ru_maxrss`, not to its `VmHWM`.
+    On Linux a child's `ru_maxrss` includes the memory that its parent held; its `VmHWM` does not.
     """
     status = Path("/proc/self/status")
     if status.exists():

@@ -1,122 +1,111 @@
-"""Atomic writes and locks: a reader never sees half a file, and a dead process holds nothing.
+"""Atomic writes and locks: no reader sees half a file, and the lock of a dead process is free.
 
-Writers fill a temporary name beside the target, flush it to the disk and rename it. A full disk is told in
-one sentence and leaves what stood there before. Of a path in an object store `cxr.object_store` keeps the same
-promises; who calls this module need not know which it is.
+A path is a file on this machine or, below `located("s3://…")`, an object in an object store. `_backend` alone knows
+which of the two: `local_files` and `object_store` keep the same promises. A full disk ends in one sentence and leaves
+the old file in place.
 """
 
-import errno
-import fcntl
 import hashlib
-import io
 import json
 import logging
 import os
 import socket
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
-from cxr.errors import ConfigError, DamagedError, DiskFullError, FormatError, RunError
-from cxr.storage import object_store
+from cxr.errors import ConfigError, DamagedError, FormatError
+from cxr.storage import local_files, object_store
 
 log = logging.getLogger(__name__)
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 FORMAT = 3
-"""Of the names on disk and the columns of tables; every run, package and scoring run says which one it has."""
+"""Version of the names on disk and the columns of tables; every run, package and scoring run records its own."""
+
+
+class _Backend(Protocol):
+    """What `local_files` and `object_store` both do."""
+
+    def read_bytes(self, path: Path) -> bytes: ...
+
+    def open_binary(self, path: Path) -> Path | BytesIO: ...
+
+    def local_copy(self, path: Path) -> AbstractContextManager[Path]: ...
+
+    def replacing(self, path: Path) -> AbstractContextManager[Path]: ...
+
+    def sweep(self, folder: Path) -> None: ...
+
+    def append_line(self, path: Path, line: str) -> None: ...
+
+    def locked(
+        self, lock_file: Path, what: str, owner: Mapping[str, Any], *, patience_s: float
+    ) -> AbstractContextManager[None]: ...
+
+
+def _backend(path: Path) -> _Backend:
+    """Return the module that reads and writes at a path."""
+    return object_store if object_store.is_object(path) else local_files
+
+
+def _backend_to_write(path: Path) -> _Backend:
+    """Return the module that writes at a path.
+
+    Raises:
+        ConfigError: the path is a URL that `located` was not asked to open.
+    """
+    backend = _backend(path)
+    if backend is local_files:
+        require_local("everything but a run", path)
+    return backend
 
 
 def located(path: Path) -> Path:
-    """Return what a path names that somebody typed: whole, or a path in an object store where it is a URL.
+    """Return the absolute path that a user's path stands for, or the path in an object store where it is a URL.
 
     Raises:
         ConfigError: the object store cannot be reached.
     """
-    url = object_store.names_object(path)
-    return object_store.open_path(object_store.url_of(path)) if url else path.resolve()
+    is_url = object_store.names_object(path)
+    return object_store.open_path(object_store.url_of(path)) if is_url else path.resolve()
 
 
 def require_local(what: str, path: Path) -> None:
-    """Raise ConfigError where a path is a URL and only a folder of files will do."""
+    """Raise ConfigError if a path is a URL, where only a folder of files will do."""
     if object_store.is_object(path) or object_store.names_object(path):
         raise ConfigError(
-            f"{what} needs a folder of files, got {object_store.url_of(path)!r}: an object store holds runs alone "
-            "(--experiments)."
+            f"{what} needs a folder of files, got {object_store.url_of(path)!r}: only runs "
+            "(--experiments) can be in an object store."
         )
 
 
 def read_bytes(path: Path) -> bytes:
     """Return a file's bytes, all from before or all from after it was replaced."""
-    return object_store.read_bytes(path) if object_store.is_object(path) else path.read_bytes()
+    return _backend(path).read_bytes(path)
 
 
-@contextmanager
-def local_copy(path: Path) -> Iterator[Path]:
-    """Yield a file of this machine with the bytes and the name of `path`: itself, if it is one."""
-    if not object_store.is_object(path):
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="cxr-") as folder:
-        copy = Path(folder) / path.name
-        copy.write_bytes(read_bytes(path))
-        yield copy
+def local_copy(path: Path) -> AbstractContextManager[Path]:
+    """Yield a file on this machine with the bytes and the name of `path`: `path` itself if it is on this machine."""
+    return _backend(path).local_copy(path)
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; once filled it takes the place of `path` in one step, or nothing changes.
+def replacing(path: Path) -> AbstractContextManager[Path]:
+    """Yield a temporary path; when the block ends, that file replaces `path` in one step, or nothing changes.
 
     Raises:
-        DiskFullError: there is no space left.
+        DiskFullError: no space is left.
     """
-    try:
-        with (object_store.replacing if object_store.is_object(path) else _replacing_file)(path) as temporary:
-            yield temporary
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise DiskFullError(
-            f"no space is left to write {str(path)!r}: free some and type the same command again; nothing is lost."
-        ) from error
-
-
-@contextmanager
-def _replacing_file(path: Path) -> Iterator[Path]:
-    require_local("everything but a run", path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return _backend_to_write(path).replacing(path)
 
 
 def sweep(folder: Path) -> None:
     """Remove the temporary files that a killed process left under `folder`; call it under the lock."""
-    if object_store.is_object(folder):
-        object_store.sweep(folder)
-        return
-    for leftover in folder.rglob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+    _backend(folder).sweep(folder)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -125,7 +114,11 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object that `write_json` wrote; DamagedError if it is not as it was written."""
+    """Return the object that `write_json` wrote.
+
+    Raises:
+        DamagedError: the file is not as it was written.
+    """
     try:
         return json.loads(read_bytes(path))
     except ValueError as error:
@@ -133,17 +126,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Return what describes a run, a package or a scoring run, as `write_json` wrote it.
+    """Return the description of a run, a package or a scoring run, as `write_json` wrote it.
 
     Raises:
-        DamagedError: it is not as it was written.
+        DamagedError: the file is not as it was written.
         FormatError: another version of cxr wrote it.
     """
     record = read_json(path)
     if record.get("format") != FORMAT:
-        made = f"format {record['format']}" if "format" in record else "no format number"
+        found = f"format {record['format']}" if "format" in record else "no format number"
         raise FormatError(
-            f"{str(path)!r} has {made}, this cxr reads format {FORMAT}: make it anew, or use the version that wrote it."
+            f"{str(path)!r} has {found}, this cxr reads format {FORMAT}: "
+            "make it anew, or use the version that wrote it."
         )
     return record
 
@@ -155,22 +149,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line in one step, whole among those of other processes; a full disk loses the line, not the work."""
+    """Append a line in one step, whole among the lines of other processes.
+
+    A line that cannot be written, for example because the disk is full, is logged and lost; the work goes on.
+    """
     try:
-        if object_store.is_object(path):
-            object_store.append_line(path, line)
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # until it is closed
-            n_bytes = os.fstat(descriptor).st_size
-            is_cut_off = n_bytes > 0 and os.pread(descriptor, 1, n_bytes - 1) != b"\n"  # by a full disk
-            os.write(descriptor, f"{chr(10) * is_cut_off}{line}\n".encode())
-        finally:
-            os.close(descriptor)
+        _backend(path).append_line(path, line)
     except OSError as error:
-        log.warning("%s could not be added to: %s", path, error.strerror or error)
+        log.warning("%s could not be appended to: %s", path, error.strerror or error)
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -180,17 +166,22 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_table(path: Path, columns: list[str] | None = None, filters: Any = None) -> pd.DataFrame:
-    """Return the table that `write_table` wrote, or some columns or rows of it.
+    """Return the table that `write_table` wrote, or some of its columns or rows.
+
+    Args:
+        path: the Parquet file.
+        columns: names of the columns to read; None for all.
+        filters: which rows to read, as for `pandas.read_parquet`; None for all.
 
     Raises:
-        DamagedError: it is not as it was written.
+        DamagedError: the file is not as it was written.
     """
     try:
-        source = io.BytesIO(read_bytes(path)) if object_store.is_object(path) else path
+        source = _backend(path).open_binary(path)
         return pd.read_parquet(source, columns=columns, filters=filters, page_checksum_verification=True)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:  # pyarrow's errors are among these
+    except (OSError, ValueError) as error:  # pyarrow's errors are subclasses of these
         raise _damaged(path, error) from error
 
 
@@ -206,33 +197,22 @@ def now() -> str:
 
 @contextmanager
 def locked(lock_file: Path, what: str, *, patience_s: float = 0.0) -> Iterator[None]:
-    """Hold `lock_file` for this process; a process that dies lets go.
+    """Hold `lock_file` for this process while the block runs; if the process dies, the lock is free.
 
     Args:
-        lock_file: made if it is missing; the holder's name stands beside it.
+        lock_file: created if it is missing; the holder's process id and host are written beside it.
         what: what is being held, for the error, such as "run real64".
-        patience_s: how long to wait for another holder before giving up.
+        patience_s: how long to wait for another holder before giving up, in seconds.
 
     Raises:
-        RunError: another living process holds it; the sentence names that process.
+        RunError: another living process holds the lock; the message names that process.
     """
     owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": now()}
-    if object_store.is_object(lock_file):
-        with object_store.locked(lock_file, what, owner, patience_s=patience_s):
-            yield
-        return
-    require_local("everything but a run", lock_file)
-    lock_file.parent.mkdir(parents=True, exist_ok=True)
-    holder = lock_file.with_suffix(".json")
-    try:
-        with FileLock(lock_file, timeout=patience_s):
-            write_json(holder, owner)
-            yield
-    except Timeout:
-        raise RunError.in_use(what, read_json(holder) if holder.exists() else {}) from None
+    with _backend_to_write(lock_file).locked(lock_file, what, owner, patience_s=patience_s):
+        yield
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file on this machine, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

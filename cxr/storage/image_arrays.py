@@ -1,12 +1,12 @@
-"""Arrays on disk, one for each image, found by the image's content; images are added, never changed.
+"""Arrays on disk, one per image, keyed by the image's content; arrays are added, never changed.
 
-A call to `add` writes one shard: the arrays as a memory-mapped `.npy`, and beside it a table of the ids,
-of each array's checksum, and of whatever else is known of the images. The table is written last, so a shard
-without it was never finished and is not looked at.
+Each call to `add` writes one shard: the arrays as a memory-mapped `.npy`, and beside it a table of the image ids, a
+checksum per array, and any other facts about the images. The table is written last, so a shard without a table is
+unfinished and is ignored.
 
-Disks lose bytes. An array is held against its checksum (CRC-32) when a process first asks for it, and is
-missing if it has changed: whoever asked computes it again, into a new shard. A shard that cannot be opened, or
-whose table has changed, is deleted.
+Disks lose bytes. An array is compared with its checksum (CRC-32) when a process first asks for it. If it has changed,
+it counts as missing, and the caller computes it again, into a new shard. A shard that cannot be opened, or whose table
+has changed, is deleted.
 """
 
 import logging
@@ -48,13 +48,20 @@ class _Slot:
 
 
 class ImageArrays:
-    """Arrays of one shape and type in one folder, by image_id."""
+    """Arrays of one shape and type in one folder, by image_id.
+
+    Args:
+        folder: holds the shards; created when the first one is written.
+        shape: of each array.
+        dtype: of each array.
+    """
 
     def __init__(self, folder: Path, shape: tuple[int, ...], dtype: DTypeLike) -> None:
-        self.shape, self.dtype = shape, np.dtype(dtype)
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
         self._folder = folder
-        self._places: dict[str, list[_Slot]] = {}
-        """Of each image, the one to be looked at first is last."""
+        self._slots: dict[str, list[_Slot]] = {}
+        """By image_id; the slot that is tried first is last."""
         self._intact: set[str] = set()
         self._facts: list[pd.DataFrame] = []
         self._lock = threading.Lock()
@@ -75,7 +82,7 @@ class ImageArrays:
                 file.unlink(missing_ok=True)
             return
         for row, (image_id, crc) in enumerate(zip(facts["image_id"], facts[CHECKSUM], strict=True)):
-            self._places.setdefault(image_id, []).append(_Slot(index, arrays, row, crc))
+            self._slots.setdefault(image_id, []).append(_Slot(index, arrays, row, crc))
         self._facts.append(facts.drop(columns=CHECKSUM))
 
     @property
@@ -84,23 +91,26 @@ class ImageArrays:
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     def __contains__(self, image_id: str) -> bool:
-        """Tell whether an image's array is there and as it was written."""
+        """Return whether an image's array is there and is as it was written."""
         with self._lock:
-            places = self._places.get(image_id, [])
-            while places and image_id not in self._intact:
-                if places[-1].is_intact():
+            slots = self._slots.get(image_id, [])
+            while slots and image_id not in self._intact:
+                if slots[-1].is_intact():
                     self._intact.add(image_id)
                 else:
-                    log.warning("the cache %s is damaged: image %s… has changed", places[-1].index, image_id[:12])
-                    places.pop()
-            return bool(places)
+                    log.warning("the cache %s is damaged: image %s… has changed", slots[-1].index, image_id[:12])
+                    slots.pop()
+            return bool(slots)
 
     def add(self, arrays: Mapping[str, NDArray[Any]], facts: pd.DataFrame | None = None) -> None:
-        """Keep the arrays under their images' ids.
+        """Write the arrays as one new shard.
 
         Args:
             arrays: by image_id.
-            facts: one row per array, in their order: what else is known of the image.
+            facts: other facts about the images, one row per array, in the same order.
+
+        Raises:
+            DiskFullError: no space is left; nothing is added.
         """
         if not arrays:
             return
@@ -109,22 +119,26 @@ class ImageArrays:
         header = np.lib.format.header_data_from_array_1_0(stacked)
         with files.replacing(index.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
-            file.write(stacked.data)  # np.save would not tell that the disk is full
+            file.write(stacked.data)  # np.save would not report a full disk
         known = pd.DataFrame({"image_id": list(arrays), CHECKSUM: [zlib.crc32(array.data) for array in stacked]})
         files.write_table(index, known if facts is None else pd.concat([known, facts], axis=1))
         self._open_shard(index)
 
     def load(self, image_ids: Sequence[str]) -> NDArray[Any]:
-        """Return the images' arrays in the order given, shape (n, *shape); KeyError if one is missing or damaged."""
+        """Return the images' arrays in the given order, shape (n, *shape).
+
+        Raises:
+            KeyError: an array is missing or damaged.
+        """
         arrays = np.empty((len(image_ids), *self.shape), dtype=self.dtype)
         for row, image_id in enumerate(image_ids):
             if image_id not in self:
                 raise KeyError(image_id)
-            arrays[row] = self._places[image_id][-1].array
+            arrays[row] = self._slots[image_id][-1].array
         return arrays
 
     def facts(self) -> pd.DataFrame:
-        """Return what was kept of each image beside its array, indexed by image_id."""
+        """Return the facts that were added with the arrays, one row per image, indexed by image_id."""
         if not self._facts:
             return pd.DataFrame({"image_id": []}).set_index("image_id")
         return pd.concat(self._facts).drop_duplicates("image_id").set_index("image_id")

@@ -10,7 +10,7 @@ from cxr.storage.run_folder import NAME
 
 @dataclass(frozen=True)
 class PackageFolder:
-    """Where a packaged model keeps its files: `models/<name>/<version>/`."""
+    """The files of a packaged model: `models/<name>/<version>/`."""
 
     path: Path
 
@@ -47,23 +47,27 @@ class PackageFolder:
         return self.path / "SHA256SUMS"
 
     def fold_weights(self, fold: int) -> Path:
-        """Return what of a fold's weights it does not share with the others."""
+        """Return the file of the weights that a fold does not share with the others."""
         return self.path / f"fold-{fold}.safetensors"
 
     def int8_graph(self, part: str, fold: int) -> Path:
-        """Return the layers of a part of a fold's network in 8-bit integers."""
+        """Return the file of one part of a fold's network in 8-bit integers."""
         return self.path / f"int8-{part}-{fold}.onnx"
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """Where the versions of a model stand: `models/<name>/`."""
+    """The versions of a model: `models/<name>/`."""
 
     path: Path
 
     @classmethod
     def named(cls, models: Path, name: str) -> "ModelFolder":
-        """Return the folder of model `name`, there or not; refuse a name that is no plain folder name."""
+        """Return the folder of model `name`, whether it exists or not.
+
+        Raises:
+            ConfigError: `name` is not a plain folder name, or `models` is a URL.
+        """
         if not NAME.fullmatch(name):
             raise ConfigError(
                 f"--name must be letters, digits, '.', '_' or '-', 80 at most and no '.' first, got {name!r}."
@@ -81,7 +85,7 @@ class ModelFolder:
 
     @property
     def newest(self) -> Path:
-        """The number of the newest version ever made: one that was deleted is not given to another."""
+        """Holds the highest version number ever given, so that the number of a deleted version is not reused."""
         return self.path / "newest"
 
     @property
@@ -93,12 +97,14 @@ class ModelFolder:
         return self.path.parent / ".locks" / f"{self.name}.lock"
 
     def version(self, version: str) -> PackageFolder:
-        """Return the folder of a version, there or not."""
+        """Return the folder of a version, whether it exists or not."""
         return PackageFolder(self.path / version)
 
     def versions(self) -> list[str]:
-        """Return the versions that are there, oldest first."""
+        """Return the finished versions, oldest first."""
         numbers = [
-            int(p.name) for p in self.path.glob("*") if p.name.isdecimal() and PackageFolder(p).checksums.exists()
+            int(path.name)
+            for path in self.path.glob("*")
+            if path.name.isdecimal() and PackageFolder(path).checksums.exists()
         ]
         return [str(number) for number in sorted(numbers)]

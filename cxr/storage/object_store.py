@@ -1,12 +1,16 @@
 """Files in an object store, `s3://bucket/…`, through fsspec: written whole or not at all, locked by leases.
 
-A path there is universal_pathlib's UPath, which has the methods of `pathlib.Path` and goes by that type here. A file
-is filled on the local disk and uploaded; the store shows it when it is whole, and a killed upload shows nothing.
+A path in a store is universal_pathlib's UPath. It has the methods of `pathlib.Path` that this project calls, and it is
+annotated as `Path`, so that a run's folder has one type wherever it is. Only `is_object` and `open_path` know better.
 
-No file lock reaches across machines here, so a lock is an object that its holder writes anew every few seconds.
-Whoever finds it older than LEASE_S, by the store's own clock, writes over it: conditional requests (If-None-Match,
-If-Match) let one process alone take it, and tell the former holder, who then writes nothing more. A store cannot tie
-an upload to a lock: one that is under way when its process is halted for longer than LEASE_S may still end.
+A file is filled on the local disk and uploaded. The store shows an object when it is whole; a killed upload shows
+nothing.
+
+No file lock reaches across machines. A lock is an object that its holder rewrites every few seconds. A process that
+finds a lock older than LEASE_S, by the store's own clock, takes it over by overwriting it. Conditional requests
+(If-None-Match, If-Match) let exactly one process take a lock, and tell the former holder, which then writes nothing
+more. A store cannot tie an upload to a lock: an upload that is under way when its process is halted for longer than
+LEASE_S may still finish.
 
 Needs the extra `cxr[s3]`. Address and credentials are botocore's: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_PROFILE, …
 """
@@ -23,31 +27,33 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
 from cxr.errors import ConfigError, RunError
+from cxr.storage.local_files import disk_full_as_error
 
 log = logging.getLogger(__name__)
 
 LEASE_S = 12
-"""A lock that was not written anew for so long is nobody's."""
+"""A lock that has not been rewritten for this long is free to take over."""
 RENEWED_EVERY_S = 3
 N_TRIES = 100
 
 
 def is_object(path: Path) -> bool:
-    """Tell whether a path is one that `open_path` has returned, or lies below one."""
+    """Return whether a path was returned by `open_path`, or is below one that was."""
     return not isinstance(path, Path)
 
 
 def names_object(path: Path) -> bool:
-    """Tell whether a path is a URL as it was typed, perhaps below a folder; `pathlib` makes one slash of its two."""
+    """Return whether a path is a URL as a user types it, perhaps joined to a folder; `pathlib` merges its slashes."""
     return "s3:" in path.parts
 
 
 def url_of(path: Path) -> str:
-    """Return the URL that a path was typed as."""
+    """Return the URL that a user typed as a path."""
     return f"s3://{str(path).partition('s3:')[2].lstrip('/')}"
 
 
@@ -62,16 +68,16 @@ def open_path(url: str) -> Path:
         raise ConfigError(f"{url} needs s3fs and universal_pathlib: install cxr with the extra [s3].")
     from upath import UPath
 
-    place = cast(Path, UPath(url, use_listings_cache=False))
+    path = cast(Path, UPath(url, use_listings_cache=False))
     bucket = url.split("/")[2]
     try:
-        _fs(place).call_s3("head_bucket", Bucket=bucket)
-    except Exception as error:  # botocore's many, and what s3fs makes of them
+        _fs(path).call_s3("head_bucket", Bucket=bucket)
+    except Exception as error:  # botocore and s3fs raise many types
         raise ConfigError(
             f"the bucket {bucket!r} cannot be reached ({error}): make it, and set AWS_ENDPOINT_URL and credentials as "
             "for any S3 client."
         ) from error
-    return place
+    return path
 
 
 def _fs(path: Path) -> Any:
@@ -84,7 +90,7 @@ def _call(path: Path, request: str, **words: Any) -> dict[str, Any]:
 
 
 def _put(path: Path, data: bytes, **words: Any) -> str | None:
-    """Write an object, and return its tag; None if another has written it, so that the condition does not hold."""
+    """Write an object and return its tag; return None if the condition fails because another process wrote it."""
     try:
         return _call(path, "put_object", Body=data, **words)["ETag"]
     except OSError as error:
@@ -95,18 +101,33 @@ def _put(path: Path, data: bytes, **words: Any) -> str | None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return an object's bytes, in one request: while it is being replaced the old or the new ones, none mixed."""
+    """Return an object's bytes, in one request: all from before or all from after it was replaced."""
     return _fs(path).cat_file(str(path))
+
+
+def open_binary(path: Path) -> BytesIO:
+    """Return what pyarrow can read the object from."""
+    return BytesIO(read_bytes(path))
+
+
+@contextmanager
+def local_copy(path: Path) -> Iterator[Path]:
+    """Yield a temporary file on this machine with the object's bytes and name."""
+    with tempfile.TemporaryDirectory(prefix="cxr-") as folder:
+        copy = Path(folder) / path.name
+        copy.write_bytes(read_bytes(path))
+        yield copy
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a local path; once filled it is uploaded as `path` in one step.
+    """Yield a local path; when the block ends, that file is uploaded as `path` in one step.
 
     Raises:
-        RunError: another process has taken over a lock that this one held.
+        RunError: another process has taken over a lock that this process held.
+        DiskFullError: no space is left on the local disk.
     """
-    with tempfile.TemporaryDirectory(prefix="cxr-") as folder:
+    with disk_full_as_error(path), tempfile.TemporaryDirectory(prefix="cxr-") as folder:
         temporary = Path(folder) / path.name
         yield temporary
         for lease in tuple(_held):
@@ -115,47 +136,54 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Forget the parts of files that a killed process has begun to upload under `folder`."""
+    """Discard the parts of files that a killed process began to upload under `folder`."""
     _, _, bucket, prefix = str(folder).split("/", 3)
     fs = _fs(folder)
-    for begun in fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/").get("Uploads", []):
-        fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=begun["Key"], UploadId=begun["UploadId"])
+    for upload in fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/").get("Uploads", []):
+        fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to an object, whole among those of other processes: written anew until nobody was faster.
+    """Append a line to an object, whole among the lines of other processes.
+
+    The object is read and rewritten on the condition that no other process has written it in between, until one such
+    attempt succeeds.
 
     Raises:
-        OSError: others always were.
+        OSError: other processes wrote in between at each of N_TRIES attempts.
     """
     for _ in range(N_TRIES):
         try:
             condition = {"IfMatch": _call(path, "head_object")["ETag"]}
             before = read_bytes(path)
         except FileNotFoundError:
-            before, condition = b"", {"IfNoneMatch": "*"}
+            condition = {"IfNoneMatch": "*"}
+            before = b""
         if _put(path, before + f"{line}\n".encode(), **condition) is not None:
             return
         time.sleep(random.uniform(0.05, 0.5))
-    raise OSError("others are always faster")
+    raise OSError(f"other processes wrote to it at each of {N_TRIES} attempts")
 
 
 class Lease:
-    """A lock that is this process's as long as it writes it anew."""
+    """A lock that this process holds for as long as it keeps rewriting it."""
 
     def __init__(self, path: Path, owner: Mapping[str, Any]) -> None:
-        self._path, self._owner = path, owner
-        self._token, self._n_written = uuid.uuid4().hex, 0
+        self._path = path
+        self._owner = owner
+        self._token = uuid.uuid4().hex
+        self._n_written = 0
         self._tag: str | None = None
-        self._ended, self._turn = threading.Event(), threading.Lock()
+        self._ended = threading.Event()
+        self._turn = threading.Lock()
 
     def take(self, seen: set[str]) -> bool:
-        """Take the lock if it is free or has lapsed; else add its present tag to those seen."""
+        """Take the lock if it is free or has lapsed; otherwise add its current tag to `seen`."""
         if self._write(IfNoneMatch="*"):
             return True
         try:
             answer = _call(self._path, "head_object")
-        except FileNotFoundError:  # let go a moment ago
+        except FileNotFoundError:  # released a moment ago
             return False
         seen.add(answer["ETag"])
         store_time = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
@@ -163,14 +191,14 @@ class Lease:
         return has_lapsed and self._write(IfMatch=answer["ETag"])
 
     def _write(self, **condition: str) -> bool:
-        """Write the lock if the condition holds; each time other bytes, so that its tag is another."""
+        """Write the lock if the condition holds; the bytes differ each time, so that its tag changes."""
         self._n_written += 1
         data = json.dumps({**self._owner, "token": self._token, "written": self._n_written}).encode()
         self._tag = _put(self._path, data, Metadata={"token": self._token}, **condition)
         return self._tag is not None
 
     def keep(self) -> None:
-        """Write the lock anew every few seconds, in a thread, until it is let go."""
+        """Rewrite the lock every few seconds, in a thread, until it is released."""
         threading.Thread(target=self._keep, daemon=True).start()
 
     def _keep(self) -> None:
@@ -186,7 +214,7 @@ class Lease:
                 self._tag = self._own_tag()
 
     def _own_tag(self) -> str | None:
-        """Return the lock's tag if this process wrote it: a request that was sent twice finds what it wrote itself."""
+        """Return the lock's tag if this process wrote it: the second of two identical requests finds the first's."""
         try:
             answer = _call(self._path, "head_object")
         except FileNotFoundError:
@@ -194,39 +222,40 @@ class Lease:
         return answer["ETag"] if answer["Metadata"].get("token") == self._token else None
 
     def require(self) -> None:
-        """Write the lock anew; RunError if another process has taken it over."""
+        """Rewrite the lock; raise RunError if another process has taken it over."""
         self._renew()
         if self._tag is None:
             raise RunError(
-                f"{self._path} was taken over by another process, as nothing was heard of this one for {LEASE_S} s: "
+                f"{self._path} was taken over by another process, because this one did not renew it for {LEASE_S} s: "
                 "nothing more is written here."
             )
 
     def release(self) -> None:
-        """Let go of the lock, if it still is this process's."""
+        """Release the lock, if this process still holds it."""
         with self._turn:
             self._ended.set()
             try:
                 if self._tag is not None:
                     _call(self._path, "delete_object", IfMatch=self._tag)
             except Exception as error:
-                log.warning("%s could not be let go, and lapses: %s", self._path, error)
+                log.warning("%s could not be released; it lapses by itself: %s", self._path, error)
 
 
 _held: set[Lease] = set()
 
 
 @contextmanager
-def locked(path: Path, what: str, owner: Mapping[str, Any], *, patience_s: float) -> Iterator[None]:
-    """Hold a lease while the block runs; see `cxr.store.locked`.
+def locked(lock_file: Path, what: str, owner: Mapping[str, Any], *, patience_s: float) -> Iterator[None]:
+    """Hold a lease while the block runs; see `cxr.storage.files.locked`.
 
-    It takes up to RENEWED_EVERY_S to find out that a holder lives, and up to LEASE_S that it is dead.
+    It takes up to RENEWED_EVERY_S to find out that a holder is alive, and up to LEASE_S that it is dead.
     """
-    lease = Lease(path, owner)
-    deadline, seen = time.monotonic() + patience_s, set[str]()
+    lease = Lease(lock_file, owner)
+    deadline = time.monotonic() + patience_s
+    seen = set[str]()
     while not lease.take(seen):
         if len(seen) > 1 and time.monotonic() >= deadline:
-            raise RunError.in_use(what, _holder(path))
+            raise RunError.in_use(what, _holder(lock_file))
         time.sleep(0.5)
     lease.keep()
     _held.add(lease)

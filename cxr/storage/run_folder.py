@@ -1,7 +1,7 @@
-"""Where everything stands: the names of all files under `experiments/`, `models/` and `scores/`.
+"""The names of all files under `experiments/`.
 
-No other module knows one of them. A unit of work is finished when its `complete.json` stands, and that is
-written last.
+The other `*_folder` modules name what is under `models/`, `scores/` and `cache/`; no module outside this package knows
+a name on disk. A unit of work is finished when its `complete.json` exists, which is written last.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 @dataclass(frozen=True)
 class FoldFolder:
-    """Where one fold keeps its files."""
+    """The files of one fold."""
 
     path: Path
 
@@ -53,7 +53,7 @@ class FoldFolder:
 
 @dataclass(frozen=True)
 class OutsideTestFolder:
-    """Where a test on images outside cross-validation keeps its files."""
+    """The files of a test on images outside cross-validation."""
 
     path: Path
 
@@ -67,7 +67,7 @@ class OutsideTestFolder:
 
     @property
     def gap(self) -> Path:
-        """The test's metrics beside those found in cross-validation."""
+        """The test's metrics beside those of cross-validation."""
         return self.path / "gap.parquet"
 
     @property
@@ -77,13 +77,17 @@ class OutsideTestFolder:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run keeps its files: `experiments/<run_id>/`."""
+    """The files of a run: `experiments/<run_id>/`."""
 
     path: Path
 
     @classmethod
     def named(cls, experiments: Path, run_id: str) -> "RunFolder":
-        """Return the folder of run `run_id`, there or not; refuse an id that is no plain folder name."""
+        """Return the folder of run `run_id`, whether it exists or not.
+
+        Raises:
+            ConfigError: `run_id` is not a plain folder name, or the object store cannot be reached.
+        """
         if not NAME.fullmatch(run_id):
             raise ConfigError(
                 f"--run-id must be letters, digits, '.', '_' or '-', 80 at most and no '.' first, got {run_id!r}."
@@ -92,7 +96,15 @@ class RunFolder:
 
     @classmethod
     def existing(cls, run: str, experiments: Path) -> "RunFolder":
-        """Return the run called `run`, which is its id or the path of its folder."""
+        """Return the folder of a run that was begun.
+
+        Args:
+            run: its id, or the path of its folder.
+            experiments: the folder in which an id is looked up.
+
+        Raises:
+            RunError: there is no such run.
+        """
         for path in (experiments / run, Path(run)):
             folder = cls(located(path))
             if folder.has_begun:
@@ -115,7 +127,7 @@ class RunFolder:
 
     @property
     def has_begun(self) -> bool:
-        """The config is written last, after the data have passed their checks."""
+        """Whether the run was begun: its config is written after the data have passed their checks."""
         return self.config.exists()
 
     @property
@@ -155,12 +167,12 @@ class RunFolder:
         return self.path / "metrics" / "confusion.parquet"
 
     def table(self, table: str) -> Path:
-        """Return one of the tables that the report is made of, besides those of its figures."""
+        """Return the file of one of the report's tables, other than those of its figures."""
         return self.metrics.with_name(f"{table}.parquet")
 
     @property
     def figures(self) -> Path:
-        """Each figure of the report: `<name>.svg`, and its numbers, `<name>.parquet`."""
+        """The report's figures: `<name>.svg`, and their numbers, `<name>.parquet`."""
         return self.path / "figures"
 
     @property
@@ -176,14 +188,14 @@ class RunFolder:
         return OutsideTestFolder(self.path / "held_out_test")
 
     def external_test(self, data: Path) -> OutsideTestFolder:
-        """Return the folder of the test on an outside set, named as the set is."""
+        """Return the folder of the test on an external test set, named after the set."""
         digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:8]
         return OutsideTestFolder(
             self.path / "external_tests" / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', data.stem)[:60]}-{digest}"
         )
 
     def external_tests(self) -> list[OutsideTestFolder]:
-        """Return the tests on outside sets that have been made."""
+        """Return the tests on external test sets that were made."""
         return [OutsideTestFolder(path.parent) for path in sorted(self.path.glob("external_tests/*/openings.json"))]
 
     @property
@@ -203,7 +215,7 @@ class RunFolder:
         return self.checks / "report.html"
 
     def verdict(self, table: str) -> Path:
-        """Return what the data checks found about a table."""
+        """Return the file with the verdict of the data checks on a table."""
         return self.checks / f"{table}.json"
 
     def fold(self, fold: int) -> FoldFolder:
@@ -211,7 +223,7 @@ class RunFolder:
         return FoldFolder(self.path / "folds" / f"fold={fold}")
 
     def fold_of_share(self, share: float, fold: int) -> FoldFolder:
-        """Return the folder of one fold that is trained on a share of the patients, for the learning curve."""
+        """Return the folder of a fold that is trained on a share of the patients, for the learning curve."""
         return FoldFolder(self.path / "learning_curve" / f"share={share:g}" / f"fold={fold}")
 
     def forget_fold(self, fold: int) -> None:
@@ -230,7 +242,7 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class ComparisonFolder:
-    """Where a comparison of runs keeps its tables."""
+    """The tables of a comparison of runs."""
 
     path: Path
 
@@ -245,7 +257,7 @@ class ComparisonFolder:
 
 @dataclass(frozen=True)
 class ExplanationFolder:
-    """Where pictures of what a model looked at stand."""
+    """Pictures of where a model looked, and their table."""
 
     path: Path
 
@@ -254,5 +266,5 @@ class ExplanationFolder:
         return self.path / "explanations.parquet"
 
     def picture(self, number: int, stem: str) -> Path:
-        """Return the picture of an image, by its number and what is plain in its name."""
+        """Return the file of an image's picture, named by a number and the plain characters of the image's name."""
         return self.path / f"{number:03d}-{re.sub(r'[^A-Za-z0-9_-]+', '-', stem)[:80]}.png"

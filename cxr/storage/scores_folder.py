@@ -18,7 +18,7 @@ SHORTENED = re.compile(r".*-[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class BatchFolder:
-    """Where the parts of a batch lie that one version of a model has scored."""
+    """The parts of a batch: scores that a version of a model gave to chunks of its images."""
 
     path: Path
 
@@ -27,7 +27,7 @@ class BatchFolder:
         return self.path / "decision.json"
 
     def part(self, key: str) -> Path:
-        """Return the part of the chunk of images that a text stands for, always the same."""
+        """Return the file of the part with this key; equal keys give equal names."""
         return self.path / f"part-{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.parquet"
 
     def parts(self) -> list[Path]:
@@ -36,7 +36,7 @@ class BatchFolder:
 
 @dataclass(frozen=True)
 class ScoringRunFolder:
-    """Where a run of the nightly job keeps its record: `scores/_scoring_runs/<when>/`."""
+    """The record of a scoring run: `scores/_scoring_runs/<when>/`."""
 
     path: Path
 
@@ -55,20 +55,20 @@ class ScoringRunFolder:
 
 @dataclass(frozen=True)
 class ScoresFolder:
-    """Where scores stand: published ones as `scores/<batch>/part-….parquet`, all else under a `_` name.
+    """All scores: published ones as `scores/<batch>/part-….parquet`, everything else under a name that begins with `_`.
 
-    Readers of Parquet data sets pass over names that begin with `_`, and `scores/*/*.parquet` does not
-    match them, so nobody takes for published what is not.
+    Readers of Parquet data sets skip names that begin with `_`, and `scores/*/*.parquet` does not match files two
+    folders further down, so no reader takes held or staged scores for published ones.
     """
 
     path: Path
 
     @classmethod
     def at(cls, out: Path) -> "ScoresFolder":
-        """Return the folder of the scores at a path that somebody typed, there or not.
+        """Return the folder of the scores at a user's path, whether it exists or not.
 
         Raises:
-            FormatError: an older cxr wrote it.
+            FormatError: an older version of cxr wrote it.
         """
         path = out.expanduser().resolve()
         if any(path.glob("batch=*")) or (path / "_nights").exists():
@@ -87,43 +87,43 @@ class ScoresFolder:
         return ScoringRunFolder(self.path / "_scoring_runs" / started_at)
 
     def scoring_runs(self) -> list[ScoringRunFolder]:
-        """Return the scoring runs that left a record, the latest first."""
+        """Return the scoring runs that have a record, the latest first."""
         records = sorted(self.path.glob("_scoring_runs/*/scoring_run.json"), reverse=True)
         return [ScoringRunFolder(record.parent) for record in records]
 
     def all_published(self) -> list[BatchFolder]:
-        """Return the batches that readers see."""
+        """Return the batches that are published."""
         return [BatchFolder(folder) for folder in sorted(self.path.glob("[!_.]*"))]
 
     def published(self, batch: str) -> BatchFolder:
         return BatchFolder(self.path / _folder_name(batch))
 
     def staged(self, name: str, version: str, batch: str) -> BatchFolder:
-        """Return where parts lie until the batch has been judged."""
+        """Return the folder of a batch's parts until its checks decide where they go."""
         return BatchFolder(self.path / "_work" / "staged" / name / version / _folder_name(batch))
 
     def held(self, name: str, version: str, batch: str) -> BatchFolder:
         return BatchFolder(self.path / "_held" / name / version / _folder_name(batch))
 
     def destination(self, staged: BatchFolder, *, publish: bool) -> BatchFolder:
-        """Return where staged parts belong once their batch has been judged."""
+        """Return the folder to which staged parts move once the checks have decided."""
         version = staged.path.parent
         held = self.path / "_held" / version.parent.name / version.name
         return BatchFolder((self.path if publish else held) / staged.path.name)
 
     def all_staged(self, name: str) -> Iterator[tuple[str, BatchFolder]]:
-        """Yield version and folder of everything staged for a model."""
+        """Yield the version and the folder of each batch that is staged for a model."""
         for folder in sorted((self.path / "_work" / "staged" / name).glob("*/*")):
             yield folder.parent.name, BatchFolder(folder)
 
     def all_held(self, batch: str | None = None) -> list[BatchFolder]:
-        """Return what is held, of one batch or of all."""
+        """Return the held parts' folders, of one batch or of all."""
         pattern = "*/*/*" if batch is None else f"*/*/{_folder_name(batch)}"
         return [BatchFolder(folder) for folder in sorted((self.path / "_held").glob(pattern))]
 
 
 def _folder_name(batch: str) -> str:
-    """Return a batch's folder name: its own, percent-encoded so that it is never hidden, shortened where it is long."""
+    """Return a batch's folder name: percent-encoded, so that it is never hidden, and shortened if it is long."""
     name = urllib.parse.quote(batch, safe=" ()+,@-_.")
     if name[0] in "._":
         name = f"%{ord(name[0]):02X}{name[1:]}"

@@ -25,6 +25,7 @@ from cxr.network.augmentation import augment
 from cxr.network.devices import uses_bf16
 from cxr.network.resnet import Classifier, load_pretrained, normalise, to_grey
 from cxr.storage import events, files
+from cxr.storage.cache_folder import CacheFolder
 from cxr.storage.image_arrays import ImageArrays
 from cxr.training.run import Run
 
@@ -41,10 +42,16 @@ def open_features(run: Run, view: int, device: str) -> ImageArrays:
     side = -(-config.size // 16)
     shape = {"head": (2048,), "layer4": (1024, side, side)}[config.trainable]
     dtype = np.float16 if bf16 and config.trainable == "layer4" else np.float32
-    name = f"view={view}{'-flip' if view and config.flip else ''}"
-    weights = run.weights_hash[:16]
-    place = run.cache / "features" / DECODER / f"weights={weights}" / f"size={config.size}"
-    return ImageArrays(place / f"stage={config.trainable}" / ("bf16" if bf16 else "fp32") / name, shape, dtype)
+    folder = CacheFolder(run.cache).features(
+        decoder=DECODER,
+        weights=run.weights_hash,
+        size=config.size,
+        stage=config.trainable,
+        arithmetic="bf16" if bf16 else "fp32",
+        view=view,
+        flip=config.flip,
+    )
+    return ImageArrays(folder, shape, dtype)
 
 
 def extract(run: Run, device: str) -> None:
@@ -52,7 +59,7 @@ def extract(run: Run, device: str) -> None:
     if run.config.trainable == "all":
         return
     images = run.images()
-    with files.locked(run.cache / ".locks" / "features.lock", "the features cache", patience_s=24 * 3600):
+    with files.locked(CacheFolder(run.cache).features_lock, "the features cache", patience_s=24 * 3600):
         stores = [open_features(run, view, device) for view in range(run.config.views)]
         missing = [images[[image_id not in kept for image_id in images["image_id"]]] for kept in stores]
         n_missing = sum(map(len, missing))

@@ -29,7 +29,7 @@ def test_a_stage_leaves_a_line_with_its_images_seconds_and_memory(tmp_path: Path
     assert 0.01 < line["peak_memory_gib"] < 64
 
 
-def test_a_failed_stage_names_the_errors_type_and_nothing_that_it_says(tmp_path: Path) -> None:
+def test_a_failed_stage_names_the_errors_type_and_not_its_message(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     with pytest.raises(ValueError), events.stage(file, "train"):
         raise ValueError("password=hunter2")

@@ -6,9 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cxr.errors import ConfigError, DamagedError, RunError
+from cxr.errors import ConfigError, DamagedError, FormatError, RunError
 from cxr.storage import files
-from cxr.storage.run_folder import RunFolder
 from tests.conftest import lock_holder
 
 
@@ -38,7 +37,7 @@ def test_a_lock_names_its_living_holder_and_dies_with_it(tmp_path: Path) -> None
         pass
 
 
-def test_changed_bytes_of_a_table_and_half_a_json_file_are_told(tmp_path: Path) -> None:
+def test_changed_bytes_of_a_table_and_half_a_json_file_are_reported(tmp_path: Path) -> None:
     table, facts = tmp_path / "table.parquet", tmp_path / "facts.json"
     files.write_table(table, pd.DataFrame({"value": [1.0]}))
     data = bytearray(table.read_bytes())
@@ -51,12 +50,31 @@ def test_changed_bytes_of_a_table_and_half_a_json_file_are_told(tmp_path: Path) 
         files.read_json(facts)
 
 
-@pytest.mark.parametrize("run_id", ["", "../up", "a/b", ".hidden", "x" * 81, "a\nb"])
-def test_a_run_id_that_is_no_folder_name_is_refused(tmp_path: Path, run_id: str) -> None:
-    with pytest.raises(ConfigError, match="--run-id"):
-        RunFolder.named(tmp_path, run_id)
+def test_what_another_version_wrote_is_refused(tmp_path: Path) -> None:
+    record = tmp_path / "config.json"
+    files.write_json(record, {"format": files.FORMAT, "name": "Röntgen"})
+    assert files.read_record(record)["name"] == "Röntgen"
+    for fields, found in (({"format": 2}, "format 2"), ({}, "no format number")):
+        files.write_json(record, fields)
+        with pytest.raises(FormatError, match=f"has {found}, this cxr reads format {files.FORMAT}"):
+            files.read_record(record)
 
 
-def test_an_unknown_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no run 'nowhere'"):
-        RunFolder.existing("nowhere", tmp_path)
+def test_a_line_that_cannot_be_appended_is_logged_and_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files.append_line(tmp_path, "a folder is no file")
+    assert "could not be appended to" in caplog.text
+
+
+def test_a_url_that_was_not_opened_is_not_taken_for_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="needs a folder of files, got 's3://bucket/x'"):
+        files.write_text(Path("s3://bucket/x"), "text")
+    with pytest.raises(ConfigError, match="--cache needs a folder of files"):
+        files.require_local("--cache", Path("s3://bucket/x"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_on_this_machine_is_its_own_local_copy(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "weights", "text")
+    with files.local_copy(tmp_path / "weights") as copy:
+        assert copy == tmp_path / "weights"

@@ -24,20 +24,20 @@ def test_prepared_images_come_back_by_content_in_any_order(tmp_path: Path) -> No
         prepared.load(["d"])
 
 
-def test_arrays_of_another_shape_or_type_are_not_taken(tmp_path: Path) -> None:
+def test_arrays_of_another_shape_or_type_are_ignored(tmp_path: Path) -> None:
     open_arrays(tmp_path).add({"a": np.zeros((32, 32), np.uint8)})
     assert "a" not in ImageArrays(tmp_path, (64, 64), np.uint8)
     assert "a" not in ImageArrays(tmp_path, (32, 32), np.float32)
 
 
-def test_what_is_known_of_an_image_comes_back_with_it(tmp_path: Path) -> None:
+def test_facts_about_an_image_come_back_with_it(tmp_path: Path) -> None:
     square = np.zeros((32, 32), np.uint8)
     open_arrays(tmp_path).add({"a": square, "b": square}, pd.DataFrame({"mean": [1.0, 2.0]}))
     open_arrays(tmp_path).add({"c": square}, pd.DataFrame({"mean": [3.0]}))
     assert open_arrays(tmp_path).facts()["mean"].to_dict() == {"a": 1, "b": 2, "c": 3}
 
 
-def test_a_damaged_shard_is_said_and_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_shard_is_reported_and_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     open_arrays(tmp_path).add({"a": np.zeros((32, 32), np.uint8)})
     (shard,) = tmp_path.rglob("*.npy")
     shard.write_bytes(shard.read_bytes()[:-10])
@@ -45,7 +45,7 @@ def test_a_damaged_shard_is_said_and_not_used(tmp_path: Path, caplog: pytest.Log
     assert "damaged" in caplog.text
 
 
-def test_one_changed_byte_of_an_array_is_noticed_and_what_is_computed_again_takes_its_place(
+def test_one_changed_byte_of_an_array_is_noticed_and_the_array_is_replaced(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     squares = {name: np.full((32, 32), value, np.uint8) for value, name in enumerate("ab")}
@@ -76,14 +76,14 @@ def test_a_changed_table_of_a_shard_is_noticed(tmp_path: Path, caplog: pytest.Lo
     assert not table.exists()
 
 
-def test_a_shard_without_its_ids_was_never_finished(tmp_path: Path) -> None:
+def test_a_shard_without_its_table_is_ignored(tmp_path: Path) -> None:
     open_arrays(tmp_path).add({"a": np.zeros((32, 32), np.uint8)})
     (ids,) = tmp_path.rglob("*.parquet")
     ids.unlink()
     assert "a" not in open_arrays(tmp_path)
 
 
-def test_a_full_disk_is_told_as_one_and_leaves_the_cache_as_it_was(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_the_cache_as_it_was(small_disk: Path) -> None:
     arrays = open_arrays(small_disk)
     arrays.add({"a": np.zeros((32, 32), np.uint8)})
     before = sorted(small_disk.iterdir())

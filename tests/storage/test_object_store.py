@@ -94,7 +94,7 @@ def started(code: str, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def test_of_several_processes_one_alone_gets_a_lock_and_the_others_are_told_who(s3: Any) -> None:
+def test_exactly_one_of_several_processes_gets_a_lock_and_the_others_learn_who_holds_it(s3: Any) -> None:
     code = """
 path = files.located(Path("s3://bucket/lock"))
 print("ready", flush=True)
@@ -114,13 +114,13 @@ except RunError as error:
         assert rival.stdin is not None
         rival.stdin.write("\n")
         rival.stdin.flush()
-    said = [rival.stdout.readline() for rival in rivals if rival.stdout]
-    assert said.count("got it\n") == 1
-    winner = rivals[said.index("got it\n")]
-    assert sum(line.startswith(f"run x is in use by process {winner.pid} on") for line in said) == 2
+    lines = [rival.stdout.readline() for rival in rivals if rival.stdout]
+    assert lines.count("got it\n") == 1
+    winner = rivals[lines.index("got it\n")]
+    assert sum(line.startswith(f"run x is in use by process {winner.pid} on") for line in lines) == 2
     for rival in rivals:
         rival.communicate("\n")
-    assert not place("lock").exists(), "the winner has let go"
+    assert not place("lock").exists(), "the winner has released it"
 
 
 def test_a_halted_holders_lock_lapses_and_what_it_writes_afterwards_is_refused(s3: Any) -> None:
@@ -147,8 +147,8 @@ except RunError as error:
         assert time.monotonic() - halted_at > object_store.LEASE_S - object_store.RENEWED_EVERY_S - 1
         files.write_json(facts, {"of": "the second"})
         os.kill(first.pid, signal.SIGCONT)
-        told, _ = first.communicate("\n")
-        assert "was taken over by another process" in told
+        output, _ = first.communicate("\n")
+        assert "was taken over by another process" in output
         with files.locked(place("killed"), "run y"):
             assert time.monotonic() - halted_at < object_store.LEASE_S + 8
         with pytest.raises(RunError, match=f"run x is in use by process {os.getpid()} on"):
@@ -173,7 +173,7 @@ for k in range(10):
     assert sorted(lines) == sorted(f"{number} {k}" for number in range(3) for k in range(10))
 
 
-def test_a_killed_upload_shows_nothing_and_is_swept_up(s3: Any) -> None:
+def test_a_killed_upload_shows_nothing_and_is_discarded(s3: Any) -> None:
     folder = place("upload")
     files.write_text(folder / "weights", "the old ones")
     code = """
@@ -194,8 +194,8 @@ with files.replacing(files.located(Path("s3://bucket/upload/weights"))) as tempo
 
 def assert_same(run: RunFolder, undisturbed: Path) -> None:
     for name in TABLES:
-        one, other = (files.read_table(folder / name) for folder in (undisturbed / "experiments/run", run.path))
-        pd.testing.assert_frame_equal(one, other, check_exact=True)
+        expected = files.read_table(undisturbed / "experiments/run" / name)
+        pd.testing.assert_frame_equal(files.read_table(run.path / name), expected, check_exact=True)
 
 
 def test_a_run_in_a_bucket_killed_amid_a_fold_resumes_to_the_tables_of_a_folder(
@@ -256,20 +256,20 @@ def test_the_flow_trains_into_a_bucket_with_each_runner_to_the_tables_of_a_folde
         result = run_to_the_end(
             [*train_command(sample, tmp_path, experiments=f"s3://bucket/{name}"), *words], environment
         )
-    (tmp_path / "said").write_text(result.stdout + result.stderr)
+    (tmp_path / "output").write_text(result.stdout + result.stderr)
     assert result.returncode == 0, result.stderr
     run = RunFolder.named(Path(f"s3://bucket/{name}"), "run")
     assert_same(run, undisturbed)
     found = {path.name for path in run.path.iterdir()}
     assert found == {path.name for path in (undisturbed / "experiments/run").iterdir()}
-    for key in (one["Key"] for one in s3.list_objects_v2(Bucket="bucket", Prefix=f"{name}/")["Contents"]):
+    for key in (entry["Key"] for entry in s3.list_objects_v2(Bucket="bucket", Prefix=f"{name}/")["Contents"]):
         (tmp_path / "objects" / key).parent.mkdir(parents=True, exist_ok=True)
         s3.download_file("bucket", key, str(tmp_path / "objects" / key))
     assert_no_secret(tmp_path)
     assert_no_secret(Path(server["PREFECT_HOME"]))
 
 
-def test_a_fold_in_a_bucket_is_forgotten_with_what_was_made_of_it(s3: Any) -> None:
+def test_a_fold_in_a_bucket_is_forgotten_with_the_tables_made_from_it(s3: Any) -> None:
     run = RunFolder.named(Path("s3://bucket/forgetful"), "run")
     kept, fold = run.fold(1).complete, run.fold(0)
     for file in (kept, fold.complete, fold.checkpoint, run.report, run.figures / "roc.svg", run.metrics):
@@ -291,7 +291,7 @@ def copied(undisturbed: Path, s3: Any) -> RunFolder:
     return RunFolder.named(Path("s3://bucket/copied"), "run")
 
 
-def test_what_reads_a_run_reads_it_in_a_bucket(
+def test_commands_that_read_a_run_read_it_in_a_bucket(
     copied: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     there = "--experiments=s3://bucket/copied"
@@ -309,7 +309,7 @@ def relative_files(folder: Path) -> set[str]:
     return {file for file in found if ".lock" not in file}
 
 
-def test_what_looks_closer_at_a_run_writes_into_a_bucket_what_it_writes_into_a_folder(
+def test_analyses_of_a_run_write_the_same_files_into_a_bucket_as_into_a_folder(
     copied: RunFolder, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -325,22 +325,24 @@ def test_what_looks_closer_at_a_run_writes_into_a_bucket_what_it_writes_into_a_f
     names, objects = relative_files(local), relative_files(copied.path.parent)
     assert objects == names
     for file in (file for file in names if file.endswith(".parquet") and "epochs" not in file):  # those have seconds
-        one, other = (files.read_table(place / file) for place in (local, copied.path.parent))
-        pd.testing.assert_frame_equal(one, other, obj=file)
+        in_bucket = files.read_table(copied.path.parent / file)
+        pd.testing.assert_frame_equal(files.read_table(local / file), in_bucket, obj=file)
     for file in (tmp_path / "here").iterdir():
         pd.testing.assert_frame_equal(files.read_table(file), files.read_table(tmp_path / "there" / file.name))
 
 
-def test_a_data_set_is_judged_into_a_bucket(undisturbed: Path, sample: Path, server: dict[str, str], s3: Any) -> None:
+def test_a_data_set_is_validated_into_a_bucket(
+    undisturbed: Path, sample: Path, server: dict[str, str], s3: Any
+) -> None:
     aws = {key: value for key, value in os.environ.items() if key.startswith("AWS")}
-    words = ["validate", f"--data={sample}", "--experiments=s3://bucket/judged", "--run-id=run", "--folds=2"]
+    words = ["validate", f"--data={sample}", "--experiments=s3://bucket/validated", "--run-id=run", "--folds=2"]
     result = run_to_the_end([str(BIN / "cxr"), *words, f"--cache={undisturbed / 'cache'}"], server | aws)
     assert result.returncode == 0, result.stderr
-    checks = RunFolder.named(Path("s3://bucket/judged"), "run").checks
+    checks = RunFolder.named(Path("s3://bucket/validated"), "run").checks
     in_training = undisturbed / "experiments" / "run" / "checks"
     assert relative_files(checks) == relative_files(in_training) - {"predictions.json", "metrics.json"}
-    one, other = (files.read_table(folder / "acquisition_baseline.parquet") for folder in (checks, in_training))
-    pd.testing.assert_frame_equal(one, other)
+    baseline = files.read_table(checks / "acquisition_baseline.parquet")
+    pd.testing.assert_frame_equal(baseline, files.read_table(in_training / "acquisition_baseline.parquet"))
 
 
 def test_the_page_shows_a_run_in_a_bucket(copied: RunFolder, tmp_path: Path) -> None:
@@ -378,7 +380,7 @@ def test_the_page_shows_a_run_in_a_bucket(copied: RunFolder, tmp_path: Path) -> 
     ],
 )
 @pytest.mark.usefixtures("copied")
-def test_what_cannot_lie_in_a_bucket_is_refused_in_a_sentence(
+def test_everything_but_runs_is_refused_in_a_bucket(
     words: list[str], sentence: str, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -387,7 +389,7 @@ def test_what_cannot_lie_in_a_bucket_is_refused_in_a_sentence(
     assert not list(tmp_path.iterdir())
 
 
-def test_without_s3fs_the_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_s3fs_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(ConfigError, match=r"extra \[s3\]"):
         files.located(Path("s3://another/experiments"))
