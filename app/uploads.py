@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from cxr.images.decoding import decode_image
 from cxr.images.inbox import Arrival
-from cxr.images.reading import Reading, examine_image
 from cxr.images.synthetic import draw_examples
 from cxr.network.acceleration import compiled_graphs
 from cxr.network.grad_cam import beside, overlay
@@ -26,6 +25,7 @@ from cxr.serving.explanations import PICTURE_PX
 from cxr.serving.package import Package, load_package
 from cxr.serving.predictor import Prediction, Predictor
 from cxr.serving.scores import score_row
+from cxr.serving.screening import FileReading, examine_image
 from cxr.storage.model_folder import ModelFolder
 
 STEP = 16
@@ -51,7 +51,7 @@ class Upload:
 
     name: str
     data: bytes
-    reading: Reading
+    reading: FileReading
     prediction: Prediction | None = None
     maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     """Where the networks looked, by the class that was asked for."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from cxr.errors import UnreadableError
-from cxr.images.reading import Reading
 from cxr.metrics.drift import is_novel, outlying
 from cxr.report.wording import said
 from cxr.serving.package import Package
 from cxr.serving.predictor import Prediction
+from cxr.serving.screening import FileReading
 
 DISCLAIMER = "Academic and research use only. Not a medical device; not for diagnosis."
 MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@/])")
@@ -77,7 +77,7 @@ def agreement(package: Package, prediction: Prediction, threshold: float) -> str
     return f"The {n} folds differ in how sure they are: they say {spread}."
 
 
-def cautions(reading: Reading, prediction: Prediction, reference: pd.DataFrame) -> list[str]:
+def cautions(reading: FileReading, prediction: Prediction, reference: pd.DataFrame) -> list[str]:
     """Return what speaks against trusting a prediction."""
     said_of_it = []
     if is_novel(prediction.novelty, reference):

@@ -27,7 +27,6 @@ from cxr.dataset.examination import examine
 from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
 from cxr.images.inbox import Arrival
-from cxr.images.reading import read_image
 from cxr.images.source import list_images, open_source
 from cxr.network.int8 import load_int8, quantise
 from cxr.network.resnet import normalise, to_grey
@@ -35,6 +34,7 @@ from cxr.serving import registry
 from cxr.serving.ensemble import layers_of
 from cxr.serving.scorer import Scorer, score_chunk, scorer_of
 from cxr.serving.scoring_runs import CHUNK, chunks, open_scoring_run
+from cxr.serving.screening import read_image
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import begin_run

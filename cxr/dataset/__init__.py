@@ -1,1 +1,1 @@
-"""A data set: its manifest, near-duplicates, folds, and the leakage certificate."""
+"""A data set: its manifest, near-duplicates, folds and leakage certificate."""

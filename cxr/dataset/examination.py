@@ -1,8 +1,8 @@
 """The images of a run, examined before anything is trained on them.
 
-`examine` reads every image once and leaves four tables in the run's folder: the manifest, the candidates
-for near-duplicates, the folds and their leakage certificate. A data set of which no folds can be made
-still gets a manifest, so that the data checks can show what is wrong with it.
+`examine` reads every image once and writes the manifest, the candidates for near-duplicates, the folds and their
+leakage certificate into the run's folder. A data set that cannot be split into folds still gets a manifest, so that the
+data checks can show what is wrong with it.
 """
 
 import logging
@@ -15,7 +15,7 @@ from cxr.config import DataConfig
 from cxr.dataset.folds import assign_folds, certify
 from cxr.dataset.manifest import build_manifest, class_names, count_identical, count_images, data_hash
 from cxr.dataset.near_duplicates import find_near_duplicates
-from cxr.dataset.pictures import read_squares
+from cxr.dataset.pictures import squares_of
 from cxr.errors import DataError, FoldError, RunError
 from cxr.images.decoding import DECODED_PX
 from cxr.images.source import Listing, list_images, open_source
@@ -27,14 +27,16 @@ log = logging.getLogger(__name__)
 
 
 def examine(config: DataConfig, folder: RunFolder, *, cache: Path, size: int | None = None) -> None:
-    """Read the images; write their tables, or, for a run that has begun, check that they are the same images.
+    """Read the images and write their tables; for a run that has begun, check that the images are the same.
 
     Args:
-        size: side of the squares, in pixels, to prepare for training; None for none.
+        config: names the data set and how it is split into folds.
+        folder: gets the tables.
+        cache: gets decoded images and their vital signs.
+        size: side of the squares to prepare for training, in pixels; None for no squares.
 
     Raises:
-        ConfigError: the positive class or the holdout does not fit the data, or the cache is no folder; nothing is
-            written.
+        ConfigError: the positive class or the holdout does not fit the data, or the cache is a URL; nothing is written.
         DataError: no images are found; nothing is written.
         RunError: the run was begun with other images.
     """
@@ -48,20 +50,24 @@ def examine(config: DataConfig, folder: RunFolder, *, cache: Path, size: int | N
         if folder.has_begun:
             _require_same_images(folder, data_hash(manifest))
         else:
-            _part(config, folder, manifest, listing, cache)
+            read_square = squares_of(source, listing, config, DECODED_PX)
+            near_duplicates = find_near_duplicates(manifest, open_vitals(cache), read_square)
+            _assign_and_write(config, folder, manifest, near_duplicates, listing)
 
 
-def _part(config: DataConfig, folder: RunFolder, manifest: pd.DataFrame, listing: Listing, cache: Path) -> None:
-    """Find copies, make folds, and write all tables."""
-    read_square = read_squares(config, DECODED_PX)
-    near_duplicates = find_near_duplicates(manifest, open_vitals(cache), read_square)
+def _assign_and_write(
+    config: DataConfig, folder: RunFolder, manifest: pd.DataFrame, near_duplicates: pd.DataFrame, listing: Listing
+) -> None:
+    """Assign folds if the data allow it; write all tables, and the reason where there are no folds."""
     facts = {
         "data": config.data,
         "data_hash": data_hash(manifest),
         "images": count_images(manifest),
         "identical": count_identical(manifest),
         "left_aside": listing.left_aside,
-        "class_folders": sorted({image.class_folder for image in listing.images} | _names(listing.empty_folders)),
+        "class_folders": sorted(
+            {image.class_folder for image in listing.images} | _folder_names(listing.empty_folders)
+        ),
         "empty_folders": listing.empty_folders,
         "classes": None,
         "no_folds_because": None,
@@ -103,7 +109,7 @@ def _write(
         files.write_json(folder.certificate, certificate)
 
 
-def _names(folders: list[str]) -> set[str]:
+def _folder_names(folders: list[str]) -> set[str]:
     return {folder.rpartition("/")[2] for folder in folders}
 
 
@@ -115,18 +121,18 @@ def _log_images(manifest: pd.DataFrame, listing: Listing) -> None:
         log.info("left aside: %d × %s", n_files, kind)
 
 
-def _require_same_images(folder: RunFolder, now: str) -> None:
+def _require_same_images(folder: RunFolder, current: str) -> None:
     before = files.read_record(folder.config)["identity"]["data"]
-    if before != now:
+    if before != current:
         raise RunError(
-            f"run {folder.run_id!r} was begun with another config: data {before!r} → {now!r}. "
+            f"run {folder.run_id!r} was begun with other images: data {before!r} → {current!r}. "
             "Give the same images, or another --run-id."
         )
 
 
 def _require_classes(classes: Classes, folds: pd.DataFrame) -> None:
-    lacking = sorted(set(classes) - set(folds["label"]))
-    if lacking:
+    missing = sorted(set(classes) - set(folds["label"]))
+    if missing:
         raise FoldError(
-            f"class {lacking[0]!r} has images in the holdout alone: give no --holdout, or more images of it."
+            f"class {missing[0]!r} has images only in the holdout: give no --holdout, or add images of that class."
         )

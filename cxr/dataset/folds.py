@@ -1,15 +1,15 @@
 """Fold assignment: which images are held out together.
 
-A patient never stands in two folds: images of one person look alike, and a split by image flatters AUC.
-A group is everything that a patient id, identical bytes or a verified near-duplicate tie together
-(union-find); images without any of these are a group each. Groups go to folds by scikit-learn's StratifiedGroupKFold.
+No patient is in two folds: images of one person look alike, and a split by image inflates AUC. A group is all images
+that are connected by a patient id, identical bytes or a verified near-duplicate (union-find); an image without any of
+these is a group of its own. scikit-learn's StratifiedGroupKFold assigns groups to folds.
 
-The leakage certificate states what was kept apart. It is computed from the tables, not from the
-assignment's own variables, and computed and compared again whenever folds are read.
+The leakage certificate states what was kept apart. It is computed from the tables, not from the variables of the
+assignment, and is computed again and compared whenever folds are read.
 
-In the Kaggle set numbering seems to restart per series (bacterial, viral), so `person12` may be two
-people. The coarse key, the bare number, is safe under both readings and is the one used; how many ids
-stand in more than one of the archive's own splits is reported under both.
+In the Kaggle set the numbering seems to restart per series (bacterial, viral), so `person12` may be two people. The
+coarse key, the bare number, is safe under both readings and is the one used; the certificate reports under both how
+many ids are in more than one of the archive's own splits.
 """
 
 from typing import Any
@@ -66,17 +66,17 @@ def cross_validated(manifest: pd.DataFrame, near_duplicates: pd.DataFrame, holdo
 
 
 def group_images(images: pd.DataFrame, near_duplicates: pd.DataFrame) -> pd.Series:
-    """Return each image's group id: the first patient id of its group in order, or the image's hash.
+    """Return each image's group id: the first patient id of its group in sort order, or else the first image_id.
 
     Args:
-        images: needs image_id and patient_id (None where the name has none).
-        near_duplicates: pairs of images; those among `images` that are verified are joined.
+        images: needs image_id and patient_id (missing where an image has none).
+        near_duplicates: pairs of images; the two images of a verified pair are put into one group.
     """
     groups: DisjointSet = DisjointSet()
     for image_id, patient_id in zip(images["image_id"], images["patient_id"], strict=True):
         groups.add(("image", image_id))
         if isinstance(patient_id, str):
-            groups.add(("a patient", patient_id))  # sorts before "image": a group is called by a patient
+            groups.add(("a patient", patient_id))  # sorts before "image": a group is named after a patient
             groups.merge(("a patient", patient_id), ("image", image_id))
     for a, b in verified_pairs(near_duplicates):
         if ("image", a) in groups and ("image", b) in groups:
@@ -100,8 +100,8 @@ def certify(
     """Return the leakage certificate, recomputed from the tables alone.
 
     Raises:
-        FoldError: an image is missing or doubled, or a group, patient, identical image or near-duplicate stands
-            in two folds; the sentence names the group.
+        FoldError: an image is missing or has two rows, or a group, patient, identical image or near-duplicate pair is
+            in two folds; the message names the first.
     """
     known = trace_images(manifest, near_duplicates, folds, config)
     _require_each_image_once(known)
@@ -127,7 +127,7 @@ def certify(
 
 
 def _require_nothing_crosses(known: pd.DataFrame, near_duplicates: pd.DataFrame) -> dict[str, int]:
-    """Return how many of each kind stand in two folds: none, or FoldError with the first."""
+    """Return how many groups, patients and copies are in two folds; that is 0 each, or FoldError names the first."""
     crossing = {
         "groups": _crossing(known, "group_id", "fold"),
         "patient_ids": _crossing(known, "patient_id", "fold"),
@@ -154,10 +154,10 @@ def _count_fold(number: Any, fold: pd.DataFrame) -> dict[str, Any]:
 def trace_images(
     manifest: pd.DataFrame, near_duplicates: pd.DataFrame, folds: pd.DataFrame, config: DataConfig
 ) -> pd.DataFrame:
-    """Return the folds beside what the manifest says: one row per image that either knows, more if it is doubled.
+    """Return the folds joined with the manifest: one row per image in either, more if the folds repeat an image.
 
-    Columns: those of the folds (missing where an image has no fold), patient_id, subtype, split, true_group (the
-    group made anew from the manifest; missing where the manifest does not know the image) and n_rows.
+    Columns: those of the folds (missing where an image has no fold), patient_id, subtype, split, true_group (the group
+    computed again from the manifest; missing where the image is not in the manifest) and n_rows (of the image's path).
     """
     images = cross_validated(manifest, near_duplicates, config.holdout)
     images["true_group"] = group_images(images, near_duplicates)
@@ -166,26 +166,26 @@ def trace_images(
 
 
 def _require_each_image_once(known: pd.DataFrame) -> None:
-    for rows, what in (
-        (known["n_rows"] > 1, "stands in two rows"),
+    for is_wrong, what in (
+        (known["n_rows"] > 1, "is in two rows"),
         (known["fold"].isna(), "is missing"),
         (known["true_group"].isna(), "is not in the manifest"),
-        (known["group_id"] != known["true_group"], "stands in another group"),
+        (known["group_id"] != known["true_group"], "is in another group"),
     ):
-        if rows.any():
-            row = known[rows].iloc[0]
+        if is_wrong.any():
+            row = known[is_wrong].iloc[0]
             group = row["true_group"] if isinstance(row["true_group"], str) else row["group_id"]
             raise FoldError(f"folds are damaged: {row['path']!r} of group {group!r} {what}. Begin a new run.")
 
 
 def _crossing(images: pd.DataFrame, key: str, boundary: str) -> list[str]:
-    """Return the values of `key` that stand on more than one side of `boundary`; missing ones are no value."""
+    """Return the values of `key` that occur with more than one value of `boundary`; missing values do not count."""
     sides = images.groupby(key)[boundary].nunique()
     return sides[sides > 1].index.astype(str).tolist()
 
 
 def _parted_pairs(known: pd.DataFrame, near_duplicates: pd.DataFrame) -> list[str]:
-    """Return the groups whose verified near-duplicates stand in two folds."""
+    """Return the groups that have a verified near-duplicate pair in two folds."""
     image = known.drop_duplicates("image_id").set_index("image_id")
     fold, group = image["fold"].to_dict(), image["true_group"].to_dict()
     pairs = [(a, b) for a, b in verified_pairs(near_duplicates) if a in fold and b in fold]
@@ -199,10 +199,10 @@ def _patient_key(known: pd.DataFrame, config: DataConfig) -> str:
 
 
 def read_folds(run: RunFolder, config: DataConfig) -> pd.DataFrame:
-    """Return the run's folds after certifying them anew.
+    """Return the run's folds after certifying them again.
 
     Raises:
-        FoldError: the tables leak, are damaged, or no longer say what the stored certificate says.
+        FoldError: the folds leak, are damaged, or do not match the stored certificate.
     """
     folds = files.read_table(run.folds)
     manifest, near_duplicates = files.read_table(run.manifest), files.read_table(run.near_duplicates)

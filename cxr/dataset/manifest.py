@@ -1,9 +1,9 @@
-"""The manifest: one row per image found, whether it can be used, and if not, why; and its vital signs.
+"""The manifest: one row per image found, with its vital signs, whether it is used, and the reason if not.
 
-Every file that lies where an image lies has a row. `status` is `unreadable` (with the reason), `duplicate`
-(the same bytes under the same label stand in an earlier row), or `used`. Copies are neither trained on
-nor judged twice, yet stay in the table and in the folds, so that nobody can hold one out by mistake. The
-same bytes under two labels stay `used` with the other's path as reason: the data checks stop there.
+Every file at a place where an image is expected has a row. `status` is `unreadable` (with the reason), `duplicate` (an
+earlier row has the same bytes under the same label), or `used`. Copies are neither trained on nor evaluated twice, but
+they stay in the table and in the folds, so that none can end up in another fold by mistake. The same bytes under two
+labels stay `used`, with the other's path as reason; the data checks stop there.
 """
 
 import dataclasses
@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from cxr.config import DataConfig
 from cxr.errors import ConfigError, DataError, UnreadableError
 from cxr.images import dicom
-from cxr.images.decoding import Header, decode_image, open_prepared, read_header, stretch
+from cxr.images.decoding import Header, open_prepared
+from cxr.images.reading import read
 from cxr.images.source import MAX_IMAGE_BYTES, Listing, Source, SourceImage
 from cxr.images.vitals import Vitals, measure, open_vitals
 
@@ -48,23 +49,27 @@ COLUMNS = [
 ]
 SUBTYPE = re.compile(r"_(bacteria|virus)(?=[_.])", re.IGNORECASE)
 CHUNK = 512
+"""Images read between two writes to the cache."""
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """What one image's bytes gave; the last three are None as well where the image was decoded before."""
+class _Entry:
+    """What one image contributes to the manifest and to the cache."""
 
     image_id: str | None = None
     header: Header | None = None
+    """None if the image is unreadable."""
     patient_id: str | None = None
     reason: str | None = None
+    """Why the image is unreadable."""
     square: NDArray[np.uint8] | None = None
+    """New for the cache, as are the thumbnail and the vital signs; None if the cache holds them already."""
     thumbnail: NDArray[np.uint8] | None = None
     vitals: Vitals | None = None
 
 
 class _Reader:
-    """Reads images and keeps what was decoded: thumbnails with vital signs, and squares of a size if one is given."""
+    """Reads images; caches thumbnails with vital signs and, if a size is given, squares."""
 
     def __init__(self, source: Source, cache: Path, size: int | None, *, with_dicom: bool) -> None:
         self.source = source
@@ -73,49 +78,58 @@ class _Reader:
         self.prepared = open_prepared(cache, size) if size else None
         self.patient_key = dicom.patient_key(cache) if with_dicom else None
 
-    def read(self, image: SourceImage) -> _Reading:
+    def read(self, image: SourceImage) -> _Entry:
         if image.n_bytes > MAX_IMAGE_BYTES:
-            return _Reading(reason=f"too large: {image.n_bytes:,} bytes, at most {MAX_IMAGE_BYTES:,}")
+            return _Entry(reason=f"too large: {image.n_bytes:,} bytes, at most {MAX_IMAGE_BYTES:,}")
         try:
             data = self.source.read(image.key)
         except Exception as error:  # OSError; from a damaged zip also BadZipFile, zlib.error, EOFError, struct.error, …
-            return _Reading(reason=f"cannot be read: {getattr(error, 'strerror', None) or error}")
-        image_id = hashlib.sha256(data).hexdigest()
+            return _Entry(reason=f"cannot be read: {getattr(error, 'strerror', None) or error}")
+        reading = read(data, self.size, needs_pixels=self._is_new)
         try:
-            header = read_header(data)
-            patient_id = (
-                dicom.hash_patient(data, self.patient_key) if self.patient_key and dicom.is_dicom(data) else None
-            )
-            if image_id in self.thumbnails and (self.prepared is None or image_id in self.prepared):
-                return _Reading(image_id, header, patient_id)
-            picture = decode_image(data, self.size or 0)
-            vitals, thumbnail = measure(picture)
-            square = stretch(picture.grey, self.size) if self.size else None
-            return _Reading(image_id, header, patient_id, None, square, thumbnail, vitals)
+            patient_id = self._patient_id(data) if reading.header else None
         except UnreadableError as error:
-            return _Reading(image_id, reason=str(error))
+            return _Entry(reading.image_id, reason=str(error))
+        if reading.refused:
+            return _Entry(reading.image_id, reason=str(reading.refused))
+        if reading.picture is None:
+            return _Entry(reading.image_id, reading.header, patient_id)
+        vitals, thumbnail = measure(reading.picture)
+        return _Entry(reading.image_id, reading.header, patient_id, None, reading.square, thumbnail, vitals)
 
-    def keep(self, readings: list[_Reading]) -> None:
-        """Write to the cache what it lacks of these images."""
-        new = {r.image_id: r for r in readings if r.image_id and r.thumbnail is not None}
-        fresh = {image_id: r for image_id, r in new.items() if image_id not in self.thumbnails}
-        facts = pd.DataFrame([dataclasses.asdict(r.vitals) for r in fresh.values() if r.vitals])
-        self.thumbnails.add({image_id: r.thumbnail for image_id, r in fresh.items() if r.thumbnail is not None}, facts)
+    def _is_new(self, image_id: str) -> bool:
+        """Return whether the cache lacks anything of an image."""
+        return image_id not in self.thumbnails or (self.prepared is not None and image_id not in self.prepared)
+
+    def _patient_id(self, data: bytes) -> str | None:
+        return dicom.hash_patient(data, self.patient_key) if self.patient_key and dicom.is_dicom(data) else None
+
+    def keep(self, entries: list[_Entry]) -> None:
+        """Add to the cache what it lacks of these images."""
+        new = {e.image_id: e for e in entries if e.image_id and e.thumbnail is not None}
+        unmeasured = {image_id: e for image_id, e in new.items() if image_id not in self.thumbnails}
+        facts = pd.DataFrame([dataclasses.asdict(e.vitals) for e in unmeasured.values() if e.vitals])
+        thumbnails = {image_id: e.thumbnail for image_id, e in unmeasured.items() if e.thumbnail is not None}
+        self.thumbnails.add(thumbnails, facts)
         if self.prepared is not None:
-            missing = {i: r.square for i, r in new.items() if r.square is not None and i not in self.prepared}
-            self.prepared.add(missing)
+            squares = {i: e.square for i, e in new.items() if e.square is not None and i not in self.prepared}
+            self.prepared.add(squares)
 
 
 def build_manifest(
     source: Source, listing: Listing, config: DataConfig, cache: Path, size: int | None = None
 ) -> pd.DataFrame:
-    """Read every image once; return the manifest, ordered by path.
+    """Read every image once; return the manifest, ordered by path; columns as in COLUMNS.
 
     Args:
-        size: side of the squares, in pixels, to leave in the cache beside the vital signs; None for none.
+        source: the open data set.
+        listing: its images.
+        config: says how labels and patient ids are found.
+        cache: gets thumbnails with vital signs, and squares.
+        size: side of the squares, in pixels; None for no squares.
 
     Raises:
-        DataError: there are DICOM images and pydicom is missing.
+        DataError: there are DICOM images, and pydicom is not installed.
     """
     n_dicom = sum(image.path.lower().endswith(".dcm") for image in listing.images)
     if n_dicom:
@@ -126,46 +140,51 @@ def build_manifest(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, total, CHUNK):
             images = listing.images[start : start + CHUNK]
-            readings = list(pool.map(reader.read, images))
-            rows += [_row(image, reading, config) for image, reading in zip(images, readings, strict=True)]
-            reader.keep(readings)
+            entries = list(pool.map(reader.read, images))
+            rows += [_row(image, entry, config) for image, entry in zip(images, entries, strict=True)]
+            reader.keep(entries)
             log.info(
                 "read %d of %d images", len(rows), total, extra={"bar": "images read", "done": len(rows), "of": total}
             )
-    facts = reader.thumbnails.facts()
-    known = [column for column in COLUMNS if column not in VITALS]
-    numbers = {"width": "Int32", "height": "Int32", "bits": "Int32", "n_bytes": "int64"}
-    manifest = pd.DataFrame(rows, columns=known).astype(dict.fromkeys(known, "str") | numbers)
-    readable = manifest["image_id"].where(manifest["status"] != "unreadable")
-    manifest = pd.concat([manifest, facts.reindex(readable).reindex(columns=VITALS).reset_index(drop=True)], axis=1)
+    manifest = _table(rows, reader.thumbnails.facts())
     _mark_copies(manifest)
     return manifest
 
 
-def _row(image: SourceImage, reading: _Reading, config: DataConfig) -> dict[str, Any]:
+def _table(rows: list[dict[str, Any]], vitals: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with the vital signs, which are indexed by image_id."""
+    columns = [column for column in COLUMNS if column not in VITALS]
+    numbers = {"width": "Int32", "height": "Int32", "bits": "Int32", "n_bytes": "int64"}
+    table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns, "str") | numbers)
+    readable = table["image_id"].where(table["status"] != "unreadable")
+    return pd.concat([table, vitals.reindex(readable).reindex(columns=VITALS).reset_index(drop=True)], axis=1)
+
+
+def _row(image: SourceImage, entry: _Entry, config: DataConfig) -> dict[str, Any]:
     name = image.path.rsplit("/", 1)[-1]
-    subtype = SUBTYPE.search(name)
-    patient = re.search(config.patient_pattern, name)
-    subtype = subtype.group(1).lower() if subtype else None
-    header = reading.header
+    subtype_match = SUBTYPE.search(name)
+    subtype = subtype_match.group(1).lower() if subtype_match else None
+    patient_match = re.search(config.patient_pattern, name)
+    header = entry.header
     return {
-        "image_id": reading.image_id,
+        "image_id": entry.image_id,
         "path": image.path,
         "label": subtype if subtype and config.label_from == "subtype" else image.class_folder,
         "subtype": subtype,
         "split": image.split,
-        "patient_id": reading.patient_id or (patient.group(1) if patient else None),
+        "patient_id": entry.patient_id or (patient_match.group(1) if patient_match else None),
         "width": header.width if header else None,
         "height": header.height if header else None,
         "mode": header.mode if header else None,
         "bits": header.bits if header else None,
         "n_bytes": image.n_bytes,
         "status": "used" if header else "unreadable",
-        "reason": reading.reason,
+        "reason": entry.reason,
     }
 
 
 def _mark_copies(manifest: pd.DataFrame) -> None:
+    """Mark copies as duplicates, and name the other image where two labels share the same bytes; in place."""
     readable = manifest[manifest["status"] == "used"]
     for _, copies in readable[readable.duplicated("image_id", keep=False)].groupby("image_id", sort=False):
         first = copies.drop_duplicates("label")
@@ -184,7 +203,7 @@ def data_hash(manifest: pd.DataFrame) -> str:
 
 
 def count_images(manifest: pd.DataFrame) -> dict[str, int]:
-    """Return the flow of images: found, and of these unreadable, duplicate and used."""
+    """Return the number of images found, and how many of them are unreadable, duplicate and used."""
     status = manifest["status"]
     return {"found": len(manifest)} | {
         name: int((status == name).sum()) for name in ("unreadable", "duplicate", "used")
@@ -192,7 +211,7 @@ def count_images(manifest: pd.DataFrame) -> dict[str, int]:
 
 
 def count_identical(manifest: pd.DataFrame) -> dict[str, int]:
-    """Return how many groups of byte-identical images there are, of how many images, and how many in two classes."""
+    """Return the number of groups of byte-identical images, of images in them, and of groups with several classes."""
     readable = manifest[manifest["status"] != "unreadable"]
     copies = readable[readable.duplicated("image_id", keep=False)].groupby("image_id")
     return {
@@ -203,11 +222,12 @@ def count_identical(manifest: pd.DataFrame) -> dict[str, int]:
 
 
 def class_names(manifest: pd.DataFrame, config: DataConfig) -> list[str]:
-    """Return the classes in the order of the model's outputs: sorted, but of two the positive one last.
+    """Return the class names in output order: sorted; for two classes the positive class is last.
 
     Raises:
         DataError: fewer than two classes have a usable image.
-        ConfigError: of two classes none is positive, or `positive` is no class, or there are more than two.
+        ConfigError: `positive` is not one of two classes, or is given for more than two; or subtypes are asked for and
+            no image has one.
     """
     used = manifest[manifest["status"] == "used"]
     names = sorted(used["label"].unique())

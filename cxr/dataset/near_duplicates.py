@@ -1,14 +1,14 @@
-"""Images that are copies of one another though their bytes differ: re-encoded, resized, brightened, cropped.
+"""Images that are copies of one another although their bytes differ: re-encoded, resized, brightened or cropped.
 
-Perceptual hashes find candidates, pixels decide. Two images are candidates where the hash of one lies
-within `MAX_DISTANCE` bits of the hash of the other or of a crop of it. A candidate is verified by laying
-one image over the other (OpenCV's ECC, an affine alignment that brightness and contrast do not disturb):
-first on 64 px thumbnails, then, for the few that are alike there, at 256 px, where the fine texture has to
-correlate too. Chests are alike in outline; texture between 1.5 and 6 px is an image's own.
+Perceptual hashes find candidates, pixels decide. Two images are candidates if the hash of one is within `MAX_DISTANCE`
+bits of the hash of the other, or of a crop of the other. A candidate pair is verified by aligning one image with the
+other (OpenCV's ECC, an affine alignment that is insensitive to brightness and contrast): first on 64 px thumbnails,
+then, for the few pairs that are similar there, at 256 px, where the fine texture has to correlate too. Chests have
+similar outlines; texture between 1.5 and 6 px is specific to an image.
 
-Why these numbers: in the Kaggle set (5,856 images) the texture of no two images that differ in content
-correlates above 0.81, and that of a copy (JPEG quality 15, half size, gamma 1.3, crops up to 5 %) never
-below 0.94. Verified pairs keep their images in one fold; whether they are one patient's is not claimed.
+Why these numbers: in the Kaggle set (5,856 images) the texture of two different images never correlates above 0.81, and
+the texture of a copy (JPEG quality 15, half size, gamma 1.3, crops up to 5 %) never below 0.94. The images of a
+verified pair stay in one fold; no claim is made that they are of one patient.
 """
 
 import logging
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 MAX_DISTANCE = 6
 MIN_CORRELATION = 0.9
 MIN_COARSE_CORRELATION = 0.98
-"""Of whole thumbnails; copies reach 0.99."""
+"""Of thumbnails; copies reach 0.99."""
 COLUMNS = [
     "path_a",
     "path_b",
@@ -52,13 +52,14 @@ def find_near_duplicates(
 ) -> pd.DataFrame:
     """Return one row per candidate pair among the used images, best correlation first.
 
-    Columns: path, image_id and label of both (a before b by path), distance (bits, the least of the hashes
-    compared), coarse_correlation (of thumbnails), correlation (of texture at 256 px; NaN where the
-    thumbnails differ already), verified.
+    Columns: path, image_id and label of both (a before b by path), distance (in bits, the smallest of the hashes
+    compared), coarse_correlation (of thumbnails), correlation (of texture at 256 px; NaN where the thumbnails differ
+    already), verified.
 
     Args:
         manifest: with the vital signs.
-        read_square: gives the image of a path and image_id as a grey square of 256 px.
+        thumbnails: holds a thumbnail of each used image.
+        read_square: returns an image as a grey square of 256 px, given its path and image_id.
     """
     images = manifest[manifest["status"] == "used"].sort_values("path")
     images = images.drop_duplicates("image_id").reset_index(drop=True)
@@ -117,27 +118,29 @@ def _correlate(
     pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]], *, texture: bool = False
 ) -> NDArray[np.float64]:
     compare = correlate_texture if texture else correlate_aligned
-    with ThreadPoolExecutor() as pool:  # OpenCV lets go of Python's lock
+    with ThreadPoolExecutor() as pool:  # OpenCV releases the GIL
         return np.fromiter(pool.map(lambda pair: compare(*pair), pairs), np.float64, len(pairs))
 
 
 def correlate_aligned(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """Return the correlation of two squares, -1 to 1, once b is laid over a; 0 where that cannot be done."""
+    """Return the correlation of two squares, -1 to 1, after aligning b with a; 0 if they cannot be aligned."""
     return _align(a, b)[0]
 
 
 def correlate_texture(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """Return the correlation of the squares' texture, -1 to 1, once b is laid over a; 0 if they hardly overlap."""
+    """Return the correlation of the squares' texture, -1 to 1, after aligning b with a; 0 if they hardly overlap."""
     _, warp = _align(a, b)
     shape = a.shape[::-1]
-    laid = np.asarray(cv2.warpAffine(b, warp, shape, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP), np.uint8)
+    aligned = np.asarray(cv2.warpAffine(b, warp, shape, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP), np.uint8)
     cover = cv2.warpAffine(np.full_like(b, 255), warp, shape, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
     margin_px = 2 * round(TEXTURE_PX[1]) + 1
     inside = cv2.erode(cover, np.ones((margin_px, margin_px), np.uint8)) == 255
     if inside.mean() < MIN_OVERLAP:
         return 0.0
-    one, other = _texture(a)[inside], _texture(laid)[inside]
-    return float(np.corrcoef(one, other)[0, 1]) if one.std() * other.std() > 0 else 0.0
+    texture_a = _texture(a)[inside]
+    texture_b = _texture(aligned)[inside]
+    has_contrast = texture_a.std() * texture_b.std() > 0
+    return float(np.corrcoef(texture_a, texture_b)[0, 1]) if has_contrast else 0.0
 
 
 def _texture(square: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -147,12 +150,13 @@ def _texture(square: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _align(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
-    """Return how well two squares correlate once b is laid over a, and the affine map from a to b.
+    """Return the correlation of two squares after aligning b with a, and the affine map from a to b, shape (2, 3).
 
     Source: Evangelidis & Psarakis, Parametric image alignment using enhanced correlation coefficient
     maximization, IEEE TPAMI 2008.
     """
-    warp, everywhere = np.eye(2, 3, dtype=np.float32), np.full_like(a, 255)
+    warp = np.eye(2, 3, dtype=np.float32)
+    everywhere = np.full_like(a, 255)
     try:
         correlation, warp = cv2.findTransformECC(a, b, warp, cv2.MOTION_AFFINE, ITERATIONS, everywhere, BLUR_PX)
     except cv2.error:  # no overlap, or no contrast
@@ -161,6 +165,6 @@ def _align(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> tuple[float, NDArray[n
 
 
 def verified_pairs(near_duplicates: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return the image ids of each verified pair."""
+    """Return the two image_ids of each verified pair."""
     verified = near_duplicates[near_duplicates["verified"]]
     return list(zip(verified["image_id_a"], verified["image_id_b"], strict=True))

@@ -1,4 +1,4 @@
-"""Pictures of a data set's images, read again from where they lie."""
+"""Pictures of a data set's images, decoded again from the source."""
 
 import hashlib
 from collections.abc import Callable
@@ -9,16 +9,25 @@ from numpy.typing import NDArray
 from cxr.config import DataConfig
 from cxr.errors import DataError
 from cxr.images.decoding import Picture, decode_image, stretch
-from cxr.images.source import list_images, open_source
+from cxr.images.source import Listing, Source, list_images, open_source
 
 
 def read_pictures(config: DataConfig, least_px: int) -> Callable[[str, str], Picture]:
-    """Return a function from an image's path and image_id to the image, decoded at `least_px` or more.
+    """Open a data set; return a function from an image's path and image_id to its picture.
 
-    The function raises DataError where the image is gone or was changed since it was examined.
+    The function raises DataError if the image is missing or was changed since it was examined.
+
+    Args:
+        config: names the data set.
+        least_px: the picture has at least this many pixels a side, if the image has as many.
     """
     source = open_source(config.data)
-    keys = {image.path: image.key for image in list_images(source).images}
+    return pictures_of(source, list_images(source), config, least_px)
+
+
+def pictures_of(source: Source, listing: Listing, config: DataConfig, least_px: int) -> Callable[[str, str], Picture]:
+    """Do what `read_pictures` does, with a source that is open and listed already."""
+    keys = {image.path: image.key for image in listing.images}
 
     def read(path: str, image_id: str) -> Picture:
         try:
@@ -26,13 +35,26 @@ def read_pictures(config: DataConfig, least_px: int) -> Callable[[str, str], Pic
         except (KeyError, OSError):
             data = b""
         if hashlib.sha256(data).hexdigest() != image_id:
-            raise DataError(f"image {path!r} in {config.data!r} is gone or was changed since the run was begun.")
+            raise DataError(f"image {path!r} in {config.data!r} is missing or was changed since the run was begun.")
         return decode_image(data, least_px)
 
     return read
 
 
 def read_squares(config: DataConfig, size: int) -> Callable[[str, str], NDArray[np.uint8]]:
-    """Return a function from an image's path and image_id to its grey square, shape (size, size)."""
-    read = read_pictures(config, size)
+    """Open a data set; return a function from an image's path and image_id to its square, shape (size, size).
+
+    The function raises DataError as for `read_pictures`.
+    """
+    return _stretched(read_pictures(config, size), size)
+
+
+def squares_of(
+    source: Source, listing: Listing, config: DataConfig, size: int
+) -> Callable[[str, str], NDArray[np.uint8]]:
+    """Do what `read_squares` does, with a source that is open and listed already."""
+    return _stretched(pictures_of(source, listing, config, size), size)
+
+
+def _stretched(read: Callable[[str, str], Picture], size: int) -> Callable[[str, str], NDArray[np.uint8]]:
     return lambda path, image_id: stretch(read(path, image_id).grey, size)

@@ -1,1 +1,1 @@
-"""One image: from a folder, zip, inbox or DICOM file to a grey square and its measurements, or the reason why not."""
+"""One image: from a folder, zip, inbox or DICOM file to a grey square and its measurements, or to a reason why not."""

@@ -1,18 +1,19 @@
 """From an image's bytes to one grey square.
 
-An image is decoded once: libjpeg scales while it decodes (PIL's `draft`), the result is stretched to a
-uint8 square and kept in `cache/`, keyed by the image's content and the square's size, for all folds and
-all later runs. Scaled decoding differs from decoding whole by half a grey level on average (120 originals,
-224 px; `benchmarks/decoding.py`). An image that cannot be decoded is an error with a reason, never a black square.
+An image is decoded once: libjpeg scales while it decodes (PIL's `draft`), the result is stretched to a uint8 square and
+kept in `cache/`, keyed by the image's content and the square's size, for all folds and all later runs. Scaled decoding
+differs from decoding at full size by half a grey level on average (120 originals, 224 px; `benchmarks/decoding.py`). An
+image that cannot be decoded is an error with a reason, never a black square.
 
-Source of the stretch: the whole image is kept, borders included, and the image's shape, which tells
-scanners apart, is not shown to the model as empty margins.
+Why images are stretched: the whole image is kept, borders included, and the image's shape, which differs between
+scanners, is not shown to the model as empty margins.
 """
 
 import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,27 +21,38 @@ from PIL import Image, ImageOps
 
 from cxr.errors import UnreadableError
 from cxr.images import dicom
+from cxr.storage.cache_folder import CacheFolder
 from cxr.storage.image_arrays import ImageArrays
 
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
 DECODER = "v2"
-"""Part of the cache's key: change it with `decode_image`, and images are decoded anew."""
+"""Part of the cache's key: change it whenever decoding gives other pixels, and images are decoded again."""
 FORMATS = ("JPEG", "PNG")
 OTHER_FORMATS = ("BMP", "GIF", "JPEG2000", "TIFF", "WEBP")
-"""Recognised to say so, never decoded."""
+"""Recognised so that the refusal can name them; never decoded."""
 MIN_SIDE_PX = 32
 MAX_PIXELS = 100_000_000
 DECODED_PX = 256
-"""Images are decoded to this side at least, whatever square is wanted, so that all squares agree."""
+"""Images are decoded to at least this side, whatever square is asked for, so that squares of all sizes agree."""
+BITS = {"I": 16, "1": 1}
+"""Bits per channel by the first letter of Pillow's mode; 8 for all others."""
+ORIENTATION = 0x0112
+"""EXIF tag."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What an image's header says: size in pixels, as stored; Pillow's mode or DICOM's; bits per channel."""
+    """What an image's header states."""
 
     width: int
+    """In pixels, as stored."""
     height: int
     mode: str
+    """Pillow's mode, or DICOM's photometric interpretation."""
     bits: int
+    """Bits per channel."""
 
 
 @dataclass(frozen=True)
@@ -48,50 +60,70 @@ class Picture:
     """A decoded image."""
 
     grey: Image.Image
-    """Mode L, upright, scaled down but not below 256 px or the size asked for."""
+    """Mode L, upright; scaled down, but not below 256 px or the size asked for."""
     chroma: float
-    """Mean distance of its pixels from grey, in levels of 255; 0 for a grey image."""
+    """Mean distance of the pixels from grey, in levels of 255; 0 for a grey image."""
 
 
-def read_header(data: bytes) -> Header:
-    """Return what the header says, pixels untouched.
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image whose header was parsed and whose pixels are not decoded yet."""
+
+    header: Header
+    file: "Image.Image | Dataset"
+    """What the parser returned: Pillow's image, or the tags of a DICOM file."""
+
+    def decode(self, least_px: int) -> Picture:
+        """Return the image in grey; call it once.
+
+        Args:
+            least_px: the picture has at least this many pixels a side, and at least 256, if the image has as many.
+
+        Raises:
+            UnreadableError: the image is truncated or damaged.
+        """
+        if not isinstance(self.file, Image.Image):
+            return _picture(dicom.decode_pixels(self.file))
+        try:
+            side = max(least_px, DECODED_PX)
+            self.file.draft("L" if self.file.mode == "L" else "YCbCr", (side, side))
+            self.file.load()
+            return _picture(self.file)
+        except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
+            reason = "truncated" if "truncated" in str(error) else "damaged"
+            raise UnreadableError(reason, str(error)) from error
+
+
+def open_image(data: bytes) -> EncodedImage:
+    """Parse an image's header and leave its pixels encoded.
 
     Raises:
-        UnreadableError: empty, no JPEG, PNG or DICOM image, under 32 px on a side, or over 100 million pixels.
+        UnreadableError: the bytes are empty, no JPEG, PNG or DICOM image, or the image is under 32 px on a side or over
+            100 million pixels.
     """
     if dicom.is_dicom(data):
-        header = Header(*dicom.read_size(data))
+        file = dicom.parse(data)
+        header = Header(*dicom.read_size(file))
     else:
-        with _open(data) as image:
-            header = Header(image.width, image.height, image.mode, {"I": 16, "1": 1}.get(image.mode[0], 8))
+        file = _open_file(data)
+        header = Header(file.width, file.height, file.mode, BITS.get(file.mode[0], 8))
     if header.width * header.height > MAX_PIXELS:
         raise UnreadableError("too_large", f"{header.width}×{header.height}, at most {MAX_PIXELS:,} pixels")
     if min(header.width, header.height) < MIN_SIDE_PX:
         raise UnreadableError("too_small", f"{header.width}×{header.height}, at least {MIN_SIDE_PX} px a side")
-    return header
+    return EncodedImage(header, file)
 
 
 def decode_image(data: bytes, least_px: int) -> Picture:
-    """Return the image in grey, at least `least_px` (and 256) px a side where it has as many.
+    """Return the image in grey, at least `least_px` (and 256) pixels a side if it has as many.
 
-    Grey is luma for colour images. 16-bit and DICOM images are scaled by their own range, as 12-bit exports
-    would be black if the top byte were taken.
+    Grey is luma for colour images. 16-bit and DICOM images are scaled by their own range, because a 12-bit export would
+    be almost black if only the top byte were taken.
 
     Raises:
-        UnreadableError: as for `read_header`, or truncated, or damaged.
+        UnreadableError: as for `open_image` and `EncodedImage.decode`.
     """
-    read_header(data)
-    if dicom.is_dicom(data):
-        return _picture(dicom.read_pixels(data))
-    with _open(data) as image:
-        try:
-            side = max(least_px, DECODED_PX)
-            image.draft("L" if image.mode == "L" else "YCbCr", (side, side))
-            image.load()
-            return _picture(image)
-        except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
-            reason = "truncated" if "truncated" in str(error) else "damaged"
-            raise UnreadableError(reason, str(error)) from error
+    return open_image(data).decode(least_px)
 
 
 def decode_square(data: bytes, size: int) -> NDArray[np.uint8]:
@@ -104,7 +136,12 @@ def stretch(grey: Image.Image, size: int) -> NDArray[np.uint8]:
     return np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _open(data: bytes) -> Image.Image:
+def open_prepared(cache: Path, size: int) -> ImageArrays:
+    """Return the cache of the grey squares for models of this size, each of shape (size, size)."""
+    return ImageArrays(CacheFolder(cache).prepared(DECODER, size), (size, size), np.uint8)
+
+
+def _open_file(data: bytes) -> Image.Image:
     if not data:
         raise UnreadableError("empty", "0 bytes")
     try:
@@ -118,7 +155,7 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _refusal(data: bytes) -> UnreadableError:
-    """Return why bytes without a JPEG or PNG header are refused; headers of other formats are read, nothing more."""
+    """Return why bytes without a JPEG or PNG header are refused; of other formats only the header is read."""
     try:
         with Image.open(io.BytesIO(data), formats=OTHER_FORMATS) as image:
             return UnreadableError("unsupported_format", f"{image.format}, not JPEG, PNG or DICOM")
@@ -128,22 +165,27 @@ def _refusal(data: bytes) -> UnreadableError:
 
 def _picture(image: Image.Image) -> Picture:
     if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, dtype=np.float64)
-        low, high = values.min(), values.max()
-        scaled = ((values - low) * (255.0 / ((high - low) or 1.0))).round().astype(np.uint8)
-        grey, chroma = Image.fromarray(scaled), 0.0
+        grey, chroma = _scale_to_range(image), 0.0
     elif image.mode in ("L", "1"):
         grey, chroma = image.convert("L"), 0.0
     else:
         luma = image if image.mode == "YCbCr" else image.convert("RGB").convert("YCbCr")
-        small = np.asarray(luma.resize((64, 64), Image.Resampling.BOX), dtype=np.float64)
-        grey, chroma = luma.getchannel("Y"), float(np.hypot(*(small[..., k] - 128.0 for k in (1, 2))).mean())
-    if 0x0112 in (exif := image.getexif()):
+        grey, chroma = luma.getchannel("Y"), _mean_chroma(luma)
+    exif = image.getexif()
+    if ORIENTATION in exif:
         grey.info["exif"] = exif.tobytes()
         grey = ImageOps.exif_transpose(grey)
     return Picture(grey, chroma)
 
 
-def open_prepared(cache: Path, size: int) -> ImageArrays:
-    """Return the store of the grey squares that a model of this size is fed with, each of shape (size, size)."""
-    return ImageArrays(cache / "prepared" / DECODER / f"size={size}", (size, size), np.uint8)
+def _scale_to_range(image: Image.Image) -> Image.Image:
+    """Return an image of more than 8 bits in mode L, its darkest pixel 0 and its brightest 255."""
+    values = np.asarray(image, dtype=np.float64)
+    low, high = values.min(), values.max()
+    return Image.fromarray(((values - low) * (255.0 / ((high - low) or 1.0))).round().astype(np.uint8))
+
+
+def _mean_chroma(luma: Image.Image) -> float:
+    """Return the mean distance from grey of an image in mode YCbCr, measured at 64 px."""
+    small = np.asarray(luma.resize((64, 64), Image.Resampling.BOX), dtype=np.float64)
+    return float(np.hypot(small[..., 1] - 128.0, small[..., 2] - 128.0).mean())

@@ -1,12 +1,12 @@
-"""DICOM images: pixels as a radiologist sees them, and nothing that says whose they are.
+"""DICOM images: pixels as a radiologist sees them, and nothing that identifies the patient.
 
-Only the tags in `PIXEL_TAGS` are read. The patient's id is read for one purpose, to keep the images of a
-patient in one fold, and leaves this module only as a keyed hash (HMAC-SHA256) whose key stays on this
-machine: equal ids give equal hashes, and without the key nobody can try ids out. Reasons name types of
-errors and the modality, never another tag's value, as values may identify.
+Only the tags in `PIXEL_TAGS` are read. The patient's id is read for one purpose, to keep the images of a patient in one
+fold, and leaves this module only as a keyed hash (HMAC-SHA256). The key stays on this machine: equal ids give equal
+hashes, and without the key nobody can find an id by trying. Reasons for a refusal name the type of an error and the
+modality, but never the value of another tag, because values may identify a patient.
 
-Needs the extra `cxr[dicom]` (pydicom). Source: DICOM PS3.3, C.7.6.3 (pixels), C.11.1 and C.11.2 (modality
-and VOI look-up).
+Needs the extra `cxr[dicom]` (pydicom). Source: DICOM PS3.3, C.7.6.3 (pixels), C.11.1 and C.11.2 (modality and VOI
+look-up).
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from PIL import Image
 
 from cxr.errors import DataError, UnreadableError
 from cxr.storage import files
+from cxr.storage.cache_folder import CacheFolder
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -52,17 +53,18 @@ PIXEL_TAGS = [
     "PixelData",
 ]
 MODALITIES = ("CR", "DX", "RG", "OT", "SC", "")
-"""Computed, digital and plain radiography; secondary captures are called OT or SC."""
+"""Computed, digital and plain radiography; OT and SC are secondary captures."""
 DEFLATED = b"1.2.840.10008.1.2.1.99"
+"""UID of the transfer syntax that compresses the whole file."""
 
 
 def is_dicom(data: bytes) -> bool:
-    """Tell whether the bytes begin as a DICOM file."""
+    """Return whether the bytes begin as a DICOM file."""
     return data[128:132] == b"DICM"
 
 
 def require_pydicom(n_images: int) -> None:
-    """Raise DataError where pydicom is missing and there are DICOM images."""
+    """Raise DataError if pydicom is not installed."""
     try:
         import pydicom  # noqa: F401
     except ImportError as error:
@@ -71,27 +73,39 @@ def require_pydicom(n_images: int) -> None:
         ) from error
 
 
-def read_size(data: bytes) -> tuple[int, int, str, int]:
+def parse(data: bytes) -> "Dataset":
+    """Return the allowed tags of a radiograph, its pixels still encoded.
+
+    Raises:
+        UnreadableError: the file is no radiograph, has several frames, or is damaged.
+    """
+    with _errors_as_damage():
+        image = _read_tags(data, PIXEL_TAGS)
+        _require_radiograph(image)
+        return image
+
+
+def read_size(image: "Dataset") -> tuple[int, int, str, int]:
     """Return width and height in pixels, the photometric interpretation, and the bits stored.
 
     Raises:
-        UnreadableError: no radiograph, several frames, or damaged.
+        UnreadableError: a tag is missing or damaged.
     """
-    with _image(data) as image:
+    with _errors_as_damage():
         return int(image.Columns), int(image.Rows), str(image.PhotometricInterpretation), int(image.BitsStored)
 
 
-def read_pixels(data: bytes) -> Image.Image:
-    """Return the image, bright where dense: mode F for a grey one, RGB for a colour one.
+def decode_pixels(image: "Dataset") -> Image.Image:
+    """Return the image, bright where dense: in mode F if it is grey, in mode RGB if it is in colour.
 
-    Modality and VOI look-up (table or window) are applied, padding becomes the darkest value.
+    The modality look-up and the VOI look-up (table or window) are applied; padding becomes the darkest value.
 
     Raises:
-        UnreadableError: as for `read_size`, or the pixels cannot be decoded.
+        UnreadableError: the pixels cannot be decoded.
     """
     from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut, convert_color_space
 
-    with _image(data) as image:
+    with _errors_as_damage():
         stored = image.pixel_array
         photometric = image.PhotometricInterpretation
         if image.SamplesPerPixel == 3:
@@ -101,17 +115,16 @@ def read_pixels(data: bytes) -> Image.Image:
         if "PixelPaddingValue" in image:
             padding = stored == image.PixelPaddingValue
             if not padding.all():
-                values[padding] = (values[~padding].max if photometric == "MONOCHROME1" else values[~padding].min)()
+                visible = values[~padding]
+                values[padding] = visible.max() if photometric == "MONOCHROME1" else visible.min()
         return Image.fromarray(values.min() + values.max() - values if photometric == "MONOCHROME1" else values)
 
 
 @contextmanager
-def _image(data: bytes) -> Iterator["Dataset"]:
-    """Yield the allowed tags of an image that can be used; whatever fails inside becomes UnreadableError."""
+def _errors_as_damage() -> Iterator[None]:
+    """Turn any error of the block into UnreadableError, which names the error's type and nothing from the file."""
     try:
-        image = _read_tags(data, PIXEL_TAGS)
-        _require_radiograph(image)
-        yield image
+        yield
     except UnreadableError:
         raise
     except Exception as error:  # pydicom raises AttributeError, ValueError, NotImplementedError, RuntimeError, …
@@ -140,13 +153,14 @@ def _require_radiograph(image: "Dataset") -> None:
 
 
 def hash_patient(data: bytes, key: bytes) -> str | None:
-    """Return the keyed hash of the image's patient id; None where it has none.
+    """Return the keyed hash of the patient id in a DICOM file; None if the file has no id.
 
     Args:
-        key: of `patient_key`.
+        data: the bytes of the file.
+        key: as `patient_key` returns it.
 
     Raises:
-        UnreadableError: the id cannot be read; an image of an unknown patient could leak between folds.
+        UnreadableError: the id cannot be read. Such an image is not used: its patient might be in two folds.
     """
     try:
         patient_id = str(_read_tags(data, ["PatientID"]).get("PatientID") or "").strip()
@@ -156,9 +170,9 @@ def hash_patient(data: bytes, key: bytes) -> str | None:
 
 
 def patient_key(cache: Path) -> bytes:
-    """Return this machine's key for patient ids, made at its first use and readable by its owner alone."""
-    path = cache / "patient.key"
-    with files.locked(cache / ".locks" / "patient-key.lock", "the key for patient ids", patience_s=10):
+    """Return the key for patient ids that is kept in `cache`; created at first use, readable by its owner alone."""
+    path = CacheFolder(cache).patient_key
+    with files.locked(CacheFolder(cache).patient_key_lock, "the key for patient ids", patience_s=10):
         if not path.exists():
             with files.replacing(path) as temporary:
                 temporary.touch(mode=0o600)

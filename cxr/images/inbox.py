@@ -1,9 +1,9 @@
-"""New images in a folder that belongs to others: looked at, never touched.
+"""New images in a folder that belongs to someone else: read, never changed.
 
-A batch is a folder directly under the inbox, with everything below it; files that lie in the inbox itself
-are the batch called `.`. Every file has its say, whatever it is called: what is no image is refused with a
-reason, by the reading or before it. Links are followed to files inside the inbox and nowhere else.
-A file that changed a moment ago may still be being copied and waits for the next time.
+A batch is a folder directly under the inbox, with everything below it; files directly in the inbox are the batch named
+`.`. Every file counts, whatever its name: a file that is no image gets a reason for its refusal. Links are followed to
+files inside the inbox and nowhere else. A file that changed a moment ago may still be being copied, and waits for the
+next scoring run.
 """
 
 import errno
@@ -19,60 +19,65 @@ from cxr.errors import DataError, Reason, UnreadableError
 from cxr.images.source import MAX_IMAGE_BYTES, litter, printable
 
 LOOSE = "."
-"""The batch of the files that lie in no folder."""
+"""Name of the batch of the files that are directly in the inbox."""
 CLOCK_SLACK_S = 5.0
+"""How far in the future, in seconds, a file's time may be and still count."""
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A file in a batch; what it holds is not known yet."""
+    """A file in a batch, not read yet."""
 
     path: str
-    """Relative to the batch's folder, POSIX, valid Unicode."""
+    """Relative to the batch's folder, POSIX, as `cxr.images.source.printable` writes it."""
     file: str
     """Its path on disk, as the file system spells it."""
     n_bytes: int
     changed_ns: int
     """When its content last changed, in ns since 1970."""
     refused: UnreadableError | None = None
-    """Why it is no image, where that shows without opening it."""
+    """Why it is no image, if that is known without opening it."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What lies in a batch's folder."""
+    """The contents of a batch's folder."""
 
     name: str
     arrivals: list[Arrival]
-    """By path."""
+    """Ordered by path."""
     n_waiting: int
-    """Files that changed too short a time ago."""
+    """Number of files that changed too recently to be read."""
     left_aside: dict[str, int]
-    """How many files of which kind Finder or Windows left."""
+    """Number of files that Finder or Windows left, by kind."""
 
 
 def batch_names(inbox: Path) -> dict[str, str]:
-    """Return each batch's name and its folder on disk, by name.
+    """Return each batch's folder on disk, by the batch's name.
 
     Raises:
-        DataError: the inbox is no folder that can be listed.
+        DataError: the inbox is no folder, or cannot be listed.
     """
     try:
         entries = sorted(os.scandir(inbox), key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"the inbox {str(inbox)!r} cannot be listed ({error.strerror}): give a folder.") from error
-    folders = {printable(Path(e.name)): e.path for e in entries if e.is_dir(follow_symlinks=False)}
+    folders = {printable(Path(entry.name)): entry.path for entry in entries if entry.is_dir(follow_symlinks=False)}
     is_loose = any(not entry.is_dir(follow_symlinks=False) for entry in entries)
     return ({LOOSE: str(inbox)} if is_loose else {}) | folders
 
 
 def list_batch(inbox: Path, name: str, folder: str, settle_s: float) -> Batch:
-    """Return what lies in a batch's folder.
+    """Return the contents of a batch's folder.
 
     Args:
-        settle_s: a file that changed more recently, in seconds, waits.
+        inbox: the folder that links may not leave.
+        name: of the batch.
+        folder: of the batch, as `batch_names` returns it.
+        settle_s: a file that changed less than this many seconds ago waits.
     """
-    root, now = os.path.realpath(inbox), time.time()
+    root = os.path.realpath(inbox)
+    settled_before = time.time() - settle_s
     arrivals: list[Arrival] = []
     left_aside: Counter[str] = Counter()
     n_waiting = 0
@@ -82,24 +87,24 @@ def list_batch(inbox: Path, name: str, folder: str, settle_s: float) -> Batch:
             arrivals.append(Arrival(printable(path), file, 0, 0, refused))
         elif kind := litter(path):
             left_aside[kind] += 1
-        elif (arrival := _arrival(file, printable(path), root, now - settle_s)) is not None:
+        elif (arrival := _arrival(file, printable(path), root, settled_before)) is not None:
             arrivals.append(arrival)
         else:
             n_waiting += 1
-    return Batch(name, sorted(arrivals, key=lambda a: a.path), n_waiting, dict(left_aside))
+    return Batch(name, sorted(arrivals, key=lambda arrival: arrival.path), n_waiting, dict(left_aside))
 
 
 def _walk(folder: str, *, deeply: bool) -> Iterator[tuple[str, UnreadableError | None]]:
     """Yield every file under a folder, and every folder that cannot be listed, with the reason."""
     pending = [folder]
     while pending:
-        here = pending.pop()
+        current = pending.pop()
         try:
-            entries = list(os.scandir(here))
-        except FileNotFoundError:  # taken away since
+            entries = list(os.scandir(current))
+        except FileNotFoundError:  # removed in the meantime
             continue
         except OSError as error:
-            yield here, _refusal(error)
+            yield current, _refusal(error)
             continue
         for entry in entries:
             if not entry.is_dir(follow_symlinks=False):
@@ -114,7 +119,7 @@ def _refusal(error: OSError) -> UnreadableError:
 
 
 def _arrival(file: str, path: str, root: str, settled_before: float) -> Arrival | None:
-    """Return a file, with the reason if it cannot be an image; None if it, or what it links to, changed just now."""
+    """Return a file, with the reason if it cannot be an image; None if it or its target changed too recently."""
     try:
         own = facts = os.lstat(file)
         target = file
@@ -123,9 +128,9 @@ def _arrival(file: str, path: str, root: str, settled_before: float) -> Arrival 
             facts = os.lstat(target)
     except PermissionError as error:
         return Arrival(path, file, 0, 0, _refusal(error))
-    except OSError as error:  # a link to nothing, or in a circle; or taken away since, which reading will show
+    except OSError as error:  # a link to nothing or to itself, or a file that was removed in the meantime
         return Arrival(path, file, 0, 0, UnreadableError("broken_link", str(error.strerror)))
-    if any(_changed_after(settled_before, one) for one in (own, facts)):
+    if _changed_after(settled_before, own) or _changed_after(settled_before, facts):
         return None
     refused = None
     if os.path.commonpath([root, os.path.realpath(target)]) != root:
@@ -140,9 +145,9 @@ def _arrival(file: str, path: str, root: str, settled_before: float) -> Arrival 
 
 
 def _changed_after(moment: float, facts: os.stat_result) -> bool:
-    """Tell whether a file changed lately, by either of its times, as copying may keep the one of its content.
+    """Return whether a file changed after a moment, by either of its times: copying may preserve the content's time.
 
-    A time that lies in the future by more than a moment comes from another clock and says nothing.
+    A time more than CLOCK_SLACK_S in the future comes from another clock and is ignored.
     """
     now = time.time()
     return any(moment < changed <= now + CLOCK_SLACK_S for changed in (facts.st_mtime, facts.st_ctime))
@@ -152,7 +157,7 @@ def read_arrival(arrival: Arrival) -> bytes:
     """Return a file's bytes.
 
     Raises:
-        UnreadableError: it was refused before, cannot be read, or is being changed.
+        UnreadableError: the file was refused already, cannot be read, or is being changed.
     """
     if arrival.refused:
         raise arrival.refused
@@ -170,7 +175,7 @@ def read_arrival(arrival: Arrival) -> bytes:
     except FileNotFoundError as error:
         raise UnreadableError("changed_while_read", "it is gone") from error
     except OSError as error:
-        if error.errno == errno.ELOOP:  # a link has taken the file's place
+        if error.errno == errno.ELOOP:  # the file was replaced by a link
             raise UnreadableError("changed_while_read", "it is a link now") from error
         raise _refusal(error) from error
     if len(data) != arrival.n_bytes or after.st_mtime_ns != arrival.changed_ns:

@@ -1,9 +1,9 @@
 """Where the bytes of images come from: a folder, a zip, or the Kaggle set.
 
-A source lists files and reads one at a time; nothing is unpacked, moved or written, so no path in a
-hostile archive can lead anywhere. Only what lies as ROOT/[split/]CLASS/image.(jpeg|jpg|png|dcm) is an image;
-what archives are known to carry besides (Finder and Windows files, the second nested copy inside the
-real Kaggle archive) is recognised and counted.
+A source lists its files and reads one at a time. Nothing is unpacked, moved or written, so a path in a hostile archive
+cannot do harm. Only files at ROOT/[split/]CLASS/image.(jpeg|jpg|png|dcm) are images. Other files that archives are
+known to contain (Finder and Windows files, the nested second copy inside the real Kaggle archive) are recognised and
+counted.
 """
 
 import os
@@ -28,24 +28,29 @@ MAX_ZIP_RATIO, MAX_ZIP_FREE_BYTES = 100, 256 * 2**20  # X-ray JPEGs and PNGs har
 
 
 class Source(Protocol):
-    """A tree of files by relative POSIX path."""
+    """A tree of files, by relative POSIX path."""
 
     def sizes(self) -> Mapping[str, int]:
         """Return every file's path and size in bytes."""
         ...
 
     def empty_folders(self) -> list[str]:
-        """Return the folders that hold neither a file nor a folder."""
+        """Return the folders that contain neither a file nor a folder."""
         ...
 
     def read(self, path: str) -> bytes:
-        """Return a file's bytes; OSError or zipfile.BadZipFile if they cannot be had."""
+        """Return a file's bytes.
+
+        Raises:
+            OSError: the file cannot be read.
+            zipfile.BadZipFile: the zip is damaged there.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class SourceImage:
-    """A file that lies where an image lies; whether it can be read is not known yet."""
+    """A file at a place where an image is expected, not read yet."""
 
     path: str
     """Relative to ROOT, POSIX; the same for a folder and for a zip of it."""
@@ -58,10 +63,12 @@ class SourceImage:
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of a source, ordered by path, how many files of which kind were left aside, and what is empty."""
+    """The contents of a source."""
 
     images: list[SourceImage]
+    """Ordered by path."""
     left_aside: dict[str, int]
+    """Number of files that are no images, by kind."""
     empty_folders: list[str]
     """Class folders without an image, relative to ROOT."""
 
@@ -70,7 +77,7 @@ def open_source(data: str) -> Source:
     """Return the source that `--data` names: a folder, a .zip, or the word kaggle.
 
     Raises:
-        DataError: nothing is there, the zip is damaged or unsafe, or Kaggle cannot be reached.
+        DataError: the path does not exist, the zip is damaged or unsafe, or Kaggle cannot be reached.
     """
     path = Path(download_kaggle() if data == KAGGLE else data).expanduser()
     if path.is_dir():
@@ -83,12 +90,16 @@ def open_source(data: str) -> Source:
 
 
 def download_kaggle() -> str:
-    """Return the folder to which kagglehub downloaded the Kaggle set, or found it downloaded before."""
+    """Download the Kaggle set with kagglehub, unless it was downloaded before; return its folder.
+
+    Raises:
+        DataError: it cannot be downloaded.
+    """
     import kagglehub
 
     try:
         return kagglehub.dataset_download(KAGGLE_DATASET)
-    except Exception as error:  # kagglehub lets requests', urllib3's and its own errors through
+    except Exception as error:  # kagglehub raises its own errors and those of requests and urllib3
         raise DataError(
             f"--data kaggle could not download {KAGGLE_DATASET} ({type(error).__name__}): "
             f"fetch the archive by hand from https://www.kaggle.com/datasets/{KAGGLE_DATASET} "
@@ -97,7 +108,7 @@ def download_kaggle() -> str:
 
 
 class FolderSource:
-    """A folder on disk; links are followed, as the folder is the user's own, but never in a circle."""
+    """A folder on disk; links are followed, because the folder is the user's own, but never in a circle."""
 
     def __init__(self, root: Path) -> None:
         self._paths: dict[str, Path] = {}
@@ -121,7 +132,7 @@ class FolderSource:
 
 
 def _walk(root: Path) -> Iterable[tuple[Path, list[str], bool]]:
-    """Yield each folder, its files' names, and whether it has no folder in it."""
+    """Yield each folder, the names of its files, and whether it contains no folder."""
 
     def stop(error: OSError) -> None:
         raise DataError(f"the folder {error.filename!r} cannot be listed ({error.strerror}): check its permissions.")
@@ -134,9 +145,9 @@ def _walk(root: Path) -> Iterable[tuple[Path, list[str], bool]]:
 
 
 def printable(path: PurePath) -> str:
-    """Return a path as valid Unicode: bytes of a name that are no UTF-8 become escapes like \\xe9, and \\ becomes \\\\.
+    """Return a path as valid Unicode: bytes that are no UTF-8 become escapes such as \\xe9, and \\ becomes \\\\.
 
-    Two paths never give the same.
+    Different paths give different strings.
     """
     doubled = path.as_posix().replace("\\", "\\\\")
     return doubled.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -181,10 +192,10 @@ class ZipSource:
 
 
 def list_images(source: Source) -> Listing:
-    """Return the images of a source.
+    """Return the images of a source, and what else is in it.
 
     Raises:
-        DataError: no image at all, images that lie in no class folder, or images under several roots.
+        DataError: there is no image, an image is in no class folder, or images are under several roots.
     """
     sizes = source.sizes()
     left_aside: Counter[str] = Counter()
@@ -214,7 +225,7 @@ def list_images(source: Source) -> Listing:
 
 
 def _is_class_folder(folder: str, root: tuple[str, ...]) -> bool:
-    """Tell whether a folder lies as ROOT/[split/]CLASS."""
+    """Return whether a folder is at ROOT/[split/]CLASS."""
     parts = PurePosixPath(folder).parts
     below = parts[len(root) :]
     hidden = any(part.startswith((".", "__")) for part in below)
@@ -229,7 +240,7 @@ def _kind(key: str) -> str:
 
 
 def litter(path: PurePath) -> str | None:
-    """Return what a file is that Finder or Windows left beside others; None for any other file."""
+    """Return the kind of a file that Finder or Windows left; None for any other file."""
     if "__MACOSX" in path.parts or path.name.startswith("._"):
         return "macOS copy"
     return "folder settings" if path.name in {".DS_Store", "Thumbs.db", "desktop.ini"} else None
@@ -251,6 +262,6 @@ def _image(key: str, root: tuple[str, ...], n_bytes: int) -> SourceImage:
 
 
 def _is_nested_copy(key: str, root: tuple[str, ...], sizes: Mapping[str, int]) -> bool:
-    """Tell whether an image deeper down stands, with the same path and size, under `root` as well."""
+    """Return whether `root` has a file of the same relative path and size as an image further down."""
     below = PurePosixPath(key).parts[len(_root(key)) :]
     return sizes.get("/".join((*root, *below))) == sizes[key]

@@ -1,10 +1,10 @@
-"""Drawn chest images in the Kaggle set's layout and naming, so that everything runs without real images.
+"""Drawn chest images in the layout and naming of the Kaggle set, so that everything runs without real images.
 
-Each patient has a body (lungs, heart, ribs, habitus) that all images of theirs share. Bacterial pneumonia
-is drawn as one dense patch in a lung, viral as faint patches in both. Some patches are hardly there and
-some healthy images carry harmless shadows, so a model can learn the signal but not perfectly.
+All images of a patient show the same body (lungs, heart, ribs, habitus). Bacterial pneumonia is drawn as one dense
+patch in a lung, viral pneumonia as faint patches in both lungs. Some patches are barely visible, and some healthy
+images have harmless shadows, so a model can learn the signal, but not perfectly.
 
-Every image says SYNTHETIC in a corner and in its metadata, and a data set in a text file beside its folders.
+Every image says SYNTHETIC in a corner and in its metadata; a text file beside the folders says so for the data set.
 """
 
 import io
@@ -25,7 +25,9 @@ CANVAS_PX = 192
 MIN_IMAGES = 40
 N_COPIES = 3
 SPLIT_SHARE = {"train": 0.85, "test": 0.11, "val": 0.04}
-SHARE_OF_PNEUMONIA, SHARE_OF_VIRUS = 0.7, 0.35
+SHARE_OF_PNEUMONIA = 0.7
+SHARE_OF_VIRUS = 0.35
+"""Among the patients with pneumonia."""
 NOTICE = "SYNTHETIC images drawn by `cxr sample`: no patient, no clinical value, for trying the software only.\n"
 
 
@@ -38,10 +40,15 @@ class _Patient:
 
 
 def draw_images(out: Path, *, n_images: int, seed: int) -> None:
-    """Draw `n_images` image files under `out`, among them three byte-identical copies and a truncated file.
+    """Draw `n_images` image files under `out`, including three byte-identical copies and a truncated file.
+
+    Args:
+        out: the folder to create.
+        n_images: number of files, at least 40.
+        seed: equal seeds draw equal files.
 
     Raises:
-        ConfigError: `out` is there and not empty, or `n_images` is under 40.
+        ConfigError: `out` exists and is not an empty folder, or `n_images` is under 40.
     """
     if n_images < MIN_IMAGES:
         raise ConfigError(f"--images must be {MIN_IMAGES} or more, got {n_images}.")
@@ -69,7 +76,7 @@ def draw_images(out: Path, *, n_images: int, seed: int) -> None:
 
 
 def draw_inbox(out: Path, *, n_images: int, seed: int) -> None:
-    """Draw a batch of `n_images` images of other patients, and six files that are no images, under `out`."""
+    """Draw a batch of `n_images` images of other patients, and six files that are no radiographs, under `out`."""
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     batch = draft / "ward-3"
@@ -89,15 +96,15 @@ def draw_inbox(out: Path, *, n_images: int, seed: int) -> None:
 
 
 def draw_examples(seed: int = 0) -> dict[str, bytes]:
-    """Return one image of each kind that is drawn, by what is drawn in it."""
+    """Return one image of each kind, as JPEG, by a description of the lungs."""
     kinds: dict[str, Disease | None] = {
         "healthy lungs": None,
         "one dense patch": "bacteria",
         "faint patches on both sides": "virus",
     }
     generator = np.random.default_rng(seed)
-    patients = {words: _Patient(k, disease, "test", seed + k) for k, (words, disease) in enumerate(kinds.items())}
-    return {words: _encode(_draw_image(patient, 0), generator) for words, patient in patients.items()}
+    patients = {kind: _Patient(k, disease, "test", seed + k) for k, (kind, disease) in enumerate(kinds.items())}
+    return {kind: _encode(_draw_image(patient, 0), generator) for kind, patient in patients.items()}
 
 
 def _images(n_images: int, generator: np.random.Generator) -> Iterator[tuple[str, bytes]]:
@@ -130,7 +137,7 @@ def _image_name(patient: _Patient, view: int, serial: int) -> str:
 
 
 def _draw_image(patient: _Patient, view: int) -> NDArray[np.floating]:
-    """Return an image, shape (CANVAS_PX, CANVAS_PX), values in [0, 1]; bright is dense."""
+    """Return an image, shape (CANVAS_PX, CANVAS_PX), values in [0, 1], bright where dense."""
     body = np.random.default_rng(patient.seed)
     scene = np.random.default_rng((patient.seed, view))
     y, x = np.mgrid[-1 : 1 : CANVAS_PX * 1j, -1 : 1 : CANVAS_PX * 1j].astype(np.float32)
@@ -148,7 +155,7 @@ def _draw_image(patient: _Patient, view: int) -> NDArray[np.floating]:
 
 
 def _vessels(scene: np.random.Generator) -> NDArray[np.float32]:
-    """Return the fine texture that tells one image from another, shape (CANVAS_PX, CANVAS_PX), around 0."""
+    """Return the fine texture that is specific to an image, shape (CANVAS_PX, CANVAS_PX), around 0."""
     coarse = Image.fromarray(scene.normal(0, 0.04, (CANVAS_PX // 3, CANVAS_PX // 3)).astype(np.float32))
     return np.asarray(coarse.resize((CANVAS_PX, CANVAS_PX), Image.Resampling.BICUBIC))
 
@@ -156,7 +163,7 @@ def _vessels(scene: np.random.Generator) -> NDArray[np.float32]:
 def _patches(
     x: NDArray[np.floating], y: NDArray[np.float64], disease: Disease | None, scene: np.random.Generator
 ) -> NDArray[np.floating]:
-    """Return the density added to the lungs; healthy ones now and then carry one faint harmless shadow."""
+    """Return the density added to the lungs, shape as x and y; healthy lungs may have one faint, harmless shadow."""
     count, strength, spread = {"bacteria": (1, 3.4, 0.22), "virus": (6, 1.9, 0.14), None: (1, 0.5, 0.15)}[disease]
     density = np.zeros_like(x)
     for _ in range(count):
@@ -175,12 +182,12 @@ def _blob(
     height: float,
     edge: int,
 ) -> NDArray[np.floating]:
-    """Return a soft ellipse of height 1; the larger `edge`, the harder its rim."""
+    """Return a soft ellipse of height 1; a larger `edge` gives a harder rim."""
     return np.exp(-((((x - center_x) / width) ** 2 + ((y - center_y) / height) ** 2) ** (edge // 2)))
 
 
 def _encode(image: NDArray[np.floating], generator: np.random.Generator) -> bytes:
-    """Return the image as JPEG of some size, mode L or now and then RGB, marked as synthetic."""
+    """Return the image as JPEG of a random size, in mode L or sometimes RGB, marked as synthetic."""
     width = int(generator.integers(240, 520))
     size = width, int(width * generator.uniform(0.65, 0.95))
     picture = Image.fromarray((image * 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)

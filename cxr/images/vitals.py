@@ -1,9 +1,9 @@
-"""An image's vital signs: what its pixels say before any model looks at them.
+"""An image's vital signs: what can be measured of its pixels without a model.
 
-Measured when an image is first decoded, on the image stretched to 256 px, and kept in `cache/` with a 64 px
-thumbnail, keyed by the image's content. Brightness, contrast, border and colour tell a blank image or a
-photograph from a radiograph and one scanner from another. Three perceptual hashes, of the whole image and
-of two crops of it, find copies that were re-encoded, resized or slightly cropped (see `near_duplicates`).
+They are measured when an image is first decoded, on the image stretched to 256 px, and kept in `cache/` with a 64 px
+thumbnail, keyed by the image's content. Brightness, contrast, border and colour distinguish a radiograph from a blank
+image or a photograph, and one scanner from another. Three perceptual hashes, of the whole image and of two crops of it,
+find copies that were re-encoded, resized or slightly cropped (see `cxr.dataset.near_duplicates`).
 """
 
 from collections.abc import Sequence
@@ -17,28 +17,29 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxr.images.decoding import DECODED_PX, DECODER, Picture, stretch
+from cxr.storage.cache_folder import CacheFolder
 from cxr.storage.image_arrays import ImageArrays
 
 VERSION = f"v1-{DECODER}"
-"""Part of the cache's key: change it with what is measured."""
+"""Part of the cache's key: change it whenever the measurements change."""
 THUMBNAIL_PX = 64
 DARK, BRIGHT = 5, 250
 BORDER_SHARE = 0.05
 SAME_IMAGE_BITS = 20
-"""Two images whose fingerprints differ in no more bits are one."""
+"""Two images are the same if their fingerprints differ in at most this many bits."""
 CROPS_PX = {"phash": 0, "phash_crop_2": 5, "phash_crop_4": 10}
-"""Pixels left out on each side, 0, 2 and 4 %, by the column that holds the hash."""
+"""Pixels cropped from each side (0, 2 and 4 %), by the column that holds the hash."""
 
 
 @dataclass(frozen=True)
 class Levels:
-    """A square's grey levels, which run from 0 to 255; shares from 0 to 1."""
+    """Statistics of a square's grey levels: levels from 0 to 255, shares from 0 to 1."""
 
     mean: float
     contrast: float
     """Standard deviation of the grey levels."""
     border: float
-    """Mean grey level of the outer twentieth."""
+    """Mean grey level of a frame whose width is a twentieth of the side."""
     dark_share: float
     """Share of pixels at 5 or below."""
     bright_share: float
@@ -47,10 +48,10 @@ class Levels:
 
 @dataclass(frozen=True)
 class Vitals(Levels):
-    """What is measured of an image."""
+    """Measurements of an image."""
 
     chroma: float
-    """Mean distance from grey."""
+    """Mean distance from grey, in levels."""
     phash: str
     """64-bit perceptual hash of the whole image, in hexadecimal."""
     phash_crop_2: str
@@ -68,8 +69,13 @@ def measure(picture: Picture) -> tuple[Vitals, NDArray[np.uint8]]:
 
 
 def measure_levels(square: NDArray[np.uint8]) -> Levels:
-    """Return the grey levels of a square, shape (size, size); all from its histogram and its border's sum."""
-    counts, level = np.bincount(square.ravel(), minlength=256), np.arange(256)
+    """Return the statistics of a square's grey levels, from its histogram and the sum of its border.
+
+    Args:
+        square: shape (size, size).
+    """
+    counts = np.bincount(square.ravel(), minlength=256)
+    level = np.arange(256)
     mean = counts @ level / square.size
     edge = round(len(square) * BORDER_SHARE)
     inner = square[edge:-edge, edge:-edge]
@@ -85,8 +91,8 @@ def measure_levels(square: NDArray[np.uint8]) -> Levels:
 def fingerprint(square: NDArray[np.uint8]) -> str:
     """Return a 256-bit perceptual hash of a square, shape (size, size), in hexadecimal.
 
-    An image, re-encoded or rescaled, keeps it within 8 bits, and two images differ in 42 or more (120 originals
-    against 5,856 images of 224 px): see `SAME_IMAGE_BITS`.
+    Re-encoding or rescaling an image changes at most 8 bits; the hashes of two different images differ in 42 or more
+    (120 originals against 5,856 images of 224 px). `SAME_IMAGE_BITS` is between the two.
     """
     return str(imagehash.phash(Image.fromarray(square), hash_size=16))
 
@@ -97,8 +103,13 @@ def fingerprint_bits(fingerprints: Sequence[str]) -> NDArray[np.uint64]:
 
 
 def are_same_image(bits: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Tell of each fingerprint, shape (n, 4), whether one of the known ones, shape (m, 4), is of the same image."""
-    nearest = [int(np.bitwise_count(known ^ one).sum(axis=1).min()) for one in bits]
+    """Return, for each fingerprint, whether any of the known fingerprints is of the same image, shape (n,).
+
+    Args:
+        bits: shape (n, 4), as `fingerprint_bits` returns them.
+        known: shape (m, 4), at least one row.
+    """
+    nearest = [int(np.bitwise_count(known ^ words).sum(axis=1).min()) for words in bits]
     return np.array(nearest, dtype=int) <= SAME_IMAGE_BITS
 
 
@@ -107,5 +118,5 @@ def _hash(image: Image.Image, crop_px: int) -> str:
 
 
 def open_vitals(cache: Path) -> ImageArrays:
-    """Return the store of thumbnails and vital signs."""
-    return ImageArrays(cache / "vitals" / VERSION, (THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
+    """Return the cache of thumbnails, each of shape (64, 64), with vital signs as facts."""
+    return ImageArrays(CacheFolder(cache).vitals(VERSION), (THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)

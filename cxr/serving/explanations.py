@@ -15,10 +15,10 @@ import pandas as pd
 from cxr.errors import ConfigError, DataError
 from cxr.images.decoding import decode_image
 from cxr.images.inbox import Arrival, read_arrival
-from cxr.images.reading import Reading, read_image
 from cxr.network.grad_cam import beside, overlay
 from cxr.serving.package import Package
 from cxr.serving.predictor import Predictor
+from cxr.serving.screening import FileReading, read_image
 from cxr.storage import files
 from cxr.storage.run_folder import ExplanationFolder
 
@@ -87,7 +87,7 @@ def _arrival(path: Path) -> Arrival:
     return Arrival(str(path), os.path.realpath(path), facts.st_size, facts.st_mtime_ns)
 
 
-def _facts(reading: Reading) -> dict[str, object]:
+def _facts(reading: FileReading) -> dict[str, object]:
     refused = reading.refused
     return {
         "path": reading.arrival.path,
@@ -98,7 +98,7 @@ def _facts(reading: Reading) -> dict[str, object]:
     }
 
 
-def _write_picture(path: Path, image: Reading, heat: np.ndarray, opacity: float) -> None:
+def _write_picture(path: Path, image: FileReading, heat: np.ndarray, opacity: float) -> None:
     grey = np.asarray(decode_image(read_arrival(image.arrival), PICTURE_PX).grey)
     with files.replacing(path) as temporary:
         beside(grey, overlay(grey, heat, opacity=opacity)).save(temporary, "PNG")

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from cxr.config import Arithmetic, Compile, ScorePrecision
 from cxr.errors import ConfigError
-from cxr.images.reading import Reading
 from cxr.images.vitals import are_same_image, fingerprint_bits
 from cxr.network.devices import resolve_device, uses_bf16
 from cxr.network.grad_cam import grad_cam
@@ -25,6 +24,7 @@ from cxr.network.int8 import int8_hindrance
 from cxr.network.resnet import Classifier
 from cxr.serving.ensemble import Ensemble
 from cxr.serving.package import TOLERATED_DIFFERENCE, Package
+from cxr.serving.screening import FileReading
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Predictor:
         self._training_ids = set(images["image_id"])
         self._training_prints = fingerprint_bits(images["fingerprint"].tolist())
 
-    def predict(self, readings: Sequence[Reading]) -> list[Prediction]:
+    def predict(self, readings: Sequence[FileReading]) -> list[Prediction]:
         """Return what the model says of each of the images; none of them may have been refused.
 
         Raises:
@@ -124,13 +124,13 @@ class Predictor:
         """The folds' networks in float32, which Grad-CAM looks into."""
         return [self.package.networks.model(fold).to(self.device) for fold in range(self.package.n_folds)]
 
-    def look(self, readings: Sequence[Reading], targets: Sequence[str]) -> NDArray[np.float32]:
+    def look(self, readings: Sequence[FileReading], targets: Sequence[str]) -> NDArray[np.float32]:
         """Return where the networks see a class in images, shape (n, size, size); see `explain.grad_cam`."""
         squares = np.stack([r.square for r in readings if r.square is not None])
         asked_for = np.array([self.package.classes.index(name) for name in targets], dtype=np.int64)
         return grad_cam(self.networks, squares, asked_for)
 
-    def _are_in_training(self, readings: Sequence[Reading]) -> list[bool]:
+    def _are_in_training(self, readings: Sequence[FileReading]) -> list[bool]:
         bits = fingerprint_bits([reading.fingerprint or "" for reading in readings])
         alike = are_same_image(bits, self._training_prints).tolist()
         return [

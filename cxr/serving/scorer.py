@@ -10,12 +10,12 @@ from functools import lru_cache, partial
 import pandas as pd
 
 from cxr.images.inbox import Arrival
-from cxr.images.reading import Reading, read_image
 from cxr.network.devices import keep_freed_memory, resolve_device
 from cxr.serving import scores
 from cxr.serving.predictor import Predictor
 from cxr.serving.scores import score_row
 from cxr.serving.scoring_runs import ScoringRun
+from cxr.serving.screening import FileReading, read_image
 from cxr.storage import events
 
 log = logging.getLogger(__name__)
@@ -97,13 +97,13 @@ class Scorer:
         """Remember that these rows of the batch stand on the disk."""
         self._seen.add(table)
 
-    def _is_known(self, reading: Reading) -> bool:
+    def _is_known(self, reading: FileReading) -> bool:
         """Tell whether a file needs no row: it is being written, or has one of this content or for this reason."""
         path, refused = reading.arrival.path, reading.refused
         is_refused_again = refused is not None and self._seen.has_refusal(path, refused.reason)
         return reading.is_changing or is_refused_again or self._seen.has_content(path, reading.image_id)
 
-    def _read(self, arrivals: Sequence[Arrival]) -> Iterator[list[Reading]]:
+    def _read(self, arrivals: Sequence[Arrival]) -> Iterator[list[FileReading]]:
         """Yield the readings step by step, as many steps ahead as there are processes for."""
         read = partial(read_image, size=self.package.size)
         steps = [arrivals[start : start + STEP] for start in range(0, len(arrivals), STEP)]
@@ -115,7 +115,7 @@ class Scorer:
         for readings in pending:
             yield list(readings)
 
-    def _answer(self, readings: Sequence[Reading]) -> dict[str, dict[str, object]]:
+    def _answer(self, readings: Sequence[FileReading]) -> dict[str, dict[str, object]]:
         """Return what the model says of images and what was measured of them, by image_id."""
         judged = zip(readings, self.predictor.predict(readings), strict=True)
         return {reading.image_id or "": prediction.columns | reading.measures for reading, prediction in judged}

@@ -15,8 +15,8 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from cxr.errors import RunError
-from cxr.images.reading import Reading
 from cxr.serving.package import Package
+from cxr.serving.screening import FileReading
 from cxr.storage import files
 from cxr.storage.files import read_table
 from cxr.storage.scores_folder import BatchFolder, ScoresFolder
@@ -195,7 +195,7 @@ def release(folder: ScoresFolder, batch: str) -> int:
     return n_rows
 
 
-def score_row(package: Package, batch: str, reading: Reading, answer: Mapping[str, object]) -> dict[str, object]:
+def score_row(package: Package, batch: str, reading: FileReading, answer: Mapping[str, object]) -> dict[str, object]:
     """Return a file's row of the scores; the answer counts where the file was not refused."""
     refused = reading.refused
     return {

@@ -44,8 +44,8 @@ def twin_groups(images: pd.DataFrame, pairs: list[tuple[str, str]]) -> set[froze
     groups = [{row} for row in range(len(images))]
     for column in ("image_id", "patient_id"):
         for a, b in itertools.combinations(range(len(images)), 2):
-            one, other = images[column].iloc[a], images[column].iloc[b]
-            if (one == other and one is not None) or (one, other) in pairs or (other, one) in pairs:
+            id_a, id_b = images[column].iloc[a], images[column].iloc[b]
+            if (id_a == id_b and id_a is not None) or (id_a, id_b) in pairs or (id_b, id_a) in pairs:
                 group_a, group_b = (next(g for g in groups if row in g) for row in (a, b))
                 if group_a is not group_b:
                     group_a |= group_b
@@ -67,7 +67,7 @@ def test_a_candidate_that_pixels_did_not_verify_joins_nothing() -> None:
     pd.testing.assert_series_equal(group_images(images, unverified), group_images(images, NO_PAIRS))
 
 
-def test_near_duplicates_share_a_fold_and_do_not_stay_behind_a_holdout() -> None:
+def test_near_duplicates_share_a_fold_and_leave_with_a_holdout() -> None:
     manifest, config = draw_manifest(), TrainConfig(data="x")
     apart = assign_folds(manifest, NO_PAIRS, config).drop_duplicates("fold")
     a, b = apart["image_id"].head(2)
@@ -79,7 +79,7 @@ def test_near_duplicates_share_a_fold_and_do_not_stay_behind_a_holdout() -> None
     assert free not in set(folds["image_id"])
 
 
-def test_near_duplicates_parted_by_hand_are_refused_with_their_group() -> None:
+def test_near_duplicates_moved_to_two_folds_are_refused_with_their_group() -> None:
     manifest, config = draw_manifest().assign(patient_id=None), TrainConfig(data="x")
     folds = assign_folds(manifest, NO_PAIRS, config)
     a, b = folds.drop_duplicates("fold")["image_id"].head(2)
@@ -90,7 +90,7 @@ def test_near_duplicates_parted_by_hand_are_refused_with_their_group() -> None:
 
 
 @pytest.mark.parametrize("n_folds", [2, 5, 20])
-def test_nothing_that_belongs_together_is_parted_and_classes_stay_balanced(n_folds: int) -> None:
+def test_no_group_is_split_and_classes_stay_balanced(n_folds: int) -> None:
     manifest, config = draw_manifest(), TrainConfig(data="x", folds=n_folds)
     folds = assign_folds(manifest, NO_PAIRS, config)
     assert sorted(folds["fold"].unique()) == list(range(n_folds))
@@ -133,13 +133,13 @@ def test_a_holdout_that_is_no_split_is_refused() -> None:
         assign_folds(draw_manifest(), NO_PAIRS, TrainConfig(data="x", holdout="val"))
 
 
-def test_a_class_with_fewer_groups_than_folds_says_so() -> None:
+def test_a_class_with_fewer_groups_than_folds_is_refused() -> None:
     manifest = draw_manifest().query("label == 'A' or patient_id in ['p1', 'p3', 'p5']").reset_index(drop=True)
     with pytest.raises(FoldError, match=r"class 'B' has 3 groups .* fewer than the 5 folds: give --folds 3 or less"):
         assign_folds(manifest, NO_PAIRS, TrainConfig(data="x"))
 
 
-def test_the_certificate_counts_what_a_hand_counts() -> None:
+def test_the_certificate_counts_what_one_counts_by_hand() -> None:
     manifest = pd.DataFrame(
         {
             "image_id": ["1", "2", "3", "4", "5", "6"],
@@ -197,7 +197,7 @@ def damage(folds: pd.DataFrame, how: str) -> pd.DataFrame:
     [
         ("an image moved", "folds leak: 1 groups in two folds, first '(person|IM|NORMAL2)"),
         ("a row dropped", r"folds are damaged: '.*' of group '.*' is missing"),
-        ("a row doubled", "of group '.*' stands in two rows"),
+        ("a row doubled", "of group '.*' is in two rows"),
         ("a group moved whole", r"changed after they were certified \(folds\)"),
     ],
 )

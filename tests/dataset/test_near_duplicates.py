@@ -63,27 +63,27 @@ def test_planted_copies_are_found_verified_and_held_in_one_fold(
     table = files.read_table(folder.near_duplicates)
     verified = {frozenset(pair) for pair in table.loc[table["verified"], ["path_a", "path_b"]].to_numpy().tolist()}
     assert len(verified & pairs) / len(pairs) >= 0.95
-    assert len(verified & pairs) == len(verified), "nothing else is called a copy"
+    assert len(verified & pairs) == len(verified), "nothing else is verified as a copy"
     fold = files.read_table(folder.folds).set_index("path")["fold"]
     assert all(fold[list(pair)].nunique() == 1 for pair in verified)
     certificate = files.read_json(folder.certificate)
     assert (certificate["n_near_duplicate_pairs"], certificate["near_duplicates_crossing_folds"]) == (len(verified), 0)
     rejected = table[~table["verified"]]
-    assert rejected["coarse_correlation"].notna().all(), "candidates that failed are listed with how alike they are"
+    assert rejected["coarse_correlation"].notna().all(), "candidates that failed are listed with their correlation"
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_copy_correlates_however_it_was_changed_and_another_image_does_not(sample: Path, change: str) -> None:
-    one, other = (Image.open(path).convert("L") for path in sorted(sample.rglob("IM-*-0001.jpeg"))[:2])
+    image, other_image = (Image.open(path).convert("L") for path in sorted(sample.rglob("IM-*-0001.jpeg"))[:2])
     squares = [
-        np.asarray(Image.open(io.BytesIO(jpeg(image))).resize((256, 256)))
-        for image in (one, CHANGES[change](one), other)
+        np.asarray(Image.open(io.BytesIO(jpeg(shown))).resize((256, 256)))
+        for shown in (image, CHANGES[change](image), other_image)
     ]
     assert correlate_texture(squares[0], squares[1]) > 0.9
     assert correlate_texture(squares[0], squares[2]) < 0.8
 
 
-def test_an_image_without_contrast_is_like_nothing() -> None:
+def test_an_image_without_contrast_correlates_with_nothing() -> None:
     assert correlate_aligned(np.zeros((64, 64), np.uint8), np.eye(64, dtype=np.uint8) * 255) == 0
     assert correlate_texture(np.zeros((256, 256), np.uint8), np.eye(256, dtype=np.uint8) * 255) == 0
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cxr.errors import UnreadableError
-from cxr.images.decoding import Header, decode_square, read_header
+from cxr.images.decoding import Header, decode_square, open_image
 
 
 def encode(image: Image.Image, format: str, **options: object) -> bytes:
@@ -49,8 +49,8 @@ def test_an_image_that_cannot_be_used_has_a_reason(data: bytes, reason: str) -> 
         decode_square(data, 64)
 
 
-def test_a_header_tells_size_and_mode() -> None:
-    assert read_header(encode(GRADIENT.convert("RGB"), "PNG")) == Header(300, 200, "RGB", 8)
+def test_a_header_holds_size_mode_and_bits() -> None:
+    assert open_image(encode(GRADIENT.convert("RGB"), "PNG")).header == Header(300, 200, "RGB", 8)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "1", "CMYK", "I;16"])

@@ -17,7 +17,7 @@ from cxr.config import DataConfig
 from cxr.dataset.examination import examine
 from cxr.errors import UnreadableError
 from cxr.images import dicom
-from cxr.images.decoding import Header, decode_square, read_header
+from cxr.images.decoding import Header, decode_square, open_image
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 
@@ -62,8 +62,8 @@ def grey(data: bytes) -> np.ndarray:
     return decode_square(data, 64).astype(int)
 
 
-def test_a_header_is_read_without_pixels() -> None:
-    assert read_header(make_dicom()) == Header(80, 96, "MONOCHROME2", 12)
+def test_a_header_holds_size_photometric_interpretation_and_bits() -> None:
+    assert open_image(make_dicom()).header == Header(80, 96, "MONOCHROME2", 12)
 
 
 def test_twelve_bits_use_the_whole_grey_scale() -> None:
@@ -164,14 +164,15 @@ def test_dicom_images_go_through_the_manifest_and_their_patients_stay_together(
 
 
 def test_another_key_gives_another_hash_and_the_same_key_the_same(tmp_path: Path) -> None:
-    one, other = dicom.patient_key(tmp_path / "a"), dicom.patient_key(tmp_path / "b")
-    assert one == dicom.patient_key(tmp_path / "a")
+    key = dicom.patient_key(tmp_path / "a")
+    other_key = dicom.patient_key(tmp_path / "b")
+    assert key == dicom.patient_key(tmp_path / "a")
     image, later = make_dicom(), make_dicom(RAMP // 2)
-    assert dicom.hash_patient(image, one) == dicom.hash_patient(later, one) != dicom.hash_patient(image, other)
-    assert dicom.hash_patient(make_dicom(PatientID=None), one) is None
+    assert dicom.hash_patient(image, key) == dicom.hash_patient(later, key) != dicom.hash_patient(image, other_key)
+    assert dicom.hash_patient(make_dicom(PatientID=None), key) is None
 
 
-def test_an_image_whose_patient_cannot_be_read_is_left_out_rather_than_taken_for_nobody(tmp_path: Path) -> None:
+def test_an_image_whose_patient_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnreadableError, match="its patient id cannot be read") as caught:
         dicom.hash_patient(make_dicom(syntax=DeflatedExplicitVRLittleEndian), dicom.patient_key(tmp_path))
     assert "SECRET" not in str(caught.value)

@@ -25,7 +25,7 @@ def only(inbox: Path) -> Arrival:
     return arrival
 
 
-def said(arrival: Arrival) -> bytes | str:
+def bytes_or_reason(arrival: Arrival) -> bytes | str:
     """What reading a file gives: its bytes, or the reason why not."""
     try:
         return read_arrival(arrival)
@@ -34,18 +34,18 @@ def said(arrival: Arrival) -> bytes | str:
 
 
 def contents(batch: Batch) -> dict[str, bytes | str]:
-    return {arrival.path: said(arrival) for arrival in batch.arrivals}
+    return {arrival.path: bytes_or_reason(arrival) for arrival in batch.arrivals}
 
 
-def said_under(modes: dict[str, int], inbox: Path) -> dict[str, str]:
-    """What a process that permissions hold for says of the batch `scoring run`: its reasons, `read` where there is none."""
+def reasons_under(modes: dict[str, int], inbox: Path) -> dict[str, str]:
+    """The reasons, or `read`, that an unprivileged process finds for the files of the batch `ward`."""
     prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     if prefix and shutil.which("setpriv") is None:
         pytest.skip("root reads every file, and setpriv, which takes that away, is not here")
     code = (
         "import json, sys; from pathlib import Path; from tests.images.test_inbox import contents, listed\n"
-        "said = contents(listed(Path(sys.argv[1])))\n"
-        "print(json.dumps({path: one if isinstance(one, str) else 'read' for path, one in said.items()}))"
+        "found = contents(listed(Path(sys.argv[1])))\n"
+        "print(json.dumps({path: 'read' if isinstance(data, bytes) else data for path, data in found.items()}))"
     )
     for name, mode in modes.items():
         (inbox / name).chmod(mode)
@@ -57,7 +57,7 @@ def said_under(modes: dict[str, int], inbox: Path) -> dict[str, str]:
             (inbox / name).chmod(0o755)
 
 
-def test_each_folder_is_a_batch_and_files_in_none_are_one_called_dot(tree: Tree) -> None:
+def test_each_folder_is_a_batch_and_loose_files_are_the_batch_dot(tree: Tree) -> None:
     inbox = tree({"monday/1.png": b"1", "x.jpeg/2.png": b"2", "3.png": b"3"})
     assert batch_names(inbox) == {
         ".": str(inbox),
@@ -99,14 +99,14 @@ def test_everything_below_a_batchs_folder_belongs_to_it(tree: Tree) -> None:
     assert (batch.name, batch.n_waiting, batch.left_aside) == ("ward", 0, {})
 
 
-def test_an_inbox_behind_a_link_is_listed_as_the_folder_it_is(tree: Tree, tmp_path: Path) -> None:
+def test_an_inbox_behind_a_link_is_listed_like_any_folder(tree: Tree, tmp_path: Path) -> None:
     inbox = tree({"ward/1.png": b"1"})
     (inbox / "ward" / "2.png").symlink_to("1.png")
     (tmp_path / "inbox").symlink_to(inbox)
     assert contents(listed(tmp_path / "inbox")) == {"1.png": b"1", "2.png": b"1"}
 
 
-def test_a_file_that_has_just_arrived_waits_though_its_content_is_old(tree: Tree) -> None:
+def test_a_file_that_has_just_arrived_waits_even_if_its_content_is_old(tree: Tree) -> None:
     inbox = tree({"ward/copied.png": b"1", "ward/a/made.png": b"2", "ward/.DS_Store": b"-"})
     os.utime(inbox / "ward" / "copied.png", (0, 0))
     waiting, settled = listed(inbox, settle_s=3600), listed(inbox, settle_s=0)
@@ -123,7 +123,7 @@ def test_a_file_whose_content_has_just_changed_waits_and_one_from_the_future_doe
     assert ([arrival.path for arrival in batch.arrivals], batch.n_waiting) == (["future.png", "old.png"], 1)
 
 
-def test_a_link_waits_as_long_as_the_file_it_leads_to(tree: Tree) -> None:
+def test_a_link_waits_as_long_as_its_target(tree: Tree) -> None:
     inbox = tree({"other/1.png": b"1", "ward/2.png": b"2"})
     (inbox / "ward" / "1.png").symlink_to(inbox / "other" / "1.png")
     time.sleep(0.8)
@@ -148,7 +148,7 @@ def test_a_link_waits_as_long_as_the_file_it_leads_to(tree: Tree) -> None:
         b"...",
     ],
 )
-def test_a_file_is_listed_and_read_whatever_it_is_called(tree: Tree, name: bytes) -> None:
+def test_a_file_is_listed_and_read_whatever_its_name(tree: Tree, name: bytes) -> None:
     inbox = tree({"ward/a/0.png": b"0"})
     with open(os.fsencode(inbox) + b"/ward/a/" + name, "wb") as file:  # noqa: PTH123 bytes are no Path
         file.write(b"1")
@@ -194,7 +194,7 @@ def test_links_are_followed_to_files_inside_the_inbox_and_nowhere_else(tree: Tre
     }
 
 
-def test_a_link_in_the_inbox_is_no_batch_but_a_loose_file(tree: Tree, tmp_path: Path) -> None:
+def test_a_link_in_the_inbox_is_a_loose_file_and_not_a_batch(tree: Tree, tmp_path: Path) -> None:
     inbox = tree({"ward/1.png": b"1"})
     (inbox / "again").symlink_to("ward")
     (inbox / "out").symlink_to(tmp_path)
@@ -202,7 +202,7 @@ def test_a_link_in_the_inbox_is_no_batch_but_a_loose_file(tree: Tree, tmp_path: 
     assert contents(listed(inbox, LOOSE)) == {"again": "link_to_folder", "out": "link_leaves_inbox"}
 
 
-def test_a_pipe_and_a_giant_are_refused_unopened(tree: Tree) -> None:
+def test_a_pipe_and_a_giant_file_are_refused_without_being_opened(tree: Tree) -> None:
     inbox = tree({"ward/1.png": b"1", "ward/giant.png": b"", "ward/large.png": b""})
     os.mkfifo(inbox / "ward" / "pipe.png")
     (inbox / "ward" / "to_pipe.png").symlink_to("pipe.png")
@@ -218,7 +218,7 @@ def test_a_pipe_and_a_giant_are_refused_unopened(tree: Tree) -> None:
     }
 
 
-def test_what_finder_and_windows_leave_is_counted_and_no_image(tree: Tree) -> None:
+def test_files_that_finder_and_windows_leave_are_counted_and_are_no_images(tree: Tree) -> None:
     litter = [".DS_Store", "a/.DS_Store", "Thumbs.db", "desktop.ini", "._1.png", "a/._x", "__MACOSX/a/2.png"]
     batch = listed(tree({f"ward/{name}": b"-" for name in litter} | {"ward/1.png": b"1", "ward/.hidden": b"2"}))
     assert contents(batch) == {"1.png": b"1", ".hidden": b"2"}
@@ -227,20 +227,20 @@ def test_what_finder_and_windows_leave_is_counted_and_no_image(tree: Tree) -> No
 
 def test_files_and_folders_that_may_not_be_read_are_named(tree: Tree) -> None:
     inbox = tree({"ward/1.png": b"1", "ward/locked.png": b"2", "ward/locked/3.png": b"3"})
-    said = said_under({"ward/locked.png": 0, "ward/locked": 0}, inbox)
-    assert said == {"1.png": "read", "locked.png": "permission_denied", "locked": "permission_denied"}
+    reasons = reasons_under({"ward/locked.png": 0, "ward/locked": 0}, inbox)
+    assert reasons == {"1.png": "read", "locked.png": "permission_denied", "locked": "permission_denied"}
 
 
 def test_a_batchs_folder_that_may_not_be_read_is_named(tree: Tree) -> None:
-    assert said_under({"ward": 0}, tree({"ward/1.png": b"1"})) == {".": "permission_denied"}
+    assert reasons_under({"ward": 0}, tree({"ward/1.png": b"1"})) == {".": "permission_denied"}
 
 
 def test_files_in_a_folder_that_may_be_listed_but_not_entered_are_named(tree: Tree) -> None:
     inbox = tree({"ward/1.png": b"1", "ward/shut/2.png": b"2"})
-    assert said_under({"ward/shut": 0o444}, inbox) == {"1.png": "read", "shut/2.png": "permission_denied"}
+    assert reasons_under({"ward/shut": 0o444}, inbox) == {"1.png": "read", "shut/2.png": "permission_denied"}
 
 
-def test_a_folder_that_was_taken_away_since_is_not_called_forbidden(tree: Tree) -> None:
+def test_a_folder_that_was_removed_in_the_meantime_is_not_reported_as_forbidden(tree: Tree) -> None:
     inbox = tree({"ward/1.png": b"1"})
     folder = batch_names(inbox)["ward"]
     shutil.rmtree(folder)
@@ -260,31 +260,31 @@ def rewrite(image: Path) -> None:
 def test_a_file_that_changes_between_listing_and_reading_is_not_read(tree: Tree, change: Callable) -> None:
     inbox = tree({"ward/1.png": b"half"})
     arrival = only(inbox)
-    assert said(arrival) == b"half"
+    assert bytes_or_reason(arrival) == b"half"
     change(inbox / "ward" / "1.png")
-    assert said(arrival) == "changed_while_read"
+    assert bytes_or_reason(arrival) == "changed_while_read"
 
 
-def test_a_link_or_pipe_that_takes_a_files_place_is_neither_followed_nor_waited_for(tree: Tree) -> None:
+def test_a_link_or_pipe_that_replaces_a_file_is_neither_followed_nor_waited_for(tree: Tree) -> None:
     inbox = tree({"ward/1.png": b"half", "2.png": b"half"})
     image = inbox / "ward" / "1.png"
     arrival = only(inbox)
     os.utime(inbox / "2.png", ns=(arrival.changed_ns, arrival.changed_ns))
     image.unlink()
     image.symlink_to("../2.png")
-    assert isinstance(said(arrival), str)
+    assert isinstance(bytes_or_reason(arrival), str)
     image.unlink()
     os.mkfifo(image)
-    assert said(arrival) == "not_a_file"
+    assert bytes_or_reason(arrival) == "not_a_file"
 
 
-def test_a_folder_that_takes_a_files_place_is_no_file_and_leaves_nothing_open(tree: Tree) -> None:
+def test_a_folder_that_replaces_a_file_is_refused_and_leaves_nothing_open(tree: Tree) -> None:
     inbox = tree({"ward/1.png": b"1"})
     arrival = only(inbox)
     (inbox / "ward" / "1.png").unlink()
     (inbox / "ward" / "1.png").mkdir()
     n_open = len(os.listdir("/dev/fd"))  # noqa: PTH208 counted, not walked
-    assert isinstance(said(arrival), str)
+    assert isinstance(bytes_or_reason(arrival), str)
     assert len(os.listdir("/dev/fd")) == n_open  # noqa: PTH208
 
 

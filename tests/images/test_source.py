@@ -42,7 +42,7 @@ def test_classes_need_no_split_folder(tree: Tree) -> None:
     assert [(image.class_folder, image.split) for image in images] == [("A", None), ("B", None)]
 
 
-def test_what_the_real_kaggle_archive_carries_besides_is_counted_not_read(tree: Tree) -> None:
+def test_other_files_of_the_real_kaggle_archive_are_counted_and_not_read(tree: Tree) -> None:
     images = {"train/NORMAL/IM-1.jpeg": b"one", "test/PNEUMONIA/person1_virus_2.jpeg": b"three"}
     junk = {
         "__MACOSX/chest_xray/train/NORMAL/._IM-1.jpeg": b"x",
@@ -78,7 +78,7 @@ def test_a_folder_without_images_is_an_error(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("data", ["nowhere", "nowhere.zip"])
-def test_data_that_is_not_there_is_an_error(data: str) -> None:
+def test_data_that_does_not_exist_is_an_error(data: str) -> None:
     with pytest.raises(DataError, match="does not exist"):
         open_source(data)
 

@@ -32,7 +32,7 @@ def test_images_have_the_kaggle_layout_and_are_marked_as_synthetic(sample: Path)
     assert {image.mode for image in images} >= {"L"}
 
 
-def test_sick_lungs_are_denser_but_not_always(tmp_path: Path) -> None:
+def test_lungs_with_pneumonia_are_usually_denser(tmp_path: Path) -> None:
     draw_images(tmp_path / "images", n_images=200, seed=0)
     lungs = {"NORMAL": [], "PNEUMONIA": []}
     for path in (tmp_path / "images" / "train").rglob("*.jpeg"):
@@ -57,7 +57,7 @@ def test_too_few_images_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "images").exists()
 
 
-def test_an_example_of_each_kind_is_drawn_alike_each_time_and_says_that_it_is_drawn() -> None:
+def test_an_example_of_each_kind_is_the_same_each_time_and_is_marked_as_synthetic() -> None:
     examples = draw_examples(seed=4)
     assert draw_examples(seed=4) == examples
     assert len({decode_square(image, 64).tobytes() for image in examples.values()}) == 3

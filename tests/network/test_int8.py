@@ -19,12 +19,12 @@ from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
 from cxr.export.rounding import require_tolerable
 from cxr.images.inbox import Arrival
-from cxr.images.reading import Reading, examine_image
 from cxr.network import int8
 from cxr.network.int8 import int8_hindrance, load_int8, quantise
 from cxr.network.resnet import normalise, predict_logits, to_grey
 from cxr.serving.package import Package, load_package
 from cxr.serving.predictor import Predictor
+from cxr.serving.screening import FileReading, examine_image
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, begin_run
@@ -131,19 +131,19 @@ def package(bright_or_dark: Run, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="module")
-def readings(bright_or_dark: Run) -> list[Reading]:
+def readings(bright_or_dark: Run) -> list[FileReading]:
     images = sorted(Path(bright_or_dark.config.data).rglob("*.png"))
     return [examine_image(Arrival(image.name, "", 0, 0), image.read_bytes(), 32) for image in images[::5]]
 
 
-def probabilities(package: Package, readings: list[Reading], precision: ScorePrecision, cache: Path) -> np.ndarray:
+def probabilities(package: Package, readings: list[FileReading], precision: ScorePrecision, cache: Path) -> np.ndarray:
     predictor = Predictor(package, device="cpu", precision=precision, compile="off", cache=cache)
     return np.array([list(prediction.probability.values()) for prediction in predictor.predict(readings)])
 
 
 @needs_int8
 def test_a_package_made_with_8_bit_integers_scores_with_them(
-    package: Package, readings: list[Reading], tmp_path: Path
+    package: Package, readings: list[FileReading], tmp_path: Path
 ) -> None:
     exact, coarse = (probabilities(package, readings, precision, tmp_path) for precision in ("fp32", "int8"))
     assert probabilities(package, readings, "auto", tmp_path).tolist() == coarse.tolist()
@@ -209,7 +209,7 @@ def test_one_image_in_a_hundred_may_move_and_the_area_by_a_thousandth(
 @needs_int8
 def test_a_package_without_them_or_a_processor_without_them_is_told(
     package: Package,
-    readings: list[Reading],
+    readings: list[FileReading],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,

@@ -8,7 +8,6 @@ import pytest
 
 from cxr.config import ScoreConfig
 from cxr.images.inbox import Arrival
-from cxr.images.reading import examine_image
 from cxr.images.synthetic import draw_examples
 from cxr.network.acceleration import compiled_graphs
 from cxr.network.devices import uses_bf16
@@ -17,6 +16,7 @@ from cxr.serving.predictor import Predictor
 from cxr.serving.registry import load_champion
 from cxr.serving.scorer import Scorer
 from cxr.serving.scoring_runs import open_scoring_run
+from cxr.serving.screening import examine_image
 from cxr.storage.run_folder import ExplanationFolder
 
 

@@ -24,11 +24,10 @@ from benchmarks.processes import run_measured
 from cxr.config import ScoreConfig
 from cxr.errors import ConfigError, PackageError
 from cxr.export.build import make_package
-from cxr.images import reading
 from cxr.images.inbox import Arrival
 from cxr.images.synthetic import draw_inbox
 from cxr.network.resnet import predict_logits
-from cxr.serving import predictor, registry, scorer, scores, scoring_runs
+from cxr.serving import predictor, registry, scorer, scores, scoring_runs, screening
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
@@ -242,7 +241,7 @@ def test_an_image_gets_the_mean_of_the_calibrated_folds_of_the_plain_networks(ho
     rows = scorer.Scorer(scoring_run).score(batch.name, batch.arrivals)
     images = rows[rows["status"] == "ok"]
     package = scoring_run.package()
-    readings = [reading.read_image(a, package.size) for a in batch.arrivals]
+    readings = [screening.read_image(arrival, package.size) for arrival in batch.arrivals]
     squares = np.stack([r.square for r in readings if r.square is not None])
     logits = np.stack([predict_logits(package.networks.model(fold), squares, "cpu") for fold in range(package.n_folds)])
     probability = package.calibration.probability(logits)

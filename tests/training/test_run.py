@@ -87,7 +87,7 @@ def test_images_of_which_no_folds_can_be_made_begin_no_run(begin: Begin, tmp_pat
 def test_a_class_that_only_the_holdout_has_is_an_error(begin: Begin, image, tree) -> None:
     names = [f"train/{label}/{n}.png" for label in "AB" for n in range(4)] + [f"test/C/{n}.png" for n in range(4)]
     data = tree({name: image(seed) for seed, name in enumerate(names)})
-    with pytest.raises(FoldError, match="class 'C' has images in the holdout alone"):
+    with pytest.raises(FoldError, match="class 'C' has images only in the holdout"):
         begin(data=str(data), holdout="test")
 
 
@@ -143,7 +143,7 @@ def test_an_image_changed_since_is_not_taken_for_the_old_one(begin: Begin, sampl
     run = begin(data=str(own))
     shutil.rmtree(tmp_path / "cache")
     (own / run.images()["path"][0]).write_bytes(b"something else")
-    with pytest.raises(DataError, match="is gone or was changed since the run was begun"):
+    with pytest.raises(DataError, match="is missing or was changed since the run was begun"):
         run.squares(run.images())
 
 
