@@ -23,7 +23,7 @@ import torch
 import torchvision
 
 from benchmarks.results import keep
-from cxr.config import TrainConfig
+from cxr.config import Execution, TrainConfig
 from cxr.dataset.examination import examine
 from cxr.network.acceleration import accelerate
 from cxr.network.resnet import Classifier, load_pretrained, normalise, to_grey
@@ -56,7 +56,7 @@ def _measure(data: str, size: int, repeats: int, scratch: Path) -> dict[str, flo
     config = TrainConfig(data=data, weights=str(weights), size=size, epochs=EPOCHS)
     folder = RunFolder(scratch / "run")
     examine(config, folder, cache=scratch / "cache", size=size)
-    run = begin_run(config, folder, cache=scratch / "cache", devices="cpu", compile="off")
+    run = begin_run(config, folder, Execution(cache=scratch / "cache", devices="cpu", compile="off"))
     squares = run.squares(run.images())
     n_images = len(squares)
     plain, compiled, limit = [], [], []

@@ -19,7 +19,7 @@ import torchvision
 
 from benchmarks.results import keep
 from benchmarks.scoring import score_as_process, timed_process
-from cxr.config import TrainConfig
+from cxr.config import Execution, TrainConfig
 from cxr.dataset.examination import examine
 from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
@@ -93,7 +93,7 @@ def _step(step: str, data: str, home: Path) -> None:
     if step == "prepare":
         examine(config, folder, cache=home / "cache", size=SIZE)
     else:
-        run = begin_run(config, folder, cache=home / "cache", devices="cpu", compile="off")
+        run = begin_run(config, folder, Execution(cache=home / "cache", devices="cpu", compile="off"))
         features.extract(run, "cpu")
         for fold in range(config.folds):
             train_fold(run, fold, "cpu")

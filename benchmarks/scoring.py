@@ -22,7 +22,7 @@ import torchvision
 
 from benchmarks.processes import run_measured
 from benchmarks.results import keep
-from cxr.config import ScoreConfig, TrainConfig
+from cxr.config import Execution, ScoreConfig, TrainConfig
 from cxr.dataset.examination import examine
 from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
@@ -66,7 +66,7 @@ def _make_model(data: str, home: Path) -> None:
     config = TrainConfig(data=data, weights=str(home / "resnet50.pth"), epochs=3, learning_rate=1e-4)
     folder = RunFolder(home / "run")
     examine(config, folder, cache=home / "cache", size=config.size)
-    run = begin_run(config, folder, cache=home / "cache", devices="cpu")
+    run = begin_run(config, folder, Execution(cache=home / "cache", devices="cpu"))
     for fold in range(config.folds):
         train_fold(run, fold, "cpu")
     evaluate(run)

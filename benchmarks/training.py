@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.results import keep
-from cxr.config import TrainConfig
+from cxr.config import Execution, TrainConfig
 from cxr.dataset.examination import examine
 from cxr.storage.run_folder import RunFolder
+from cxr.training.loop import FoldTrainer
 from cxr.training.run import begin_run
-from cxr.training.trainer import FoldTrainer
 
 STEPS = 12
 
@@ -37,7 +37,7 @@ def main() -> None:
         config = TrainConfig(data=arguments.data, weights="none", trainable="all", size=arguments.size)
         folder, cache = RunFolder(Path(scratch) / "run"), Path(scratch) / "cache"
         examine(config, folder, cache=cache, size=config.size)
-        run = begin_run(config, folder, cache=cache, devices=arguments.device)
+        run = begin_run(config, folder, Execution(cache=cache, devices=arguments.device))
         trainer = FoldTrainer(run, 0, arguments.device)
     trainer.model.train()
     ours, limit = [], []

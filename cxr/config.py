@@ -1,7 +1,9 @@
-"""What a run computes: frozen dataclasses, each field checked where it is made.
+"""What is computed, and where: frozen dataclasses that check every field when they are made.
 
-Only what changes the numbers stands here. Where the work is done and kept (devices, folders, run id)
-is no part of a run's identity, so a run begun on one machine can be finished on another.
+`TrainConfig` holds what changes a run's numbers. `Execution` holds where the work is done and kept (devices, folders,
+run id), which is not part of a run's identity: a run begun on one machine can be finished on another.
+
+Each field's sentence under `Attributes` is the one that `--help` and the form in the Prefect UI show.
 """
 
 import dataclasses
@@ -27,22 +29,22 @@ ScoreRunner = Literal["local", "ray"]
 OperatingPoint = Literal["half", "youden", "sensitivity_95", "specificity_95"]
 
 BLANK_CONTRAST = 4.0
-"""An image whose grey levels spread less is blank: real images spread 20 to 87 levels."""
+"""An image whose grey levels spread less is blank; real images spread 20 to 87 levels."""
 PHOTOGRAPH_CHROMA = 8.0
-"""Levels from grey above which an image is a colour photograph; radiographs saved as RGB have under 1."""
+"""Levels from grey above which an image is a colour photograph; radiographs saved as RGB stay under 1."""
 KAGGLE_PATIENT = r"^(person\d+|(?:NORMAL2-)?IM-\d+)(?=[-_.])"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which images there are, what they are called, and how they are parted into folds.
+    """Which images there are, how they are labelled, and how they are split into folds.
 
     Attributes:
         data: Folder or .zip laid out as ROOT/[split/]CLASS/image.(jpeg|jpg|png|dcm), or the word kaggle.
         folds: Number of cross-validation folds, 2 to 20.
-        seed: Seed of folds, initial weights, order of images and augmentation.
-        label_from: The class is the image's folder, or the subtype in its name (NORMAL / bacteria / virus).
-        positive: Positive class where there are two; PNEUMONIA if the data has it.
+        seed: Seed of the folds, the initial weights, the order of images and the augmentation.
+        label_from: The class is the image's folder, or the subtype in its file name (NORMAL / bacteria / virus).
+        positive: Positive class, where there are two; by default PNEUMONIA if the data has it.
         holdout: Split of the archive that cross-validation never sees, such as test.
         patient_pattern: Regular expression whose first group, searched in the file name, is the patient id.
     """
@@ -63,14 +65,14 @@ class DataConfig:
             n_groups = re.compile(self.patient_pattern).groups
         except re.error as error:
             raise ConfigError(
-                f"--patient-pattern {self.patient_pattern!r} is no regular expression: {error}."
+                f"--patient-pattern {self.patient_pattern!r} is not a regular expression: {error}."
             ) from error
         if n_groups < 1:
             raise ConfigError(f"--patient-pattern needs a group for the patient id, got {self.patient_pattern!r}.")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the config that `as_dict` described."""
+        """Return the config whose fields `as_dict` returned."""
         return cls(**values)
 
     def as_dict(self) -> dict[str, Any]:
@@ -79,7 +81,7 @@ class DataConfig:
 
     @property
     def default_run_id(self) -> str:
-        """A readable name that the same parameters always give, so that typing a command again resumes it."""
+        """A readable name that follows from the parameters, so that the same command resumes the same run."""
         digest = hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
         return f"{self._kind}-{digest[:8]}"
 
@@ -90,20 +92,20 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(DataConfig):
-    """One cross-validated training on such images.
+    """One cross-validated training run on these images.
 
     Attributes:
         weights: Where the ResNet-50 starts: imagenet-v1, imagenet-v2, none, or a .pth or .safetensors file.
         trainable: What is trained: head (frozen feature extractor), layer4 (and head), or all.
-        size: Side of the square that images are scaled to, in pixels, 32 to 1024.
-        epochs: Passes over the training images, 1 to 1000; fixed, nothing is selected on the held-out fold.
+        size: Side of the square that each image is scaled to, in pixels, 32 to 1024.
+        epochs: Passes over the training images, 1 to 1000; fixed: nothing is selected on the held-out fold.
         batch_size: Images per training step, 1 to 4096.
         learning_rate: Peak of the one-cycle schedule for the head; pretrained layers get a tenth.
-        augment: Mild shifts, turns, zoom, brightness and contrast on each training batch, where all is trained.
-        views: Versions of each image that frozen layers see, 1 to 64: the image, the others changed mildly.
-        flip: Mirror half of the training images left to right as well.
+        augment: Vary position, angle, zoom, brightness and contrast of each batch mildly, if all layers are trained.
+        views: Versions of each image that frozen layers see, 1 to 64: the image itself, the others mildly augmented.
+        flip: Also mirror half of the training images left to right.
         precision: Arithmetic of training: bf16 where the device has it (auto), fp32, or bf16.
-        deterministic: Use deterministic GPU kernels, slower; on a CPU training always is.
+        deterministic: Use deterministic GPU kernels, which are slower; training on a CPU is always deterministic.
     """
 
     weights: str = "imagenet-v1"
@@ -129,13 +131,13 @@ class TrainConfig(DataConfig):
         _require_range("learning-rate", self.learning_rate, 1e-8, 1.0)
         if self.weights == "none" and self.trainable != "all":
             raise ConfigError(
-                f"--weights none leaves nothing worth freezing, but --trainable is {self.trainable!r}: "
+                f"with --weights none no layer is worth freezing, but --trainable is {self.trainable!r}: "
                 "give pretrained weights, or --trainable all."
             )
         if self.views > 1 and self.trainable == "all":
             raise ConfigError(
-                f"--views is for frozen layers, which see each image once; --trainable all changes images in each batch "
-                f"instead: leave out --views {self.views}, or give --trainable head."
+                f"--views is for frozen layers, which see each image once; --trainable all augments every batch instead: "
+                f"leave out --views {self.views}, or give --trainable head."
             )
 
     @property
@@ -145,12 +147,12 @@ class TrainConfig(DataConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class RunLocation:
-    """Where tables are kept: no part of a run's identity.
+    """Where a run is kept, which is not part of its identity.
 
     Attributes:
-        run_id: Name of the run; by default one that follows from the config, so the same command resumes.
+        run_id: Name of the run; by default it follows from the config, so that the same command resumes the run.
         experiments: Folder that holds all runs, or a URL such as s3://bucket/experiments.
-        cache: Folder for prepared images; shared by all runs, safe to delete.
+        cache: Folder for prepared images; shared by all runs and safe to delete.
     """
 
     run_id: str | None = None
@@ -160,19 +162,19 @@ class RunLocation:
 
 @dataclass(frozen=True, kw_only=True)
 class Execution(RunLocation):
-    """Where a run is computed, too.
+    """Where a run is kept and computed.
 
     Attributes:
-        runner: Who trains the folds: this machine's devices (local), the workers of the pool cxr-gpu (workers), or the
+        runner: What trains the folds: this machine's devices (local), the workers of the pool cxr-gpu (workers), or the
             nodes of a Ray cluster (ray).
-        devices: auto, cpu, cpu,cpu or cuda:0,cuda:1; the folds that find no place on them wait. A worker takes the
-            device that it finds (auto), or its CPU (cpu).
-        folds_per_device: Folds on each device at a time, 1 to 20; auto by its memory and the size of a batch.
-        redo_fold: Folds to train anew although they are finished.
-        compile: Compile what runs frozen layers: on, off, or where the number of images repays it (auto).
-        mlflow: MLflow store that the finished run is logged to as well, such as sqlite:///mlflow.db; extra [mlflow].
-        ray_address: The cluster: HOST:PORT typed on one of its nodes, ray://HOST:PORT elsewhere, or auto.
-        gpus_per_fold: GPUs of a fold on the cluster, 0 to 1; 0 for nodes without GPUs, 0.5 for two folds on each.
+        devices: auto, cpu, cpu,cpu or cuda:0,cuda:1; folds wait for a free one. A worker uses the device that it finds
+            (auto) or its CPU (cpu).
+        folds_per_device: Folds on each device at a time, 1 to 20; auto chooses by memory and batch size.
+        redo_fold: Finished folds to train again.
+        compile: Compile the frozen layers: on, off, or if the number of images repays it (auto).
+        mlflow: MLflow store that also gets the finished run, such as sqlite:///mlflow.db; needs the extra [mlflow].
+        ray_address: Address of the cluster: HOST:PORT on one of its nodes, ray://HOST:PORT elsewhere, or auto.
+        gpus_per_fold: GPUs for each fold on the cluster, 0 to 1; 0 for nodes without GPUs, 0.5 for two folds on each.
     """
 
     runner: Runner = "local"
@@ -191,8 +193,8 @@ class Execution(RunLocation):
         _require_choice("runner", self.runner, ("local", "workers", "ray"))
         if self.runner == "workers" and self.devices not in ("auto", "cpu"):
             raise ConfigError(
-                f"--devices with --runner workers is auto or cpu, got {self.devices!r}: each worker finds its own, so "
-                "start one for each device."
+                f"--devices must be auto or cpu with --runner workers, got {self.devices!r}: each worker finds its own, "
+                "so start one for each device."
             )
         _require_range("gpus-per-fold", self.gpus_per_fold, 0, 1)
 
@@ -202,21 +204,21 @@ class ScoreConfig:
     """Which model scores an inbox, how, and where the scores go.
 
     Attributes:
-        name: Name of the model, whose champion scores.
+        name: Name of the model; its champion scores.
         out: Folder of the scores.
         models: Folder that holds all packaged models.
         cache: Folder for compiled kernels; safe to delete.
-        settle: Files that changed more recently wait for the next run, in seconds.
-        force: Publish batches that the checks would hold.
+        settle: Seconds that a file must have been unchanged for; other files wait for the next scoring run.
+        force: Publish the batches that the checks would hold.
         device: auto, cpu, or cuda:<index>.
         precision: Arithmetic: fp32, bf16, int8, or the fastest that the device has and the package allows (auto): int8
-            where it was packaged with --int8, else bf16 if that moves no probability by over 0.01.
-        compile: Compile the network: on, off, or where the number of images repays it (auto).
-        workers: Processes that decode ahead of the network; by default none on a CPU, the cores less one for a GPU.
-        runner: Who scores a batch's chunks of images: this process, one after the other (local), or the nodes of a Ray
+            if it was packaged with --int8, else bf16 if that moves no probability by more than 0.01.
+        compile: Compile the network: on, off, or if the number of images repays it (auto).
+        workers: Processes that decode ahead of the network; by default none for a CPU, all cores but one for a GPU.
+        runner: What scores the chunks of a batch: this process, one after another (local), or the nodes of a Ray
             cluster, all at once (ray).
-        ray_address: The cluster: HOST:PORT typed on one of its nodes, ray://HOST:PORT elsewhere, or auto.
-        gpus_per_chunk: GPUs of a chunk on the cluster, 0 to 1; 0 for nodes without GPUs.
+        ray_address: Address of the cluster: HOST:PORT on one of its nodes, ray://HOST:PORT elsewhere, or auto.
+        gpus_per_chunk: GPUs for each chunk on the cluster, 0 to 1; 0 for nodes without GPUs.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """The two stories without an orchestrator: cross-validate a data set, score an inbox.
 
-The Prefect flows train-cv and score-batch take the same steps, each as a task; train-cv also judges the tables with
+The Prefect flows train-cv and score-batch take the same steps, each as a task; train-cv also checks the tables with
 Great Expectations.
 """
 
@@ -29,24 +29,23 @@ log = logging.getLogger(__name__)
 
 
 def cross_validate(config: TrainConfig, execution: Execution) -> RunFolder:
-    """Cross-validate a ResNet-50 on a folder of chest X-rays, or take a run up again; return the run's folder.
+    """Cross-validate a ResNet-50 on a folder of chest X-rays, or resume a run; return the run's folder.
+
+    Args:
+        config: what is computed.
+        execution: where it is computed and kept; its runner has to be local.
 
     Raises:
-        CxrError: a mistake of the user's.
-        FoldFailedError: folds failed although nothing that was typed is wrong; the others are kept.
+        CxrError: a mistake of the user's, in one sentence.
+        FoldFailedError: processes of folds ended badly; the finished folds are kept, and another call goes on.
     """
     if execution.runner != "local":
         raise ConfigError(f"--runner {execution.runner} needs Prefect: type `cxr train`, not `python -m cxr train`.")
     folder = RunFolder.named(execution.experiments, execution.run_id or config.default_run_id)
-    where = {
-        "devices": execution.devices,
-        "folds_per_device": execution.folds_per_device,
-        "redo_fold": execution.redo_fold,
-    }
     with files.locked(folder.lock, f"run {folder.run_id}"), events.stage(folder.events, "run"):
-        require_startable(config, folder, **where)
+        start = require_startable(config, folder, execution)
         examine(config, folder, cache=execution.cache, size=config.size)
-        run = begin_run(config, folder, cache=execution.cache, compile=execution.compile, **where)
+        run = begin_run(config, folder, execution, start)
         features.extract(run, run.devices[0])
         with ThreadPoolExecutor(len(run.devices)) as pool:
             train_folds(run, lambda fold, device: pool.submit(_train_patiently, run, fold, device), Future.exception)
@@ -56,14 +55,18 @@ def cross_validate(config: TrainConfig, execution: Execution) -> RunFolder:
 
 
 def score_inbox(inbox: Path, config: ScoreConfig, check: Check) -> tuple[ScoringRun, list[Outcome]]:
-    """Score what is new in an inbox with the champion; publish or hold each batch; write the record and the report.
+    """Score the new images of an inbox with the champion; publish or hold each batch; write record and report.
 
     Args:
         inbox: folder of batches, one folder each; read, never changed.
+        config: which model scores, how, and where the scores go.
         check: judges a batch's scores.
 
+    Returns:
+        The scoring run, and the outcome of each batch that had new images.
+
     Raises:
-        CxrError: as for `open_scoring_run`, or another process writes these scores.
+        CxrError: as for `open_scoring_run`, or another process writes to these scores.
     """
     folder = ScoresFolder.at(config.out)
     with files.locked(folder.lock, f"scores folder {str(folder.path)!r}"):
@@ -79,13 +82,14 @@ def score_inbox(inbox: Path, config: ScoreConfig, check: Check) -> tuple[Scoring
 
 
 def _train_patiently(run: Run, fold: int, device: str) -> None:
+    """Train a fold; if its process ends badly, start it again after each of the delays."""
     for delay_s in RETRY_DELAYS_S:
         try:
             train_fold(run, fold, device, log)
         except CxrError:
             raise
         except Exception as error:
-            log.warning("%s; it is started again in %d s", error, delay_s)
+            log.warning("%s; it starts again in %d s", error, delay_s)
             time.sleep(delay_s)
         else:
             return

@@ -101,5 +101,5 @@ class Checking:
         data_docs: Write Great Expectations' own pages as well; they load scripts from the network.
     """
 
-    tolerances: Path | None = None
+    tolerances: Path | dict[str, float] | None = None
     data_docs: bool = False

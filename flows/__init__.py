@@ -1,1 +1,1 @@
-"""Stories told in Prefect flows, and the `cxr` command that starts them."""
+"""The pipeline's stories as Prefect flows, and the `cxr` command that starts them."""

@@ -1,8 +1,8 @@
-"""The one `cxr` command: the core's verbs, and those that run as Prefect flows."""
+"""The `cxr` command: the core's verbs, and those that run as Prefect flows or start services."""
 
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
@@ -10,27 +10,27 @@ from typing import Annotated, cast
 from cyclopts import Parameter
 
 from cxr.cli.app import Experiments, Models
-from cxr.cli.main import app  # with the core's verbs
+from cxr.cli.main import app  # which has the core's verbs
 from cxr.cli.models import package
 from cxr.config import DataConfig, Execution, RunLocation, ScoreConfig, TrainConfig
 from cxr.errors import ChecksFailedError, RunError
 from data_checks.tolerances import Checking, Tolerances
 from flows.prefect_session import prefect_session, require_named_server
 
-Services = Annotated[Path, Parameter(help="Folder of the services' process ids and logs.")]
+Services = Annotated[Path, Parameter(help="Folder for the services' process ids and logs.")]
 
 
 @app.command
 def validate(
     *,
     config: Annotated[DataConfig, Parameter(name="*")],
-    execution: Annotated[RunLocation, Parameter(name="*")] = RunLocation(),  # noqa: B008 it is frozen
+    location: Annotated[RunLocation, Parameter(name="*")] = RunLocation(),  # noqa: B008 it is frozen
     checks: Annotated[Checking, Parameter(name="*")] = Checking(),  # noqa: B008
 ) -> None:
     """Check a folder of chest X-rays with Great Expectations, as the Prefect flow validate-dataset.
 
-    Nothing is trained. Exit code 0 if the data may be trained on, 1 if something critical is wrong with
-    them, 2 if they could not be judged.
+    Nothing is trained. Exit code 0 if the data are fit to train on, 1 if something critical is wrong with them, 2 if
+    they could not be checked.
 
     Example: cxr validate --data chest_xray.zip
     """
@@ -38,14 +38,14 @@ def validate(
     from cxr.images.source import open_source
     from cxr.storage.run_folder import RunFolder
 
-    open_source(config.data)  # what is misspelt is told before a server is started
-    limits = {"tolerances": asdict(Tolerances.of(checks.tolerances)), "data_docs": checks.data_docs}
+    open_source(config.data)  # a misspelt path is reported before a server starts
+    limits = _as_values(checks)
     with prefect_session():
         from flows.validate_dataset import validate_dataset
 
-        folder = RunFolder.named(execution.experiments, execution.run_id or config.default_run_id)
+        folder = RunFolder.named(location.experiments, location.run_id or config.default_run_id)
         try:
-            validate_dataset(**asdict(config), **asdict(execution), **limits)
+            validate_dataset(**asdict(config), **asdict(location), **asdict(limits))
         except ChecksFailedError:
             tables.show_checks(folder)
             sys.exit(1)
@@ -61,7 +61,7 @@ def train(
 ) -> None:
     """Cross-validate a ResNet-50 on a folder of chest X-rays, as the Prefect flow train-cv.
 
-    Typed again after a kill, it goes on where it stopped.
+    If the run is killed, rerun the same command to resume it.
 
     Example: cxr train --data chest_xray.zip --run-id first
     """
@@ -69,13 +69,18 @@ def train(
     from cxr.images.source import open_source
     from cxr.storage.run_folder import RunFolder
 
-    open_source(config.data)  # what is misspelt is told before a server is started
-    limits = {"tolerances": asdict(Tolerances.of(checks.tolerances)), "data_docs": checks.data_docs}
+    open_source(config.data)  # a misspelt path is reported before a server starts
+    limits = _as_values(checks)
     with prefect_session():
         from flows.train_cv import train_cv
 
-        path = cast(Path, train_cv(**asdict(config), **asdict(execution), **limits))
+        path = cast(Path, train_cv(**asdict(config), **asdict(execution), **asdict(limits)))
     tables.show_results(RunFolder(path))
+
+
+def _as_values(checks: Checking) -> Checking:
+    """Return the checks with every limit in place of the TOML file, which the flow may run too far away to read."""
+    return replace(checks, tolerances=asdict(Tolerances.of(checks.tolerances)))
 
 
 @app.command
@@ -86,11 +91,11 @@ def score(
     config: Annotated[ScoreConfig, Parameter(name="*")],
     tolerances: Annotated[Path | None, Parameter(help="TOML file with limits that differ from the defaults.")] = None,
 ) -> None:
-    """Score the images of an inbox that its champion has not seen, batch by batch; hold batches that look wrong.
+    """Score the images of an inbox that the champion has not seen, batch by batch; hold batches that look wrong.
 
-    The same steps as the deployment score-batch/nightly, in this process and without a Prefect server; with
-    --runner ray as that Prefect flow. Exit code 0 if all scores are published, 1 if a batch is held, 2 if nothing
-    could be scored.
+    It takes the steps of the deployment score-batch/nightly in this process, without a Prefect server; with --runner
+    ray it is that Prefect flow. Exit code 0 if all scores are published, 1 if a batch is held, 2 if nothing could be
+    scored.
 
     Example: cxr score inbox --name pneumonia
 
@@ -103,7 +108,8 @@ def score(
     from cxr.storage.scores_folder import ScoresFolder
     from data_checks.gate import check_scores
 
-    limit, folder = Tolerances.of(tolerances), ScoresFolder.at(config.out)
+    limit = Tolerances.of(tolerances)
+    folder = ScoresFolder.at(config.out)
     if config.runner == "ray":
         is_held = _score_as_flow(inbox, config, limit)
         tables.show_scoring_run(folder.scoring_runs()[0])
@@ -115,7 +121,7 @@ def score(
 
 
 def _score_as_flow(inbox: Path, config: ScoreConfig, limit: Tolerances) -> bool:
-    """Run the flow score-batch; tell whether a batch is held."""
+    """Run the flow score-batch; return whether a batch is held."""
     with prefect_session():
         from flows.score_batch import score_batch
 
@@ -133,14 +139,14 @@ def up(
     page_port: int = 8501,
     notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = None,
 ) -> None:
-    """Bring up Prefect's server, deployments, workers and the page on this machine; what is up already stays as it is.
+    """Start Prefect's server, deployments, workers and the page on this machine; services that are up stay as they are.
 
     Example: cxr up
 
     Args:
-        port: Port of the server, on this machine's loopback address alone.
+        port: Port of the server, which listens on the loopback address alone.
         page_port: Port of the page, likewise.
-        notify: Address of a webhook that is told of runs that failed, crashed, or are held.
+        notify: Address of a webhook that is notified of runs that failed, crashed, or are held.
     """
     from deployments import services as parts
 
@@ -151,26 +157,26 @@ def up(
 
 @app.command
 def deploy(*, notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = None) -> None:
-    """Tell the Prefect server that PREFECT_API_URL names its pools, automations and deployments; `cxr up` does, too.
+    """Create pools, automations and deployments on the Prefect server that PREFECT_API_URL names, as `cxr up` does.
 
     Example: cxr deploy
 
     Args:
-        notify: Address of a webhook that is told of runs that failed, crashed, or are held.
+        notify: Address of a webhook that is notified of runs that failed, crashed, or are held.
     """
     from deployments import services as parts
 
     if "PREFECT_API_URL" not in os.environ:
-        raise RunError("PREFECT_API_URL names no Prefect server: set it, or let `cxr up` start one on this machine.")
+        raise RunError("PREFECT_API_URL names no Prefect server: set it, or start one on this machine with `cxr up`.")
     require_named_server()
     for line in parts.deploy(parts.PREFECT_DEFAULTS | os.environ, notify=notify or None):
         print(line)
-    print("pools and deployments are there")
+    print("pools and deployments are ready")
 
 
 @app.command
 def down(*, services: Services = Path("services")) -> None:
-    """Stop what `cxr up` has started, and nothing else; a run that is under way resumes when it is started again.
+    """Stop what `cxr up` has started, and nothing else; a run that is stopped resumes when it is started again.
 
     Example: cxr down
     """
@@ -182,7 +188,7 @@ def down(*, services: Services = Path("services")) -> None:
 
 @app.command
 def status(*, services: Services = Path("services")) -> None:
-    """Show what is up, the last runs, the next scheduled one, and where the logs are.
+    """Show which services are up, the last runs, the next scheduled one, and where the logs are.
 
     Example: cxr status
     """
@@ -200,12 +206,12 @@ def page(
     scores: Annotated[Path, Parameter(help="Folder of the scores.")] = Path("scores"),
     cache: Path = Path("cache"),
 ) -> None:
-    """Serve the page on this machine: images to classify, runs, scoring runs, models; Ctrl-C ends it.
+    """Serve the page on this machine: classify images, look at runs, scoring runs and models; Ctrl-C ends it.
 
     Example: cxr app
 
     Args:
-        port: Port on the loopback address alone; 0 takes any that is free.
+        port: Port on the loopback address; 0 takes any that is free.
         cache: Folder for compiled kernels, as for `cxr score`; safe to delete.
     """
     from app.server import Folders, prepare
@@ -213,12 +219,12 @@ def page(
     address, command = prepare(Folders(experiments, models, scores, cache), port)
     print(f"page     {address}  (Ctrl-C ends it)")
     print("Academic and research use only; not a medical device.", flush=True)
-    os.execv(command[0], command)  # noqa: S606 one process, which signals reach and nothing outlives
+    os.execv(command[0], command)  # noqa: S606 one process, which gets the signals itself
 
 
 @app.command
 def demo() -> None:
-    """Draw synthetic images, cross-validate on them, package the result and score a new folder with bad files in it.
+    """Draw synthetic images, cross-validate on them, package the model, and score a new folder with bad files in it.
 
     Example: cxr demo
     """

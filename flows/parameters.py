@@ -1,25 +1,74 @@
-"""A flow's form in the UI, described with the sentences that the command line shows."""
+"""A flow's parameters from the dataclasses that own them: one name, type, default and sentence for every front end.
 
-from collections.abc import Callable
-from inspect import cleandoc, getdoc
-from textwrap import indent
-from typing import Any, TypeVar
+Prefect validates a flow's parameters one by one, and draws a form with a field for each. A flow that took a dataclass
+would get a field of JSON.
+"""
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from textwrap import dedent, indent
+from typing import Any, TypeVar, get_type_hints
+
+Result = TypeVar("Result")
 
 
-def described_by(*configs: type) -> Callable[[Function], Function]:
-    """Give a flow function the `Attributes` of config classes as the `Args` of its docstring.
+def flat_parameters(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Return the function with a parameter for each field of the dataclasses that it takes.
 
-    Prefect takes the description of each field of a deployment's form from there.
+    The fields take the place of their dataclass, in their order, with their types and defaults. Each is described by
+    its sentence under `Attributes`; other parameters stay, and are described under `Args`. A call makes the
+    dataclasses, which check their values, and passes them to the function.
+
+    Raises:
+        ValueError: two parameters have the same name, or one without a default follows one that has a default.
     """
+    types = get_type_hints(function)
+    names = list(inspect.signature(function).parameters)
+    records = {name: types[name] for name in names if dataclasses.is_dataclass(types[name])}
+    signature = _flat_signature(function, records)
 
-    def describe(function: Function) -> Function:
-        classes = dict.fromkeys(base for config in configs for base in reversed(config.__mro__))
-        attributes = [(base.__doc__ or "").partition("Attributes:\n")[2].rstrip() for base in classes]
-        function.__doc__ = "\n".join(
-            [getdoc(function) or "", "", "Args:", *(indent(cleandoc(lines), "    ") for lines in attributes if lines)]
-        )
-        return function
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Result:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return function(**{name: _argument(name, records, bound.arguments) for name in names})
 
-    return describe
+    call.__signature__ = signature  # pyright: ignore[reportAttributeAccessIssue] Prefect reads it
+    call.__doc__ = _described(function, records)
+    return call
+
+
+def _flat_signature(function: Callable[..., Any], records: Mapping[str, Any]) -> inspect.Signature:
+    types = get_type_hints(function)
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in records:
+            parameters.extend(_fields_as_parameters(records[name]))
+        else:
+            parameters.append(parameter.replace(annotation=types[name]))
+    return inspect.Signature(parameters, return_annotation=types["return"])
+
+
+def _fields_as_parameters(record: Any) -> Iterator[inspect.Parameter]:
+    types = get_type_hints(record)
+    for field in dataclasses.fields(record):
+        default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        yield inspect.Parameter(field.name, kind, default=default, annotation=types[field.name])
+
+
+def _argument(name: str, records: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+    if name not in records:
+        return values[name]
+    return records[name](**{field.name: values[field.name] for field in dataclasses.fields(records[name])})
+
+
+def _described(function: Callable[..., Any], records: Mapping[str, Any]) -> str:
+    """Return the function's docstring; its `Args` include the `Attributes` of the dataclasses and of their bases."""
+    text, _, own = (inspect.getdoc(function) or "").partition("\nArgs:\n")
+    classes = dict.fromkeys(base for record in records.values() for base in reversed(record.__mro__))
+    attributes = [inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2] for base in classes]
+    lines = [indent(dedent(part.rstrip()), "    ") for part in (own, *attributes) if part]
+    return "\n".join([text.rstrip(), "", "Args:", *lines])

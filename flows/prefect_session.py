@@ -10,7 +10,7 @@ from cxr.errors import CxrError, FoldFailedError, RunError
 
 @contextmanager
 def prefect_session() -> Iterator[None]:
-    """Set Prefect's defaults before it is imported; show bars; tell known errors in one sentence, once."""
+    """Set Prefect's defaults before it is imported; show progress bars; report known errors in one sentence."""
     from httpx import TransportError
 
     from cxr.cli import terminal
@@ -27,13 +27,13 @@ def prefect_session() -> Iterator[None]:
             yield
         except TransportError as error:
             raise RunError(
-                f"Prefect's server no longer answers ({error}). What is finished is kept: the same command goes on "
-                "from here once the server is up again."
+                f"Prefect's server no longer answers ({error}). Finished work is kept: the same command goes on from "
+                "here once the server is up again."
             ) from error
 
 
 def require_named_server() -> None:
-    """Make sure that the Prefect server answers which the settings name, if they name one; RunError if not."""
+    """Raise RunError if Prefect's settings name a server and it does not answer."""
     from prefect.settings import get_current_settings
 
     from deployments.services import answers
@@ -42,12 +42,12 @@ def require_named_server() -> None:
     if address is not None and not answers(address):
         raise RunError(
             f"no Prefect server answers at {address}, where PREFECT_API_URL points: start it (`cxr up`), or unset "
-            "PREFECT_API_URL for one that lives as long as the command."
+            "PREFECT_API_URL to use one that runs as long as the command."
         )
 
 
 def _keeps_unknown_errors(record: logging.LogRecord) -> bool:
-    """Drop the traceback of an error that the command ends with in one sentence."""
+    """Return False for the traceback of an error that the command reports in one sentence."""
     from httpx import TransportError
 
     return not (record.exc_info and isinstance(record.exc_info[1], CxrError | FoldFailedError | TransportError))

@@ -1,4 +1,4 @@
-"""Train-fold: one fold of a run that was begun, on whichever machine takes it."""
+"""Train-fold: one fold of a run that has begun, on whichever machine takes it."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tasks import training
 
 @flow(name="train-fold", flow_run_name="{run.name}-fold-{fold}")
 def train_fold(run: Path, fold: int, device: str = "auto") -> None:
-    """Train a fold to its end, from where it stopped; a fold that is complete is left alone.
+    """Train a fold to its end, or resume it where it stopped; a complete fold is left as it is.
 
     Args:
         run: The run's folder, under the same path on every machine.

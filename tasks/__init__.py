@@ -1,1 +1,1 @@
-"""Prefect around the core: retries, names, logs and artifacts; no work of its own."""
+"""Prefect tasks around the core: retries, names, logs and artifacts, but no work of their own."""

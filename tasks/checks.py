@@ -1,6 +1,5 @@
-"""Evaluate tables with Great Expectations, show the verdict as an artifact, and stop what should not go on."""
+"""Check tables with Great Expectations, show the verdicts as artifacts, and stop a run that should not go on."""
 
-import re
 from collections.abc import Sequence
 
 from prefect import task
@@ -14,12 +13,13 @@ from cxr.training.run import Run
 from cxr.verdict import Verdict
 from data_checks import gate
 from data_checks.tolerances import Tolerances
+from tasks.artifacts import artifact_key, table_rows
 from tasks.logs import core_logs
 
 
 @task(task_run_name="check-data", cache_policy=NO_CACHE)
 def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, data_docs: bool = False) -> None:
-    """Evaluate images, copies, folds and acquisition; ChecksFailedError if anything critical failed."""
+    """Check images, copies, folds and acquisition; raise ChecksFailedError if a critical expectation failed."""
     with core_logs(), events.stage(folder.events, "check_data"):
         verdicts = gate.check_data(folder, config, limit, data_docs=data_docs)
     _publish(folder, verdicts, "data")
@@ -28,7 +28,7 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, data_do
 
 @task(task_run_name="check-results", cache_policy=NO_CACHE)
 def check_results(run: Run, limit: Tolerances) -> None:
-    """Evaluate predictions and metrics; ChecksFailedError if anything critical failed."""
+    """Check predictions and metrics; raise ChecksFailedError if a critical expectation failed."""
     with core_logs(), events.stage(run.folder.events, "check_results"):
         verdicts = gate.check_results(run, limit)
     _publish(run.folder, verdicts, "results")
@@ -36,10 +36,10 @@ def check_results(run: Run, limit: Tolerances) -> None:
 
 
 def _publish(folder: RunFolder, verdicts: Sequence[Verdict], what: str) -> None:
-    key = f"{what}-{re.sub(r'[^a-z0-9]+', '-', folder.run_id.lower()).strip('-')}"
+    """Publish every expectation as a table artifact, and those that failed as a markdown artifact."""
+    key = f"{what}-{artifact_key(folder.run_id)}"
     table = gate.expectations_table(verdicts)
-    rows = [table.columns.tolist(), *table.astype(object).where(table.notna(), None).to_numpy().tolist()]
-    create_table_artifact(rows, key=f"checks-{key}")
+    create_table_artifact(table_rows(table), key=f"checks-{key}")
     failed = table[~table["passed"]]
     lines = [f"| {r.severity} | {r.table} | {r.sentence} | {r.n_unexpected} |" for r in failed.itertuples()]
     heading = f"# Checks of {what}: {folder.run_id}\n\n{len(table)} expectations, {len(failed)} failed.\n\n"

@@ -13,6 +13,6 @@ from tasks.logs import core_logs
 
 @task(task_run_name="examine-images", cache_policy=NO_CACHE)
 def examine_images(config: DataConfig, folder: RunFolder, cache: Path, size: int | None = None) -> None:
-    """Read every image, find copies, make folds; or check that the images are those of the run."""
+    """Read every image, find copies and make folds; or check that the images are those of a run that has begun."""
     with core_logs():
         examine(config, folder, cache=cache, size=size)

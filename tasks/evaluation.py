@@ -1,6 +1,4 @@
-"""Compute the run's tables and show them as artifacts."""
-
-import re
+"""Compute a run's tables and show them as artifacts."""
 
 import pandas as pd
 from prefect import task
@@ -11,6 +9,7 @@ from cxr.evaluation.overview import headline
 from cxr.evaluation.tables import evaluate
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run
+from tasks.artifacts import artifact_key, table_rows
 from tasks.logs import core_logs
 
 
@@ -20,13 +19,9 @@ def evaluate_folds(run: Run) -> None:
     with core_logs():
         evaluate(run)
     table = headline(run.folder).round(1)
-    rows = [table.columns.tolist(), *table.astype(object).where(table.notna(), None).to_numpy().tolist()]
-    create_table_artifact(rows, key=f"metrics-{_key(run)}")
-    create_markdown_artifact(_markdown(run.folder, table), key=f"summary-{_key(run)}")
-
-
-def _key(run: Run) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", run.folder.run_id.lower()).strip("-")
+    key = artifact_key(run.folder.run_id)
+    create_table_artifact(table_rows(table), key=f"metrics-{key}")
+    create_markdown_artifact(_markdown(run.folder, table), key=f"summary-{key}")
 
 
 def _markdown(folder: RunFolder, table: pd.DataFrame) -> str:

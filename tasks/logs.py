@@ -1,4 +1,4 @@
-"""The core's log records, shown in the run that caused them."""
+"""The core's log records, shown in the task run that caused them."""
 
 import logging
 from collections.abc import Iterator
@@ -21,11 +21,11 @@ class _RunLogHandler(logging.Handler):
 
 @contextmanager
 def core_logs() -> Iterator[None]:
-    """Send what the core logs inside the block to the log of the task run around it."""
+    """Inside the block, send the core's log records to the log of the current task run."""
     logger = logging.getLogger("cxr")
     handler = _RunLogHandler()
     logger.setLevel(logging.INFO)
-    logger.propagate = False  # the run's log has a console of its own
+    logger.propagate = False  # the task run's log has a console handler of its own
     logger.addHandler(handler)
     try:
         yield

@@ -1,8 +1,8 @@
-"""Tasks on a Ray cluster: through prefect-ray's RayTaskRunner, each on a node that has the GPU and the CPU it asks for.
+"""Tasks on a Ray cluster, through prefect-ray's RayTaskRunner: each on a node that has the CPU and the GPU it asks for.
 
-Ray starts a task again whose worker or node has died; Prefect's retries happen in the worker. Every node needs this
-program, installed alike, a Prefect server within reach, the images at the path that the run was begun with, and the
-run's storage.
+If a worker or a node dies, Ray starts its task again; Prefect's retries happen in the worker. Every node needs the same
+installation of this program, access to the Prefect server, the images at the path that the run began with, and access
+to the run's storage.
 """
 
 import importlib.util
@@ -28,14 +28,14 @@ ANSWERS_IN_S = 5
 
 @contextmanager
 def ray_cluster(address: str | None, *, n_gpus: float) -> Iterator[Submit]:
-    """Connect to a cluster; yield a function that submits a task with its parameters, spread over the nodes.
+    """Connect to a cluster; yield a function that submits a task with its parameters to one of the nodes.
 
     Args:
         address: HOST:PORT of the head, from a node of the cluster; ray://HOST:PORT from elsewhere; or auto.
-        n_gpus: GPUs of each task, 0 for none; Ray shows it no other.
+        n_gpus: GPUs of each task, 0 to 1; Ray hides the others from it.
 
     Raises:
-        ConfigError: as for `require_cluster`, or what answers is another version of Ray, or no node has the GPU.
+        ConfigError: as for `require_cluster`, or the cluster runs another version of Ray, or no node has the GPU.
     """
     require_cluster(address)
     import ray
@@ -44,14 +44,14 @@ def ray_cluster(address: str | None, *, n_gpus: float) -> Iterator[Submit]:
 
     try:
         ray.init(address=address, namespace="prefect", logging_level=logging.WARNING)
-    except (ConnectionError, RuntimeError, SystemExit) as error:  # a stranger's port ends in SystemExit
+    except (ConnectionError, RuntimeError, SystemExit) as error:  # another program's port ends in SystemExit
         raise ConfigError(
             f"no Ray cluster of this Ray's version answers at --ray-address {address!r}: {error}"
         ) from error
     try:
         if all(node["Resources"].get("GPU", 0) < n_gpus for node in ray.nodes() if node["Alive"]):
             raise ConfigError(
-                f"no node of the Ray cluster at {address!r} has a GPU: ask for 0 GPUs, and nodes' CPUs do."
+                f"no node of the Ray cluster at {address!r} has a GPU: ask for 0 GPUs to use the nodes' CPUs."
             )
         options = {"num_cpus": 1, "num_gpus": n_gpus, "max_retries": TRIES_AFTER_A_LOST_NODE}
         with RayTaskRunner() as runner, remote_options(**options, scheduling_strategy="SPREAD"):
@@ -61,7 +61,7 @@ def ray_cluster(address: str | None, *, n_gpus: float) -> Iterator[Submit]:
 
 
 def _with_its_log_sent(task: Task[..., Any]) -> Task[..., Any]:
-    """Return the task such that its last lines reach Prefect too: Ray may end the worker before they would be sent."""
+    """Return the task with hooks that send its last log lines: Ray may end the worker before Prefect would."""
     return task.with_options(on_completion=[_send_log], on_failure=[_send_log])
 
 
@@ -70,17 +70,17 @@ def _send_log(task: Task[..., Any], run: TaskRun, state: State) -> None:
 
 
 def require_cluster(address: str | None) -> None:
-    """Check what can be checked before hours are spent on reading images.
+    """Check all that can be checked before hours are spent on reading images.
 
     Raises:
-        ConfigError: the extra is not installed, no Prefect server is named, or nothing answers at the address.
+        ConfigError: the extra is not installed, no Prefect server is named, no address is given, or nothing answers.
     """
     if importlib.util.find_spec("prefect_ray") is None:
         raise ConfigError("--runner ray needs prefect-ray and Ray: install cxr with the extra [ray].")
     if PREFECT_API_URL.value() is None:
         raise ConfigError(
-            "--runner ray needs a Prefect server that every node reaches: start one and set PREFECT_API_URL, such as "
-            "http://HOST:4200/api."
+            "--runner ray needs a Prefect server that every node reaches: start one and set PREFECT_API_URL, for "
+            "instance to http://HOST:4200/api."
         )
     if address is None:
         raise ConfigError("--runner ray needs --ray-address: HOST:PORT on a node, ray://HOST:PORT elsewhere, or auto.")

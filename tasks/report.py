@@ -1,4 +1,4 @@
-"""Tasks that write what a person reads: the report, and MLflow."""
+"""Write a run's report, and log the run to MLflow."""
 
 from prefect import task
 from prefect.artifacts import create_link_artifact
@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from cxr.report import run_report
 from cxr.report.tracking import log_run
 from cxr.training.run import Run
-from tasks.evaluation import _key
+from tasks.artifacts import artifact_key
 from tasks.logs import core_logs
 
 
@@ -16,7 +16,8 @@ def write_report(run: Run) -> None:
     """Write the run's report; publish a link to it."""
     with core_logs():
         path = run_report.write_report(run)
-    create_link_artifact(path.as_uri(), link_text=f"report of run {run.folder.run_id}", key=f"report-{_key(run)}")
+    run_id = run.folder.run_id
+    create_link_artifact(path.as_uri(), link_text=f"report of run {run_id}", key=f"report-{artifact_key(run_id)}")
 
 
 @task(task_run_name="log-to-mlflow", cache_policy=NO_CACHE)

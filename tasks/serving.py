@@ -1,4 +1,4 @@
-"""Score what is new in the inbox: a task for each chunk of images, one that judges each batch, one that reports."""
+"""Score the new images of an inbox: a task for each chunk of images, one to conclude each batch, one to report."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,20 +19,21 @@ from cxr.serving.outcome import Outcome, conclude
 from cxr.serving.scoring_runs import ScoringRun, chunks
 from data_checks.gate import check_scores
 from data_checks.tolerances import Tolerances
+from tasks.artifacts import artifact_key
 from tasks.logs import core_logs
 from tasks.ray_cluster import Submit, ray_cluster
 
 
-@task(task_run_name="open-scoring_run", cache_policy=NO_CACHE)
+@task(task_run_name="open-scoring-run", cache_policy=NO_CACHE)
 def open_scoring_run(inbox: Path, config: ScoreConfig) -> tuple[ScoringRun, list[Batch]]:
-    """Finish what a killed run had decided; list what is new."""
+    """Finish what a killed scoring run had decided; list the batches with new images."""
     with core_logs():
         return scoring_runs.open_scoring_run(inbox, config)
 
 
 @contextmanager
 def chunk_runner(config: ScoreConfig) -> Iterator[Callable[[ScoringRun, Batch], None]]:
-    """Yield a function that scores a batch's new images, one task run for each chunk, and waits for all of them."""
+    """Yield a function that scores a batch's new images, with a task run for each chunk, and waits for all of them."""
     if config.runner == "local":
         yield _in_turn
     else:
@@ -42,12 +43,12 @@ def chunk_runner(config: ScoreConfig) -> Iterator[Callable[[ScoringRun, Batch], 
 
 def _in_turn(scoring_run: ScoringRun, batch: Batch) -> None:
     for number, chunk in enumerate(chunks(batch)):
-        arrivals: Any = quote(chunk)  # Prefect need not look into each
+        arrivals: Any = quote(chunk)  # Prefect need not look into each of them
         score_chunk(scoring_run, batch.name, arrivals, number)
 
 
 def _at_once(submit: Submit, scoring_run: ScoringRun, batch: Batch) -> None:
-    """Score all chunks, then raise if one has failed; what the others staged is kept."""
+    """Score all chunks at once; raise an error once all have ended, if any has failed. Staged rows are kept."""
     pending = [
         submit(score_chunk, {"scoring_run": scoring_run, "batch": batch.name, "arrivals": chunk, "number": number})
         for number, chunk in enumerate(chunks(batch))
@@ -60,25 +61,25 @@ def _at_once(submit: Submit, scoring_run: ScoringRun, batch: Batch) -> None:
 
 @task(task_run_name="score-{batch}-{number}", retries=1, cache_policy=NO_CACHE)
 def score_chunk(scoring_run: ScoringRun, batch: str, arrivals: Sequence[Arrival], number: int) -> None:
-    """Score images and stage a row for each; a chunk that was staged before is not asked for again."""
+    """Score a chunk of images and stage a row for each, unless its rows are staged already."""
     with core_logs():
         scorer.score_chunk(scoring_run, batch, arrivals)
 
 
 @task(task_run_name="conclude-{batch.name}", cache_policy=NO_CACHE)
 def conclude_batch(scoring_run: ScoringRun, batch: Batch, limit: Tolerances) -> Outcome:
-    """Evaluate a batch; publish or hold it."""
+    """Check a batch's scores; publish or hold it."""
     with core_logs():
         return conclude(scoring_run, batch, partial(check_scores, limit=limit))
 
 
-@task(task_run_name="report-scoring_run", cache_policy=NO_CACHE)
+@task(task_run_name="report-scoring-run", cache_policy=NO_CACHE)
 def report_scoring_run(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -> None:
-    """Write the scoring run's record and page; publish both as artifacts."""
+    """Write the scoring run's record and report; publish both as artifacts."""
     with core_logs():
         write_scoring_report(scoring_run, outcomes)
     columns = ["batch", "decision", "n_scored", "n_quarantined", "n_waiting", "n_in_training", "estimated_accuracy"]
     rows = [[getattr(outcome, column) for column in columns] for outcome in outcomes]
-    name = scoring_run.config.name.lower().replace("_", "-").replace(".", "-")
-    create_table_artifact([columns, *rows], key=f"scoring run-{name}")
-    create_markdown_artifact(markdown(scoring_run, outcomes), key=f"report-{name}")
+    key = artifact_key(scoring_run.config.name)
+    create_table_artifact([columns, *rows], key=f"scoring-run-{key}")
+    create_markdown_artifact(markdown(scoring_run, outcomes), key=f"report-{key}")

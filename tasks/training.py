@@ -1,7 +1,6 @@
-"""Train folds, each in a process of its own on a device of its own: here, on workers, or on a Ray cluster."""
+"""Begin a run and train its folds: on this machine's devices, on workers, or on a Ray cluster."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from prefect import State, Task, task
@@ -10,19 +9,19 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 
-from cxr.config import Compile, Execution, FoldsPerDevice, TrainConfig
+from cxr.config import Execution, TrainConfig
 from cxr.errors import CxrError
 from cxr.storage.run_folder import RunFolder
 from cxr.training import features, run, scheduling
-from cxr.training.run import Run
+from cxr.training.run import Run, Start
 from cxr.training.scheduling import RETRY_DELAYS_S
 from tasks import workers
 from tasks.logs import core_logs
 from tasks.ray_cluster import ray_cluster, require_cluster
 
 
-def _is_no_mistake(task: Task[..., Any], run: TaskRun, state: State) -> bool:
-    """Tell whether another try may help: not where the user has to change something."""
+def _may_be_retried(task: Task[..., Any], run: TaskRun, state: State) -> bool:
+    """Return whether another try may help: not if the user has to change something."""
     return not isinstance(state.result(raise_on_failure=False), CxrError)
 
 
@@ -30,17 +29,17 @@ def _is_no_mistake(task: Task[..., Any], run: TaskRun, state: State) -> bool:
     task_run_name="train-fold-{fold}",
     retries=len(RETRY_DELAYS_S),
     retry_delay_seconds=list(RETRY_DELAYS_S),
-    retry_condition_fn=_is_no_mistake,
+    retry_condition_fn=_may_be_retried,
     cache_policy=NO_CACHE,
 )
 def train_fold(run: Run, fold: int, device: str) -> None:
-    """Train a fold unless it is complete; resume it if it was begun."""
+    """Train a fold unless it is complete; resume it if it has begun."""
     with core_logs():
         scheduling.train_fold(run, fold, device, get_run_logger())
 
 
 def require_runner(execution: Execution) -> None:
-    """Make sure that who trains the folds is there; CxrError if not."""
+    """Raise CxrError unless the workers or the cluster that train the folds can be reached."""
     if execution.runner == "workers":
         workers.require_workers()
     if execution.runner == "ray":
@@ -48,9 +47,9 @@ def require_runner(execution: Execution) -> None:
 
 
 def train_folds(run: Run, execution: Execution) -> None:
-    """Train every fold as a task, as soon as a device is free; raise once all have ended if any has failed."""
+    """Train every fold as a task of its own; raise an error once all have ended, if any has failed."""
     if execution.runner == "ray":
-        device = "cuda:0" if execution.gpus_per_fold else "cpu"  # a fold sees no GPU but those that Ray gives it
+        device = "cuda:0" if execution.gpus_per_fold else "cpu"  # a fold sees only the GPUs that Ray gives it
         with ray_cluster(execution.ray_address, n_gpus=execution.gpus_per_fold) as submit:
             scheduling.train_folds(
                 replace(run, devices=[device] * run.config.folds),
@@ -59,7 +58,7 @@ def train_folds(run: Run, execution: Execution) -> None:
             )
     elif execution.runner == "workers":
         scheduling.train_folds(
-            workers.with_a_place_for_each_fold(run, execution),
+            workers.with_a_slot_for_each_fold(run, execution),
             lambda fold, device: workers.train_fold_on_worker.submit(run, fold, device),
             _failure,
         )
@@ -73,30 +72,14 @@ def _failure(future: PrefectFuture[None]) -> BaseException | None:
 
 
 @task(task_run_name="begin-run", cache_policy=NO_CACHE)
-def begin_run(
-    config: TrainConfig,
-    folder: RunFolder,
-    cache: Path,
-    devices: str,
-    folds_per_device: FoldsPerDevice,
-    redo_fold: tuple[int, ...],
-    compile: Compile,
-) -> Run:
-    """Write the facts of a run whose images were examined; or check that they are the same."""
+def begin_run(config: TrainConfig, folder: RunFolder, execution: Execution, start: Start) -> Run:
+    """Begin a run whose images were examined, or resume it."""
     with core_logs():
-        return run.begin_run(
-            config,
-            folder,
-            cache=cache,
-            devices=devices,
-            folds_per_device=folds_per_device,
-            redo_fold=redo_fold,
-            compile=compile,
-        )
+        return run.begin_run(config, folder, execution, start)
 
 
 @task(task_run_name="extract-features", cache_policy=NO_CACHE)
 def extract_features(run: Run) -> None:
-    """Compute what the frozen layers give for each image, once for all folds, epochs and later runs."""
+    """Compute the output of the frozen layers for each image, once for all folds, epochs and later runs."""
     with core_logs():
         features.extract(run, run.devices[0])

@@ -1,7 +1,7 @@
 """Train folds as runs of a deployment: each on the worker that takes it, on this machine or another.
 
-The run's folder has to be under the same path everywhere. What a worker leaves, because it was killed or its machine
-went down, is taken up by the next from the fold's last epoch.
+The run's folder has to have the same path everywhere. If a worker is killed or its machine goes down, another worker
+resumes its fold from the last epoch.
 """
 
 import time
@@ -30,15 +30,15 @@ UNDER_WAY = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateTyp
 
 
 def require_workers() -> None:
-    """Make sure that somebody can take the folds, before hours are spent on reading images.
+    """Check that workers can take the folds, before hours are spent on reading images; warn if none is running.
 
     Raises:
-        RunError: there is no server, or it does not know the deployment.
+        RunError: no server is named, or it does not know the deployment.
     """
     if get_current_settings().api.url is None:
         raise RunError(
             "--runner workers needs a Prefect server that workers poll, and PREFECT_API_URL names none: "
-            "`cxr up` starts one and says its address."
+            "`cxr up` starts one and prints its address."
         )
     with get_client(sync_client=True) as client:
         try:
@@ -53,8 +53,8 @@ def require_workers() -> None:
         get_run_logger().warning("no worker polls the pool %s: the folds wait until one does", pool)
 
 
-def with_a_place_for_each_fold(run: Run, execution: Execution) -> Run:
-    """Return the run as one that hands all folds out at once: as many are trained as there are workers."""
+def with_a_slot_for_each_fold(run: Run, execution: Execution) -> Run:
+    """Return the run with a slot for each fold: all folds are handed out at once, to as many workers as there are."""
     return replace(run, devices=["cpu" if execution.devices == "cpu" else "auto"] * run.config.folds)
 
 
@@ -65,10 +65,10 @@ def with_a_place_for_each_fold(run: Run, execution: Execution) -> Run:
     cache_policy=NO_CACHE,
 )
 def train_fold_on_worker(run: Run, fold: int, device: str) -> None:
-    """Have a worker train a fold unless it is complete; take up the run of it that an earlier command started."""
+    """Have a worker train a fold unless it is complete; wait for it, even if an earlier command started it."""
     log = get_run_logger()
-    if run.folder.fold(fold).is_complete(run.config_hash):
-        log.info("fold %d: complete already", fold)
+    if run.is_complete(fold):
+        log.info("fold %d: already complete", fold)
         return
     tags = ["train-fold", f"run={run.folder.path}", f"fold={fold}"]
     begun = _under_way(tags)
@@ -80,21 +80,21 @@ def train_fold_on_worker(run: Run, fold: int, device: str) -> None:
     log.info("fold %d: run %r of %s", fold, begun.name, DEPLOYMENT)
     ended = _wait_for(begun.id)
     if ended.state is None or not ended.state.is_completed():
-        said = f"{ended.state.name}: {ended.state.message}" if ended.state else "state unknown"
-        raise FoldFailedError(f"run {ended.name!r} of {DEPLOYMENT} ended as {said}")
+        outcome = f"{ended.state.name}: {ended.state.message}" if ended.state else "state unknown"
+        raise FoldFailedError(f"run {ended.name!r} of {DEPLOYMENT} ended as {outcome}")
 
 
 def _under_way(tags: list[str]) -> FlowRun | None:
-    """Return the run with these tags that has not ended, if there is one."""
+    """Return the flow run with these tags that has not ended, or None."""
     wanted = FlowRunFilter.model_validate({"tags": {"all_": tags}, "state": {"type": {"any_": UNDER_WAY}}})
     with get_client(sync_client=True) as client:
         return next(iter(client.read_flow_runs(flow_run_filter=wanted, limit=1)), None)
 
 
 def _wait_for(flow_run_id: UUID) -> FlowRun:
-    """Return the run once it has ended.
+    """Return the flow run once it has ended.
 
-    It is asked for again and again, which outlasts a restart of the server; Prefect's events do not.
+    Polling outlasts a restart of the server, which waiting for Prefect's events does not.
     """
     with get_client(sync_client=True) as client:
         while True:

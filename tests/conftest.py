@@ -28,7 +28,7 @@ import yaml
 from PIL import Image, ImageOps
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
-from cxr.config import TrainConfig
+from cxr.config import Execution, TrainConfig
 from cxr.dataset.examination import examine
 from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
@@ -157,7 +157,7 @@ def begin(tmp_path: Path, sample: Path) -> Callable[..., Run]:
         config = TrainConfig(**(small | {"batch_size": 16} | fields))
         folder = RunFolder.named(tmp_path / "experiments", run_id)
         examine(config, folder, cache=tmp_path / "cache", size=config.size)
-        return run.begin_run(config, folder, cache=tmp_path / "cache", devices=devices)
+        return run.begin_run(config, folder, Execution(cache=tmp_path / "cache", devices=devices))
 
     return begin_run
 
@@ -169,7 +169,7 @@ def home(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = TrainConfig(data=str(sample), weights="none", trainable="all", size=64, folds=2, epochs=2, batch_size=8)
     folder = RunFolder.named(home / "experiments", "run")
     examine(config, folder, cache=home / "cache", size=config.size)
-    begun = run.begin_run(config, folder, cache=home / "cache", devices="cpu")
+    begun = run.begin_run(config, folder, Execution(cache=home / "cache", devices="cpu"))
     for fold in range(config.folds):
         train_fold(begun, fold, "cpu")
     evaluate(begun)

@@ -47,6 +47,7 @@ WORKERS = "tests/tasks/test_workers.py::test_"
 RAY = "tests/tasks/test_ray_cluster.py::test_"
 ARRAYS = "tests/storage/test_image_arrays.py::test_"
 FOLD = "tests/training/test_trainer.py::test_"
+LOOP = "tests/training/test_loop.py::test_"
 STORE = "tests/storage/test_files.py::test_"
 BUCKET = "tests/storage/test_object_store.py::test_"
 UP = SERVICES + "up_starts_every_service_once_on_the_loopback_address_alone"
@@ -63,17 +64,17 @@ REMOVALS = (
     ),
     Removal(
         "a fold's process is killed: begins anew",
-        "cxr/training/trainer.py",
+        "cxr/training/loop.py",
         "if not folder.checkpoint.exists():",
         "if True:",
         TRAIN + "a_killed_fold_process_fails_its_own_task_and_is_resumed_by_the_retry",
     ),
     Removal(
         "a fold is resumed without its generator",
-        "cxr/training/trainer.py",
+        "cxr/training/loop.py",
         'self.generator.set_state(state["generator"])',
         "pass",
-        FOLD + "a_fold_taken_up_again_after_any_epoch_ends_with_the_same_weights_bit_for_bit",
+        LOOP + "a_fold_resumed_after_any_epoch_ends_with_the_same_weights_bit_for_bit",
     ),
     Removal(
         "the flow is killed: its folds go on unseen",
@@ -85,15 +86,15 @@ REMOVALS = (
     Removal(
         "the flow is killed: a finished fold is trained again",
         "cxr/training/trainer.py",
-        "if folder.is_complete(run.config_hash):",
+        "if run.is_complete(fold):",
         "if False:",
         FOLD + "a_finished_fold_is_not_trained_again_and_a_forgotten_one_is",
     ),
     Removal(
         "SIGTERM: the batch is lost",
         "cxr/training/supervision.py",
-        "self._is_minded = True",
-        "self._is_minded = False",
+        "self._is_deferred = True",
+        "self._is_deferred = False",
         SAME_COMMAND + "[the flow is terminated]",
     ),
     Removal(
@@ -143,7 +144,7 @@ REMOVALS = (
         "cxr/storage/local_files.py",
         "            temporary.unlink(missing_ok=True)\n",
         "            pass\n",
-        FOLD + "a_checkpoint_that_finds_the_disk_full_is_told_and_leaves_nothing_half_written",
+        LOOP + "a_checkpoint_that_finds_the_disk_full_is_reported_and_leaves_nothing_half_written",
     ),
     Removal(
         "disk full: numpy does not notice",
@@ -161,10 +162,10 @@ REMOVALS = (
     ),
     Removal(
         "out of memory: no smaller parts",
-        "cxr/training/trainer.py",
+        "cxr/training/loop.py",
         "if not is_out_of_memory(error) or self.micro_batch == 1:",
         "if True:",
-        FOLD + "out_of_memory_halves_the_parts_and_says_so",
+        LOOP + "out_of_memory_halves_the_parts_and_is_logged",
     ),
     Removal(
         "out of memory: no sentence where nothing helps",
@@ -192,7 +193,7 @@ REMOVALS = (
         "cxr/training/predictions.py",
         "if expected not in (None, hashlib.sha256(data).hexdigest()):",
         "if False:",
-        FOLD + "damaged_weights_are_told_with_the_way_out",
+        "tests/training/test_predictions.py::test_damaged_weights_are_told_with_the_way_out",
     ),
     Removal(
         "a Ray node is killed: the fold is not started elsewhere",

@@ -52,8 +52,8 @@ def test_the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables(
     process, _ = start_and_wait_for_epoch_2(1, command, tmp_path, environment)
     process.kill()
     process.wait()
-    assert "fold 0: taken up again after epoch" in (tmp_path / "log").read_text()
-    process = start_and_wait_for("fold 1: taken up again after epoch", command, tmp_path, environment)
+    assert "fold 0: resumed after epoch" in (tmp_path / "log").read_text()
+    process = start_and_wait_for("fold 1: resumed after epoch", command, tmp_path, environment)
     process.send_signal(signal.SIGSTOP)  # however fast it is, it has not ended when the second one looks
     second = run_to_the_end(command, environment)
     process.send_signal(signal.SIGCONT)
@@ -64,7 +64,7 @@ def test_the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables(
     assert second.stdout == ""
     assert process.wait(timeout=120) == 0, (tmp_path / "log").read_text()
     log = (tmp_path / "log").read_text()
-    assert "fold 0: complete already" in log
+    assert "fold 0: already complete" in log
     assert "checks   not made: `cxr validate` judges the images" in log
     assert_same_tables(tmp_path, undisturbed)
     names = [{p.name for p in (folder / "experiments" / "run").iterdir()} for folder in (tmp_path, undisturbed)]
@@ -90,7 +90,7 @@ def test_a_run_that_finds_the_disk_full_says_so_and_the_same_command_ends_with_t
         resize_disk(disk, "1200m")
         result = run_to_the_end(command, without_flows)
         assert result.returncode == 0, result.stderr
-        assert "fold 0: taken up again after epoch 1" in result.stderr
+        assert "fold 0: resumed after epoch 1" in result.stderr
         assert_same_tables(tmp_path, undisturbed)
 
 
@@ -99,10 +99,12 @@ def test_a_fold_that_fails_leaves_the_others_to_finish_and_is_named(begin: Begin
     run.folder.fold(0).checkpoint.mkdir(parents=True)
     with ThreadPoolExecutor(1) as pool, pytest.raises(RunError) as raised:
         train_folds(run, lambda fold, device: pool.submit(train_fold, run, fold, device, LOG), Future.exception)
-    told = str(raised.value)
-    assert told.startswith("1 of 2 folds failed, the others are finished and kept. fold 0: the checkpoint of fold 0 is")
-    assert "give --redo-fold 0" in told
-    assert run.folder.fold(1).is_complete(run.config_hash)
+    message = str(raised.value)
+    assert message.startswith(
+        "1 of 2 folds failed, the others are finished and kept. fold 0: the checkpoint of fold 0 is"
+    )
+    assert "give --redo-fold 0" in message
+    assert run.is_complete(1)
     stages = [json.loads(line) for line in run.folder.events.read_text().splitlines()]
     outcomes = [(line["stage"], line["fold"], line["outcome"]) for line in stages if line["fold"] is not None]
     assert outcomes == [("train", 0, "failed"), ("train", 1, "done"), ("predict", 1, "done")]

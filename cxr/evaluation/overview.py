@@ -9,6 +9,7 @@ from cxr.classes import MACRO, Classes
 from cxr.metrics.classification import COUNTS
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
+from cxr.training.run import Run
 
 STARTING_PROJECT = {"accuracy": 0.915, "roc_auc": 0.975, "sensitivity": 0.911, "specificity": 0.924, "f1": 0.939}
 """Published metrics of the project that this one started from: ResNet-50, 5-fold cross-validation on the Kaggle set."""
@@ -47,7 +48,8 @@ def list_runs(experiments: Path) -> pd.DataFrame:
         record = files.read_record(folder.config)
         config = record["config"]
         n_folds = config["folds"]
-        n_done = sum(folder.fold(fold).is_complete(record["config_hash"]) for fold in range(n_folds))
+        run = Run.from_record(folder, record)
+        n_done = sum(run.is_complete(fold) for fold in range(n_folds))
         metrics = headline(folder).set_index("metric")["pooled"].to_dict() if folder.summary.exists() else {}
         row = {"run": folder.run_id, "begun_at": record["begun_at"], "folds": f"{n_done} of {n_folds}"}
         row |= {name: config[name] for name in ("trainable", "size", "epochs")}

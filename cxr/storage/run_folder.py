@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr.errors import ConfigError, RunError
-from cxr.storage.files import located, locked, read_json
+from cxr.storage.files import located
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
@@ -45,10 +45,6 @@ class FoldFolder:
     @property
     def lock(self) -> Path:
         return self.path / ".lock"
-
-    def is_complete(self, config_hash: str) -> bool:
-        """Tell whether the fold was finished under the config with this hash."""
-        return self.complete.exists() and read_json(self.complete)["config_hash"] == config_hash
 
 
 @dataclass(frozen=True)
@@ -225,19 +221,6 @@ class RunFolder:
     def fold_of_share(self, share: float, fold: int) -> FoldFolder:
         """Return the folder of a fold that is trained on a share of the patients, for the learning curve."""
         return FoldFolder(self.path / "learning_curve" / f"share={share:g}" / f"fold={fold}")
-
-    def forget_fold(self, fold: int) -> None:
-        """Remove what a fold has computed, completion marker first, and the tables made of it: it is trained anew.
-
-        Raises:
-            RunError: another process trains the fold.
-        """
-        folder = self.fold(fold)
-        with locked(folder.lock, f"fold {fold} of run {self.run_id}"):
-            made_of_it = self.report, *self.metrics.parent.glob("*.parquet"), *self.figures.glob("*")
-            own = folder.checkpoint, folder.predictions, folder.epochs, folder.weights
-            for file in (folder.complete, *made_of_it, *own):
-                file.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""Training batches: grey squares or features, kept on the device where they fit."""
+"""Training batches of grey squares or of features, kept on the device if they fit."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -7,7 +9,7 @@ from torch import Tensor
 
 from cxr.network.augmentation import augment
 from cxr.network.resnet import to_grey
-from cxr.training import features
+from cxr.storage.image_arrays import ImageArrays
 from cxr.training.run import Run
 
 RESIDENT_BYTES = 2**30
@@ -15,13 +17,14 @@ RESIDENT_BYTES = 2**30
 
 
 class SquareBatches:
-    """Grey squares, kept on the device where they take at most half of its free memory, changed mildly there."""
+    """Grey squares, augmented on the device, and kept there if they take at most half of its free memory."""
 
     def __init__(self, run: Run, images: pd.DataFrame, device: str) -> None:
         squares = torch.from_numpy(run.squares(images))
         fits = device == "cpu" or squares.nbytes <= torch.cuda.mem_get_info(device)[0] / 2
         self._squares = squares.to(device) if fits else squares.pin_memory()
-        self._config, self._device = run.config, device
+        self._config = run.config
+        self._device = device
 
     def take(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return the images of a batch as grey values, shape (B, 1, H, W)."""
@@ -31,19 +34,25 @@ class SquareBatches:
 
 
 class FeatureBatches:
-    """What the frozen layers gave; of each image one of its views, drawn anew in each epoch."""
+    """Features of the frozen layers; in each epoch, one view of each image is drawn.
 
-    def __init__(self, run: Run, images: pd.DataFrame, device: str) -> None:
-        features.extract(run, device)
-        self._device, self._image_ids = device, images["image_id"].tolist()
-        self._views = [features.open_features(run, view, device) for view in range(run.config.views)]
+    Args:
+        images: the training images; a batch's numbers are their rows.
+        views: the store of each view, as `features.extract` returns them.
+        device: cpu, or cuda:<index>.
+    """
+
+    def __init__(self, images: pd.DataFrame, views: Sequence[ImageArrays], device: str) -> None:
+        self._device = device
+        self._image_ids = images["image_id"].tolist()
+        self._views = views
         self._resident: Tensor | None = None
         if len(images) * len(self._views) * self._views[0].n_bytes <= RESIDENT_BYTES:
             loaded = [torch.from_numpy(view.load(self._image_ids)) for view in self._views]
             self._resident = torch.stack(loaded).to(device)
 
     def take(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the images' features, shape (B, …)."""
+        """Return the features of a batch's images, shape (B, …)."""
         view = torch.randint(len(self._views), (len(batch),), generator=generator)
         if self._resident is not None:
             return self._resident[view.to(self._device), batch].float()

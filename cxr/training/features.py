@@ -1,12 +1,12 @@
-"""What the frozen layers say of each image, computed once for all folds, epochs and later runs.
+"""The output of the frozen layers for each image, computed once for all folds, epochs and later runs.
 
-Kept in `cache/features/`, keyed by the image's content, the hash of the weights, the size, the stage at
-which the network is cut, the arithmetic, and the view. With `--trainable head` the stage is the pooled
-feature vector (2,048 values, 8 KB an image), with `layer4` the output of layer3 (1,024 × 14 × 14 at 224 px,
-half precision, 400 KB an image). View 0 is the image itself; view k > 0 is the image changed mildly, by draws
-that depend on the image's content and k alone, so an image added later changes no other image's views.
+It is kept in `cache/features/`, keyed by the image's content, the hash of the weights, the size, the stage at which the
+network is cut, the arithmetic, and the view. With `--trainable head` the stage is the pooled feature vector (2,048
+values, 8 KB an image); with `layer4` it is the output of layer3 (1,024 × 14 × 14 at 224 px, half precision, 400 KB an
+image). View 0 is the image itself. View k > 0 is the image mildly augmented, by draws that depend only on its content
+and k, so adding an image does not change the views of the others.
 
-A frozen layer keeps its batch statistics, so an image's features do not depend on the batch it is in.
+A frozen layer keeps its batch statistics, so an image's features do not depend on the batch that it is in.
 """
 
 import logging
@@ -32,11 +32,11 @@ from cxr.training.run import Run
 log = logging.getLogger(__name__)
 
 CHUNK = 256
-"""Images computed between two writes: what a kill costs at most."""
+"""Images computed between two writes: the most that a kill can cost."""
 
 
 def open_features(run: Run, view: int, device: str) -> ImageArrays:
-    """Return the store of the frozen layers' output for one view of each image."""
+    """Return the store of one view's features, arrays of the stage's shape by image_id."""
     config = run.config
     bf16 = uses_bf16(config.precision, device)
     side = -(-config.size // 16)
@@ -54,10 +54,13 @@ def open_features(run: Run, view: int, device: str) -> ImageArrays:
     return ImageArrays(folder, shape, dtype)
 
 
-def extract(run: Run, device: str) -> None:
-    """Compute the features that the cache lacks, of each view of each image; nothing where nothing is frozen."""
+def extract(run: Run, device: str) -> list[ImageArrays]:
+    """Compute the features that the cache lacks; return the store of each view, or none if no layer is frozen.
+
+    The stores remember which arrays they have found intact: pass them on rather than opening them again.
+    """
     if run.config.trainable == "all":
-        return
+        return []
     images = run.images()
     with files.locked(CacheFolder(run.cache).features_lock, "the features cache", patience_s=24 * 3600):
         stores = [open_features(run, view, device) for view in range(run.config.views)]
@@ -65,17 +68,19 @@ def extract(run: Run, device: str) -> None:
         n_missing = sum(map(len, missing))
         if not n_missing:
             log.info("features: all %d images are in the cache", len(images))
-            return
+            return stores
         with events.stage(run.folder.events, "features", device=device) as stage:
             stage.n_images = n_missing
             _fill(run, stores, missing, _frozen_layers(run, device, n_missing))
+    return stores
 
 
 def _fill(
     run: Run, stores: Sequence[ImageArrays], missing: Sequence[pd.DataFrame], forward: Callable[[Tensor], Tensor]
 ) -> None:
-    """Compute the missing images' features, a store and a table of images for each view."""
-    n_missing, done = sum(map(len, missing)), 0
+    """Add the missing images' features; `stores` and `missing` have an entry for each view."""
+    n_missing = sum(map(len, missing))
+    done = 0
     for view, (kept, lacking) in enumerate(zip(stores, missing, strict=True)):
         for start in range(0, len(lacking), CHUNK):
             chunk = lacking.iloc[start : start + CHUNK]
@@ -90,7 +95,7 @@ def _fill(
 
 
 def _frozen_layers(run: Run, device: str, n_images: int) -> Callable[[Tensor], Tensor]:
-    """Return a function from grey values (n, 1, H, W) to features (n, …), on the CPU."""
+    """Return a function from grey values, shape (n, 1, H, W), to features, shape (n, …), on the CPU."""
     config = run.config
     model = Classifier(len(run.classes), load_pretrained(config.weights)).eval()
     frozen, _ = model.stages(config.trainable)
@@ -113,13 +118,11 @@ def _compute(
     image_ids = images["image_id"].tolist()
     grey_B1HW = to_grey(torch.from_numpy(run.squares(images)))
     if view:
-        changed = [
-            _change(grey, image_id, view, run.config) for grey, image_id in zip(grey_B1HW, image_ids, strict=True)
-        ]
-        grey_B1HW = torch.cat(changed)
+        pairs = zip(grey_B1HW, image_ids, strict=True)
+        grey_B1HW = torch.cat([_augmented(grey, image_id, view, run.config) for grey, image_id in pairs])
     return dict(zip(image_ids, forward(grey_B1HW).numpy().astype(dtype), strict=True))
 
 
-def _change(grey_1HW: Tensor, image_id: str, view: int, config: TrainConfig) -> Tensor:
+def _augmented(grey_1HW: Tensor, image_id: str, view: int, config: TrainConfig) -> Tensor:
     generator = torch.Generator().manual_seed((int(image_id[:15], 16) + view) % 2**63)
     return augment(grey_1HW.unsqueeze(0), generator, flip=config.flip)

@@ -10,17 +10,16 @@ from cxr.config import TrainConfig
 from cxr.network.resnet import Classifier
 
 PRETRAINED_SHARE = 0.1
-"""Learning rate of pretrained layers as a share of the head's: they are refined, not relearnt."""
-
-
+"""Learning rate of pretrained layers as a share of the head's: they are refined, not learnt from scratch."""
 WEIGHT_DECAY = 0.01
 
 
 def class_weights(targets: Sequence[int], n_classes: int) -> list[float]:
-    """Return n / (n_classes · n of the class) for each class: rare classes weigh more, the mean image 1.
+    """Return n / (n_classes · n_class) for each class: rare classes weigh more, and the mean weight of an image is 1.
 
     Args:
         targets: class index of each training image.
+        n_classes: each class needs an image.
 
     Source: King & Zeng 2001; scikit-learn's class_weight="balanced".
     """
@@ -29,7 +28,7 @@ def class_weights(targets: Sequence[int], n_classes: int) -> list[float]:
 
 
 def make_optimiser(model: Classifier, config: TrainConfig) -> tuple[AdamW, Sequence[torch.nn.Module]]:
-    """Return AdamW over the trained parameters, head first, and the trained modules; freeze all others."""
+    """Freeze what is not trained; return AdamW over the trained parameters, head first, and the trained modules."""
     share = 1.0 if config.weights == "none" else PRETRAINED_SHARE
     parts = model.trained_parts(config.trainable)
     model.requires_grad_(False)

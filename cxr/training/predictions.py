@@ -1,10 +1,11 @@
-"""From a fold's trained weights to its predictions on the images it never saw.
+"""From a fold's trained weights to its predictions on the held-out images.
 
-What was trained runs in float32: these are the numbers that everything published is computed from.
+The trained layers run in float32: every published number is computed from these predictions.
 """
 
 import hashlib
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,85 +19,95 @@ from torch import Tensor
 from cxr.errors import RunError
 from cxr.network.resnet import BATCH_SIZE, Classifier, predict_logits
 from cxr.storage import events, files
+from cxr.storage.image_arrays import ImageArrays
 from cxr.training import features
 from cxr.training.run import Run
 
 log = logging.getLogger(__name__)
 
 N_COMPARED = 16
-"""Held-out images of a fold on which features and whole network are compared."""
+"""Held-out images of a fold on which the cached features are compared with the whole network."""
 
 
 def load_network(run: Run, fold: int) -> Classifier:
-    """Return the network of a fold that has been trained, on the CPU; errors as for `read_weights`."""
+    """Return a trained fold's network, on the CPU; raise as `read_weights` does."""
     model = Classifier(len(run.classes))
     model.load_state_dict(read_weights(run, fold))
     return model
 
 
-def predict_fold(run: Run, fold: int, device: str) -> float:
+def predict_fold(run: Run, fold: int, device: str, views: Sequence[ImageArrays] = ()) -> float:
     """Write the held-out predictions of a fold whose weights are on disk.
 
-    On a CPU with the threads that trained it, so the same weights give the same bits again. Where layers
-    are frozen their cached features are used, the same that the other layers were trained on.
+    On a CPU, as many threads as trained the fold predict, so that the same weights give the same bits. Frozen layers
+    are not run again: their cached features are used, on which the other layers were trained.
     Columns: image_id, path, group_id, fold, label, subtype, then logit_<class> and probability_<class>.
 
+    Args:
+        run: the run.
+        fold: number of the fold.
+        device: cpu, or cuda:<index>.
+        views: the store of each view's features, as `features.extract` returns them; by default it is called here.
+
     Returns:
-        The largest probability difference, on a few of the images, from the whole network in float32: what
-        bfloat16 in the frozen layers costs; 0 where none are frozen.
+        The largest probability difference, on a few of the images, from the whole network in float32: the cost of
+        bfloat16 in the frozen layers; 0 if none are frozen.
     """
     with events.stage(run.folder.events, "predict", fold=fold, device=device) as stage:
         torch.set_num_threads(run.n_threads[fold])
         model = load_network(run, fold).to(device).to(memory_format=torch.channels_last)
         images = run.images().query("fold == @fold").reset_index(drop=True)
         stage.n_images = len(images)
-        logits, difference = _held_out_logits(run, model, images, device)
+        logits, difference = _held_out_logits(run, model, images, device, views)
         scores = np.hstack([logits, softmax(logits, axis=1)])
-        names = [f"{kind}_{name}" for kind in ("logit", "probability") for name in run.classes]
+        columns = [*run.classes.logit_columns, *run.classes.probability_columns]
         identity = images[["image_id", "path", "group_id", "fold", "label", "subtype"]]
-        table = pd.concat([identity, pd.DataFrame(scores, columns=names)], axis=1)
+        table = pd.concat([identity, pd.DataFrame(scores, columns=columns)], axis=1)
         files.write_table(run.fold_folder(fold).predictions, table)
         log.info("fold %d: predicted %d held-out images", fold, len(images))
         return difference
 
 
 def _held_out_logits(
-    run: Run, model: Classifier, images: pd.DataFrame, device: str
+    run: Run, model: Classifier, images: pd.DataFrame, device: str, views: Sequence[ImageArrays]
 ) -> tuple[NDArray[np.float64], float]:
+    """Return the images' logits, shape (n, n_classes), and the largest difference that cached features make."""
     if run.config.trainable == "all":
         return predict_logits(model, run.squares(images), device), 0.0
-    features.extract(run, device)
-    logits = _logits_from_features(run, model, images, device)
+    unchanged = (views or features.extract(run, device))[0]
+    logits = _logits_from_features(run, model, images, unchanged, device)
     few = np.linspace(0, len(images) - 1, min(N_COMPARED, len(images)), dtype=int)
     reference = predict_logits(model, run.squares(images.iloc[few]), device)
     return logits, float(np.abs(softmax(logits[few], axis=1) - softmax(reference, axis=1)).max())
 
 
 def read_weights(run: Run, fold: int) -> dict[str, Tensor]:
-    """Return a trained fold's weights.
+    """Return a trained fold's state dict.
 
     Raises:
-        RunError: they are not those that training has written.
+        RunError: the file is not as training wrote it.
     """
     folder = run.fold_folder(fold)
     expected = files.read_json(folder.complete).get("weights_sha256") if folder.complete.exists() else None
     data = files.read_bytes(folder.weights)
     try:
         if expected not in (None, hashlib.sha256(data).hexdigest()):
-            raise ValueError("another hash")
+            raise ValueError("its hash is another")
         return load(data)
     except (ValueError, SafetensorError) as error:
         raise RunError(
             f"the weights of fold {fold} are damaged ({error}): put back a copy of {str(folder.weights)!r}, or train "
-            f"the fold anew: type the run's `cxr train` with --redo-fold {fold}."
+            f"the fold again: type the run's `cxr train` with --redo-fold {fold}."
         ) from error
 
 
 @torch.inference_mode()
-def _logits_from_features(run: Run, model: Classifier, images: pd.DataFrame, device: str) -> NDArray[np.float64]:
+def _logits_from_features(
+    run: Run, model: Classifier, images: pd.DataFrame, features: ImageArrays, device: str
+) -> NDArray[np.float64]:
     _, trained = model.eval().stages(run.config.trainable)
-    kept, image_ids = features.open_features(run, 0, device), images["image_id"].tolist()
+    image_ids = images["image_id"].tolist()
     starts = range(0, len(image_ids), BATCH_SIZE)
-    batches = (torch.from_numpy(kept.load(image_ids[k : k + BATCH_SIZE])) for k in starts)
+    batches = (torch.from_numpy(features.load(image_ids[k : k + BATCH_SIZE])) for k in starts)
     logits = [trained(batch.to(device, torch.float32)).cpu() for batch in batches]
     return torch.cat(logits).double().numpy()

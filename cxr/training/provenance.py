@@ -1,4 +1,4 @@
-"""What computed a run: versions, and hashes of the source and of the lock."""
+"""What computed a run: versions, and hashes of the source and the lock file."""
 
 import hashlib
 import importlib.metadata
@@ -9,14 +9,12 @@ from typing import Any
 import cxr
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "pillow")
-
-
 SOURCES = (".py", ".j2", ".toml")
-"""Files of the package that a result depends on: code, templates, tables."""
+"""Suffixes of the package's files that a result depends on: code, templates, tables."""
 
 
 def code_provenance() -> dict[str, Any]:
-    """Return what computed the run: versions, and hashes of all of `cxr`'s source and of the lock."""
+    """Return versions, and hashes of all of `cxr`'s source and of `requirements.lock`, None outside a checkout."""
     package = Path(cxr.__file__).parent
     parts = sorted(path for path in package.rglob("*") if path.suffix in SOURCES)
     source = hashlib.sha256(b"".join(path.read_bytes() for path in parts))

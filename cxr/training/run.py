@@ -1,8 +1,8 @@
-"""A run: what identifies it, how it is begun or taken up again, and how its images are found.
+"""A run: what identifies it, how it begins or resumes, and where its images come from.
 
-A run's identity is its config, the content of its data and the content of its weights, hashed together.
-`begin` takes up what `dataset.examine` found in the images; for a run that exists it checks that the identity
-is the same. `config.json` is written last, and without it a run has not begun.
+A run's identity is its config, the content of its data and the content of its pretrained weights, hashed together.
+`begin_run` starts from what `examine` found in the images; if the run exists already, its identity has to be the same.
+`config.json` is written last: without it a run has not begun.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.classes import Classes
-from cxr.config import Compile, FoldsPerDevice, TrainConfig
+from cxr.config import Compile, Execution, TrainConfig
 from cxr.dataset.folds import read_folds
 from cxr.dataset.pictures import read_squares
 from cxr.errors import ConfigError, FoldError, RunError
 from cxr.images.decoding import open_prepared
 from cxr.images.source import KAGGLE
-from cxr.network.devices import resolve_devices, share_threads
-from cxr.network.resnet import PUBLISHED, load_pretrained
 from cxr.storage import files
 from cxr.storage.run_folder import FoldFolder, RunFolder
 from cxr.training.provenance import code_provenance
@@ -35,38 +34,96 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Start:
+    """What is known about a run before any image is read."""
+
+    devices: list[str]
+    """One for each fold that runs at the same time."""
+    weights_hash: str
+    """SHA-256 of the file of pretrained weights, or none."""
+
+
+@dataclass(frozen=True)
 class Run:
-    """A run that has been begun."""
+    """A run that has begun."""
 
     folder: RunFolder
     config: TrainConfig
-    config_hash: str
+    identity: Mapping[str, Any]
+    """The config's fields, with hashes of the images and of the pretrained weights as `data` and `weights`."""
     classes: Classes
-    """In the order of the model's outputs; of two the positive one is last."""
-    weights_hash: str
-    """SHA-256 of the pretrained weights' file, or none."""
+    """Class names, in output order; for two classes the positive class is last."""
     cache: Path
     devices: list[str]
     """One for each fold that runs at the same time."""
     n_threads: list[int]
-    """CPU threads of each fold, the same wherever it is trained: on other threads it would give other bits."""
+    """CPU threads of each fold, the same wherever it is trained: another number would give other bits."""
     compile: Compile
     share: float = 1.0
-    """Of each fold's training patients that are learnt from; below 1 for a learning curve alone."""
+    """Share of each fold's training patients that is trained on; below 1 only for a learning curve."""
+
+    @classmethod
+    def from_record(cls, folder: RunFolder, record: Mapping[str, Any]) -> "Run":
+        """Return the run that `to_record` described, in `folder`."""
+        return cls(
+            folder=folder,
+            config=TrainConfig.from_dict(record["config"]),
+            identity=record["identity"],
+            classes=Classes(record["classes"]),
+            cache=Path(record["cache"]),
+            devices=record["devices"],
+            n_threads=record["n_threads"],
+            compile=record["compile"],
+        )
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the run as plain values, ready for JSON."""
+        return {
+            "run_id": self.folder.run_id,
+            "config": self.config.as_dict(),
+            "identity": dict(self.identity),
+            "config_hash": self.config_hash,
+            "classes": list(self.classes),
+            "positive": self.classes.positive,
+            "cache": str(self.cache),
+            "devices": self.devices,
+            "n_threads": self.n_threads,
+            "compile": self.compile,
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The cached table stays in this process: tasks pass small records, never frames.
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @property
+    def config_hash(self) -> str:
+        """SHA-256 of the identity; what was computed under another one is not used."""
+        return hashlib.sha256(json.dumps(dict(self.identity), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def weights_hash(self) -> str:
+        """SHA-256 of the file of pretrained weights, or none."""
+        return self.identity["weights"]
 
     def images(self) -> pd.DataFrame:
-        """Return the images that are trained on and judged, by path: the folds' columns and subtype.
+        """Return the images that are trained on and predicted, by path: the folds' columns and subtype.
+
+        The folds are certified once for each `Run` object, when the table is first asked for.
 
         Raises:
-            FoldError: the folds on disk leak or were changed.
+            FoldError: the folds on disk leak, or were changed.
         """
+        return self._certified_images.copy()
+
+    @cached_property
+    def _certified_images(self) -> pd.DataFrame:
         folds = read_folds(self.folder, self.config)
         manifest = files.read_table(self.folder.manifest)
         used = manifest.loc[manifest["status"] == "used", ["path", "subtype"]]
         return folds.merge(used, on="path", how="inner").sort_values("path", ignore_index=True)
 
     def training_images(self, fold: int) -> pd.DataFrame:
-        """Return the images that a fold is trained on: of the other folds, or of a share of their patients.
+        """Return the images that a fold is trained on: those of the other folds, or of a share of their patients.
 
         Patients are drawn by class, in an order that the run's seed sets: a smaller share is part of a larger one.
         """
@@ -74,19 +131,47 @@ class Run:
         if self.share == 1:
             return images
         groups = images.drop_duplicates("group_id").sample(frac=1, random_state=self.config.seed)
-        place, size = groups.groupby("label").cumcount(), groups.groupby("label")["label"].transform("size")
-        return images[images["group_id"].isin(groups["group_id"][place < np.ceil(self.share * size)])]
+        rank = groups.groupby("label").cumcount()
+        size = groups.groupby("label")["label"].transform("size")
+        return images[images["group_id"].isin(groups["group_id"][rank < np.ceil(self.share * size)])]
 
     def fold_folder(self, fold: int) -> FoldFolder:
         """Return where a fold keeps its files."""
         return self.folder.fold(fold) if self.share == 1 else self.folder.fold_of_share(self.share, fold)
 
+    def is_complete(self, fold: int) -> bool:
+        """Return whether a fold has been trained to its end under this run's identity."""
+        marker = self.fold_folder(fold).complete
+        return marker.exists() and files.read_json(marker)["config_hash"] == self.config_hash
+
+    def forget_fold(self, fold: int) -> None:
+        """Remove a fold's results, its completion marker first, and the tables made from them; it is trained again.
+
+        Raises:
+            RunError: another process trains the fold.
+        """
+        folder = self.fold_folder(fold)
+        with files.locked(folder.lock, f"fold {fold} of run {self.folder.run_id}"):
+            folder.complete.unlink(missing_ok=True)
+            for derived in (
+                self.folder.report,
+                *self.folder.metrics.parent.glob("*.parquet"),
+                *self.folder.figures.glob("*"),
+            ):
+                derived.unlink(missing_ok=True)
+            for own in (folder.checkpoint, folder.predictions, folder.epochs, folder.weights):
+                own.unlink(missing_ok=True)
+
     def squares(self, images: pd.DataFrame) -> NDArray[np.uint8]:
-        """Return the images' grey squares, shape (n, size, size), decoding again what the cache has lost."""
+        """Return the images' grey squares, shape (n, size, size); those missing from the cache are decoded again.
+
+        Raises:
+            DataError: an image to decode is gone, or was changed since the run began.
+        """
         prepared = open_prepared(self.cache, self.config.size)
         missing = images[[image_id not in prepared for image_id in images["image_id"]]]
         if not missing.empty:
-            log.info("decoding %d images that the cache does not hold", len(missing))
+            log.info("decoding %d images that are not in the cache", len(missing))
             prepared.add(self._decode(missing))
         return prepared.load(images["image_id"].tolist())
 
@@ -95,93 +180,94 @@ class Run:
         return {i: squares(path, i) for path, i in zip(images["path"], images["image_id"], strict=True)}
 
 
-def require_startable(
-    config: TrainConfig, folder: RunFolder, devices: str, folds_per_device: FoldsPerDevice, redo_fold: tuple[int, ...]
-) -> tuple[list[str], str]:
-    """Return the devices and the hash of the weights, before hours are spent on reading images.
+def require_startable(config: TrainConfig, folder: RunFolder, execution: Execution) -> Start:
+    """Check all that can be checked before hours are spent on reading images; return what was found.
 
     Raises:
-        CxrError: a fold to redo, a device or the weights are not there, or the run exists with another config.
+        CxrError: a fold to redo, a device or the weights do not exist, or the run was begun with another config.
     """
-    for fold in redo_fold:
+    from cxr.network.devices import resolve_devices
+    from cxr.network.resnet import load_pretrained
+
+    for fold in execution.redo_fold:
         if not 0 <= fold < config.folds:
             raise ConfigError(f"--redo-fold must name a fold from 0 to {config.folds - 1}, got {fold}.")
-    slots = resolve_devices(devices, config, folds_per_device)
+    devices = resolve_devices(execution.devices, config, execution.folds_per_device)
     if config.trainable == "head":
-        slots = slots[:1]  # seconds a fold: one after the other, with all cores
+        devices = devices[:1]  # a fold takes seconds: one after another, with all cores
     pretrained = load_pretrained(config.weights)
-    weights_hash = pretrained.sha256 if pretrained else "none"
+    start = Start(devices, pretrained.sha256 if pretrained else "none")
     if folder.has_begun:
         before = files.read_record(folder.config)["identity"]
-        _require_same(folder.run_id, before, config.as_dict() | {"weights": weights_hash, "data": before["data"]})
-    return slots, weights_hash
+        _require_same(folder.run_id, before, _identity(config, before["data"], start.weights_hash))
+    return start
 
 
-def begin_run(
-    config: TrainConfig,
-    folder: RunFolder,
-    *,
-    cache: Path,
-    devices: str,
-    folds_per_device: FoldsPerDevice = "auto",
-    redo_fold: tuple[int, ...] = (),
-    compile: Compile = "auto",
-) -> Run:
-    """Begin the run whose images were examined in `folder`, or take it up again.
+def begin_run(config: TrainConfig, folder: RunFolder, execution: Execution, start: Start | None = None) -> Run:
+    """Begin the run whose images were examined in `folder`, or resume it; the folds to redo are forgotten.
 
     Args:
-        redo_fold: folds whose results are forgotten.
+        config: what is computed.
+        folder: the run's folder, which holds the tables of `examine`.
+        execution: where it is computed and kept.
+        start: what `require_startable` returned for the same arguments; by default it is called here.
 
     Raises:
         CxrError: as for `require_startable`, or no folds could be made.
     """
-    slots, weights_hash = require_startable(config, folder, devices, folds_per_device, redo_fold)
+    from cxr.network.devices import share_threads
+
+    start = start or require_startable(config, folder, execution)
     data = files.read_json(folder.data)
     if data["no_folds_because"]:
         raise FoldError(data["no_folds_because"])
-    identity = config.as_dict() | {"data": data["data_hash"], "weights": weights_hash}
-    first = {"begun_at": files.now(), "code": code_provenance()}
-    if folder.has_begun:
-        first = files.read_record(folder.config)
-    classes = data["classes"]
-    record = {
-        "format": files.FORMAT,
-        "run_id": folder.run_id,
-        "begun_at": first["begun_at"],
-        "config": _with_whole_paths(config).as_dict(),
-        "identity": identity,
-        "config_hash": _digest(identity),
-        "classes": classes,
-        "positive": classes[1] if len(classes) == 2 else None,
-        "images": data["images"],
-        "left_aside": data["left_aside"],
-        "cache": str(cache.resolve()),
-        "devices": slots,
-        "n_threads": share_threads(config.folds, len(slots)),
-        "compile": compile,
-        "code": first["code"],
-    }
-    files.write_json(folder.config, record)
-    for fold in redo_fold:
-        folder.forget_fold(fold)
-    return load_run(folder)
+    run = Run(
+        folder=folder,
+        config=_with_whole_paths(config),
+        identity=_identity(config, data["data_hash"], start.weights_hash),
+        classes=Classes(data["classes"]),
+        cache=execution.cache.resolve(),
+        devices=start.devices,
+        n_threads=share_threads(config.folds, len(start.devices)),
+        compile=execution.compile,
+    )
+    counts = {"images": data["images"], "left_aside": data["left_aside"]}
+    files.write_json(folder.config, {"format": files.FORMAT, **run.to_record(), **counts, **_origin(folder)})
+    for fold in execution.redo_fold:
+        run.forget_fold(fold)
+    return run
 
 
 def load_run(folder: RunFolder) -> Run:
-    """Return the run in `folder`, which has been begun before."""
-    record = files.read_record(folder.config)
-    config = TrainConfig.from_dict(record["config"])
-    return Run(
-        folder=folder,
-        config=config,
-        config_hash=record["config_hash"],
-        classes=Classes(record["classes"]),
-        weights_hash=record["identity"]["weights"],
-        cache=Path(record["cache"]),
-        devices=record["devices"],
-        n_threads=record.get("n_threads") or share_threads(config.folds, len(record["devices"])),
-        compile=record["compile"],
-    )
+    """Return the run in `folder`.
+
+    Raises:
+        FormatError: another version of cxr wrote it.
+    """
+    return Run.from_record(folder, files.read_record(folder.config))
+
+
+def require_complete(run: Run) -> None:
+    """Raise RunError unless every fold has been trained to its end."""
+    unfinished = [str(fold) for fold in range(run.config.folds) if not run.is_complete(fold)]
+    if unfinished:
+        run_id = run.folder.run_id
+        raise RunError(
+            f"run {run_id!r} lacks fold {', '.join(unfinished)}: "
+            f"type the run's `cxr train` again, or `cxr train-fold {run_id} {unfinished[0]}`."
+        )
+
+
+def _identity(config: TrainConfig, data_hash: str, weights_hash: str) -> dict[str, Any]:
+    return config.as_dict() | {"data": data_hash, "weights": weights_hash}
+
+
+def _origin(folder: RunFolder) -> dict[str, Any]:
+    """Return when the run began and on which code: now, or as written down when it did."""
+    if folder.has_begun:
+        record = files.read_record(folder.config)
+        return {"begun_at": record["begun_at"], "code": record["code"]}
+    return {"begun_at": files.now(), "code": code_provenance()}
 
 
 def _require_same(run_id: str, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
@@ -198,25 +284,13 @@ def _require_same(run_id: str, before: Mapping[str, Any], identity: Mapping[str,
 
 
 def _with_whole_paths(config: TrainConfig) -> TrainConfig:
-    """Return the config as it is found again from any folder."""
-    data, weights = config.data, config.weights
+    """Return the config with absolute paths, so that the run can be resumed from any folder."""
+    from cxr.network.resnet import PUBLISHED
+
+    data = config.data
     if data != KAGGLE:
         data = str(Path(data).expanduser().resolve())
+    weights = config.weights
     if weights not in ("none", *PUBLISHED):
         weights = str(Path(weights).expanduser().resolve())
     return dataclasses.replace(config, data=data, weights=weights)
-
-
-def _digest(identity: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
-def require_complete(run: Run) -> None:
-    """Raise RunError unless every fold has been trained to its end."""
-    folder, n_folds = run.folder, run.config.folds
-    unfinished = [str(fold) for fold in range(n_folds) if not folder.fold(fold).is_complete(run.config_hash)]
-    if unfinished:
-        raise RunError(
-            f"run {folder.run_id!r} lacks fold {', '.join(unfinished)}: "
-            f"type the run's `cxr train` again, or `cxr train-fold {folder.run_id} {unfinished[0]}`."
-        )

@@ -1,9 +1,9 @@
 """A fold's process and the process that started it.
 
-The parent (a Prefect task) reads one JSON line per log record from the child's stdout and holds the
-child's stdin open. When the parent dies, however it dies, stdin ends and so does the child: no fold
-trains on unseen. When the child dies, the parent raises and may start it again. When the parent is asked
-to stop it asks the child, which writes down where it is and goes.
+The parent (a Prefect task) reads one JSON line per log record from the child's stdout, and holds the child's stdin
+open. However the parent dies, that pipe closes and the child ends: no fold trains on unseen. When the child dies, the
+parent raises an error and may start it again. When the parent is asked to stop, it asks the child, which writes a
+checkpoint and exits.
 """
 
 import json
@@ -22,50 +22,51 @@ from cxr.errors import FoldFailedError, RunError
 
 EXTRAS = ("bar", "done", "of")
 _running: set["subprocess.Popen[str]"] = set()
+"""Folds' processes that this process has started."""
 _stopped: set["subprocess.Popen[str]"] = set()
-"""Folds' processes that this process has started, and those of them that it has asked to stop."""
+"""Those of them that it has asked to stop."""
 
 
 class StopRequest:
-    """SIGTERM or Ctrl-C: ends this process at once, or, where work is kept at a better moment, is taken note of."""
+    """SIGTERM or Ctrl-C: ends this process at once, or, inside `deferred`, when the work at hand has been saved."""
 
     def __init__(self) -> None:
         self._number: int | None = None
-        self._is_minded = False
+        self._is_deferred = False
 
     def listen(self) -> None:
-        """Take the signals from now on; without this nobody ever asks."""
+        """Handle the two signals from now on; before, no stop is ever requested."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._receive)
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         self._number = number
-        if not self._is_minded:
-            self.obey()
+        if not self._is_deferred:
+            self.exit_if_requested()
 
     @property
-    def is_made(self) -> bool:
-        """Tell whether the process has been asked to stop."""
+    def is_requested(self) -> bool:
+        """Whether the process has been asked to stop."""
         return self._number is not None
 
     @contextmanager
-    def minded(self) -> Iterator[None]:
-        """Leave it to the block to look at `is_made` often, and to end."""
-        self._is_minded = True
+    def deferred(self) -> Iterator[None]:
+        """Inside the block a signal only sets `is_requested`; the block has to poll it, and to end."""
+        self._is_deferred = True
         try:
             yield
         finally:
-            self._is_minded = False
+            self._is_deferred = False
 
-    def obey(self) -> None:
-        """End the process if it has been asked to: exit code 143 after SIGTERM, 130 after Ctrl-C."""
+    def exit_if_requested(self) -> None:
+        """Exit if a stop was requested, with code 143 after SIGTERM and 130 after Ctrl-C."""
         if self._number is not None:
             sys.exit(128 + self._number)
 
 
 @contextmanager
 def reporting_to_parent() -> Iterator[None]:
-    """In the child: write log records as JSON lines to stdout, and end when the parent has ended."""
+    """In the child: write log records to stdout as JSON lines, and end when the parent ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_JsonFormatter())
@@ -76,7 +77,7 @@ def reporting_to_parent() -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    os.read(sys.stdin.fileno(), 1)  # returns when the parent's end is closed; nothing is ever sent
+    os.read(sys.stdin.fileno(), 1)  # returns when the parent's end closes; nothing is ever sent
     os._exit(1)
 
 
@@ -87,15 +88,17 @@ class _JsonFormatter(logging.Formatter):
 
 
 def train_fold_in_child(run_folder: Path, fold: int, device: str, log: logging.Logger | logging.LoggerAdapter) -> None:
-    """In the parent: train a fold in a process of its own, which sees its one device only.
+    """In the parent: train a fold in a process of its own, which sees only its own device.
 
     Args:
+        run_folder: folder of the run.
+        fold: number of the fold.
         device: cpu, or cuda:<index> as this process counts them.
         log: gets the child's log records.
 
     Raises:
-        RunError: the child met a user's mistake, such as a damaged checkpoint, or `stop_children` has ended it.
-        FoldFailedError: the child was killed or broke down; a new call resumes the fold.
+        RunError: the child met a mistake of the user's, such as a damaged checkpoint, or `stop_children` ended it.
+        FoldFailedError: the child was killed or crashed; another call resumes the fold.
     """
     command = [sys.executable, "-P", "-m", "cxr", "train-fold", str(run_folder), str(fold), "--supervised", "--device"]
     with subprocess.Popen(
@@ -108,49 +111,53 @@ def train_fold_in_child(run_folder: Path, fold: int, device: str, log: logging.L
     ) as child:
         assert child.stdout is not None
         _running.add(child)
-        last = ""
+        last_line = ""
         for line in child.stdout:
-            last = _forward(line.rstrip("\n"), log) or last
+            last_line = _forward(line.rstrip("\n"), log) or last_line
         code = child.wait()
         _running.discard(child)
     if child in _stopped:
         _stopped.discard(child)
         raise RunError(f"fold {fold} was stopped with its run.")
     if code == 2:
-        raise RunError(last.removeprefix("error: "))
+        raise RunError(last_line.removeprefix("error: "))
     if code != 0:
-        by_signal = -code if code < 0 else code - 128
-        is_signal = by_signal in {int(number) for number in signal.Signals}
-        cause = (
-            f"was ended by {signal.Signals(by_signal).name}" if is_signal else f"ended with exit code {code}: {last}"
-        )
-        raise FoldFailedError(f"the process of fold {fold} {cause}")
+        raise FoldFailedError(f"the process of fold {fold} {_ending(code, last_line)}")
+
+
+def _ending(code: int, last_line: str) -> str:
+    """Return how a process ended, in words: negative codes, and those above 128, name a signal."""
+    number = -code if code < 0 else code - 128
+    if number in {int(known) for known in signal.Signals}:
+        return f"was ended by {signal.Signals(number).name}"
+    return f"ended with exit code {code}: {last_line}"
 
 
 def running() -> set[int]:
-    """Return the process ids of the folds' processes that this process has started and that run."""
+    """Return the process ids of the folds that this process has started and that still run."""
     return {child.pid for child in tuple(_running)}
 
 
 def stop_children() -> None:
-    """Ask every fold's process to stop; nobody starts it again."""
+    """Ask every fold's process to stop; it is not started again."""
     for child in tuple(_running):
         _stopped.add(child)
         child.terminate()
 
 
 def _forward(line: str, log: logging.Logger | logging.LoggerAdapter) -> str:
-    """Log one line of the child's; return its text."""
+    """Log one line of the child's output; return its text."""
     try:
         record = json.loads(line)
         log.log(record["level"], record["message"], extra=record["extra"])
         return record["message"]
-    except (ValueError, TypeError, KeyError):  # a line that is not ours: a library's warning, a traceback
+    except (ValueError, TypeError, KeyError):  # not a record: a library's warning, or a traceback
         log.warning("%s", line)
         return line
 
 
 def _environment(device: str) -> dict[str, str]:
+    """Return this process's environment, in which the child sees one GPU, or all if it trains on the CPU."""
     environment = dict(os.environ)
     if device.startswith("cuda"):
         visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")

@@ -25,6 +25,7 @@ from cxr.images.synthetic import draw_examples
 from cxr.serving.registry import load_champion
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
+from cxr.training.run import load_run
 
 
 @pytest.fixture(autouse=True)
@@ -170,7 +171,7 @@ def test_the_threshold_moves_the_matrix_to_what_scikit_learn_gives(places: Folde
 def test_runs_are_compared_and_an_unfinished_one_says_so(places: Folders, tmp_path: Path) -> None:
     for name in ("one", "other", "third"):
         shutil.copytree(places.experiments / "run", tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors"))
-    RunFolder(tmp_path / "third").forget_fold(1)
+    load_run(RunFolder(tmp_path / "third")).forget_fold(1)
     view = opened("runs", Folders(tmp_path, places.models, places.scores, places.cache))
     view.selectbox[0].set_value("one").run()
     view.segmented_control[0].set_value("Compare").run()

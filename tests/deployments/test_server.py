@@ -66,5 +66,5 @@ def test_a_run_whose_server_stays_away_says_so_in_one_sentence_and_the_same_comm
     assert "Traceback" not in said
     result = run_to_the_end(command, server)
     assert result.returncode == 0, result.stderr
-    assert "fold 1: complete already" in result.stderr
+    assert "fold 1: already complete" in result.stderr
     assert_same_tables(tmp_path, undisturbed)

@@ -87,7 +87,7 @@ def test_the_report_shows_it_and_training_anew_forgets_it(folder: RunFolder, tmp
     assert "figures/robustness.svg" in text
     assert disagreements(folder.path)[1] == []
     shutil.copytree(folder.path, tmp_path / "run")
-    RunFolder(tmp_path / "run").forget_fold(0)
+    load_run(RunFolder(tmp_path / "run")).forget_fold(0)
     assert not RunFolder(tmp_path / "run").table("stress").exists()
 
 

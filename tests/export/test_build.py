@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from cxr.config import TrainConfig
+from cxr.config import Execution, TrainConfig
 from cxr.dataset.examination import examine
 from cxr.errors import PackageError, RunError
 from cxr.evaluation.tables import evaluate
@@ -48,7 +48,7 @@ def finished_run(sample: Path, **fields: object) -> Run:
     config = TrainConfig(**(small | {"batch_size": 16} | fields))
     folder = RunFolder.named(place / "experiments", f"{config.trainable}-{config.label_from}-{config.holdout}")
     examine(config, folder, cache=place / "cache", size=config.size)
-    run = begin_run(config, folder, cache=place / "cache", devices="cpu")
+    run = begin_run(config, folder, Execution(cache=place / "cache", devices="cpu"))
     for fold in range(config.folds):
         train_fold(run, fold, "cpu")
     evaluate(run)

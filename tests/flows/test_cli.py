@@ -1,12 +1,10 @@
-import inspect
 import subprocess
 import sys
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from cxr import config
 from cxr.config import DataConfig, Execution, RunLocation, TrainConfig
 from data_checks.tolerances import Checking
 
@@ -28,24 +26,10 @@ def test_every_verb_has_help_with_an_example(verb: str, tmp_path: Path) -> None:
     ("verb", "classes"),
     [("train", (TrainConfig, Execution, Checking)), ("validate", (DataConfig, RunLocation, Checking))],
 )
-def test_the_flow_takes_the_same_parameters_as_the_command(verb: str, classes: tuple, tmp_path: Path) -> None:
-    from flows.train_cv import train_cv
-    from flows.validate_dataset import validate_dataset
-
-    flow = {"train": train_cv, "validate": validate_dataset}[verb]
-    parameters = inspect.signature(flow.fn).parameters
-    expected = {field.name: field for cls in classes for field in fields(cls)}
-    assert list(parameters) == list(expected)
-    for name, field in expected.items():
-        default = inspect.Parameter.empty if field.default is MISSING else field.default
-        assert parameters[name].default == default, name
-        if name != "tolerances":  # a form may hold the values themselves
-            assert parameters[name].annotation in (field.type, getattr(config, str(field.type), None)), name
+def test_the_command_has_a_flag_for_each_parameter_of_its_flow(verb: str, classes: tuple, tmp_path: Path) -> None:
     help_text = cxr(verb, "--help", cwd=tmp_path).stdout
-    assert all(f"--{name.replace('_', '-')}" in help_text for name in expected)
-    properties = flow.parameters.properties
-    assert all(len(field.get("description", "")) > 10 for field in properties.values())
-    assert flow.parameters.required == ["data"]
+    names = [field.name for record in classes for field in fields(record)]
+    assert all(f"--{name.replace('_', '-')}" in help_text for name in names)
 
 
 @pytest.mark.parametrize(

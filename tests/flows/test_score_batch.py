@@ -62,7 +62,7 @@ def test_the_schedule_fires_by_itself_publishes_what_is_fine_and_shows_what_is_h
     (message,) = [run["state"]["message"] for run in flow_runs(server) if run["state_name"] == "Held"]
     assert "held: ['negatives']" in message
     assert "negatives" in prefect(server, "artifact", "inspect", "report-tiny")
-    assert "decision" in prefect(server, "artifact", "inspect", "scoring_run-tiny")
+    assert "decision" in prefect(server, "artifact", "inspect", "scoring-run-tiny")
 
 
 def test_the_nightly_deployment_has_a_cron_schedule_a_time_zone_and_lets_no_two_runs_meet() -> None:

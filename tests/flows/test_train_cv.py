@@ -52,7 +52,7 @@ def test_a_killed_fold_process_fails_its_own_task_and_is_resumed_by_the_retry(
     assert process.wait(timeout=300) == 0
     log = (tmp_path / "log").read_text()
     assert "process of fold 0 was ended by SIGKILL" in log
-    assert "fold 0: taken up again after epoch" in log
+    assert "fold 0: resumed after epoch" in log
     assert_same_tables(tmp_path, undisturbed)
 
 
@@ -72,8 +72,8 @@ def test_the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold(
         assert "fold 1: stopped after epoch" in (tmp_path / "log").read_text()
     result = train(sample, tmp_path, server)
     assert result.returncode == 0, result.stderr
-    assert "fold 0: complete already" in result.stderr
-    assert "fold 1: taken up again after epoch" in result.stderr
+    assert "fold 0: already complete" in result.stderr
+    assert "fold 1: resumed after epoch" in result.stderr
     assert finished.stat().st_mtime_ns == before
     assert_same_tables(tmp_path, undisturbed)
 
@@ -94,7 +94,7 @@ def test_ctrl_c_ends_a_run_at_once_with_all_its_processes_and_the_same_command_g
     assert "Traceback" not in log
     result = train(sample, tmp_path, server)
     assert result.returncode == 0, result.stderr
-    assert "fold 0: taken up again after epoch" in result.stderr
+    assert "fold 0: resumed after epoch" in result.stderr
     assert_same_tables(tmp_path, undisturbed)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cxr.cli.app import app as core
-from cxr.config import ScorePrecision, TrainConfig
+from cxr.config import Execution, ScorePrecision, TrainConfig
 from cxr.dataset.examination import examine
 from cxr.errors import ConfigError, PackageError
 from cxr.evaluation.tables import evaluate
@@ -117,7 +117,7 @@ def bright_or_dark(weights_file: str, tmp_path_factory: pytest.TempPathFactory) 
 
 def finish(config: TrainConfig, folder: RunFolder, cache: Path) -> Run:
     examine(config, folder, cache=cache, size=config.size)
-    run = begin_run(config, folder, cache=cache, devices="cpu")
+    run = begin_run(config, folder, Execution(cache=cache, devices="cpu"))
     for fold in range(config.folds):
         train_fold(run, fold, "cpu")
     evaluate(run)

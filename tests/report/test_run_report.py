@@ -161,7 +161,7 @@ def test_the_command_in_the_report_makes_the_same_config_again(run: Run) -> None
 def test_a_run_without_tables_has_no_report(run: Run, tmp_path: Path) -> None:
     shutil.copytree(run.folder.path, tmp_path / "bare")
     bare = RunFolder(tmp_path / "bare")
-    bare.forget_fold(0)
+    load_run(bare).forget_fold(0)
     assert not bare.report.exists()
     assert not list(bare.figures.glob("*"))
     with pytest.raises(RunError, match="lacks fold 0"):

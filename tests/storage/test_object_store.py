@@ -17,11 +17,14 @@ import pandas as pd
 import pytest
 
 from app.server import Folders
+from cxr.classes import Classes
 from cxr.cli.app import app as core
+from cxr.config import TrainConfig
 from cxr.errors import ConfigError, CxrError, RunError
 from cxr.serving.registry import load_champion
 from cxr.storage import files, object_store
 from cxr.storage.run_folder import RunFolder
+from cxr.training.run import Run
 from deployments import services
 from tests.app.test_app import main_module, opened, texts  # noqa: F401 a fixture
 from tests.conftest import (
@@ -217,7 +220,7 @@ def test_a_run_in_a_bucket_killed_amid_a_fold_resumes_to_the_tables_of_a_folder(
 
     result = run_to_the_end(command, os.environ)
     assert result.returncode == 0, result.stderr
-    assert "fold 0: taken up again after" in result.stderr or "fold 0: complete already" in result.stderr
+    assert "fold 0: resumed after" in result.stderr or "fold 0: already complete" in result.stderr
     assert "run      s3://bucket/experiments/run\n" in result.stdout
     assert_same(run, undisturbed)
     assert not (tmp_path / "experiments").exists()
@@ -269,12 +272,13 @@ def test_the_flow_trains_into_a_bucket_with_each_runner_to_the_tables_of_a_folde
     assert_no_secret(Path(server["PREFECT_HOME"]))
 
 
-def test_a_fold_in_a_bucket_is_forgotten_with_the_tables_made_from_it(s3: Any) -> None:
+def test_a_fold_in_a_bucket_is_forgotten_with_the_tables_made_from_it(s3: Any, tmp_path: Path) -> None:
     run = RunFolder.named(Path("s3://bucket/forgetful"), "run")
     kept, fold = run.fold(1).complete, run.fold(0)
     for file in (kept, fold.complete, fold.checkpoint, run.report, run.figures / "roc.svg", run.metrics):
         files.write_text(file, "{}")
-    run.forget_fold(0)
+    config = TrainConfig(data="images")
+    Run(run, config, {}, Classes("AB"), tmp_path, devices=["cpu"], n_threads=[1], compile="off").forget_fold(0)
     assert s3.list_objects_v2(Bucket="bucket", Prefix="forgetful/run/")["Contents"][0]["Key"].endswith(
         "folds/fold=1/complete.json"
     )

@@ -73,7 +73,7 @@ def test_a_node_killed_amid_a_fold_costs_nothing_and_the_tables_equal_the_undist
     finally:
         process.kill()
     log = (tmp_path / "log").read_text()
-    assert "taken up again after" in log
+    assert "resumed after" in log
     lines = lines_in_prefect(log, server)
     for fold in (0, 1):  # the last line of each, too
         assert any(line.startswith(f"fold {fold}: predicted") for line in lines), lines

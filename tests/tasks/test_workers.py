@@ -72,7 +72,7 @@ def test_a_killed_workers_fold_is_marked_crashed_told_and_taken_up_while_a_longe
     assert states == ["Pending", "Running", "Completed"]
     assert len(told) == 1
     assert f"train-fold {crashed.name} ended as Crashed: no sign of life for {SILENT_FOR_S} s" in told[0]
-    assert "taken up again after epoch" in (tmp_path / "spare.log").read_text()
+    assert "resumed after epoch" in (tmp_path / "spare.log").read_text()
     assert_same_tables(tmp_path, undisturbed)
 
 

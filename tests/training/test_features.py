@@ -11,8 +11,9 @@ from cxr.network.resnet import Classifier, normalise, predict_logits, to_grey
 from cxr.storage import files
 from cxr.training import features
 from cxr.training.features import extract, open_features
+from cxr.training.loop import FoldTrainer
 from cxr.training.run import Run
-from cxr.training.trainer import FoldTrainer, train_fold
+from cxr.training.trainer import train_fold
 
 Begin = Callable[..., Run]
 
@@ -85,8 +86,8 @@ def test_an_image_has_the_same_features_in_any_company(begin: Begin, weights_fil
     monkeypatch.setattr(features, "CHUNK", 7)
     extract(run, "cpu")
     apart = [open_features(run, view, "cpu").load(ids) for view in (0, 1)]
-    for one, other in zip(together, apart, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-4)
+    for left, right in zip(together, apart, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-4)
     assert np.abs(together[0] - together[1]).max() > 0.01, "the second view is another image"
 
 

@@ -1,4 +1,9 @@
+import hashlib
+import json
+import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,10 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxr.config import Execution
 from cxr.errors import ConfigError, DataError, FoldError, FormatError, RunError
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import Run, begin_run, load_run
+from cxr.training.run import Run, begin_run, load_run, require_startable
 from tests.conftest import lock_holder
 
 Begin = Callable[..., Run]
@@ -37,7 +43,7 @@ def test_a_run_folder_explains_itself(begin: Begin) -> None:
     assert load_run(run.folder) == run
 
 
-def test_the_same_config_takes_the_run_up_and_leaves_its_tables_alone(begin: Begin) -> None:
+def test_the_same_config_resumes_the_run_and_leaves_its_tables_alone(begin: Begin) -> None:
     tables = [path for path in begin().folder.path.iterdir() if path.suffix == ".parquet"]
     before = {path: path.stat().st_mtime_ns for path in tables}
     begun_at = files.read_record(begin().folder.config)["begun_at"]
@@ -75,7 +81,7 @@ def test_a_mistake_leaves_no_run_behind(begin: Begin, tmp_path: Path, fields: di
     assert not (tmp_path / "experiments").exists()
 
 
-def test_images_of_which_no_folds_can_be_made_begin_no_run(begin: Begin, tmp_path: Path) -> None:
+def test_a_data_set_too_small_for_its_folds_begins_no_run(begin: Begin, tmp_path: Path) -> None:
     with pytest.raises(FoldError, match="fewer than the 20 folds"):
         begin(folds=20)
     folder = RunFolder(tmp_path / "experiments" / "run")
@@ -104,23 +110,56 @@ def test_a_word_stays_a_word_where_a_file_of_that_name_lies(
     assert begin(data=str(sample)).config.weights == "none"
 
 
-def test_a_fold_in_training_elsewhere_is_not_forgotten(begin: Begin) -> None:
+def test_a_fold_that_another_process_trains_is_not_forgotten(begin: Begin) -> None:
     run = begin()
     files.write_json(run.folder.fold(0).epochs, {})
     with (
         lock_holder(run.folder.fold(0).lock, "fold 0") as holder,
         pytest.raises(RunError, match=f"fold 0 of run run is in use by process {holder.pid}"),
     ):
-        run.folder.forget_fold(0)
+        run.forget_fold(0)
     assert run.folder.fold(0).epochs.exists()
-    run.folder.forget_fold(0)
+    run.forget_fold(0)
     assert not run.folder.fold(0).epochs.exists()
+
+
+def test_pretrained_weights_are_read_once_for_all_checks(begin: Begin, weights_file: str, tmp_path: Path) -> None:
+    weights = Path(shutil.copy(weights_file, tmp_path / "own.pth"))
+    begun = begin(weights=str(weights), trainable="head")
+    execution = Execution(cache=begun.cache, devices="cpu")
+    start = require_startable(begun.config, begun.folder, execution)
+    assert start.weights_hash == hashlib.sha256(weights.read_bytes()).hexdigest() == begun.weights_hash
+    weights.unlink()
+    assert begin_run(begun.config, begun.folder, execution, start) == begun
+
+
+def test_a_run_survives_its_record(begin: Begin) -> None:
+    run = begin(trainable="all", learning_rate=0.00123, precision="fp32")
+    assert Run.from_record(run.folder, json.loads(json.dumps(run.to_record()))) == run
+
+
+def test_folds_are_certified_once_and_no_table_travels_with_the_run(begin: Begin) -> None:
+    run = begin()
+    images = run.images()
+    run.images().drop(columns="fold", inplace=True)
+    run.folder.certificate.unlink()
+    pd.testing.assert_frame_equal(run.images(), images)
+    sent = pickle.loads(pickle.dumps(run))  # noqa: S301 our own, as it goes to another process
+    assert sent == run
+    with pytest.raises(FileNotFoundError):
+        sent.images()
+
+
+def test_a_run_is_loaded_without_torch(begin: Begin) -> None:
+    words = f"from cxr.training.run import load_run; load_run(RunFolder(Path({str(begin().folder.path)!r}))).images()"
+    code = f"import sys; from pathlib import Path; from cxr.storage.run_folder import RunFolder; {words}"
+    subprocess.run([sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules"], check=True, timeout=120)
 
 
 def test_a_fold_to_redo_must_exist(begin: Begin, tmp_path: Path) -> None:
     run = begin()
     with pytest.raises(ConfigError, match="--redo-fold must name a fold from 0 to 1, got 2"):
-        begin_run(run.config, run.folder, cache=tmp_path / "cache", devices="cpu", redo_fold=(2,))
+        begin_run(run.config, run.folder, Execution(cache=tmp_path / "cache", devices="cpu", redo_fold=(2,)))
 
 
 def test_images_are_used_once_each_and_carry_fold_and_subtype(begin: Begin) -> None:
@@ -147,7 +186,7 @@ def test_an_image_changed_since_is_not_taken_for_the_old_one(begin: Begin, sampl
         run.squares(run.images())
 
 
-def test_a_holdout_is_never_trained_on_nor_judged(begin: Begin) -> None:
+def test_a_holdout_is_never_trained_on_nor_predicted(begin: Begin) -> None:
     run = begin(holdout="test")
     manifest = files.read_table(run.folder.manifest)
     assert not set(run.images()["path"]) & set(manifest.loc[manifest["split"] == "test", "path"])

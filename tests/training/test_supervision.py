@@ -22,14 +22,14 @@ def test_a_fold_trained_in_a_child_reports_its_epochs(begin: Begin, caplog: pyte
     run = begin()
     with caplog.at_level(logging.INFO, LOG.name):
         train_fold_in_child(run.folder.path, 0, "cpu", LOG)
-    assert run.folder.fold(0).is_complete(run.config_hash)
+    assert run.is_complete(0)
     epochs = [record for record in caplog.records if getattr(record, "bar", None) == "fold 0"]
     assert [(vars(record)["done"], vars(record)["of"]) for record in epochs] == [(1, 1)]
     assert not [r for r in caplog.records if r.name == LOG.name and r.levelno > logging.INFO]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_child_that_is_ended_is_said_by_its_signal(begin: Begin, number: signal.Signals) -> None:
+def test_a_killed_child_is_reported_by_its_signal(begin: Begin, number: signal.Signals) -> None:
     run = begin(epochs=1000)
     holder = run.folder.fold(0).lock.with_suffix(".json")
 
@@ -43,14 +43,14 @@ def test_a_child_that_is_ended_is_said_by_its_signal(begin: Begin, number: signa
         train_fold_in_child(run.folder.path, 0, "cpu", LOG)
 
 
-def test_a_mistake_in_the_child_comes_back_as_its_sentence(begin: Begin) -> None:
+def test_a_mistake_in_the_child_is_raised_with_its_sentence(begin: Begin) -> None:
     run = begin()
     files.write_json(run.folder.fold(0).checkpoint, {})
     with pytest.raises(RunError, match=r"^the checkpoint of fold 0 is damaged .* give --redo-fold 0\.$"):
         train_fold_in_child(run.folder.path, 0, "cpu", LOG)
 
 
-def test_a_child_that_breaks_down_tells_its_last_words(begin: Begin, tmp_path: Path) -> None:
+def test_a_child_that_crashes_is_reported_with_its_last_line(begin: Begin, tmp_path: Path) -> None:
     run = begin()
     files.write_table(run.folder.manifest, files.read_table(run.folder.manifest).drop(columns="subtype"))
     with pytest.raises(FoldFailedError, match=r"process of fold 0 ended with exit code 1: .*subtype"):

@@ -1,25 +1,19 @@
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from cxr.errors import DiskFullError, RunError
+from cxr.errors import RunError
 from cxr.images.decoding import open_prepared
 from cxr.storage import files
-from cxr.storage.run_folder import FoldFolder
-from cxr.training.optimiser import class_weights, make_optimiser
-from cxr.training.predictions import read_weights
 from cxr.training.run import Run
-from cxr.training.supervision import StopRequest
-from cxr.training.trainer import FoldTrainer, train_fold
+from cxr.training.trainer import train_fold
 from tests.conftest import run_to_the_end
 
 Begin = Callable[..., Run]
@@ -32,64 +26,6 @@ def weights_of(run: Run, fold: int = 0) -> dict[str, torch.Tensor]:
 def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
     assert left.keys() == right.keys()
     assert all(torch.equal(left[name], right[name]) for name in left)
-
-
-def test_class_weights_by_hand() -> None:
-    assert class_weights([0, 1, 1, 1], 2) == [4 / (2 * 1), 4 / (2 * 3)]
-    assert np.mean([class_weights([0, 1, 1, 2], 3)[target] for target in [0, 1, 1, 2]]) == pytest.approx(1)
-
-
-def test_a_fold_taken_up_again_after_any_epoch_ends_with_the_same_weights_bit_for_bit(begin: Begin) -> None:
-    whole, broken = begin("whole", epochs=3, flip=True), begin("broken", epochs=3, flip=True)
-    train_fold(whole, 0, "cpu")
-    for _ in range(2):
-        trainer = FoldTrainer(broken, 0, "cpu")
-        trainer.resume(broken.folder.fold(0))
-        trainer.train_epoch()
-        trainer.save(broken.folder.fold(0))
-    train_fold(broken, 0, "cpu")
-    assert_same(weights_of(whole), weights_of(broken))
-    tables = [files.read_table(run.folder.fold(0).epochs) for run in (whole, broken)]
-    unlike_by_nature = ["seconds", "images_per_s"]
-    pd.testing.assert_frame_equal(*(table.drop(columns=unlike_by_nature) for table in tables))
-    assert tables[0]["epoch"].tolist() == [1, 2, 3]
-
-
-def test_a_fold_asked_to_stop_in_an_epochs_midst_keeps_its_batches_and_ends_with_the_same_weights(begin: Begin) -> None:
-    whole, stopped = begin("whole", epochs=2), begin("stopped", epochs=2)
-    train_fold(whole, 0, "cpu")
-    before, stop = signal.getsignal(signal.SIGTERM), StopRequest()
-    stop.listen()
-    try:
-        trainer = FoldTrainer(stopped, 0, "cpu", stop)
-        trainer.layers.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-        with pytest.raises(SystemExit, match="143"):
-            trainer.train(stopped.folder.fold(0))
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    assert (trainer.epoch, len(trainer.losses), trainer.steps_per_epoch) == (0, 1, 2)
-    train_fold(stopped, 0, "cpu")
-    assert_same(weights_of(whole), weights_of(stopped))
-
-
-def test_a_checkpoint_that_finds_the_disk_full_is_told_and_leaves_nothing_half_written(
-    begin: Begin, small_disk: Path
-) -> None:
-    with pytest.raises(DiskFullError, match=r"no space is left to write .*checkpoint"):
-        FoldTrainer(begin(), 0, "cpu").save(FoldFolder(small_disk))
-    assert not list(small_disk.iterdir())
-
-
-def test_damaged_weights_are_told_with_the_way_out(begin: Begin) -> None:
-    run = begin()
-    train_fold(run, 0, "cpu")
-    weights = run.folder.fold(0).weights
-    data = bytearray(weights.read_bytes())
-    data[-1] ^= 1
-    weights.write_bytes(data)
-    with pytest.raises(RunError, match=r"weights of fold 0 are damaged .* --redo-fold 0"):
-        read_weights(run, 0)
 
 
 def test_a_finished_fold_leaves_weights_predictions_curve_and_no_checkpoint(begin: Begin) -> None:
@@ -124,7 +60,7 @@ def test_a_finished_fold_is_not_trained_again_and_a_forgotten_one_is(begin: Begi
     first, marker = weights_of(run), run.folder.fold(0).complete.stat().st_mtime_ns
     train_fold(run, 0, "cpu")
     assert run.folder.fold(0).complete.stat().st_mtime_ns == marker
-    run.folder.forget_fold(0)
+    run.forget_fold(0)
     train_fold(run, 0, "cpu")
     assert run.folder.fold(0).complete.stat().st_mtime_ns != marker
     assert_same(first, weights_of(run))
@@ -145,42 +81,6 @@ def test_held_out_images_teach_nothing(begin: Begin) -> None:
     assert_same(weights_of(honest), weights_of(blinded))
     probabilities = [files.read_table(r.folder.fold(0).predictions)["probability_NORMAL"] for r in (honest, blinded)]
     assert probabilities[0].nunique() > probabilities[1].nunique() == 1
-
-
-def test_a_batch_in_parts_has_the_gradients_of_the_whole(begin: Begin, weights_file: str) -> None:
-    run = begin(weights=weights_file, trainable="head", epochs=2)
-    whole, parted = FoldTrainer(run, 0, "cpu"), FoldTrainer(run, 0, "cpu")
-    parted.micro_batch = 5  # of 16: three whole parts and a rest
-    for trainer in (whole, parted):
-        trainer.train_epoch()
-        trainer.train_epoch()
-    for one, other in zip(whole.layers.parameters(), parted.layers.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
-    assert whole.history[1]["training_loss"] == pytest.approx(parted.history[1]["training_loss"], rel=1e-5)
-
-
-def test_out_of_memory_halves_the_parts_and_says_so(begin: Begin, caplog: pytest.LogCaptureFixture) -> None:
-    trainer = FoldTrainer(begin(), 0, "cpu")
-
-    def small_device(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        if len(inputs[0]) > 4:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-
-    trainer.layers.register_forward_pre_hook(small_device)
-    trainer.train_epoch()
-    assert trainer.micro_batch == 4
-    assert "each batch of 16 images goes through in parts of 4 from now on" in caplog.text
-
-
-def test_an_image_that_does_not_fit_alone_is_an_error(begin: Begin) -> None:
-    trainer = FoldTrainer(begin(), 0, "cpu")
-
-    def no_memory(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    trainer.layers.register_forward_pre_hook(no_memory)
-    with pytest.raises(torch.OutOfMemoryError):
-        trainer.train_epoch()
 
 
 SMALL_MEMORY = """
@@ -212,7 +112,7 @@ def test_a_batch_that_memory_is_too_small_for_goes_through_in_parts_and_a_senten
 
     def train(more_mib: int) -> subprocess.CompletedProcess[str]:
         """Train in a process that may take so much more memory than its libraries hold."""
-        warm.folder.forget_fold(0)
+        warm.forget_fold(0)
         words = [str(warm.folder.path), str(run.folder.path), str(more_mib)]
         environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}  # what is freed goes back to the system
         return run_to_the_end([sys.executable, "-c", SMALL_MEMORY, *words], environment)
@@ -221,7 +121,7 @@ def test_a_batch_that_memory_is_too_small_for_goes_through_in_parts_and_a_senten
     assert none.returncode == 2, none.stderr
     assert none.stderr.splitlines()[-1].startswith("error: fold 0 ran out of memory on cpu, even with batches in parts")
     assert "Traceback" not in none.stderr
-    assert not run.folder.fold(0).is_complete(run.config_hash)
+    assert not run.is_complete(0)
 
     tight = train(450)
     assert tight.returncode == 2, tight.stderr
@@ -231,7 +131,7 @@ def test_a_batch_that_memory_is_too_small_for_goes_through_in_parts_and_a_senten
     small = train(700)  # a checkpoint is written in some 600; the whole batch needs over 1,000
     assert small.returncode == 0, small.stderr
     assert "out of memory; each batch of 64 images goes through in parts of" in small.stderr
-    assert run.folder.fold(0).is_complete(run.config_hash)
+    assert run.is_complete(0)
 
 
 @pytest.mark.parametrize(("trainable", "trained"), [("head", ("fc.",)), ("layer4", ("fc.", "layer4."))])
@@ -249,15 +149,6 @@ def test_what_is_frozen_keeps_its_weights_and_batch_statistics(
             assert torch.equal(tensor, after[name]) != name.startswith(trained), name
 
 
-def test_pretrained_layers_learn_at_a_tenth_and_random_ones_at_full_rate(begin: Begin, weights_file: str) -> None:
-    for weights, rates in ((weights_file, [1e-3, 1e-4]), ("none", [1e-3, 1e-3])):
-        trainer = FoldTrainer(begin(f"run-{len(weights)}", weights=weights), 0, "cpu")
-        optimiser, _ = make_optimiser(trainer.model, trainer.run.config)
-        assert [group["lr"] for group in optimiser.param_groups] == pytest.approx(rates)
-        n_parameters = sum(p.numel() for group in optimiser.param_groups for p in group["params"])
-        assert n_parameters == sum(p.numel() for p in trainer.model.parameters())
-
-
 def test_a_damaged_checkpoint_says_how_to_go_on(begin: Begin) -> None:
     run = begin()
     files.write_json(run.folder.fold(0).checkpoint, {"not": "a checkpoint"})
@@ -273,7 +164,7 @@ def test_a_fold_that_the_run_does_not_have_is_named(begin: Begin) -> None:
 def test_fewer_images_than_a_batch_make_one_step(begin: Begin) -> None:
     run = begin(batch_size=4096)
     train_fold(run, 0, "cpu")
-    assert run.folder.fold(0).is_complete(run.config_hash)
+    assert run.is_complete(0)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here; the same code runs on the CPU above")

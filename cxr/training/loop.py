@@ -1,0 +1,271 @@
+"""The training loop of one fold, and its state, which a checkpoint holds.
+
+The number of epochs is fixed and the last weights are kept: nothing is chosen on the held-out fold. Class weights come
+from the training folds alone. After every epoch, and within one when a stop is requested, model, optimiser, schedule
+and random state are written in one step. A fold that is started again goes on from there and, on a CPU with as many
+threads, ends with the same weights bit for bit.
+"""
+
+import io
+import logging
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR
+
+from cxr.config import TrainConfig
+from cxr.errors import RunError
+from cxr.network.devices import uses_bf16
+from cxr.network.resnet import Classifier, load_pretrained
+from cxr.storage import files
+from cxr.storage.run_folder import FoldFolder
+from cxr.training import features
+from cxr.training.batches import FeatureBatches, SquareBatches
+from cxr.training.memory import is_out_of_memory
+from cxr.training.optimiser import class_weights, make_optimiser
+from cxr.training.run import Run
+from cxr.training.supervision import StopRequest
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+def _set_up_torch(config: TrainConfig, seed: int) -> None:
+    """Set torch's switches and seed, which hold for the whole process."""
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first call
+        torch.use_deterministic_algorithms(True)
+    if config.precision == "fp32":
+        torch.backends.cudnn.allow_tf32 = False
+    torch.manual_seed(seed)
+
+
+class FoldTrainer:
+    """The state of a fold in training: everything that a checkpoint holds."""
+
+    def __init__(self, run: Run, fold: int, device: str, stop: StopRequest | None = None) -> None:
+        self.run = run
+        self.fold = fold
+        self.device = device
+        self.stop = stop or StopRequest()
+        seed = run.config.seed * 1000 + fold
+        _set_up_torch(run.config, seed)  # before the head draws its first weights
+        self.generator = torch.Generator().manual_seed(seed)
+        images = run.training_images(fold)
+        self.n_images = len(images)
+        self._start_from_nothing()
+        self._weigh_classes([run.classes.index(label) for label in images["label"]])
+        self._make_network()
+        self.views = features.extract(run, device)
+        """The store of each view's features; empty if no layer is frozen."""
+        self.inputs = FeatureBatches(images, self.views, device) if self.views else SquareBatches(run, images, device)
+
+    def _start_from_nothing(self) -> None:
+        """Set the counters to those of a fold that has not begun."""
+        self.epoch = 0
+        self.history: list[dict[str, Any]] = []
+        """A row of the training curve for each epoch."""
+        self.order: Tensor | None = None
+        """Order of the images in the epoch under way; None between epochs."""
+        self.losses: list[Tensor] = []
+        """Loss of each batch of the epoch under way."""
+        self.n_seen = 0
+        """Images that this process has trained on, once for each epoch."""
+        self.micro_batch = self.run.config.batch_size
+        """Images that go through the network together; halved where memory is too small."""
+
+    def _weigh_classes(self, targets: list[int]) -> None:
+        weights = class_weights(targets, len(self.run.classes))
+        self.targets = torch.tensor(targets, device=self.device)
+        self.class_weight = torch.tensor(weights, dtype=torch.float32, device=self.device)
+
+    def _make_network(self) -> None:
+        """Make the network, its optimiser and the schedule of its learning rate."""
+        config = self.run.config
+        bf16 = uses_bf16(config.precision, self.device) and config.trainable != "head"  # one small layer gains nothing
+        self.amp = torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=bf16)
+        model = Classifier(len(self.run.classes), load_pretrained(config.weights))
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
+        self.layers = self.model if config.trainable == "all" else self.model.stages(config.trainable)[1]
+        self.optimiser, self.trained = make_optimiser(self.model, config)
+        self.schedule = OneCycleLR(
+            self.optimiser,
+            max_lr=[group["lr"] for group in self.optimiser.param_groups],
+            total_steps=config.epochs * self.steps_per_epoch,
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in an epoch; the images left over, fewer than `batch_size`, differ from epoch to epoch."""
+        return max(1, self.n_images // self.run.config.batch_size)
+
+    @property
+    def progress(self) -> str:
+        """How far training is, in words."""
+        begun = f" and {len(self.losses)} of {self.steps_per_epoch} batches" if self.losses else ""
+        return f"epoch {self.epoch}{begun}"
+
+    def train(self, folder: FoldFolder) -> None:
+        """Train the epochs that are left, with a checkpoint after each; exit if a stop is requested."""
+        with self.stop.deferred():
+            while self.epoch < self.run.config.epochs and not self.stop.is_requested:
+                self.train_epoch()
+                self.save(folder)
+        if self.stop.is_requested:
+            log.warning("fold %d: stopped after %s, which is kept", self.fold, self.progress)
+        self.stop.exit_if_requested()
+
+    def train_epoch(self) -> None:
+        """Train one epoch, or the rest of one that was resumed; return within it if a stop is requested."""
+        start = time.monotonic()
+        self.model.eval()  # frozen layers keep their batch statistics
+        for module in self.trained:
+            module.train()
+        if self.order is None:
+            self.order = torch.randperm(self.n_images, generator=self.generator)
+        batches = self.order.split(self.run.config.batch_size)[len(self.losses) : self.steps_per_epoch]
+        for batch in batches:
+            self.losses.append(self._step(batch.to(self.device)))
+            self.n_seen += len(batch)
+            if self.stop.is_requested:
+                break
+        if len(self.losses) == self.steps_per_epoch:
+            self._close_epoch(sum(map(len, batches)), time.monotonic() - start)
+
+    def _close_epoch(self, n_images: int, seconds: float) -> None:
+        """Add the epoch to the training curve; its rate is that of the stretch since it was last resumed."""
+        row = {
+            "epoch": self.epoch + 1,
+            "training_loss": torch.stack(self.losses).mean().item(),
+            "learning_rate": self.schedule.get_last_lr()[0],
+            "seconds": seconds,
+            "images_per_s": n_images / seconds,
+        }
+        self.history.append(row)
+        self.epoch += 1
+        self.order = None
+        self.losses = []
+        log.info(
+            "fold %d: epoch %d of %d, loss %.4f, %.0f images/s",
+            self.fold,
+            self.epoch,
+            self.run.config.epochs,
+            row["training_loss"],
+            row["images_per_s"],
+            extra={"bar": f"fold {self.fold}", "done": self.epoch, "of": self.run.config.epochs},
+        )
+
+    def _step(self, batch: Tensor) -> Tensor:
+        x_B = self.inputs.take(batch, self.generator)
+        loss = self._accumulate(x_B, self.targets[batch])
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.schedule.step()
+        return loss
+
+    def call(self, work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Return what `work` returns; run it in a new thread once memory has run out.
+
+        A thread in which oneDNN was refused memory asks for the same amount again, whatever it does next.
+        """
+        if self.micro_batch == self.run.config.batch_size:
+            return work(*args, **kwargs)
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(work, *args, **kwargs).result()
+
+    def _accumulate(self, x_B: Tensor, targets_B: Tensor) -> Tensor:
+        """Compute the batch's gradients, in ever smaller parts if memory is too small; return its loss."""
+        while True:
+            try:
+                return self.call(self._backward, x_B, targets_B)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or self.micro_batch == 1:
+                    raise
+            self.optimiser.zero_grad(set_to_none=True)
+            if self.device != "cpu":
+                torch.cuda.empty_cache()
+            self.micro_batch = (min(self.micro_batch, len(x_B)) + 1) // 2
+            log.warning(
+                "fold %d: out of memory; each batch of %d images goes through in parts of %d from now on",
+                self.fold,
+                self.run.config.batch_size,
+                self.micro_batch,
+            )
+
+    def _backward(self, x_B: Tensor, targets_B: Tensor) -> Tensor:
+        """Compute the batch's gradients; return its mean loss, weighted by class.
+
+        The gradients do not depend on the size of the parts, but for batch norm, where it is trained: it takes its
+        statistics from each part.
+        """
+        loss = torch.zeros((), device=self.device)
+        total = self.class_weight[targets_B].sum()
+        for x, targets in zip(x_B.split(self.micro_batch), targets_B.split(self.micro_batch), strict=True):
+            with self.amp:
+                logits = self.layers(x)
+            part = F.cross_entropy(logits.float(), targets, weight=self.class_weight, reduction="sum") / total
+            part.backward()
+            loss += part.detach()
+        return loss
+
+    def save(self, folder: FoldFolder) -> None:
+        """Write the checkpoint in one step."""
+        state = {
+            "config_hash": self.run.config_hash,
+            "epoch": self.epoch,
+            "history": self.history,
+            "layers": self.layers.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+            "order": self.order,
+            "losses": [loss.cpu() for loss in self.losses],
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)  # writing to a file, torch would not report a full disk
+        with files.replacing(folder.checkpoint) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
+
+    def resume(self, folder: FoldFolder) -> None:
+        """Load the checkpoint, if there is one of this config.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        if not folder.checkpoint.exists():
+            return
+        try:
+            buffer = io.BytesIO(files.read_bytes(folder.checkpoint))
+            state = torch.load(buffer, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError, … on damaged files
+            raise RunError(
+                f"the checkpoint of fold {self.fold} is damaged ({type(error).__name__}): give --redo-fold {self.fold}."
+            ) from error
+        if state["config_hash"] != self.run.config_hash:
+            return
+        self.epoch = state["epoch"]
+        self.history = state["history"]
+        self.layers.load_state_dict(state["layers"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"])
+        self.order = state["order"]
+        self.losses = [loss.to(self.device) for loss in state["losses"]]
+        log.info("fold %d: resumed after %s", self.fold, self.progress)
+
+    def finish(self, folder: FoldFolder) -> None:
+        """Write the weights and the training curve."""
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+        with files.replacing(folder.weights) as temporary:
+            temporary.write_bytes(save(weights))
+        files.write_table(folder.epochs, pd.DataFrame(self.history).assign(fold=self.fold))

@@ -1,0 +1,37 @@
+import logging
+import socket
+import sys
+
+import httpx
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from cxr.errors import RunError
+from flows.prefect_session import _keeps_unknown_errors, require_named_server
+
+
+def record_of(error: Exception) -> logging.LogRecord:
+    try:
+        raise error
+    except Exception:
+        return logging.LogRecord("prefect.flow_runs", logging.ERROR, "", 0, "Finished in Failed", None, sys.exc_info())
+
+
+def test_the_traceback_of_a_known_error_is_dropped_and_that_of_any_other_kept() -> None:
+    assert not _keeps_unknown_errors(record_of(RunError("run run is in use")))
+    assert not _keeps_unknown_errors(record_of(httpx.ConnectError("connection refused")))
+    assert _keeps_unknown_errors(record_of(KeyError("subtype")))
+    assert _keeps_unknown_errors(logging.LogRecord("prefect", logging.INFO, "", 0, "a plain line", None, None))
+
+
+def test_a_named_server_that_is_away_is_reported_and_none_is_fine() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{probe.getsockname()[1]}/api"
+    with (
+        temporary_settings({PREFECT_API_URL: address}),
+        pytest.raises(RunError, match=f"no Prefect server answers at {address}, where PREFECT_API_URL points"),
+    ):
+        require_named_server()
+    with temporary_settings({PREFECT_API_URL: None}):
+        require_named_server()

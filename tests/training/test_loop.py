@@ -1,0 +1,103 @@
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cxr.errors import DiskFullError
+from cxr.storage import files
+from cxr.storage.run_folder import FoldFolder
+from cxr.training.loop import FoldTrainer
+from cxr.training.run import Run
+from cxr.training.supervision import StopRequest
+from cxr.training.trainer import train_fold
+
+Begin = Callable[..., Run]
+
+
+def assert_same_weights(left: Run, right: Run) -> None:
+    weights = [load_file(run.folder.fold(0).weights) for run in (left, right)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_fold_resumed_after_any_epoch_ends_with_the_same_weights_bit_for_bit(begin: Begin) -> None:
+    whole, broken = begin("whole", epochs=3, flip=True), begin("broken", epochs=3, flip=True)
+    train_fold(whole, 0, "cpu")
+    for _ in range(2):
+        trainer = FoldTrainer(broken, 0, "cpu")
+        trainer.resume(broken.folder.fold(0))
+        trainer.train_epoch()
+        trainer.save(broken.folder.fold(0))
+    train_fold(broken, 0, "cpu")
+    assert_same_weights(whole, broken)
+    tables = [files.read_table(run.folder.fold(0).epochs) for run in (whole, broken)]
+    unlike_by_nature = ["seconds", "images_per_s"]
+    pd.testing.assert_frame_equal(*(table.drop(columns=unlike_by_nature) for table in tables))
+    assert tables[0]["epoch"].tolist() == [1, 2, 3]
+
+
+def test_a_fold_asked_to_stop_within_an_epoch_keeps_its_batches_and_ends_with_the_same_weights(begin: Begin) -> None:
+    whole, stopped = begin("whole", epochs=2), begin("stopped", epochs=2)
+    train_fold(whole, 0, "cpu")
+    before, stop = signal.getsignal(signal.SIGTERM), StopRequest()
+    stop.listen()
+    try:
+        trainer = FoldTrainer(stopped, 0, "cpu", stop)
+        trainer.layers.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit, match="143"):
+            trainer.train(stopped.folder.fold(0))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert (trainer.epoch, len(trainer.losses), trainer.steps_per_epoch) == (0, 1, 2)
+    train_fold(stopped, 0, "cpu")
+    assert_same_weights(whole, stopped)
+
+
+def test_a_checkpoint_that_finds_the_disk_full_is_reported_and_leaves_nothing_half_written(
+    begin: Begin, small_disk: Path
+) -> None:
+    with pytest.raises(DiskFullError, match=r"no space is left to write .*checkpoint"):
+        FoldTrainer(begin(), 0, "cpu").save(FoldFolder(small_disk))
+    assert not list(small_disk.iterdir())
+
+
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(begin: Begin, weights_file: str) -> None:
+    run = begin(weights=weights_file, trainable="head", epochs=2)
+    whole, parted = FoldTrainer(run, 0, "cpu"), FoldTrainer(run, 0, "cpu")
+    parted.micro_batch = 5  # of 16: three whole parts and a rest
+    for trainer in (whole, parted):
+        trainer.train_epoch()
+        trainer.train_epoch()
+    for left, right in zip(whole.layers.parameters(), parted.layers.parameters(), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-6)
+    assert whole.history[1]["training_loss"] == pytest.approx(parted.history[1]["training_loss"], rel=1e-5)
+
+
+def test_out_of_memory_halves_the_parts_and_is_logged(begin: Begin, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = FoldTrainer(begin(), 0, "cpu")
+
+    def small_device(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        if len(inputs[0]) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trainer.layers.register_forward_pre_hook(small_device)
+    trainer.train_epoch()
+    assert trainer.micro_batch == 4
+    assert "each batch of 16 images goes through in parts of 4 from now on" in caplog.text
+
+
+def test_an_image_that_does_not_fit_alone_is_an_error(begin: Begin) -> None:
+    trainer = FoldTrainer(begin(), 0, "cpu")
+
+    def no_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trainer.layers.register_forward_pre_hook(no_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer.train_epoch()
