@@ -1,1 +1,1 @@
-"""The page: what people look at. It stands on the core alone, and knows no Prefect and no Great Expectations."""
+"""The page that people look at. It builds on the core alone; it knows no Prefect and no Great Expectations."""

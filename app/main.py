@@ -1,4 +1,4 @@
-"""The page as Streamlit runs it: which views there are, and what stands on each."""
+"""The page as Streamlit runs it: its views, and what every view shows."""
 
 import sys
 from collections.abc import Callable
@@ -10,8 +10,11 @@ from PIL import Image, ImageDraw
 from app.server import Folders
 from app.words import DISCLAIMER
 
+ICONS = {"classify": "pulmonology", "runs": "monitoring", "scoring_runs": "bedtime", "models": "deployed_code"}
+"""The views, in the order of their links; each is the module of that name. The first one is the default."""
 
-def icon() -> Image.Image:
+
+def draw_icon() -> Image.Image:
     """Return a pair of lungs for the browser's tab; an icon by name would be fetched from the network."""
     picture = Image.new("L", (64, 64), 40)
     draw = ImageDraw.Draw(picture)
@@ -20,27 +23,31 @@ def icon() -> Image.Image:
     return picture
 
 
-def view(name: str) -> Callable[[], None]:
-    """Return what shows a view; the libraries that it alone needs are imported when it is first opened."""
-    return lambda: import_module(f"app.{name}").show(folders)
+def view_of(module: str, folders: Folders) -> Callable[[], None]:
+    """Return a function that shows a view; the libraries that only this view needs are imported when it is opened."""
+    return lambda: import_module(f"app.{module}").show(folders)
 
 
-st.set_page_config(page_title="cxr", page_icon=icon(), layout="wide")
-folders = Folders.of(sys.argv[1:])
-icons = {"classify": "pulmonology", "runs": "monitoring", "scoring_runs": "bedtime", "models": "deployed_code"}
-views = [
-    st.Page(
-        view(name),
-        title=name.replace("_", " ").capitalize(),
-        icon=f":material/{picture}:",
-        url_path=name,
-        default=name == "classify",
-    )
-    for name, picture in icons.items()
-]
-chosen = st.navigation(views, position="hidden")
-with st.container(horizontal=True, gap="xsmall"):  # Streamlit's own would cover a narrow screen until it is closed
-    for one in views:
-        st.page_link(one, width="content")
-st.warning(DISCLAIMER, icon=":material/science:")
-chosen.run()
+def show(folders: Folders) -> None:
+    """Show the chosen view, with links to all of them and the disclaimer above it."""
+    st.set_page_config(page_title="cxr", page_icon=draw_icon(), layout="wide")
+    pages = [
+        st.Page(
+            view_of(module, folders),
+            title=module.replace("_", " ").capitalize(),
+            icon=f":material/{icon}:",
+            url_path=module,
+            default=module == next(iter(ICONS)),
+        )
+        for module, icon in ICONS.items()
+    ]
+    chosen = st.navigation(pages, position="hidden")
+    with st.container(horizontal=True, gap="xsmall"):  # Streamlit's own menu covers a narrow screen until it is closed
+        for page in pages:
+            st.page_link(page, width="content")
+    st.warning(DISCLAIMER, icon=":material/science:")
+    chosen.run()
+
+
+if __name__ == "__main__":
+    show(Folders.from_arguments(sys.argv[1:]))

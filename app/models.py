@@ -1,6 +1,7 @@
-"""Models: versions, which of them score, and their cards."""
+"""Models: their versions, which of them are champions, and their cards."""
 
 import re
+from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
@@ -13,8 +14,8 @@ from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 
 FIRST = {
-    "cxr demo": "makes a model of drawn images, in minutes;",
-    "cxr package RUN --name NAME --promote": "makes one of a run of yours.",
+    "cxr demo": "makes a model from synthetic images, in minutes;",
+    "cxr package RUN --name NAME --promote": "makes one from a run of yours.",
 }
 HEADING = re.compile(r"^(#+ )", re.MULTILINE)
 DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b")
@@ -31,43 +32,52 @@ def show(folders: Folders) -> None:
     number = st.column_config.NumberColumn("ROC-AUC, %", format="%.1f")
     st.dataframe(table, hide_index=True, column_config={"roc_auc": number}, alt="All versions of all models")
     name = st.selectbox("Model", table["name"].unique().tolist(), width=420)
-    model, rows = ModelFolder.named(folders.models, name), table[table["name"] == name]
-    versions = rows.sort_values("champion", ascending=False)["version"].tolist()
-    champions = set(rows.loc[rows["champion"], "version"])
-    version = st.selectbox(
-        "Version", versions, format_func=lambda v: f"{v}, champion" if v in champions else str(v), width=420
-    )
+    rows = table[table["name"] == name].sort_values("champion", ascending=False)
+    champions = rows.loc[rows["champion"], "version"].tolist()
+    version = _choose_version(rows["version"].tolist(), champions)
     if not champions:
-        st.info(f"No version scores yet: `cxr promote {name} {version}` makes this one the champion.")
-    _facts(model, version)
-    _history(model)
-    st.subheader("Card")
-    with st.container(border=True):
-        card = FRONT_MATTER.sub("", model.version(version).card.read_text(encoding="utf-8"))
-        st.markdown(DIGEST.sub(r"\1…", HEADING.sub(r"##\1", card)))
-        st.caption(f"Hashes are shortened here; `{version}/README.md` in the model's folder has them whole.")
+        st.info(f"This model has no champion yet: `cxr promote {name} {version}` makes this version the champion.")
+    model = ModelFolder.named(folders.models, name)
+    _show_facts(model, version)
+    _show_champions(model)
+    _show_card(model, version)
 
 
-def _facts(model: ModelFolder, version: str) -> None:
+def _choose_version(versions: Sequence[str], champions: Sequence[str]) -> str:
+    def label(version: str) -> str:
+        return f"{version}, champion" if version in champions else version
+
+    return st.selectbox("Version", versions, format_func=label, width=420)
+
+
+def _show_facts(model: ModelFolder, version: str) -> None:
     facts = files.read_json(model.version(version).description)
     with st.container(horizontal=True):
-        st.metric("Classes", len(facts["classes"]), border=True, help=words.listed(facts["classes"]))
+        st.metric("Classes", len(facts["classes"]), border=True, help=words.joined(facts["classes"]))
         st.metric("Images", f"{facts['n_images']:,}", border=True)
         st.metric("Folds", facts["n_folds"], border=True)
         st.metric("Input, px", facts["size"], border=True)
     if facts["thresholds"]:
-        own = facts["operating_point"]
-        names = [said(point) + (" (its own)" if point == own else "") for point in facts["thresholds"]]
+        used = facts["operating_point"]
+        names = [said(point) + (" (used)" if point == used else "") for point in facts["thresholds"]]
         values = [f"{value:.3f}" for value in facts["thresholds"].values()]
         st.table(pd.DataFrame({"threshold": values}, index=names))
 
 
-def _history(model: ModelFolder) -> None:
+def _show_champions(model: ModelFolder) -> None:
     events = promotions(model)
     if not events:
         return
     st.subheader("Champions")
     shown = pd.DataFrame(events)[::-1].rename(columns={"force": "by force"})
-    st.dataframe(
-        shown.astype({"from": "str"}).replace({"from": {"None": "–"}}), hide_index=True, alt="Who followed whom"
-    )
+    shown = shown.astype({"from": "str"}).replace({"from": {"None": "–"}})
+    st.dataframe(shown, hide_index=True, alt="Which version became champion when, and why")
+
+
+def _show_card(model: ModelFolder, version: str) -> None:
+    """Show the model card without its metadata, headings one level down, and hashes cut to fit a narrow screen."""
+    st.subheader("Card")
+    with st.container(border=True):
+        card = FRONT_MATTER.sub("", model.version(version).card.read_text(encoding="utf-8"))
+        st.markdown(DIGEST.sub(r"\1…", HEADING.sub(r"##\1", card)))
+        st.caption(f"Hashes are shortened here; `{version}/README.md` in the model's folder has them in full.")

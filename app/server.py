@@ -1,6 +1,6 @@
 """How the page is served: by Streamlit, on this machine's loopback address.
 
-It sends no usage statistics, answers to no foreign host name, takes no file over MAX_UPLOAD_MB and writes none.
+It sends no usage statistics, answers to no foreign host name, refuses files above MAX_UPLOAD_MB and writes none.
 Ctrl-C and SIGTERM end it.
 """
 
@@ -30,7 +30,7 @@ OPTIONS = {
     "theme.dark.primaryColor": "#56b4e9",
 }
 HOSTS = (ADDRESS, "localhost")
-"""A name that a foreign page has made point to this machine is not answered."""
+"""The host names that the page answers to, so that no foreign web page can reach it under a name of its own."""
 
 
 @dataclass(frozen=True)
@@ -42,37 +42,41 @@ class Folders:
     scores: Path = Path("scores")
     cache: Path = Path("cache")
 
-    def as_words(self) -> list[str]:
-        """Return the arguments that `of` reads."""
+    def as_arguments(self) -> list[str]:
+        """Return the arguments that `from_arguments` reads.
+
+        Raises:
+            ConfigError: a folder other than that of the runs is in an object store.
+        """
         for name in ("models", "scores", "cache"):
             files.require_local(f"--{name}", getattr(self, name))
         return [f"--{field.name}={files.located(getattr(self, field.name).expanduser())}" for field in fields(self)]
 
     @classmethod
-    def of(cls, words: Sequence[str]) -> "Folders":
+    def from_arguments(cls, arguments: Sequence[str]) -> "Folders":
         """Return the folders that arguments name, the others at their defaults."""
-        given = dict(word.removeprefix("--").split("=", 1) for word in words)
+        given = dict(argument.removeprefix("--").split("=", 1) for argument in arguments)
         return cls(**{name: Path(path) for name, path in given.items()})
 
 
 def prepare(folders: Folders, port: int) -> tuple[str, list[str]]:
-    """Return the page's address and the command that serves it; `/_stcore/health` answers `ok` when it does.
+    """Return the page's address and the command that serves it; `/_stcore/health` answers `ok` once it is up.
 
     Args:
-        places: folders, there or not.
+        folders: need not exist.
         port: on the loopback address; 0 takes any that is free.
 
     Raises:
-        ConfigError: the extra is not installed, or the port is taken or none.
+        ConfigError: the extra is not installed, or the port is taken or out of range.
     """
     for library in ("streamlit", "plotly"):
         if importlib.util.find_spec(library) is None:
-            raise ConfigError(f"the page needs {library}, which is not here: install cxr with the extra [page].")
+            raise ConfigError(f"the page needs {library}, which is not installed: install cxr with the extra [page].")
     port = _free_port(port)
     options = [f"--{name}={value}" for name, value in (OPTIONS | {"server.port": str(port)}).items()]
     options += [f"--server.allowedHosts={host}" for host in HOSTS]
-    page = str(Path(__file__).with_name("main.py"))
-    command = [sys.executable, "-m", "streamlit", "run", page, *options, "--", *folders.as_words()]
+    script = str(Path(__file__).with_name("main.py"))
+    command = [sys.executable, "-m", "streamlit", "run", script, *options, "--", *folders.as_arguments()]
     return f"http://{ADDRESS}:{port}", command
 
 
@@ -85,6 +89,6 @@ def _free_port(port: int) -> int:
             probe.bind((ADDRESS, port))
         except OSError as error:
             raise ConfigError(
-                f"port {port} cannot be had ({error.strerror}): give another, or --port 0 for any that is free."
+                f"port {port} cannot be used ({error.strerror}): give another one, or --port 0 for any free port."
             ) from error
         return probe.getsockname()[1]

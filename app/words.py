@@ -1,115 +1,129 @@
-"""What the page says, in plain words; and foreign text, made harmless."""
+"""The sentences of the page, and foreign text made harmless."""
 
 import re
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from cxr.classes import Classes
 from cxr.errors import UnreadableError
 from cxr.metrics.drift import is_novel, outlying
-from cxr.report.wording import said
-from cxr.serving.package import Package
+from cxr.report.wording import in_words, said
 from cxr.serving.predictor import Prediction
 from cxr.serving.screening import FileReading
 
 DISCLAIMER = "Academic and research use only. Not a medical device; not for diagnosis."
 MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@/])")
 MAX_NAME = 80
-NAN = float("nan")
 CLOSE = 0.1
-"""Folds whose probabilities spread less than this are said to agree."""
+"""Folds agree if their probabilities differ by no more than this."""
 
 
-def plain(text: str) -> str:
-    """Return foreign text so that Markdown shows it letter by letter: no link, picture or formula comes of it."""
+def escape(text: str) -> str:
+    """Return foreign text so that Markdown shows it letter by letter, never as a link, picture or formula."""
     shown = "".join(c if c.isprintable() else "�" for c in text)
     shown = shown if len(shown) <= MAX_NAME else f"{shown[: MAX_NAME - 12]}…{shown[-11:]}"
     return MARKUP.sub(r"\\\1", shown)
 
 
 def refusal(name: str, error: UnreadableError) -> str:
-    """Return why a file is not judged."""
-    return f"{plain(name)} is not judged, {plain(str(error))}."
+    """Return why a file was not scored."""
+    return f"{escape(name)} was not scored ({escape(str(error))})."
 
 
-def asked_for(package: Package, prediction: Prediction) -> str:
-    """Return the class whose probability is shown: the positive one of two, of more the one that is called."""
-    return package.classes[1] if len(package.classes) == 2 else prediction.predicted
+def shown_class(classes: Classes, prediction: Prediction) -> str:
+    """Return the class whose probability is shown: the positive class of two, of more the predicted one."""
+    return classes.positive or prediction.predicted
 
 
-def verdict(package: Package, prediction: Prediction, predicted: str, point: str | None, threshold: float) -> str:
-    """Return the call, and what it rests on."""
-    name = asked_for(package, prediction)
+def conclusion(classes: Classes, prediction: Prediction, predicted: str, point: str | None, threshold: float) -> str:
+    """Return the predicted class, and why it is predicted."""
+    name = shown_class(classes, prediction)
     probability = prediction.probability[name]
-    if len(package.classes) > 2:
+    if not classes.is_binary:
         return (
-            f"{plain(name)} is the likeliest of {len(package.classes)} classes: its probability is {probability:.1%}."
+            f"{escape(name)} is the most probable of {len(classes)} classes, "
+            f"with a probability of **{probability:.1%}**."
         )
     side = "at or above" if predicted == name else "below"
     return (
-        f"The probability of {plain(name)} is **{probability:.1%}**, {side} the threshold of {threshold:.1%} "
-        f"({said(point)}): the image is called **{plain(predicted)}**."
+        f"The probability of {escape(name)} is **{probability:.1%}**, {side} the threshold of {threshold:.1%} "
+        f"({said(point)}): the predicted class is **{escape(predicted)}**."
     )
 
 
-def meaning(package: Package, prediction: Prediction, reference: pd.DataFrame) -> str:
-    """Return what the probability means, and under which condition."""
-    name = asked_for(package, prediction)
+def meaning(classes: Classes, prediction: Prediction, reference: pd.DataFrame) -> str:
+    """Return what the probability means, and under which condition.
+
+    Args:
+        classes: of the model.
+        prediction: its prediction of an image.
+        reference: the images that the model was made from, with their `label`.
+    """
+    name = shown_class(classes, prediction)
     share = float((reference["label"] == name).mean())
-    n = round(100 * prediction.probability[name])
+    n_of_100 = round(100 * prediction.probability[name])
     return (
-        f"Calibrated: of 100 images with this probability, about {n} are {plain(name)}, "
-        f"where {plain(name)} is as frequent as in the images of the model ({share:.0%})."
+        f"Calibrated: of 100 images with this probability, about {n_of_100} are {escape(name)}, "
+        f"if {escape(name)} is as frequent as among the images that the model was made from ({share:.0%})."
     )
 
 
-def agreement(package: Package, prediction: Prediction, threshold: float) -> str:
+def agreement(classes: Classes, prediction: Prediction, threshold: float) -> str:
     """Return how far the folds agree."""
-    name = asked_for(package, prediction)
-    values = prediction.by_fold[name]
-    n, spread = len(values), f"{min(values):.1%} to {max(values):.1%}"
-    if len(package.classes) == 2:
-        n_same = max(sum(v >= threshold for v in values), sum(v < threshold for v in values))
-        if n_same < n:
-            return f"The folds disagree: {n_same} of {n} are on one side of the threshold; they say {spread}."
+    values = prediction.by_fold[shown_class(classes, prediction)]
+    n_folds = len(values)
+    range_ = f"{min(values):.1%} to {max(values):.1%}"
+    if classes.is_binary:
+        n_above = sum(value >= threshold for value in values)
+        n_together = max(n_above, n_folds - n_above)
+        if n_together < n_folds:
+            return (
+                f"The folds disagree: {n_together} of {n_folds} are on one side of the threshold; "
+                f"their probabilities range from {range_}."
+            )
     if prediction.fold_spread <= CLOSE:
-        return f"The {n} folds agree: they say {spread}."
-    return f"The {n} folds differ in how sure they are: they say {spread}."
+        return f"The {n_folds} folds agree: their probabilities range from {range_}."
+    return f"The {n_folds} folds are not equally sure: their probabilities range from {range_}."
 
 
 def cautions(reading: FileReading, prediction: Prediction, reference: pd.DataFrame) -> list[str]:
-    """Return what speaks against trusting a prediction."""
-    said_of_it = []
+    """Return what speaks against trusting a prediction.
+
+    Args:
+        reading: the image as it was read.
+        prediction: what the model predicts of it.
+        reference: the images that the model was made from.
+    """
+    sentences = []
     if is_novel(prediction.novelty, reference):
-        said_of_it.append(
-            "It may be no chest image: it lies farther from the training images than 99 % of the images that the model "
-            "was judged on."
+        sentences.append(
+            "This may not be a chest image: it is farther from the training images than 99 % of the images that the "
+            "model was evaluated on."
         )
     if outside := outlying(reading.measures, reference):
         names = ", ".join(name.replace("_", " ") for name in outside)
-        said_of_it.append(
-            f"It drifts: in {names} it lies outside all {len(reference):,} images that the model was judged on."
+        sentences.append(
+            f"In {names} it is outside the range of all {len(reference):,} images that the model was evaluated on."
         )
     if prediction.in_training:
-        said_of_it.append(
-            "The model was made from this very image, or a copy of it: its answer shows what it remembers."
+        sentences.append(
+            "The model was made from this image, or a copy of it: the prediction shows what the model remembers."
         )
-    return said_of_it
+    return sentences
 
 
 def first_steps(commands: Mapping[str, str]) -> str:
-    """Return commands to type, each with what it is for."""
-    return "\n".join(f"- `{command}` {what}" for command, what in commands.items())
+    """Return commands to type as a list, each with what it does."""
+    return "\n".join(f"- `{command}` {purpose}" for command, purpose in commands.items())
 
 
-def percent(value: float, low: float = NAN, high: float = NAN, *, sd: float | None = None) -> str:
-    """Return a share in percent, with its interval or standard deviation where there is one; – where there is none."""
-    if pd.isna(value):
-        return "–"
-    interval = "" if pd.isna(low) else f" [{100 * low:.1f}, {100 * high:.1f}]"
-    return f"{100 * value:.1f}" + interval + ("" if sd is None else f" ± {100 * sd:.1f}")
+def percent(value: float, low: float | None = None, high: float | None = None, *, sd: float | None = None) -> str:
+    """Return a share in percent: `91.2`, `91.2 [89.0, 93.1]` or `91.2 ± 1.3`; a dash where it is NaN."""
+    spread = [bound for bound in (low, high, sd) if bound is not None]
+    return in_words([value, *spread])
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names one after the other."""
-    return ", ".join(plain(name) for name in names)
+def joined(names: Sequence[str]) -> str:
+    """Return names, separated by commas."""
+    return ", ".join(escape(name) for name in names)

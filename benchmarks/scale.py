@@ -1,10 +1,10 @@
-"""Beyond one machine, on paper: what 10⁵, 10⁶ and 10⁸ images a night cost, and which part gives way first.
+"""What 10⁵ and 10⁶ images a night cost on the machine that was measured, and which part reaches its limit first.
 
     python -m benchmarks.scale
 
-Times come from the figures in `benchmarks/results/`, bytes from one chunk of rows that is written here. What grew
-with an exponent below 1 is taken as linear: there start-up was spread over more images, which ends. No GPU was
-measured: its rate is an assumption, V100_IMAGES_PER_S.
+Times come from the figures in `benchmarks/results/`, bytes from one chunk of rows that is written here. Steps that grew
+with an exponent below 1 are taken as linear: there, start-up was spread over more images, which ends. Nothing is
+assumed that was not measured, so there is no row for a GPU.
 """
 
 import argparse
@@ -28,69 +28,64 @@ from cxr.serving.scoring_runs import CHUNK
 from cxr.storage.files import read_json
 from cxr.storage.scores_folder import ScoresFolder
 
-NIGHTS = (10**5, 10**6, 10**8)
+NIGHTS = (10**5, 10**6)
+"""Images a night: 16 and 160 times as many as were scored in one run."""
 ORIGINAL_BYTES = 220_000
-"""An original of the Kaggle set, a JPEG; a DICOM image has 10 to 30 MB."""
-V100_IMAGES_PER_S = 3382
-"""ResNet-50, 224 px, mixed precision, batch 256, forward pass alone: NVIDIA DeepLearningExamples, ResNet50 v1.5 for
-PyTorch, inference on one V100 16 GB."""
+"""Mean size of an original of the Kaggle set, a JPEG; a DICOM image has 10 to 30 MB."""
 TASKS_BESIDE_CHUNKS = 3
-"""Open the night, judge the one batch, report."""
+"""Open the scoring run, check its one batch, write its report."""
 DATABASES = ("sqlite", "postgresql")
 GB, HOUR_S = 1e9, 3600
 
 
 @dataclass(frozen=True)
 class SourceImage:
-    """What one image takes, in bytes."""
+    """The size of one image, in bytes."""
 
     row: float
     """On disk, in the scores' Parquet."""
     listed: float
-    """In the memory of the process that opens the night, at least: the file listed, noted as seen, its row judged."""
+    """At least, in the memory of the process that opens a scoring run: the listed file, its entry among those seen,
+    and its row when the batch is checked."""
     prepared: float
-    """In the cache, if it is trained on."""
+    """In the cache, for training."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What was measured, per second."""
+    """Measured rates."""
 
     scoring: Mapping[str, Any]
-    decoding: Mapping[str, Any]
     growth: Mapping[str, Any]
     n_cores: int
     tasks_per_s: Mapping[str, float]
-    """That the Prefect server keeps up with on each database that was measured, with the most tasks."""
+    """By database: task runs that the Prefect server keeps up with, in the longest trial."""
 
     @property
     def scored(self) -> float:
-        """Images from disk to table, on one machine."""
+        """Images per second from disk to table, on one machine."""
         return self.scoring["first image opened to table closed, images/s"]
 
-    @property
-    def decoded(self) -> float:
-        """Images on one core."""
-        return self.decoding["scaled, images/s"]
-
     def grown_s(self, step: str, n_images: int) -> float:
-        """Return the seconds of a training's step with so many images, from the largest that was measured."""
+        """Return the seconds that a step of training takes for a number of images, from the largest measured number."""
         n, seconds, _ = self.growth[f"{step}: images, s, peak GiB"][-1]
         return seconds * (n_images / n) ** max(1.0, self.growth[f"{step}: exponent"])
 
 
 def main() -> None:
-    """Print the costs, and the number of images at which each part gives way."""
+    """Print the costs, and the number of images at which each part reaches its limit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hours", type=float, default=8, help="length of a night")
-    parser.add_argument("--memory-gib", type=float, default=16, help="of the machine that opens and judges the night")
+    parser.add_argument(
+        "--memory-gib", type=float, default=16, help="of the machine that opens and checks the scoring run"
+    )
     arguments = parser.parse_args()
     rates, image = _read_rates(), _measure_image()
     heads = "".join(f" {n:,} |" for n in NIGHTS)
     print(f"| images a night |{heads}\n| --- |{' ---: |' * len(NIGHTS)}")
     for name, cost in _costs(rates, image, arguments.hours).items():
         print(f"| {name} |{''.join(f' {_rounded(cost(n))} |' for n in NIGHTS)}")
-    print(f"\n| gives way, in a night of {arguments.hours:g} h | above images |\n| --- | ---: |")
+    print(f"\n| reaches its limit, in a night of {arguments.hours:g} h | above images |\n| --- | ---: |")
     limits = _limits(rates, image, arguments.hours, arguments.memory_gib)
     for name, n_images in sorted(limits.items(), key=lambda limit: limit[1]):
         print(f"| {name} | {_rounded(n_images)} |")
@@ -103,36 +98,33 @@ def _costs(rates: Rates, image: SourceImage, hours: float) -> dict[str, Callable
     """Return each cost as a function of the number of images a night."""
     machine = f"machine of {rates.n_cores} cores"
     orchestrated = {
-        f"hours that Prefect takes to keep its books, {database}": lambda n, each=each: _n_tasks(n) / each / HOUR_S
+        f"hours of Prefect's bookkeeping, {database}": lambda n, each=each: _n_tasks(n) / each / HOUR_S
         for database, each in rates.tasks_per_s.items()
     }
     return {
         f"scoring, hours of one {machine}": lambda n: n / rates.scored / HOUR_S,
         "the same in CPU-hours, each of one core": lambda n: n * rates.n_cores / rates.scored / HOUR_S,
-        f"machines that end within {hours:g} h": lambda n: math.ceil(n / rates.scored / HOUR_S / hours),
-        "or GPU-hours, as assumed": lambda n: n / V100_IMAGES_PER_S / HOUR_S,
-        "and CPU-hours to decode for it": lambda n: n / rates.decoded / HOUR_S,
+        f"machines needed to finish within {hours:g} h": lambda n: math.ceil(n / rates.scored / HOUR_S / hours),
         "originals, GB": lambda n: n * ORIGINAL_BYTES / GB,
         f"read from storage over {hours:g} h, MB/s": lambda n: n * ORIGINAL_BYTES / hours / HOUR_S / 1e6,
         "scores, GB": lambda n: n * image.row / GB,
         "files of the scores": lambda n: math.ceil(n / CHUNK),
         "task runs": _n_tasks,
         **orchestrated,
-        "memory to list and judge it as one batch, at least, GB": lambda n: n * image.listed / GB,
-        "to train on as many at 224 px: cache, GB": lambda n: n * image.prepared / GB,
+        "memory to list and check it as one batch, at least, GB": lambda n: n * image.listed / GB,
+        "to train on as many images at 224 px: cache, GB": lambda n: n * image.prepared / GB,
         f"preparing at 64 px, hours of one {machine}": lambda n: rates.grown_s("preparing", n) / HOUR_S,
         "five folds of a head at 64 px, the same": lambda n: rates.grown_s("five folds of a head", n) / HOUR_S,
     }
 
 
 def _limits(rates: Rates, image: SourceImage, hours: float, memory_gib: float) -> dict[str, float]:
-    """Return the number of images at which each part is full."""
+    """Return the number of images at which each part reaches its limit."""
     run_s = hours * HOUR_S
     bookkeeping = {f"Prefect on {name}": each * run_s * CHUNK for name, each in rates.tasks_per_s.items()}
     return {
         f"one machine of {rates.n_cores} cores that scores": rates.scored * run_s,
-        "one GPU, as assumed": float(V100_IMAGES_PER_S * run_s),
-        f"{memory_gib:g} GiB of the one process that lists and judges a batch": memory_gib * 2**30 / image.listed,
+        f"{memory_gib:g} GiB of the one process that lists and checks a batch": memory_gib * 2**30 / image.listed,
         **bookkeeping,
     }
 
@@ -143,28 +135,30 @@ def _n_tasks(n_images: int) -> int:
 
 def _read_rates() -> Rates:
     results = Path(__file__).with_name("results")
-    scoring, decoding, growth = (read_json(results / f"{name}.json") for name in ("scoring", "decoding", "growth"))
+    scoring = read_json(results / "scoring.json")
+    growth = read_json(results / "growth.json")
     tasks_per_s = {}
     for database in DATABASES:
         if (file := results / f"orchestrator_{database}.json").exists():
             figures = read_json(file)["figures"]
             tasks_per_s[database] = _kept_up_with(figures)
     n_cores = scoring["machine"]["n_cores"]
-    return Rates(scoring["figures"], decoding["figures"], growth["figures"], n_cores, tasks_per_s)
+    return Rates(scoring["figures"], growth["figures"], n_cores, tasks_per_s)
 
 
 def _kept_up_with(figures: Mapping[str, Any]) -> float:
-    """Return the task runs a second whose ends the server learns, from first to last, in its longest trial."""
+    """Return the task runs per second of which the server learned the end, in its longest trial.
+
+    Args:
+        figures: of `benchmarks.orchestrator`.
+    """
     n_tasks = max(int(name.split()[0]) for name in figures if name.endswith(" tasks, tasks/s"))
-    spent, settling, lost = (
-        figures[f"{n_tasks} tasks, {what}"]
-        for what in ("s", "s until the server was through", "the server never learnt the end of")
-    )
-    return (n_tasks - lost) / (spent + settling)
+    seconds = figures[f"{n_tasks} tasks, s"] + figures[f"{n_tasks} tasks, s until the server was through"]
+    return (n_tasks - figures[f"{n_tasks} tasks, the server never learnt the end of"]) / seconds
 
 
 def _measure_image() -> SourceImage:
-    """Return what an image takes, from a chunk of them with hashes and figures as real ones have them: all unlike."""
+    """Return the size of an image, from a chunk of rows whose hashes and figures all differ, as in real ones."""
     config = TrainConfig(data="none")
     tracemalloc.start()
     arrivals = [Arrival(f"{_name(k)}.jpeg", f"/data/inbox/ward/{_name(k)}.jpeg", k, 10**18 + k) for k in range(CHUNK)]
@@ -216,7 +210,7 @@ def _row(arrival: Arrival) -> dict[str, object]:
 
 
 def _rounded(value: float) -> str:
-    """Return a count as it is, and anything else with two digits that count."""
+    """Return an integer as it is, and any other number with two significant digits."""
     if isinstance(value, int):
         return f"{value:,}"
     places = 1 - math.floor(math.log10(value))

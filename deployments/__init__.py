@@ -1,1 +1,1 @@
-"""Prefect's server, workers and the page as processes of this machine."""
+"""How the program runs: Prefect's server, its workers and the page, on this machine or as containers and units."""

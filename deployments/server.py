@@ -1,6 +1,6 @@
-"""What the server is told once: its work pools, and what it does by itself.
+"""What is set up once at the Prefect server: work pools, and automations.
 
-It marks runs as crashed that fell silent, and tells somebody of runs that ended badly.
+The server marks a silent run as crashed, and posts a message about each run that ended badly.
 """
 
 from collections.abc import Iterable
@@ -18,12 +18,13 @@ from prefect.workers.process import ProcessWorker
 
 from cxr.errors import ConfigError
 
-GIVE_UP, TELL = "cxr: mark silent runs as crashed", "cxr: tell of runs that ended badly"
+GIVE_UP = "cxr: mark silent runs as crashed"
+TELL = "cxr: tell of runs that ended badly"
 MESSAGE = (
     '{"text": {{ ("cxr: " ~ flow.name ~ " " ~ flow_run.name ~ " ended as " ~ event.resource["prefect.state-name"]'
     ' ~ ": " ~ event.resource["prefect.state-message"] ~ " " ~ (flow_run | ui_url)) | tojson }}}'
 )
-"""In the form that incoming webhooks of Slack, Mattermost and Teams take."""
+"""The body of a message, in the form that incoming webhooks of Slack, Mattermost and Teams take."""
 
 
 def _events(*names: str) -> set[str]:
@@ -31,13 +32,13 @@ def _events(*names: str) -> set[str]:
 
 
 SIGNS = _events("Pending", "heartbeat")
-"""After one of these a run owes another sign, or an end."""
+"""After one of these events a run has to give another sign, or to end."""
 ENDED_BADLY = _events("Failed", "Crashed", "Held")
 OWES_NOTHING = _events("Completed", "Cancelled", "Scheduled", "AwaitingConcurrencySlot", "Paused") | ENDED_BADLY
 
 
 def create_pools(names: Iterable[str]) -> None:
-    """Create the work pools, for workers that start a process for each run; leave those that are there."""
+    """Create the work pools that do not exist yet, for workers that start a process for each run."""
     with get_client(sync_client=True) as client:
         for name in names:
             pool = {"name": name, "type": "process", "base_job_template": ProcessWorker.get_default_base_job_template()}
@@ -46,27 +47,30 @@ def create_pools(names: Iterable[str]) -> None:
 
 
 def set_automations_up(silent_for_s: int, notify: str | None) -> list[str]:
-    """Set up the automations of the server in Prefect's settings; leave what is as it should be; say what they do.
+    """Create or update the automations of the server that Prefect's settings name.
 
     Args:
-        silent_for_s: after so many seconds without a sign of life a run is marked as crashed.
-        notify: a webhook's address; it is kept encrypted in the server's database. None leaves it as it is.
+        silent_for_s: a run without a sign of life for this long is marked as crashed.
+        notify: address of a webhook; the server keeps it encrypted in its database. None leaves it as it is.
+
+    Returns:
+        A sentence for each automation that was set up.
 
     Raises:
-        ConfigError: the webhook's address is none.
+        ConfigError: `notify` is not an address.
     """
     if notify is not None and not notify.startswith(("http://", "https://")):
         raise ConfigError(f"--notify needs the address of a webhook, http://… or https://…, got {notify!r}.")
     _put(give_up_silent_runs(silent_for_s))
-    told = [f"runs without a sign of life for {silent_for_s} s are marked as crashed"]
+    done = [f"runs without a sign of life for {silent_for_s} s are marked as crashed"]
     if notify is not None:
         _put(tell_of_bad_ends(notify))
-        told.append("runs that failed, crashed or are held are told to the webhook")
-    return told
+        done.append("runs that failed, crashed or are held are reported to the webhook")
+    return done
 
 
 def give_up_silent_runs(silent_for_s: int) -> AutomationCore:
-    """Mark as crashed a run that a worker has taken, or that has begun, and of which nothing more is heard."""
+    """Return the automation that marks a run as crashed if it was taken by a worker, or has begun, and falls silent."""
     trigger = {
         "match": {"prefect.resource.id": "prefect.flow-run.*"},
         "for_each": ["prefect.resource.id"],
@@ -76,13 +80,13 @@ def give_up_silent_runs(silent_for_s: int) -> AutomationCore:
         "threshold": 1,
         "within": timedelta(seconds=silent_for_s),
     }
-    message = f"no sign of life for {silent_for_s} s: the process or its machine is gone"
+    message = f"no sign of life for {silent_for_s} s: the process or its machine has died"
     action = ChangeFlowRunState.model_validate({"state": StateType.CRASHED, "name": "Crashed", "message": message})
     return AutomationCore(name=GIVE_UP, trigger=EventTrigger.model_validate(trigger), actions=[action])
 
 
 def tell_of_bad_ends(address: str) -> AutomationCore:
-    """Post a sentence to a webhook for every run that failed, crashed, or is held."""
+    """Return the automation that posts a message to a webhook for each run that failed, crashed, or is held."""
     webhook = Webhook.model_validate({"url": address, "headers": {"content-type": "application/json"}})
     trigger = {
         "match": {"prefect.resource.id": "prefect.flow-run.*"},
@@ -99,13 +103,13 @@ def tell_of_bad_ends(address: str) -> AutomationCore:
 
 
 def _put(wanted: AutomationCore) -> None:
-    """Create the automation, or change the one of this name; one that is as wanted keeps what it counts."""
+    """Create an automation, or update the one of the same name; an equal one is left alone and keeps its state."""
     with get_client(sync_client=True) as client:
-        there = next(iter(client.read_automations_by_name(wanted.name)), None)
-        if there is None:
+        existing = next(iter(client.read_automations_by_name(wanted.name)), None)
+        if existing is None:
             client.create_automation(wanted)
-        elif _facts(there) != _facts(wanted):
-            client.update_automation(there.id, wanted)
+        elif _facts(existing) != _facts(wanted):
+            client.update_automation(existing.id, wanted)
 
 
 def _facts(automation: AutomationCore) -> dict[str, object]:

@@ -1,31 +1,27 @@
-"""The services of one machine: Prefect's server and its workers, each started once, stopped by its recorded id.
+"""The services of one machine: Prefect's server, its workers and the page.
 
-`services/<name>.json` holds a service's process id with the time the process was born, so that a number which the
-system has given to another process since is not taken for ours; `services/<name>.log` holds what it says. All that a
-service starts in turn carries the folder's name in its environment: a worker that is killed leaves its flow's process
-running, and `down` finds that by its mark.
+Each is started once and stopped by its recorded process id, so `down` stops what `up` has started and nothing else.
 """
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import psutil
 
 from cxr.errors import ConfigError, RunError
 from cxr.network.devices import visible_gpus
 from cxr.storage import files
+from deployments.processes import MARK, Service, end, marked
 
-PREFECT, CXR = (str(Path(sys.executable).with_name(name)) for name in ("prefect", "cxr"))
+PREFECT = str(Path(sys.executable).with_name("prefect"))
+CXR = str(Path(sys.executable).with_name("cxr"))
 PREFECT_DEFAULTS = {  # as in prefect.toml, which Prefect reads only from the working folder
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
@@ -34,92 +30,32 @@ PREFECT_DEFAULTS = {  # as in prefect.toml, which Prefect reads only from the wo
 }
 PAGE_PORT = 8501
 SILENT_FOR_S = 120
-"""Four heartbeats; after three, as Prefect's documentation has it, a healthy run was taken for a dead one."""
-CPU_POOL, GPU_POOL = "cxr-cpu", "cxr-gpu"
-MARK, LOCK = "CXR_SERVICES", "services"
+"""Four heartbeats: after three, which Prefect's documentation suggests, a healthy run was marked as crashed."""
+CPU_POOL = "cxr-cpu"
+GPU_POOL = "cxr-gpu"
+LOCK = "services"
 RUN = "prefect.engine"
-"""Among the words of the process in which a worker runs a flow."""
-SERVER_STARTS_IN_S, STOPS_IN_S = 120, 60
-
-
-@dataclass(frozen=True)
-class Service:
-    """A process that outlives the command which starts it."""
-
-    folder: Path
-    name: str
-
-    @property
-    def record(self) -> Path:
-        """Process id, time of birth, address, command."""
-        return self.folder / f"{self.name}.json"
-
-    @property
-    def log(self) -> Path:
-        """What it says."""
-        return self.folder / f"{self.name}.log"
-
-    @property
-    def process(self) -> psutil.Process | None:
-        """The process that was recorded, None if it has ended."""
-        if not self.record.exists():
-            return None
-        facts = files.read_json(self.record)
-        try:
-            process = psutil.Process(facts["pid"])
-            is_ours = process.create_time() == facts["born"] and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return None
-        return process if is_ours else None
-
-    def start(self, command: list[str], environment: Mapping[str, str], address: str) -> None:
-        """Start the process, apart from this terminal."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        streams = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(self.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ]
-        pid = os.posix_spawn(
-            command[0],
-            command,
-            dict(environment),
-            file_actions=streams,
-            setsid=True,
-            setsigdef=[signal.SIGINT],  # a shell's background job ignores it, and so would what is started here
-        )
-        born = psutil.Process(pid).create_time()
-        files.write_json(self.record, {"pid": pid, "born": born, "address": address, "command": command})
-
-    def stop(self) -> bool:
-        """End the process and what it has started; tell whether there was one."""
-        process = self.process
-        if process is not None:
-            _end([process], [process, *process.children(recursive=True)])
-        self.record.unlink(missing_ok=True)
-        return process is not None
-
-    def last_line(self) -> str:
-        """Return the last line of the log."""
-        lines = self.log.read_text(errors="replace").split("\n") if self.log.exists() else []
-        return next((line.strip() for line in reversed(lines) if line.strip()), "nothing was said")
+"""An argument of the process in which a worker runs a flow."""
+SERVER_STARTS_IN_S = 120
 
 
 @dataclass(frozen=True)
 class Companion:
-    """What runs beside the server: a name, a command, what its environment has besides, and what is said of it."""
+    """A service that runs beside the server."""
 
     name: str
     command: list[str]
     purpose: str
+    """What `up` prints about it."""
     environment: dict[str, str] = field(default_factory=dict)
+    """In addition to that of all services."""
 
 
 def companions(gpus: Sequence[str], page_port: int) -> list[Companion]:
     """Return what `up` starts beside the server: a worker for the CPU, one for each GPU, and the page.
 
     Args:
-        gpus: what CUDA_VISIBLE_DEVICES calls each GPU.
+        gpus: the value of CUDA_VISIBLE_DEVICES for each GPU.
         page_port: where the page listens.
     """
     start = [PREFECT, "worker", "start", "--pool"]
@@ -139,21 +75,26 @@ def companions(gpus: Sequence[str], page_port: int) -> list[Companion]:
 
 
 def services(folder: Path) -> list[Service]:
-    """Return the server and what was started beside it, in the order of their start."""
+    """Return the server and the services beside it, running or not, in the order in which they start."""
     folder = folder.resolve()
-    beside = sorted({f"worker-{CPU_POOL}", "page", *(path.stem for path in folder.glob("*.json"))} - {"server", LOCK})
-    return [Service(folder, name) for name in ("server", *beside)]
+    beside = {f"worker-{CPU_POOL}", "page", *(path.stem for path in folder.glob("*.json"))} - {"server", LOCK}
+    return [Service(folder, name) for name in ("server", *sorted(beside))]
 
 
 def up(
     folder: Path, port: int, *, page_port: int = PAGE_PORT, silent_for_s: int = SILENT_FOR_S, notify: str | None = None
 ) -> list[str]:
-    """Bring up what is not up: server, pools, deployments, automations, workers, page; return in words what was done.
+    """Start what is not running: server, workers and page; register pools, automations and deployments.
 
     Args:
+        folder: of the process ids and logs.
+        port: where the server listens, on the loopback address.
         page_port: where the page listens.
-        silent_for_s: a run that gives no sign of life for so long is marked as crashed.
+        silent_for_s: a run without a sign of life for this long is marked as crashed.
         notify: address that is told of failed, crashed and held runs; None leaves it as it is.
+
+    Returns:
+        A sentence for each thing that was done, or was done already.
 
     Raises:
         ConfigError: this is not the project's folder.
@@ -164,22 +105,22 @@ def up(
     address = f"http://127.0.0.1:{port}"
     environment = environment_of(server.folder, address)
     with _only_one(server.folder):
-        if server.process and (there := files.read_json(server.record)["address"]) != address:
-            raise RunError(f"the server is up at {there}: type `cxr down` first to have it at {address}.")
-        told = [_bring_up_server(server, address, port, environment)]
-        told += deploy(environment, silent_for_s=silent_for_s, notify=notify)
+        if server.process and (other := files.read_json(server.record)["address"]) != address:
+            raise RunError(f"the server is up at {other}: type `cxr down` first to start it at {address}.")
+        done = [_start_server(server, address, port, environment)]
+        done += deploy(environment, silent_for_s=silent_for_s, notify=notify)
         for companion in companions(visible_gpus(), page_port):
             service = Service(server.folder, companion.name)
             if service.process:
-                told.append(f"{companion.name} is up already")
+                done.append(f"{companion.name} is up already")
             else:
                 service.start(companion.command, environment | companion.environment, address)
-                told.append(f"{companion.name} started: {companion.purpose}")
-    return told
+                done.append(f"{companion.name} started: {companion.purpose}")
+    return done
 
 
 def environment_of(folder: Path, address: str) -> dict[str, str]:
-    """Return what the services and their clients see; where the server wants a password, its clients give it."""
+    """Return the environment of the services; if the server asks for a password, it holds the clients' as well."""
     environment = PREFECT_DEFAULTS | os.environ | {"PREFECT_API_URL": f"{address}/api", MARK: str(folder)}
     if password := environment.get("PREFECT_SERVER_API_AUTH_STRING"):
         environment.setdefault("PREFECT_API_AUTH_STRING", password)
@@ -188,7 +129,7 @@ def environment_of(folder: Path, address: str) -> dict[str, str]:
 
 @contextmanager
 def talking_to_server(environment: Mapping[str, str]) -> Iterator[None]:
-    """Let Prefect's clients in this process talk to the server of `environment` while the block runs."""
+    """Let Prefect's clients in this process talk to the server that `environment` names while the block runs."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     names = {PREFECT_API_URL: "PREFECT_API_URL", PREFECT_API_AUTH_STRING: "PREFECT_API_AUTH_STRING"}
@@ -200,10 +141,10 @@ def _only_one(folder: Path) -> AbstractContextManager[None]:
     return files.locked(folder / f"{LOCK}.lock", f"services folder {str(folder)!r}", patience_s=300)
 
 
-def _bring_up_server(server: Service, address: str, port: int, environment: Mapping[str, str]) -> str:
+def _start_server(server: Service, address: str, port: int, environment: Mapping[str, str]) -> str:
     if is_healthy(address):
-        whose = "is up already" if server.process else "was started by somebody else, who stops it"
-        return f"server {whose}: {address}"
+        state = "is up already" if server.process else "is not ours and is left alone"
+        return f"server {state}: {address}"
     if server.process is None:
         command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         server.start(command, environment, address)
@@ -211,13 +152,15 @@ def _bring_up_server(server: Service, address: str, port: int, environment: Mapp
     while not is_healthy(address):
         if server.process is None or time.monotonic() > deadline:
             server.stop()
-            raise RunError(f"the server does not start at {address}: {server.last_line()} (whole log: {server.log})")
+            raise RunError(
+                f"the server does not start at {address}: {server.last_line()} (see the whole log, {server.log})"
+            )
         time.sleep(0.2)
     return f"server started: {address}"
 
 
 def is_healthy(address: str) -> bool:
-    """Tell whether a Prefect server answers."""
+    """Return whether a healthy Prefect server answers at an address."""
     try:
         with urllib.request.urlopen(f"{address}/api/health", timeout=2) as answer:  # noqa: S310 loopback
             return json.load(answer) is True
@@ -226,7 +169,7 @@ def is_healthy(address: str) -> bool:
 
 
 def answers(address: str) -> bool:
-    """Tell whether a Prefect server is there at all, healthy or not."""
+    """Return whether anything answers at an address, healthy or not."""
     try:
         with urllib.request.urlopen(f"{address}/health", timeout=10):  # noqa: S310 named by the user's settings
             return True
@@ -237,10 +180,18 @@ def answers(address: str) -> bool:
 
 
 def deploy(environment: Mapping[str, str], *, silent_for_s: int = SILENT_FOR_S, notify: str | None = None) -> list[str]:
-    """Tell the server of `environment` its pools, automations and deployments; return in words what it does by itself.
+    """Register pools, automations and deployments at the server that `environment` names.
+
+    Args:
+        environment: of a client of the server.
+        silent_for_s: as for `up`.
+        notify: as for `up`.
+
+    Returns:
+        A sentence for each thing that the server does by itself from now on.
 
     Raises:
-        ConfigError: this is not the project's folder, or the webhook's address is none.
+        ConfigError: this is not the project's folder, or `notify` is not an address.
         RunError: Prefect refuses the deployments.
     """
     from deployments import server
@@ -248,13 +199,13 @@ def deploy(environment: Mapping[str, str], *, silent_for_s: int = SILENT_FOR_S, 
     _require_project()
     with talking_to_server(environment):
         server.create_pools((CPU_POOL, GPU_POOL))
-        told = server.set_automations_up(silent_for_s, notify)
+        done = server.set_automations_up(silent_for_s, notify)
     command = [PREFECT, "--no-prompt", "deploy", "--all"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if ended.returncode:
-        said = (ended.stderr or ended.stdout).strip().splitlines()
-        raise RunError(f"`prefect deploy --all` failed: {said[-1] if said else 'nothing was said'}")
-    return told
+        lines = (ended.stderr or ended.stdout).strip().splitlines()
+        raise RunError(f"`prefect deploy --all` failed: {lines[-1] if lines else 'it printed nothing'}")
+    return done
 
 
 def _require_project() -> None:
@@ -263,48 +214,26 @@ def _require_project() -> None:
 
 
 def down(folder: Path) -> list[str]:
-    """Stop what `up` has started, the last first, and what a killed worker left; return what was stopped.
+    """Stop what `up` has started, in reverse order, and what a killed worker has left running.
 
-    Runs that are under way are asked first: a worker would kill them, and the batch that a fold is at would be lost.
+    Runs that are under way are asked to stop first: a worker would kill them, and each fold would lose the batch that
+    it is at.
+
+    Args:
+        folder: of the process ids and logs.
+
+    Returns:
+        What was stopped.
     """
     folder = folder.resolve()
     with _only_one(folder):
-        runs = _marked(folder, RUN)
-        _end(runs, runs)
+        runs = marked(folder, RUN)
+        end(runs, runs)
         stopped = [service.name for service in reversed(services(folder)) if service.stop()]
-        left = _marked(folder)
-        _end(left, left)
+        left = marked(folder)
+        end(left, left)
     return [
-        *(f"run in process {one.pid}" for one in runs),
+        *(f"run in process {process.pid}" for process in runs),
         *stopped,
-        *(f"process {one.pid}, left by a killed worker," for one in left),
+        *(f"process {process.pid}, left by a killed worker," for process in left),
     ]
-
-
-def _marked(folder: Path, word: str | None = None) -> list[psutil.Process]:
-    """Return the processes that a service in `folder` has started, itself or through others, parent alive or not.
-
-    Args:
-        word: only those that were started with this one among others; None for all.
-    """
-
-    def is_marked(process: psutil.Process) -> bool:
-        try:
-            is_ours = process.pid != os.getpid() and process.environ().get(MARK) == str(folder)
-            return is_ours and (word is None or word in process.cmdline())
-        except psutil.Error:  # it has ended, or is another user's
-            return False
-
-    return [process for process in psutil.process_iter() if is_marked(process)]
-
-
-def _end(asked: Sequence[psutil.Process], family: Sequence[psutil.Process]) -> None:
-    """Ask some processes to end, and kill of the whole family what has not ended after a minute."""
-    for process in asked:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=STOPS_IN_S)
-    for process in alive:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(alive, timeout=STOPS_IN_S)

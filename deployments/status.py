@@ -1,34 +1,52 @@
 """What is up on this machine, where its logs are, what ran last and what runs next."""
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cxr.network.devices import visible_gpus
 from cxr.storage import files
-from deployments.services import GPU_POOL, Service, environment_of, is_healthy, services, talking_to_server
+from deployments.processes import Service
+from deployments.services import GPU_POOL, environment_of, is_healthy, services, talking_to_server
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun, WorkPool
 
 
 def describe(folder: Path) -> list[str]:
-    """Return in lines what is up, the last runs, the next scheduled one, and the pools' health."""
+    """Return in lines what is up, the pools' health, the last runs, and the next scheduled one.
+
+    Args:
+        folder: of the process ids and logs.
+    """
     found = services(folder)
     lines = [_describe_service(service) for service in found]
     if not any(service.name.startswith(f"worker-{GPU_POOL}") for service in found):
-        n_gpus = len(visible_gpus())
-        why = "no GPU on this machine" if n_gpus == 0 else f"{n_gpus} GPUs here: `cxr up` starts a worker for each"
-        lines.append(f"{'worker-' + GPU_POOL:<15} none   {why}")
+        lines.append(_line(f"worker-{GPU_POOL}", f"none   {_why_no_gpu_worker(len(visible_gpus()))}"))
     server = found[0]
     address = files.read_json(server.record)["address"] if server.process else None
     if address and is_healthy(address):
         with talking_to_server(environment_of(server.folder, address)):
-            lines += [f"{'UI':<15} {address}", *_describe_server()]
+            lines += [_line("UI", address), *_describe_server()]
     return lines
+
+
+def _line(name: str, state: str) -> str:
+    return f"{name:<15} {state}"
+
+
+def _why_no_gpu_worker(n_gpus: int) -> str:
+    if n_gpus == 0:
+        return "no GPU on this machine"
+    return f"{n_gpus} GPUs on this machine: `cxr up` starts a worker for each"
 
 
 def _describe_service(service: Service) -> str:
     process = service.process
     since = f"since {datetime.fromtimestamp(process.create_time()):%Y-%m-%d %H:%M}" if process else ""
     state = f"up     pid {process.pid} {since}" if process else "down  "
-    return f"{service.name:<15} {state}  log {service.log}"
+    return _line(service.name, f"{state}  log {service.log}")
 
 
 def _describe_server() -> list[str]:
@@ -48,14 +66,19 @@ def _describe_server() -> list[str]:
     except PrefectHTTPStatusError as error:
         if error.response.status_code != 401:
             raise
-        return ["the server wants a password: set PREFECT_API_AUTH_STRING to what PREFECT_SERVER_API_AUTH_STRING was"]
-    lines = [
-        f"{'pool':<15} {pool.name}: {pool.status.value.lower() if pool.status else 'unknown'}"
-        for pool in sorted(pools, key=lambda pool: pool.name)
-    ]
+        return ["the server asks for a password: set PREFECT_API_AUTH_STRING to its PREFECT_SERVER_API_AUTH_STRING"]
+    return [*_describe_pools(pools), *_describe_runs(latest, coming)]
+
+
+def _describe_pools(pools: "Sequence[WorkPool]") -> Iterator[str]:
+    for pool in sorted(pools, key=lambda pool: pool.name):
+        health = pool.status.value.lower() if pool.status else "unknown"
+        yield _line("pool", f"{pool.name}: {health}")
+
+
+def _describe_runs(latest: "Sequence[FlowRun]", coming: "Sequence[FlowRun]") -> Iterator[str]:
     for run in latest:
-        lines.append(f"{'run':<15} {run.start_time:%Y-%m-%d %H:%M} UTC  {run.state_name}  {run.name}")
+        yield _line("run", f"{run.start_time:%Y-%m-%d %H:%M} UTC  {run.state_name}  {run.name}")
     for run in coming:
         at = run.next_scheduled_start_time or run.expected_start_time
-        lines.append(f"{'next':<15} {at:%Y-%m-%d %H:%M} UTC  {run.name}")
-    return lines
+        yield _line("next", f"{at:%Y-%m-%d %H:%M} UTC  {run.name}")

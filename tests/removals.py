@@ -268,7 +268,7 @@ REMOVALS = (
     Removal(
         "down amid a run: runs are not asked first",
         "deployments/services.py",
-        "        _end(runs, runs)\n",
+        "        end(runs, runs)\n",
         "",
         SERVICES + "down_amid_a_training_leaves_no_process_and_no_batch_is_lost",
     ),
@@ -282,7 +282,7 @@ REMOVALS = (
     Removal(
         "down: what a killed worker left goes on",
         "deployments/services.py",
-        "        _end(left, left)\n",
+        "        end(left, left)\n",
         "",
         SERVICES + "down_amid_a_training_leaves_no_process_and_no_batch_is_lost",
     ),

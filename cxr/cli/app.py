@@ -13,7 +13,13 @@ Academic and research use only; not a medical device.
 """
 
 
-app = App(name="cxr", help=HELP, version=__version__, result_action="return_value")
+app = App(
+    name="cxr",
+    help=HELP,
+    version=__version__,
+    result_action="return_value",
+    default_parameter=Parameter(negative_iterable=()),  # no --empty-NAME beside an option that may be repeated
+)
 
 
 Experiments = Annotated[Path, Parameter(help="Folder that holds all runs, or a URL such as s3://bucket/runs.")]

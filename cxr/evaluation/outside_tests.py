@@ -100,7 +100,7 @@ def evaluate_external(run: Run, data: str) -> OutsideTestFolder:
 
 
 def _require_classes(manifest: pd.DataFrame, config: DataConfig, classes: Classes) -> None:
-    found = class_names(manifest, config)
+    found = Classes(class_names(manifest, config))
     if found != classes:
         raise DataError(
             f"an external test set needs the run's classes {', '.join(classes)}; {config.data!r} has "

@@ -1,4 +1,4 @@
-"""The page as people see it: a real server, Debian's Chromium, images dropped in."""
+"""The page as people see it: a real server, Debian's Chromium, uploaded images."""
 
 import io
 import json
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; on D
 
 @dataclass(frozen=True)
 class Served:
-    """A server of the page: its process, its address, and the only folder that it could keep something in unseen."""
+    """A server of the page: its process, its address, and the only folder where it could keep something unseen."""
 
     process: subprocess.Popen[str]
     address: str
@@ -60,9 +60,9 @@ def served(home: Path, scored: Path, tmp_path_factory: pytest.TempPathFactory) -
         "cache": home / "cache",
         "scores": scored,
     }
-    words = [f"--{name}={path}" for name, path in folders.items()]
+    options = [f"--{name}={path}" for name, path in folders.items()]
     process = subprocess.Popen(
-        [str(BIN / "cxr"), "app", "--port=0", *words],
+        [str(BIN / "cxr"), "app", "--port=0", *options],
         stdout=subprocess.PIPE,
         text=True,
         cwd=temporary,
@@ -108,7 +108,7 @@ class Visit:
         expect(self.page.get_by_test_id("stSpinner")).to_have_count(0)
 
     def upload(self, *files: tuple[str, bytes]) -> None:
-        """Bring files."""
+        """Upload files."""
         payload = [{"name": name, "mimeType": "image/jpeg", "buffer": data} for name, data in files]
         self.page.locator("input[type=file]").set_input_files(payload)  # pyright: ignore[reportArgumentType]
 
@@ -140,7 +140,7 @@ def visiting(served: Served, browser: Browser, size: tuple[int, int]) -> Iterato
 
 
 def scoring_run_row(scored: Path) -> tuple[bytes, pd.Series]:
-    """An image of the inbox and its row in the nightly table."""
+    """An image of the inbox and its row in the scores."""
     rows = pd.concat([pd.read_parquet(part) for part in scored.glob("[!_]*/*.parquet")])
     row = rows[rows["status"] == "ok"].iloc[0]
     return (scored.parent / "inbox" / str(row["batch"]) / str(row["path"])).read_bytes(), row
@@ -165,14 +165,14 @@ def test_an_uploaded_image_has_the_scoring_runs_probability_and_a_map_that_is_no
     assert np.ptp(laid_over, axis=2).max() > 20, "the map has colours"
     with page.expect_download() as download:
         page.get_by_role("button", name="Results (JSON)").click()
-    told = json.loads(download.value.path().read_text())["images"][0]
+    downloaded = json.loads(download.value.path().read_text())["images"][0]
     with page.expect_download() as download:
         page.get_by_role("button", name="Picture (PNG)").click()
     beside = np.asarray(Image.open(download.value.path())).astype(int)
     assert np.abs(beside - np.hstack([image, laid_over])).mean() < 3, "the page shows the same as JPEG"
     for column in ("probability_NORMAL", "probability_PNEUMONIA", "fold_spread", "novelty"):
-        assert told[column] == pytest.approx(row[column], abs=1e-6)
-    assert told["image_id"] == row["image_id"]
+        assert downloaded[column] == pytest.approx(row[column], abs=1e-6)
+    assert downloaded["image_id"] == row["image_id"]
     kept = [path for path in served.temporary.rglob("*") if path.is_file() and data in path.read_bytes()]
     assert kept == []
 
@@ -183,15 +183,15 @@ def fetched(page: Page, address: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(answer.body())).convert("RGB")).astype(int)
 
 
-def test_what_is_no_image_gets_a_sentence_and_a_hostile_name_is_text(visit: Visit, scored: Path) -> None:
+def test_a_file_that_is_no_image_gets_a_sentence_and_a_hostile_name_is_text(visit: Visit, scored: Path) -> None:
     name = "<img src=x onerror=alert(1)>![x](http://evil.example∕x.png).jpeg"
     visit.upload(("letter.jpeg", b"Dear colleague"), (name, scoring_run_row(scored)[0]))
-    expect(visit.page.get_by_text("letter.jpeg is not judged, not an image: no JPEG")).to_be_visible()
+    expect(visit.page.get_by_text("letter.jpeg was not scored (not an image: no JPEG")).to_be_visible()
     expect(visit.page.get_by_test_id("stCaptionContainer").get_by_text(name)).to_be_visible()
     assert visit.page.locator("img[src=x]").count() == 0
 
 
-def test_a_file_that_is_too_large_is_not_taken(visit: Visit, tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_is_refused(visit: Visit, tmp_path: Path) -> None:
     with (tmp_path / "large.png").open("wb") as large:
         large.truncate((MAX_UPLOAD_MB + 1) * 2**20)
     visit.page.locator("input[type=file]").set_input_files(tmp_path / "large.png")
@@ -208,11 +208,11 @@ def test_visitors_at_the_same_time_get_their_own_answers(
     other.page.get_by_text("one dense patch", exact=True).click()
     expect(visit.page.get_by_text("mine.jpeg", exact=True).last).to_be_visible()
     expect(visit.page.get_by_text(f"is {row['probability_PNEUMONIA']:.1%}")).to_be_visible()
-    expect(other.page.get_by_text("drawn: one dense patch")).to_be_visible()
-    for one, strange in ((visit, "drawn: one dense patch"), (other, "mine.jpeg")):
-        one.settle()
-        expect(one.page.get_by_text("Grad-CAM for")).to_be_visible()
-        expect(one.page.get_by_text(strange)).to_have_count(0)
+    expect(other.page.get_by_text("synthetic: one dense patch")).to_be_visible()
+    for visitor, foreign in ((visit, "synthetic: one dense patch"), (other, "mine.jpeg")):
+        visitor.settle()
+        expect(visitor.page.get_by_text("Grad-CAM for")).to_be_visible()
+        expect(visitor.page.get_by_text(foreign)).to_have_count(0)
     assert next(others, None) is None
 
 
@@ -266,10 +266,10 @@ def test_a_foreign_name_for_this_machine_is_not_answered(served: Served) -> None
             assert connection.recv(64).split()[1] == status
 
 
-def test_a_port_that_is_taken_is_told(served: Served, tmp_path: Path) -> None:
+def test_a_taken_port_is_refused_in_one_sentence(served: Served, tmp_path: Path) -> None:
     port = served.address.rsplit(":", 1)[1]
-    said = subprocess.run(
+    ended = subprocess.run(
         [str(BIN / "cxr"), "app", f"--port={port}"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert said.returncode == 2
-    assert f"error: port {port} cannot be had" in said.stderr
+    assert ended.returncode == 2
+    assert f"error: port {port} cannot be used" in ended.stderr

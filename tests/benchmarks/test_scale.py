@@ -10,7 +10,6 @@ def rates() -> Rates:
     head = {"five folds of a head: images, s, peak GiB": [(1000, 36.0, 1.0)], "five folds of a head: exponent": 0.5}
     return Rates(
         {"first image opened to table closed, images/s": 100.0},
-        {"scaled, images/s": 250.0},
         grown | head,
         2,
         {"sqlite": 20.0},
@@ -21,23 +20,22 @@ def test_costs_by_hand(rates: Rates) -> None:
     costs = {name: cost(3_600_000) for name, cost in _costs(rates, SourceImage(1000, 2000, 50_000), hours=5).items()}
     assert costs["scoring, hours of one machine of 2 cores"] == pytest.approx(10)
     assert costs["the same in CPU-hours, each of one core"] == pytest.approx(20)
-    assert costs["machines that end within 5 h"] == 2
-    assert costs["and CPU-hours to decode for it"] == pytest.approx(4)
+    assert costs["machines needed to finish within 5 h"] == 2
     assert costs["scores, GB"] == pytest.approx(3.6)
     assert costs["task runs"] == 7032 + 3  # 3.6 million in chunks of 512, rounded up
-    assert costs["hours that Prefect takes to keep its books, sqlite"] == pytest.approx(7035 / 20 / 3600)
+    assert costs["hours of Prefect's bookkeeping, sqlite"] == pytest.approx(7035 / 20 / 3600)
     assert costs["preparing at 64 px, hours of one machine of 2 cores"] == pytest.approx(36 * 3600**1.5 / 3600)
     assert costs["five folds of a head at 64 px, the same"] == pytest.approx(36 * 3600 / 3600), "0.5 is not believed"
 
 
-def test_what_gives_way_first_by_hand(rates: Rates) -> None:
+def test_limits_by_hand(rates: Rates) -> None:
     limits = _limits(rates, SourceImage(1000, 2**10, 50_000), hours=1, memory_gib=1)
     assert limits["one machine of 2 cores that scores"] == 360_000
-    assert limits["1 GiB of the one process that lists and judges a batch"] == 2**20
+    assert limits["1 GiB of the one process that lists and checks a batch"] == 2**20
     assert limits["Prefect on sqlite"] == 20 * 3600 * 512
 
 
-def test_what_a_server_learns_while_and_after_tasks_run_is_what_it_keeps_up_with() -> None:
+def test_a_server_keeps_up_with_the_tasks_whose_end_it_learns_while_and_after_they_run() -> None:
     trials = {1000: (4.0, 16.0, 0), 10_000: (30.0, 70.0, 6000)}
     names = ("tasks/s", "s", "s until the server was through", "the server never learnt the end of")
     figures = {
@@ -51,5 +49,5 @@ def test_what_a_server_learns_while_and_after_tasks_run_is_what_it_keeps_up_with
 @pytest.mark.parametrize(
     ("value", "shown"), [(195_313, "195,313"), (321.9, "320"), (0.00821, "0.0082"), (41.0, "41"), (7.638, "7.6")]
 )
-def test_numbers_show_what_counts(value: float, shown: str) -> None:
+def test_numbers_have_two_significant_digits(value: float, shown: str) -> None:
     assert _rounded(value) == shown

@@ -27,7 +27,7 @@ from cxr.images.synthetic import draw_inbox
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from deployments import services
-from deployments.services import Service
+from deployments.processes import STOPS_IN_S, Service
 from tests.conftest import PARAMETERS, PROJECT, free_port, is_healthy, kill_with_family, quick_deployment, wait_for
 
 pytestmark = pytest.mark.faults
@@ -41,7 +41,8 @@ class Machine:
 
     def __init__(self, place: Path) -> None:
         self.folder = place / "services"
-        self.port, self.page_port = free_port(), free_port()
+        self.port = free_port()
+        self.page_port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         secret = {"PREFECT_SERVER_API_AUTH_STRING": f"cxr:{SECRET}", "PREFECT_API_AUTH_STRING": f"cxr:{SECRET}"}
         quick = {"PREFECT_HOME": str(place / "prefect"), "PREFECT_WORKER_QUERY_SECONDS": "1"}
@@ -50,14 +51,14 @@ class Machine:
     def cxr(self, *words: str) -> str:
         ignoring_ctrl_c = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]  # as a job in a shell's background does
         command = [*ignoring_ctrl_c, BIN / "cxr", *words, f"--services={self.folder}"]
-        return self._said(command, self.environment)
+        return self._output(command, self.environment)
 
     def up(self) -> str:
         return self.cxr("up", f"--port={self.port}", f"--page-port={self.page_port}")
 
     def prefect(self, *words: object) -> str:
         command = [BIN / "prefect", "--no-prompt", *map(str, words)]
-        return self._said(command, self.environment | {"PREFECT_API_URL": f"{self.address}/api"})
+        return self._output(command, self.environment | {"PREFECT_API_URL": f"{self.address}/api"})
 
     @contextmanager
     def client(self) -> Iterator[SyncPrefectClient]:
@@ -65,7 +66,7 @@ class Machine:
         with services.talking_to_server(environment), get_client(sync_client=True) as client:
             yield client
 
-    def _said(self, command: list[str | Path], environment: dict[str, str]) -> str:
+    def _output(self, command: list[str | Path], environment: dict[str, str]) -> str:
         ended = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout
@@ -82,7 +83,7 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def first_time(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, str]]:
-    """A machine, and what `cxr up` said there when a record of another process was in its way."""
+    """A machine, and what `cxr up` printed there when a record of another process was in its way."""
     machine = Machine(tmp_path_factory.mktemp("machine"))
     stale = machine.services["server"]
     files.write_json(stale.record, {"pid": os.getpid(), "born": 0.0, "address": "http://127.0.0.1:1", "command": []})
@@ -112,7 +113,7 @@ def test_up_starts_every_service_once_on_the_loopback_address_alone(first_time: 
     assert "server is up already" in again
     assert "worker-cxr-cpu is up already" in again
     assert [machine.process(name) for name in machine.services] == ours
-    family = [one for process in ours for one in (process, *process.children(recursive=True))]
+    family = [member for process in ours for member in (process, *process.children(recursive=True))]
     listening = {c.laddr.ip for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN}
     assert listening == {"127.0.0.1"}
 
@@ -154,9 +155,9 @@ def test_a_nightly_schedule_outlives_the_server_and_the_worker_when_both_are_kil
         assert not completed_runs_of_quick(machine)
         kill_with_family(machine.process("server"))
         killed_at = datetime.now(UTC)
-        said = machine.up()
-        assert f"server started: {machine.address}" in said
-        assert "worker-cxr-cpu started" in said
+        printed = machine.up()
+        assert f"server started: {machine.address}" in printed
+        assert "worker-cxr-cpu started" in printed
         assert machine.process("page") == page
 
         def has_run() -> bool:
@@ -181,17 +182,17 @@ def test_down_amid_a_training_leaves_no_process_and_no_batch_is_lost(
     machine.prefect("deployment", "run", "train-cv/default", *words)
     fold = RunFolder.named(tmp_path / "experiments", "run").fold(0)
     wait_for(fold.checkpoint.exists, "the first epoch")
-    family = [one for name in machine.services for one in machine.process(name).children(recursive=True)]
+    family = [child for name in machine.services for child in machine.process(name).children(recursive=True)]
     family += [machine.process(name) for name in machine.services]
-    assert json.loads(fold.lock.with_suffix(".json").read_text())["pid"] in {one.pid for one in family}
+    assert json.loads(fold.lock.with_suffix(".json").read_text())["pid"] in {process.pid for process in family}
     left = leave_a_process_as_a_killed_worker_does(machine.folder, machine.environment)
     log = machine.services["worker-cxr-cpu"].log
     begun_at = time.monotonic()
     last = machine.cxr("down")
-    assert time.monotonic() - begun_at < services.STOPS_IN_S
+    assert time.monotonic() - begun_at < STOPS_IN_S
     assert re.match(r"run in process \d+ stopped\nworker-cxr-cpu stopped\npage stopped\nserver stopped\n", last)
     assert f"process {left.pid}, left by a killed worker, stopped" in last
-    assert not any(one.is_running() for one in (*family, left))
+    assert not any(process.is_running() for process in (*family, left))
     assert "fold 0: stopped after epoch" in log.read_text()
     assert not [log for log in machine.folder.iterdir() if SECRET in log.read_text()]
     assert machine.cxr("down") == "nothing was up\n"
@@ -224,18 +225,18 @@ def leave_a_process_as_a_killed_worker_does(folder: Path, environment: dict[str,
     """Start a process through a parent that has ended, in the environment that a worker gives to its runs."""
     start = "import subprocess; print(subprocess.Popen(['sleep', '600'], stdout=-3, stderr=-3).pid)"
     marked = services.environment_of(folder, "http://127.0.0.1:1") | environment
-    said = subprocess.run([sys.executable, "-c", start], env=marked, capture_output=True, text=True, check=True)
-    return psutil.Process(int(said.stdout))
+    parent = subprocess.run([sys.executable, "-c", start], env=marked, capture_output=True, text=True, check=True)
+    return psutil.Process(int(parent.stdout))
 
 
-def test_up_outside_the_project_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_up_outside_the_project_is_refused_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"no prefect.yaml in .*: type this in the project's folder"):
         services.up(tmp_path / "services", 4200)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_server_that_cannot_start_is_told_with_its_last_words(
+def test_a_server_that_cannot_start_is_reported_with_the_last_line_of_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(PROJECT)

@@ -1,0 +1,56 @@
+"""The comparison section of a run: how it differs from another run on the images that both have evaluated."""
+
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from app import run_tables, words
+from cxr.errors import CxrError
+from cxr.report.wording import said
+from cxr.storage.run_folder import RunFolder
+
+
+def show(experiments: Path, run_id: str, all_runs: list[str]) -> None:
+    """Show a run beside another one, which the visitor chooses."""
+    others = [name for name in all_runs if name != run_id]
+    if not others:
+        st.info("There is no other run to compare with.")
+        return
+    other = st.selectbox(f"Compare {words.escape(run_id)} with", others, width=420)
+    try:
+        compared = run_tables.comparison([RunFolder.named(experiments, name) for name in (run_id, other)])
+    except CxrError as error:
+        st.error(words.escape(str(error)))
+        return
+    left_out = ", ".join(f"{n:,} more in {words.escape(name)}" for name, n in compared.n_others.items() if n)
+    st.markdown(f"{compared.n_images:,} images in common" + (f"; {left_out} are left out." if left_out else "."))
+    st.table(differences(compared.metrics, run_id, other))
+    st.markdown(f"The runs predict different classes for **{len(compared.changed):,} images**.")
+    if len(compared.changed):
+        changed = compared.changed.drop(columns="image_id")
+        st.dataframe(changed, hide_index=True, alt="Images for which the runs predict different classes")
+
+
+def differences(rows: pd.DataFrame, run_id: str, other: str) -> pd.DataFrame:
+    """Return each metric of two runs in percent, and how they differ.
+
+    Args:
+        rows: the `metrics` of a comparison.
+        run_id: the run that is compared with.
+        other: the run that is compared.
+    """
+    first, second = (rows[rows["run"] == name].set_index(["class", "metric"]) for name in (run_id, other))
+    is_one_class = second.index.get_level_values("class").dropna().nunique() < 2
+    names = [
+        said(metric) if is_one_class or pd.isna(name) else f"{said(metric)}, {name}" for name, metric in second.index
+    ]
+    intervals = second[["difference", "ci_low", "ci_high"]].to_numpy()
+    tests = zip(second["p_value"], second["test"], strict=True)
+    columns = {
+        f"{run_id}, %": [words.percent(value) for value in first["value"]],
+        f"{other}, %": [words.percent(value) for value in second["value"]],
+        "difference, points [95 %]": [words.percent(*values) for values in intervals],
+        "p": ["–" if pd.isna(p) else f"{p:.3g} ({test})" for p, test in tests],
+    }
+    return pd.DataFrame(columns, index=names)

@@ -1,0 +1,72 @@
+"""The tables of a run that the page shows: read or computed once, and again when the run's predictions change."""
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from cxr.classes import Classes
+from cxr.evaluation import analyses
+from cxr.evaluation.comparison import Comparison, compare
+from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.evaluation.subgroups import subgroup_table
+from cxr.storage import files
+from cxr.storage.run_folder import RunFolder
+
+KEPT = 4
+"""Runs whose tables stay in memory."""
+HASHES: dict[str | type[Any], Callable[[Any], Any]] = {RunFolder: lambda folder: str(folder.path)}
+"""How Streamlit tells runs apart: it cannot look into a path in an object store."""
+COMPUTE: dict[str, Callable[[OutOfFold], Any]] = {
+    "curves": analyses.curve_tables,
+    "reliability": analyses.reliability_table,
+    "operating_points": analyses.operating_point_table,
+    "scores": analyses.score_table,
+    "calibration": analyses.calibration_table,
+}
+
+
+def out_of_fold(folder: RunFolder) -> OutOfFold:
+    """Return a run's out-of-fold predictions."""
+    return _read(folder, _changed_ns(folder))
+
+
+def table(name: str, folder: RunFolder) -> Any:
+    """Return what the core computes from a run's out-of-fold predictions.
+
+    Args:
+        name: a key of COMPUTE, or subgroups.
+        folder: of the run, with its tables.
+    """
+    return _compute(name, folder, _changed_ns(folder))
+
+
+def comparison(folders: list[RunFolder]) -> Comparison:
+    """Return runs compared with the first of them.
+
+    Raises:
+        CxrError: they cannot be compared.
+    """
+    return _compare(folders, [_changed_ns(folder) for folder in folders])
+
+
+def _changed_ns(folder: RunFolder) -> int:
+    return folder.predictions.stat().st_mtime_ns if folder.predictions.exists() else 0
+
+
+@st.cache_resource(max_entries=KEPT, show_spinner="Reading the run …", hash_funcs=HASHES)
+def _read(folder: RunFolder, changed_ns: int) -> OutOfFold:
+    return OutOfFold(files.read_table(folder.predictions), Classes(files.read_record(folder.config)["classes"]))
+
+
+@st.cache_data(max_entries=8 * KEPT, show_spinner="Computing …", hash_funcs=HASHES)
+def _compute(name: str, folder: RunFolder, changed_ns: int) -> Any:
+    images = _read(folder, changed_ns)
+    if name == "subgroups":
+        return subgroup_table(images, files.read_table(folder.manifest))
+    return COMPUTE[name](images)
+
+
+@st.cache_resource(max_entries=KEPT, show_spinner="Comparing …", hash_funcs=HASHES)
+def _compare(folders: list[RunFolder], changed_ns: list[int]) -> Comparison:
+    return compare(folders)

@@ -1,0 +1,81 @@
+"""The threshold section of a run: what predicting a class from a probability on does."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+from numpy.typing import NDArray
+
+from app import run_charts, run_tables, words
+from app.charts import NO_BAR
+from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.metrics.classification import rates_at
+from cxr.report.wording import said
+from cxr.storage.run_folder import RunFolder
+
+RATES = {"sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "PPV", "npv": "NPV"}
+CELLS = ("true_positive", "false_negative", "false_positive", "true_negative")
+
+
+@st.fragment
+def show(folder: RunFolder) -> None:
+    """Show rates and confusion matrix at a threshold; moving the slider computes these anew and nothing else."""
+    images = run_tables.out_of_fold(folder)
+    name, truth, probability = _choose_class(images)
+    threshold = st.slider(
+        f"An image is predicted {words.escape(name)} from this probability on", 0.0, 1.0, 0.5, 0.005, format="%.3f"
+    )
+    rates = rates_at(truth, probability, threshold)
+    with st.container(horizontal=True):
+        for metric, label in RATES.items():
+            st.metric(label, f"{words.percent(rates[metric].value)} %", border=True, help=rates[metric].reason)
+    left, right = st.columns(2, gap="large")
+    with left:
+        other = images.classes[0] if images.classes.is_binary else "another class"
+        st.table(_matrix(name, other, *(int(rates[cell].value) for cell in CELLS)))
+        st.caption(
+            "Out of fold, with probabilities calibrated on the other folds, as in a packaged model. "
+            f"PPV and NPV hold where {truth.mean():.0%} of the images are {words.escape(name)}, as here."
+        )
+        _show_operating_points(folder)
+    with right:
+        histogram = run_tables.table("scores", folder).query("`class` == @name")
+        figure = run_charts.histogram(histogram, threshold)
+        st.plotly_chart(figure, config=NO_BAR, alt="Calibrated probabilities by true class, with the threshold")
+
+
+def _choose_class(images: OutOfFold) -> tuple[str, NDArray[np.bool_], NDArray[np.float64]]:
+    """Return the class to look at; per image, whether it is of that class, and its calibrated probability."""
+    classes = images.classes
+    evaluated = list(classes.evaluated)
+    name = evaluated[0] if classes.is_binary else st.selectbox("Class", evaluated, width=420)
+    column = classes.index(name)
+    return name, images.target == column, images.calibrated[:, column]
+
+
+def _matrix(
+    name: str, other: str, true_positive: int, false_negative: int, false_positive: int, true_negative: int
+) -> pd.DataFrame:
+    """Return the confusion matrix, true classes as rows."""
+    columns = {
+        f"predicted {name}": [true_positive, false_positive],
+        f"predicted {other}": [false_negative, true_negative],
+    }
+    return pd.DataFrame(columns, index=[f"{name} images", f"{other} images"])
+
+
+def _show_operating_points(folder: RunFolder) -> None:
+    points = run_tables.table("operating_points", folder)
+    if points.empty:
+        return
+    thresholds = points.drop_duplicates("operating_point")
+    wide = points.pivot_table(index="operating_point", columns="metric", values="value", sort=False)
+    shown = pd.DataFrame(
+        {
+            "threshold": [f"{value:.3f}" for value in thresholds["threshold"]],
+            "sensitivity, %": [words.percent(value) for value in wide["sensitivity"]],
+            "specificity, %": [words.percent(value) for value in wide["specificity"]],
+        },
+        index=[said(name) for name in thresholds["operating_point"]],
+    )
+    st.markdown("**Operating points**, each chosen on the other folds")
+    st.table(shown)

@@ -1,0 +1,25 @@
+"""Views run by Streamlit's AppTest, without a browser."""
+
+from streamlit.testing.v1 import AppTest
+
+from app.server import Folders
+
+
+def _run_view(module: str, folders: object) -> None:
+    """What AppTest runs as a script: it sees nothing of this file."""
+    import importlib
+
+    importlib.import_module(f"app.{module}").show(folders)
+
+
+def opened(module: str, folders: Folders) -> AppTest:
+    """Open a view."""
+    view = AppTest.from_function(_run_view, kwargs={"module": module, "folders": folders}, default_timeout=120).run()
+    assert not view.exception
+    return view
+
+
+def texts(view: AppTest) -> str:
+    """Return all sentences of a view."""
+    kinds = [view.title, view.header, view.subheader, view.markdown, view.caption, view.info, view.warning, view.error]
+    return "\n".join(str(element.value) for kind in kinds for element in kind)

@@ -1,0 +1,29 @@
+import re
+
+from app.server import Folders
+from tests.app.support import opened, texts
+
+
+def test_an_image_is_shown_with_its_map_and_the_class_of_the_map_can_be_changed(folders: Folders) -> None:
+    view = opened("classify", folders)
+    view.pills[0].set_value(["one dense patch"]).run()
+    (image,) = view.session_state["images"].values()
+    predicted = view.header[0].value
+    assert list(image.maps) == [predicted]
+    target = view.segmented_control[1]
+    (other,) = set(target.options) - {predicted}
+    target.set_value(other).run()
+    assert not view.exception
+    assert set(image.maps) == {predicted, other}
+    assert view.header[0].value == predicted, "the class that is looked for is not the predicted one"
+
+
+def test_a_download_is_named_by_the_content_of_the_image(folders: Folders) -> None:
+    view = opened("classify", folders)
+    view.pills[0].set_value(["healthy lungs"]).run()
+    (image,) = view.session_state["images"].values()
+    from app.prediction import _file_name
+
+    assert re.fullmatch(r"cxr-[0-9a-f]{12}\.png", _file_name(image, "png"))
+    assert _file_name(image, "png") == f"cxr-{image.reading.image_id[:12]}.png"
+    assert "It does not show why" in texts(view)

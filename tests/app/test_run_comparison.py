@@ -1,0 +1,40 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from app.run_comparison import differences
+from app.server import Folders
+from tests.app.support import opened
+
+
+def test_a_run_and_its_copy_do_not_differ(folders: Folders, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        shutil.copytree(folders.experiments / "run", tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors"))
+    view = opened("runs", Folders(tmp_path, folders.models, folders.scores, folders.cache))
+    view.selectbox[0].set_value("one").run()
+    view.segmented_control[0].set_value("Compare").run()
+    view.selectbox[1].set_value("other").run()
+    assert not view.exception
+    shown = view.table[0].value["difference, points [95 %]"].str.replace("\N{NO-BREAK SPACE}", " ")
+    assert set(shown) == {"0.0 [0.0, 0.0]"}
+
+
+def test_differences_are_in_points_and_name_their_test() -> None:
+    rows = pd.DataFrame(
+        {
+            "run": ["a", "b"],
+            "class": "PNEUMONIA",
+            "metric": "roc_auc",
+            "value": [0.9, 0.95],
+            "difference": [np.nan, 0.05],
+            "ci_low": [np.nan, 0.01],
+            "ci_high": [np.nan, 0.09],
+            "p_value": [np.nan, 0.012],
+            "test": [None, "DeLong"],
+        }
+    )
+    table = differences(rows, "a", "b")
+    row = table.loc["ROC-AUC"].str.replace("\N{NO-BREAK SPACE}", " ")
+    assert row.tolist() == ["90.0", "95.0", "5.0 [1.0, 9.0]", "0.012 (DeLong)"]

@@ -1,0 +1,30 @@
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from app import run_tables
+from app.server import Folders
+from cxr.storage.run_folder import RunFolder
+
+
+@pytest.fixture
+def folder(folders: Folders, tmp_path: Path) -> RunFolder:
+    """A copy of the run, to write into."""
+    shutil.copytree(folders.experiments / "run", tmp_path / "run", ignore=shutil.ignore_patterns("*.safetensors"))
+    return RunFolder(tmp_path / "run")
+
+
+def test_predictions_are_read_once_and_again_when_they_change(folder: RunFolder) -> None:
+    first = run_tables.out_of_fold(folder)
+    assert run_tables.out_of_fold(folder) is first
+    os.utime(folder.predictions, ns=(0, 1))
+    assert run_tables.out_of_fold(folder) is not first
+
+
+def test_every_table_is_computed_from_the_predictions(folder: RunFolder) -> None:
+    for name in (*run_tables.COMPUTE, "subgroups"):
+        computed = run_tables.table(name, folder)
+        tables = computed.values() if isinstance(computed, dict) else [computed]
+        assert all(len(table) for table in tables), name

@@ -1,0 +1,29 @@
+import shutil
+from pathlib import Path
+
+from app.server import Folders
+from cxr.storage import files
+from cxr.storage.run_folder import RunFolder
+from tests.app.support import opened
+
+
+def test_a_run_shows_its_metrics_and_every_section(folders: Folders) -> None:
+    view = opened("runs", folders)
+    summary = files.read_table(RunFolder.named(folders.experiments, "run").summary).set_index("metric")
+    shown = view.table[0].value
+    row = summary.loc["roc_auc"] * 100
+    interval = f"{row['pooled']:.1f} [{row['ci_low']:.1f}, {row['ci_high']:.1f}]"
+    assert shown.loc["ROC-AUC", "pooled [95 %]"].replace("\N{NO-BREAK SPACE}", " ") == interval
+    for section in ("Curves", "Folds and subgroups", "Training", "Compare"):
+        view.segmented_control[0].set_value(section).run()
+        assert not view.exception, section
+    assert "no other run" in view.info[0].value
+
+
+def test_an_unfinished_run_says_how_far_it_is(folders: Folders, tmp_path: Path) -> None:
+    shutil.copytree(folders.experiments / "run", tmp_path / "third", ignore=shutil.ignore_patterns("*.safetensors"))
+    third = RunFolder(tmp_path / "third")
+    third.summary.unlink()
+    third.fold(1).complete.unlink()
+    view = opened("runs", Folders(tmp_path, folders.models, folders.scores, folders.cache))
+    assert "Run third is not finished: 1 of 2 folds are complete." in view.info[0].value

@@ -1,0 +1,79 @@
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from app import uploads, words
+from app.server import Folders
+from app.uploads import LoadedModel, Upload
+from cxr.images.synthetic import draw_examples
+
+
+@pytest.fixture
+def images(model: LoadedModel) -> list[Upload]:
+    """An image that is scored and a file that is none."""
+    brought = [
+        uploads.read(model.package, "a", draw_examples()["healthy lungs"]),
+        uploads.read(model.package, "b", b"no image"),
+    ]
+    uploads.predict(model, brought)
+    return brought
+
+
+def test_downloads_hold_the_rows_of_the_scores(folders: Folders, model: LoadedModel, images: list[Upload]) -> None:
+    rows = uploads.table(model, images)
+    part = next(folders.scores.glob("[!_]*/*.parquet"))
+    read_back = pd.read_parquet(io.BytesIO(uploads.as_parquet(rows)))
+    assert read_back.dtypes.to_dict() == pd.read_parquet(part).dtypes.to_dict()
+    record = json.loads(uploads.as_json(rows, words.DISCLAIMER))
+    assert record["note"] == words.DISCLAIMER
+    assert [image["reason"] for image in record["images"]] == [None, "not_an_image"]
+    assert record["images"][0]["width"] == images[0].reading.width
+    assert images[0].prediction is not None
+    assert record["images"][0]["probability_NORMAL"] == images[0].prediction.probability["NORMAL"]
+
+
+def test_the_picture_is_the_image_twice_side_by_side(model: LoadedModel, images: list[Upload]) -> None:
+    image, _ = images
+    heat = uploads.look(model, image, "PNEUMONIA")
+    assert heat.shape == (model.package.size, model.package.size)
+    assert uploads.look(model, image, "PNEUMONIA") is heat, "it is computed once"
+    picture = Image.open(io.BytesIO(uploads.as_png(image, heat, 0.5)))
+    height, width = image.grey.shape
+    assert picture.width / picture.height == pytest.approx(2 * width / height)
+
+
+def test_only_new_images_are_scored_and_progress_is_reported(model: LoadedModel, images: list[Upload]) -> None:
+    before = images[0].prediction
+    more = [uploads.read(model.package, name, data) for name, data in draw_examples(seed=3).items()]
+    reported: list[int] = []
+    uploads.predict(model, [*images, *more], reported.append)
+    assert images[0].prediction is before
+    assert reported == [3]
+    assert not any(image.is_new for image in (*images, *more))
+
+
+def test_a_model_is_loaded_once_for_all_visitors(folders: Folders, model: LoadedModel) -> None:
+    assert uploads.load_model(folders.models, "tiny", "1", folders.cache) is model
+
+
+def test_what_speaks_against_a_prediction_is_found(model: LoadedModel, sample: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (90, 900), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(noise).save(stream, "PNG")
+    known = next((sample / "train" / "NORMAL").glob("*.jpeg")).read_bytes()
+    brought = [
+        uploads.read(model.package, "noise.png", stream.getvalue()),
+        uploads.read(model.package, "known.jpeg", known),
+    ]
+    uploads.predict(model, brought)
+    strange, remembered = (
+        words.cautions(image.reading, image.prediction, model.reference) for image in brought if image.prediction
+    )
+    assert any("may not be a chest image" in sentence for sentence in strange)
+    assert any(sentence.startswith("In width, height") for sentence in strange)
+    assert any("made from this image" in sentence for sentence in remembered)

@@ -1,0 +1,87 @@
+import pandas as pd
+import pytest
+from markdown_it import MarkdownIt
+
+from app import words
+from cxr.classes import Classes
+from cxr.serving.predictor import Prediction
+
+TWO = Classes(("NORMAL", "PNEUMONIA"))
+THREE = Classes(("NORMAL", "bacteria", "virus"))
+
+
+def prediction(
+    probability: dict[str, float], by_fold: dict[str, list[float]] | None = None, spread: float = 0.02
+) -> Prediction:
+    predicted = max(probability, key=probability.__getitem__)
+    return Prediction(probability, by_fold or {}, predicted, spread, in_training=False, novelty=1.0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["<img src=x onerror=alert(1)>.png", "![x](http://evil.example/x.png)", "$x^2$ :red[a] `b` ~c~", "a\u202eb\n"],
+)
+def test_foreign_text_is_shown_letter_by_letter(name: str) -> None:
+    html = MarkdownIt().render(words.escape(name))
+    assert "<img" not in html
+    assert "<a" not in html
+    assert "<code" not in html
+    assert "\u202e" not in html
+
+
+def test_a_long_name_keeps_its_beginning_and_its_end() -> None:
+    shown = words.escape("a" * 100 + "0123456789z")
+    assert len(shown) == words.MAX_NAME
+    assert shown.endswith("…0123456789z")
+
+
+@pytest.mark.parametrize(
+    ("probability", "side", "predicted"), [(0.9, "at or above", "PNEUMONIA"), (0.2, "below", "NORMAL")]
+)
+def test_two_classes_are_told_apart_by_the_threshold(probability: float, side: str, predicted: str) -> None:
+    known = prediction({"NORMAL": 1 - probability, "PNEUMONIA": probability})
+    sentence = words.conclusion(TWO, known, predicted, "youden", 0.5)
+    assert f"The probability of PNEUMONIA is **{probability:.1%}**, {side} the threshold of 50.0% (Youden)" in sentence
+    assert sentence.endswith(f"the predicted class is **{predicted}**.")
+
+
+def test_of_more_classes_the_most_probable_one_is_shown() -> None:
+    known = prediction({"NORMAL": 0.2, "bacteria": 0.5, "virus": 0.3})
+    assert words.shown_class(THREE, known) == "bacteria"
+    sentence = words.conclusion(THREE, known, "bacteria", None, 0.5)
+    assert sentence == "bacteria is the most probable of 3 classes, with a probability of **50.0%**."
+
+
+def test_the_meaning_of_a_probability_names_the_prevalence() -> None:
+    reference = pd.DataFrame({"label": ["PNEUMONIA"] * 3 + ["NORMAL"]})
+    sentence = words.meaning(TWO, prediction({"PNEUMONIA": 0.876, "NORMAL": 0.124}), reference)
+    assert "of 100 images with this probability, about 88 are PNEUMONIA" in sentence
+    assert "(75%)" in sentence
+
+
+@pytest.mark.parametrize(
+    ("values", "spread", "beginning"),
+    [
+        ([0.8, 0.82], 0.02, "The 2 folds agree"),
+        ([0.6, 0.9], 0.3, "The 2 folds are not equally sure"),
+        ([0.4, 0.6, 0.9], 0.5, "The folds disagree: 2 of 3 are on one side of the threshold"),
+    ],
+)
+def test_folds_agree_differ_or_disagree(values: list[float], spread: float, beginning: str) -> None:
+    known = prediction({"NORMAL": 0.3, "PNEUMONIA": 0.7}, {"PNEUMONIA": values}, spread)
+    sentence = words.agreement(TWO, known, 0.5)
+    assert sentence.startswith(beginning)
+    assert sentence.endswith(f"range from {min(values):.1%} to {max(values):.1%}.")
+
+
+@pytest.mark.parametrize(
+    ("values", "sd", "shown"),
+    [
+        ((0.912,), None, "91.2"),
+        ((0.912, 0.89, 0.931), None, "91.2 [89.0, 93.1]"),
+        ((0.912,), 0.013, "91.2 ± 1.3"),
+        ((float("nan"), 0.1, 0.2), None, "–"),
+    ],
+)
+def test_shares_are_shown_in_percent(values: tuple[float, ...], sd: float | None, shown: str) -> None:
+    assert words.percent(*values, sd=sd).replace("\N{NO-BREAK SPACE}", " ") == shown

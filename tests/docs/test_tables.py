@@ -1,0 +1,139 @@
+"""docs/reference/tables.md against the Parquet files that the program really writes."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from cxr.cli.main import app
+from cxr.config import Execution, TrainConfig
+from cxr.images.synthetic import draw_images
+from cxr.metrics.classification import COUNTS
+from cxr.pipeline import cross_validate
+from cxr.storage import files
+from cxr.storage.run_folder import RunFolder
+from cxr.training.run import load_run
+from data_checks.gate import check_data, check_results
+from data_checks.tolerances import Tolerances
+from tests.conftest import PROJECT
+
+PAGE = PROJECT / "docs" / "reference" / "tables.md"
+CLASSES = ("NORMAL", "PNEUMONIA")
+RUNS = ("first", "second")
+TYPES = {"large_string": "string", "double": "float64", "timestamp[us, tz=UTC]": "timestamp[us, UTC]"}
+HEADINGS = (
+    (r"^experiments/[^/]+/external_tests/[^/]+/(?=(predictions|metrics|gap)\.)", "experiments/RUN/held_out_test/"),
+    (r"^experiments/[^/]+/external_tests/[^/]+/", "experiments/RUN/"),
+    (r"^experiments/[^/]+/learning_curve/share=[^/]+/fold=\d+/", "experiments/RUN/folds/fold=FOLD/"),
+    (r"^experiments/[^/]+/folds/fold=\d+/", "experiments/RUN/folds/fold=FOLD/"),
+    (r"^experiments/[^/]+/", "experiments/RUN/"),
+    (r"^comparisons/[^/]+/", "comparisons/NAME/"),
+    (r"^models/[^/]+/[^/]+/", "models/NAME/VERSION/"),
+    (r"^scores/[^/]+/part-[0-9a-f]+\.", "scores/BATCH/part-*."),
+)
+"""Paths as they are written, and how the page spells them: the first that matches counts."""
+
+Tables = dict[str, dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def described() -> Tables:
+    """Each table of the page: column name to type, in the page's order."""
+    tables: Tables = {}
+    columns: dict[str, str] = {}
+    for line in PAGE.read_text().splitlines():
+        if heading := re.fullmatch(r"## `(.+)`", line):
+            columns = tables.setdefault(heading[1], {})
+        elif line.startswith("## "):
+            columns = {}
+        elif row := re.match(r"\| `([^`]+)` \| ([^|]+) \|", line):
+            columns[row[1]] = row[2].strip()
+    return tables
+
+
+@pytest.fixture(scope="module")
+def written(sample: Path, home: Path, scored: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Path]]:
+    """Every Parquet file of two runs with all that can be asked of them, of a package and of a scored inbox.
+
+    Each with its path as a user sees it.
+    """
+    place = tmp_path_factory.mktemp("tables")
+    train(place, str(sample))
+    draw_images(place / "elsewhere", n_images=40, seed=5)
+    experiments = f"--experiments={place / 'experiments'}"
+    app(["stress", "first", "--images=8", "--device=cpu", experiments])
+    app(["learning-curve", "first", "--share=0.5", "--device=cpu", experiments])
+    app(["report", "first", "--open-test", f"--external={place / 'elsewhere'}", experiments])
+    app(["compare", *RUNS, f"--out={place / 'comparisons' / 'first_second'}", experiments])
+    image = next(scored.parent.glob("inbox/*/*.jpeg"))
+    folders = [f"--models={home / 'models'}", f"--cache={home / 'cache'}", f"--out={place / 'explanations'}"]
+    app(["explain", str(image), "--name=tiny", *folders])
+    roots = {name: place / name for name in ("experiments", "comparisons", "explanations")}
+    roots |= {"models": home / "models", "scores": scored}
+    return [
+        (f"{name}/{path.relative_to(root).as_posix()}", path)
+        for name, root in roots.items()
+        for path in root.rglob("*.parquet")
+    ]
+
+
+def train(place: Path, data: str) -> None:
+    """Train a small run, with the data checks; and make another one that predicts the opposite."""
+    small = {"weights": "none", "trainable": "all", "size": 32, "folds": 2, "epochs": 1, "batch_size": 16}
+    config = TrainConfig(data=data, holdout="test", **small)
+    first, second = (RunFolder.named(place / "experiments", run_id) for run_id in RUNS)
+    folders = {"experiments": place / "experiments", "cache": place / "cache"}
+    cross_validate(config, Execution(run_id=first.run_id, devices="cpu", compile="off", **folders))
+    check_data(first, config, Tolerances())
+    check_results(load_run(first), Tolerances())
+    shutil.copytree(first.path, second.path, ignore=shutil.ignore_patterns("*.safetensors"))
+    predictions = files.read_table(first.predictions)
+    one, other = (f"probability_{name}" for name in CLASSES)
+    files.write_table(second.predictions, predictions.assign(**{one: predictions[other], other: predictions[one]}))
+
+
+def heading_of(path: str) -> str:
+    for pattern, heading in HEADINGS:
+        if re.match(pattern, path):
+            return re.sub(pattern, heading, path)
+    return path
+
+
+def columns_of(path: Path) -> dict[str, str]:
+    """Return column name to type, a class or a run in a name replaced by the page's placeholder."""
+    schema = pq.read_schema(path)
+    columns = {}
+    for name, kind in zip(schema.names, map(str, schema.types), strict=True):
+        stem, _, ending = name.partition("_")
+        ending = "<class>" if ending in CLASSES else "<run>" if ending in RUNS else ending
+        columns[f"{stem}_{ending}" if ending else stem] = TYPES.get(kind, kind)
+    return columns
+
+
+def test_the_page_holds_every_table_and_column_that_is_written_and_nothing_else(
+    described: Tables, written: list[tuple[str, Path]]
+) -> None:
+    found: Tables = {}
+    for name, path in written:
+        columns = columns_of(path)
+        assert found.setdefault(heading_of(name), columns) == columns, name
+    assert set(found) == set(described)
+    differing = {heading for heading in found if list(found[heading].items()) != list(described[heading].items())}
+    assert not differing
+
+
+def test_the_page_names_every_metric(written: list[tuple[str, Path]]) -> None:
+    section = PAGE.read_text().partition("\n## Metrics\n")[2]
+    rows = re.findall(r"^\| (`.+`) \|", section, re.MULTILINE)
+    described = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    (path,) = [path for name, path in written if name == "experiments/first/metrics/metrics.parquet"]
+    assert set(files.read_table(path)["metric"]) == described
+    assert set(COUNTS) < described
+
+
+def test_no_table_has_an_index(written: list[tuple[str, Path]]) -> None:
+    for name, path in written:
+        assert isinstance(pd.read_parquet(path).index, pd.RangeIndex), name
