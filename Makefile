@@ -1,4 +1,4 @@
-# Every target sets up what it needs; a bare machine has only Python 3.11 to 3.13, git and make.
+# Every target installs what it needs; the machine needs only Python 3.11 to 3.13, git and make.
 PYTHON ?= python3
 UV     := $(or $(shell command -v uv),.uv/bin/uv)
 BIN    := .venv/bin
@@ -8,17 +8,17 @@ OSV    := https://api.osv.dev/v1/vulns/GHSA-462w-v97r-4m45
 .PHONY: help setup demo up test faults removals check audit docs docs-links bench lock clean
 help:
 	@echo "make setup   install everything into .venv"
-	@echo "make demo    the whole pipeline on drawn images, in minutes"
-	@echo "make up      the Prefect server, its deployments, workers and the page; cxr down stops them"
-	@echo "make test    all tests but those of make faults"
-	@echo "make faults  tests that bring servers, workers, clusters and buckets up and kill them"
-	@echo "make removals  take each protection from a fault away: does its test fail? half an hour and more"
+	@echo "make demo    run the whole pipeline on synthetic images, in minutes"
+	@echo "make up      start the Prefect server, its deployments, workers and the page; cxr down stops them"
+	@echo "make test    run all tests except those of make faults"
+	@echo "make faults  run the tests that start and kill servers, workers, clusters and buckets"
+	@echo "make removals  take each protection away and check that its test fails; half an hour or more"
 	@echo "make check   format, lint, types, import rules, audit"
-	@echo "make audit   hold requirements.lock against the known vulnerabilities of OSV, if it can be reached"
-	@echo "make docs    build docs/ as HTML into docs/_build/html; warnings and broken internal links are errors"
-	@echo "make docs-links  check the links to other sites as well; needs the network"
-	@echo "make bench   measure against peers and limits: make bench DATA=chest_xray.zip"
-	@echo "make lock    compile requirements.lock anew from pyproject.toml"
+	@echo "make audit   look requirements.lock up in OSV, a database of vulnerabilities, if it can be reached"
+	@echo "make docs    build docs/ as HTML in docs/_build/html; warnings and broken internal links are errors"
+	@echo "make docs-links  check the links to other sites; needs the network"
+	@echo "make bench   measure speed against peers and limits: make bench DATA=chest_xray.zip"
+	@echo "make lock    compile requirements.lock from pyproject.toml"
 	@echo "make clean   remove .venv and .uv"
 
 setup: .venv/installed
@@ -52,7 +52,7 @@ check: setup
 audit: setup
 	@if $(BIN)/python -c "import urllib.request; urllib.request.urlopen('$(OSV)', timeout=10)" 2>/dev/null; then \
 		$(BIN)/pip-audit --requirement requirements.lock --disable-pip --vulnerability-service osv --progress-spinner off; \
-	else echo "Not audited: $(OSV) cannot be reached from here."; fi
+	else echo "Not audited: $(OSV) cannot be reached."; fi
 docs: setup
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
 docs-links: setup

@@ -1,1 +1,1 @@
-"""What cxr is measured against; each file runs by one command."""
+"""Measurements of the program, of its limits and of alternatives; each module runs by one command."""

@@ -1,4 +1,4 @@
-"""The shape of the code: how long, how deep and how entangled it is, counted from the syntax tree alone.
+"""The shape of the code: how long and how entangled it is, counted from the syntax tree alone.
 
     python -m benchmarks.code_shape [--root DIR] [--json FILE]
 

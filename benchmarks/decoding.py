@@ -1,4 +1,4 @@
-"""Decoding: libjpeg's scaled decoding against decoding whole, in images per second and in grey levels.
+"""Decoding: libjpeg's scaled decoding against full decoding, in images per second and in grey levels.
 
 python -m benchmarks.decoding --data originals.zip
 """
@@ -21,7 +21,7 @@ SIZE = 224
 
 
 def main() -> None:
-    """Time both on one core, in turn; compare what they give."""
+    """Time both on one core, in turn; compare their results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
     parser.add_argument("--repeats", type=int, default=3)

@@ -1,11 +1,11 @@
-"""Five-fold cross-validation of a head on a frozen trunk, against its limit and against the loop people write.
+"""Five-fold cross-validation of a head on a frozen trunk, against its limit and against a plain loop.
 
     python -m benchmarks.frozen_trunk --data chest_xray.zip
 
-Ours is timed from prepared images to the folds' predictions, Prefect and the data checks apart. The limit
-is one forward pass over the same images: batch norm folded, bfloat16, channels-last, not compiled. The loop
-runs every image of every fold and epoch through the frozen trunk (float32 as `torch.hub` gives it); its cost
-for an image and epoch is measured on a few images and multiplied out. The weights are random: they cost the same.
+Ours is timed from prepared images to the folds' predictions, without Prefect and the data checks. The limit
+is one forward pass over the same images: batch norm folded, bfloat16, channels-last, not compiled. The plain loop
+runs every image of every fold and epoch through the frozen trunk (float32, as `torch.hub` gives it); its cost
+per image and epoch is measured on a few images and multiplied. The weights are random: they cost the same.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def _measure(data: str, size: int, repeats: int, scratch: Path) -> dict[str, flo
         plain.append(_timed(lambda run=run, repeat=repeat: _cross_validate(run, f"plain{repeat}")))
         with_kernels = dataclasses.replace(run, compile="on")
         if repeat == 0:
-            _cross_validate(with_kernels, "warm-up")  # makes the kernels that a second run finds in the cache
+            _cross_validate(with_kernels, "warm-up")  # compiles the kernels that later runs find in the cache
         compiled.append(_timed(lambda run=with_kernels, repeat=repeat: _cross_validate(run, f"compiled{repeat}")))
     other_rate = dataclasses.replace(run, config=dataclasses.replace(config, learning_rate=1e-4))
     more_epochs = dataclasses.replace(run, config=dataclasses.replace(config, epochs=2 * EPOCHS))
@@ -95,7 +95,7 @@ def _measure(data: str, size: int, repeats: int, scratch: Path) -> dict[str, flo
 
 
 class _WithoutTheLast(Run):
-    """The run before the last images came."""
+    """The run as it was before the last images were added."""
 
     def images(self) -> pd.DataFrame:
         """Return the images of the run without the last ones."""
@@ -109,7 +109,7 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def _cross_validate(run: Run, name: str, *, keep_features: bool = False) -> None:
-    """Extract the features and train and judge every fold in a folder of its own."""
+    """Extract the features, then train every fold and predict its held-out images, in a folder of its own."""
     if not keep_features:
         shutil.rmtree(run.cache / "features", ignore_errors=True)
     copy = RunFolder(run.folder.path.with_name(name))

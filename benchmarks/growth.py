@@ -1,10 +1,10 @@
-"""Growth: what 1, 2, 4 and 8 times as many images cost, in time and memory, and with which exponent.
+"""Growth: how time and memory grow with 1, 2, 4 and 8 times as many images, and with which exponent.
 
     python -m benchmarks.growth --data chest_xray.zip --images 700
 
-Three steps, each a process of its own: preparing (reading, checking, folding the images), five folds of a head
-on a frozen trunk with random weights, and scoring the same images as one batch. The exponent is the slope of
-log seconds over log images, start-up taken off; 1 is linear.
+Three steps, each in a process of its own: preparing (reading and checking the images, assigning folds), five folds of
+a head on a frozen trunk with random weights, and scoring the same images as one batch. The exponent is the slope of
+log seconds over log images, without start-up; 1 is linear.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def _measure(data: str, n_images: int, scratch: Path) -> dict[str, object]:
 
 
 def _copy(data: str, folder: Path, n_images: int) -> int:
-    """Write every k-th image of the data under a folder; return how many."""
+    """Write evenly spaced images of the data into a folder; return how many."""
     source = open_source(data)
     images = list_images(source).images
     chosen = [images[k] for k in np.linspace(0, len(images) - 1, min(n_images, len(images)), dtype=int)]

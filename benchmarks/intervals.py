@@ -1,14 +1,16 @@
-"""Intervals and tests, compared with other people's software on the same predictions.
+"""Intervals and tests, compared with those of other software on the same predictions.
 
     python -m benchmarks.intervals --run experiments/real64
 
-The bootstrap over patients is repeated by scipy (`scipy.stats.bootstrap`, percentile) with scikit-learn's metrics and
-curves, image by image and with draws of its own, for one run and for how it differs from another (the same with noise
-on its logits); DeLong's interval over patients is held against the same, as the interval from a variance that it is;
-rates also by statsmodels' cluster-robust regression; DeLong's interval and test by MLstatkit, images as strangers;
-McNemar's test, slope and intercept by statsmodels. Two bootstraps of 2,000 replicates differ by chance: their bounds
-may be apart by a share of the interval's width that chance explains, or by a step of what takes few values, such as
-the sensitivity of eight images.
+- The bootstrap over patients is repeated by scipy (`scipy.stats.bootstrap`, percentile) with scikit-learn's metrics and
+  curves, image by image and with draws of its own, for one run and for its difference from another (the same run with
+  noise on its logits). DeLong's interval over patients is compared with it as well.
+- Rates are compared with statsmodels' cluster-robust regression.
+- DeLong's interval and test for independent images are compared with MLstatkit.
+- McNemar's test, and slope and intercept of calibration, are compared with statsmodels.
+
+Two bootstraps of 2,000 replicates differ by chance. Their bounds may differ by a share of the interval's width that
+chance explains, or by one step of a metric that takes few values, such as the sensitivity of eight images.
 """
 
 import argparse
@@ -44,18 +46,18 @@ from cxr.storage.run_folder import RunFolder
 
 TAIL = 0.025
 BY_CHANCE = 0.08
-"""Bounds of two bootstraps of 2,000 replicates differ by 0.02 of the interval's width, as a standard deviation; with
-fewer replicates by more."""
+"""Four standard deviations: bounds of two bootstraps of 2,000 replicates differ by 0.02 of the interval's width, as a
+standard deviation, and with fewer replicates by more."""
 FEW = 0.16
-"""The same where one of them has 500 replicates, as bands of curves do."""
+"""The same where one of them has 500 replicates, as the bands of curves have."""
 NEAR = 0.02
-"""The share of replicates below a bound differs by 0.005, as a standard deviation: a bound may be any value so near."""
+"""Four standard deviations: the share of replicates below a bound differs by 0.005, as a standard deviation."""
 NORMAL = 0.16
-"""An interval from a variance is symmetric, one from percentiles need not be."""
+"""An interval from a variance is symmetric; one from percentiles need not be."""
 EXACT = 1e-6
 Statistic = Callable[[NDArray[np.int64]], list[float]]
 RATES = (0.05, 0.1, 0.3)
-"""False positive rates at which a ROC curve's band is read off; recalls for the other curve are 1 less these."""
+"""False positive rates at which the band of the ROC curve is read; the recalls of the other curve are 1 minus these."""
 NET_BENEFIT_AT = (0.2, 0.5, 0.8)
 METRICS = (
     "accuracy",
@@ -68,11 +70,11 @@ METRICS = (
     "average_precision",
 )
 FOREST = ("roc_auc", "sensitivity", "specificity")
-"""What is shown of each fold."""
+"""The metrics that are shown for each fold."""
 
 
 class Compared(NamedTuple):
-    """A number of ours beside another's, and how far apart they may be."""
+    """One of our numbers beside that of a peer, and how far apart they may be."""
 
     what: str
     peer: str
@@ -80,14 +82,9 @@ class Compared(NamedTuple):
     theirs: float
     tolerance: float
 
-    @property
-    def agrees(self) -> bool:
-        """Tell whether they are as near as they have to be."""
-        return abs(self.ours - self.theirs) <= self.tolerance
-
 
 def compare_intervals(images: OutOfFold, manifest: pd.DataFrame, n_replicates: int = N_REPLICATES) -> list[Compared]:
-    """Return every kind of interval and test of two classes, ours beside the others'."""
+    """Return every kind of interval and test for two classes, ours beside those of the peers."""
     metrics = metrics_table(
         images.predictions.assign(
             **{f"probability_{c}": images.probability[:, k] for k, c in enumerate(images.classes)}
@@ -123,7 +120,7 @@ def _bounds(
 
 
 def _intervals(images: OutOfFold, metrics: pd.DataFrame, manifest: pd.DataFrame) -> dict[str, tuple[float, ...]]:
-    """Return low, high and tolerance (a share of the width) of our intervals, by what they are of."""
+    """Return low, high and tolerance (a share of the width) of our intervals, by the name of the estimate."""
     values = analyses.predictive_value_table(images)
     auc = analyses.auc_table(images, metrics)
     tables = {
@@ -144,7 +141,7 @@ def _intervals(images: OutOfFold, metrics: pd.DataFrame, manifest: pd.DataFrame)
 
 
 def _differences(images: OutOfFold) -> pd.DataFrame:
-    """Return how the run's metrics differ from those of the same run with noise, as `cxr compare` gives it."""
+    """Return the differences between the run's metrics and those of the same run with noise, as `cxr compare` does."""
     with tempfile.TemporaryDirectory() as place:
         runs = [RunFolder(Path(place) / name) for name in ("run", "noisy")]
         for run, score in zip(runs, (images.probability[:, 1], expit(_noisy(images))), strict=True):
@@ -155,7 +152,7 @@ def _differences(images: OutOfFold) -> pd.DataFrame:
 
 
 def _noisy(images: OutOfFold) -> NDArray[np.float64]:
-    """Return the logits of another, poorer run on the same images."""
+    """Return the logits of another, worse run on the same images."""
     score = images.probability[:, 1].clip(1e-9, 1 - 1e-9)
     return logit(score) + np.random.default_rng(1).normal(0, 1, len(score))
 
@@ -181,7 +178,7 @@ def _bands(images: OutOfFold) -> dict[str, tuple[float, ...]]:
 def _statistics(
     images: OutOfFold, manifest: pd.DataFrame
 ) -> Iterator[tuple[str, Callable[[NDArray[np.int64]], float]]]:
-    """Yield what our intervals are of, computed by scikit-learn from the rows of the images that were drawn."""
+    """Yield the estimates of our intervals, computed by scikit-learn from the rows of the images that were drawn."""
     truth, score, calibrated = images.target == 1, images.probability[:, 1], images.calibrated[:, 1]
     predicted, noisy = score >= 0.5, expit(_noisy(images))
     everywhere, folds = np.full(len(truth), fill_value=True), np.unique(images.fold)
@@ -290,7 +287,7 @@ def _bootstrap(images: OutOfFold, statistics: dict[str, Any], n_replicates: int)
 
 
 def _clustered(images: OutOfFold, metrics: pd.DataFrame) -> Iterator[Compared]:
-    """Yield rates beside a regression on a constant with cluster-robust variance."""
+    """Yield rates beside those of a regression on a constant with cluster-robust variance."""
     truth, predicted = images.target == 1, images.probability[:, 1] >= 0.5
     known: Any = metrics[metrics["scope"] == "pooled"].set_index("metric").to_dict("index")
     parts = {
@@ -307,7 +304,7 @@ def _clustered(images: OutOfFold, metrics: pd.DataFrame) -> Iterator[Compared]:
 
 
 def _delong(images: OutOfFold) -> Iterator[Compared]:
-    """Yield DeLong's interval and test, images as strangers, beside MLstatkit's; other scores are noisy ones."""
+    """Yield DeLong's interval and test for independent images beside MLstatkit's; the other scores are noisy ones."""
     truth, score, other = images.target == 1, images.probability[:, 1], _noisy(images)
     _, p_value, interval, _ = Delong_test(truth, score, other, return_auc=False)
     alone = np.arange(len(truth))
@@ -331,9 +328,7 @@ def main() -> None:
     """Compare on a run's predictions, print what disagrees, keep the summary."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished run of two classes")
-    parser.add_argument(
-        "--replicates", type=int, default=N_REPLICATES, help="of scipy's bootstrap, which takes its time"
-    )
+    parser.add_argument("--replicates", type=int, default=N_REPLICATES, help="of scipy's bootstrap, which is slow")
     options = parser.parse_args()
     folder = RunFolder(options.run.resolve())
     images = OutOfFold(files.read_table(folder.predictions), Classes(files.read_record(folder.config)["classes"]))

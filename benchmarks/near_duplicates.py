@@ -1,9 +1,9 @@
-"""How many planted copies the near-duplicate search finds, and how many it makes up: recall by kind, precision.
+"""Recall, by kind, and precision of the near-duplicate search, on planted copies.
 
     python -m benchmarks.near_duplicates --data chest_xray.zip
 
-Copies of images are changed, re-encoded and planted under another patient's name among all images of the
-set; whatever else is verified counts as made up, unless it is a pair of the set without plants.
+Copies of images are changed, re-encoded and planted under another patient's name among all images of the set. Every
+other pair that is verified counts as a false positive.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def _plant(data: str, root: Path) -> dict[str, list[frozenset[str]]]:
-    """Write all images of the set and the changed copies; return the planted pairs by kind."""
+    """Write all images of the set, and the changed copies; return the planted pairs by kind."""
     source = open_source(data)
     images = list_images(source).images
     content = {image.path: source.read(image.key) for image in images}

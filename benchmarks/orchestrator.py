@@ -1,12 +1,11 @@
-"""Prefect's own limit: what a flow of many tasks that do nothing takes, on SQLite or on PostgreSQL.
+"""Prefect's own limit: how long a flow of many tasks that do nothing takes, on SQLite or on PostgreSQL.
 
     python -m benchmarks.orchestrator
     python -m benchmarks.orchestrator --database postgresql+asyncpg://user@127.0.0.1:5432/prefect
 
-The tasks are called in turn, as scoring calls its chunks, against a server of the benchmark's own on a free port.
-What its log says of a locked database is counted, and so is every task run that it never learns the end of: a client
-tells it of task runs by messages, which it keeps in memory until it gets to them, at most 10,000 of them, and drops
-after that.
+The tasks are called one after another, as scoring calls its chunks, against a server of the benchmark's own on a free
+port. The benchmark counts the lines about a locked database in its log, and the task runs whose end the server never
+learns: a client reports task runs in messages, of which the server keeps at most 10,000 in memory and drops the others.
 """
 
 import argparse
@@ -26,7 +25,7 @@ from deployments.services import is_healthy
 
 BIN = Path(sys.executable).parent
 SETTLED_AFTER_S = 20
-"""For so long the server learns of nothing new once it is through with its messages."""
+"""The server is taken to be through with its messages once it has learned nothing new for this long."""
 FLOW = """
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -54,7 +53,7 @@ with get_client(sync_client=True) as client:
 
 
 def main() -> None:
-    """Run the flow with each number of tasks, print what it took, keep the figures."""
+    """Run the flow with each number of tasks, print the times, keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", help="SQLAlchemy URL of an empty database; SQLite in a folder of its own if none")
     parser.add_argument("--tasks", default="1000,10000")
@@ -85,7 +84,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _server(home: Path, database: str | None) -> Iterator[tuple[dict[str, str], Path]]:
-    """Yield what the clients of a server of our own need in their environment, and its log."""
+    """Start a server; yield the environment of its clients, and its log."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -121,10 +120,10 @@ def _run(environment: dict[str, str], code: str, *words: str) -> str:
 
 
 def _settle(environment: dict[str, str], n_tasks: int) -> tuple[int, float]:
-    """Wait until the server counts so many task runs as completed, or no more than before for a while.
+    """Wait until the server counts a number of task runs as completed, or has counted no more for a while.
 
     Returns:
-        How many it counts, and the seconds until it did.
+        The number that it counts, and the seconds until it did.
     """
     start = time.perf_counter()
     n_known, known_after = int(_run(environment, COUNT)), 0.0

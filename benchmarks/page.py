@@ -1,9 +1,9 @@
-"""The page: seconds from opening it to the first result, and from an image dropped in to its class and its pictures.
+"""The page: seconds from opening it to the first result, and from uploading an image to its class and its pictures.
 
     python -m benchmarks.page --data originals.zip
 
-The model is the slowest there is: five folds, every layer trained (for one epoch: what it says is of no consequence
-here). Debian's Chromium opens the page and draws on the same cores; medians over the images after the first.
+The model is of the slowest kind: five folds, every layer trained (for one epoch, as its predictions do not matter
+here). Debian's Chromium opens the page and renders it on the same cores; medians over the images after the first.
 """
 
 import argparse
@@ -38,7 +38,7 @@ IS_QUIET = "() => document.querySelector('[data-testid=stApp]').dataset.testScri
 
 
 def main() -> None:
-    """Train, package, serve and visit; print the seconds, keep them."""
+    """Train, package, serve and visit; print the seconds, keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
     parser.add_argument("--size", type=int, default=224)
@@ -88,7 +88,7 @@ def _visit(home: Path, images: list[tuple[str, bytes]]) -> dict[str, object]:
 
 
 def _drop_in(page: Page, name: str, data: bytes) -> tuple[float, float]:
-    """Return the seconds until an image's class and both its pictures are drawn; take the image away again."""
+    """Return the seconds until an image's class and both of its pictures are shown; then remove the image."""
     file = {"name": name, "mimeType": "image/jpeg", "buffer": data}
     start = time.perf_counter()
     page.locator("input[type=file]").set_input_files(file)  # pyright: ignore[reportArgumentType]

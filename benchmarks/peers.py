@@ -1,8 +1,8 @@
-"""What others would write to score a folder of images: from disk to a table, one process.
+"""Common ways to score a folder of images, from disk to a table in one process.
 
     python -m benchmarks.peers plain|tuned|lightning FOLDER OUT.csv
 
-`plain` is torchvision's ImageFolder, DataLoader and ResNet-50 in float32, as tutorials have it; `tuned` is the
+`plain` is torchvision's ImageFolder, DataLoader and ResNet-50 in float32, as in tutorials; `tuned` is the
 same with bfloat16 autocast and channels-last; `lightning` is Trainer.predict around it. Random weights.
 """
 
@@ -29,7 +29,7 @@ RESIZE = transforms.Compose(
 
 
 def main() -> None:
-    """Score the folder as the peer does; write path and probability."""
+    """Score the folder as the peer does; write paths and probabilities."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("peer", choices=["plain", "tuned", "lightning"])
     parser.add_argument("folder")

@@ -1,9 +1,9 @@
-"""Run a command as a process of its own and say what it took: seconds, and the memory of its largest process.
+"""Run a command in a process of its own, and measure its seconds and the memory of its largest process.
 
     python -m benchmarks.processes cost.json command …
 
-Linux hands the peak memory of whoever starts a process down to it, so a large benchmark or test would measure
-itself. This module imports next to nothing and stands in between.
+On Linux a process inherits the peak memory of the process that starts it, so a large benchmark or test would measure
+itself. This module imports next to nothing and is run in between.
 """
 
 import json
@@ -20,16 +20,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Finished:
-    """A process that ended: its exit code, what it printed, seconds, and the peak memory of its largest process."""
+    """A process that ended: its exit code, its output, seconds, and the peak memory of its largest process."""
 
     code: int
-    said: str
+    output: str
     seconds: float
     peak_gib: float
 
 
 def run_measured(command: list[str]) -> Finished:
-    """Run a command and return how it ended and what it took."""
+    """Run a command; return how it ended, and its cost."""
     with tempfile.NamedTemporaryFile() as cost:
         words = [sys.executable, "-m", "benchmarks.processes", cost.name, *command]
         ended = subprocess.run(

@@ -1,11 +1,11 @@
-"""Every number on a report's page, compared with the run's tables: the page is read back as a browser would.
+"""Every number on the page of a report, compared with the run's tables; the page is parsed as a browser would.
 
     python -m benchmarks.report_numbers --run experiments/real64
 
-A number that carries `data-from` is looked up in the file it names and has to agree to the last decimal shown. No
-other number may stand in a table's cell or a sentence, but what is marked as given (the config, dates, others'
-figures), section headings and axis labels. Each figure on the page has to be the file beside its numbers, and the
-numbers in a confusion matrix and in figures' descriptions those of their table.
+A number with `data-from` is looked up in the file that it names, and has to agree to the last decimal shown. No other
+number may be in a cell or a sentence, except in what is marked as given (the config, dates, figures of others), in
+section headings and in axis labels. Each figure on the page has to equal its file, and the numbers in the confusion
+matrix and in the figures' descriptions those of their table.
 """
 
 import argparse
@@ -21,13 +21,13 @@ import pandas as pd
 
 NUMBER = re.compile(r"[−+-]?\d(?:[\d,]*\d)?(?:\.\d+)?")
 PROSE = {"0", "0.5", "0.95", "1", "15", "50", "95"}
-"""Numbers of the page's own sentences: thresholds, levels of confidence, bins, the network's name."""
+"""Numbers in the template's own sentences: thresholds, levels of confidence, bins, the network's name."""
 IGNORED = {"style", "title", "desc", "svg", "code", "nav", "th"}
 VOID = {"meta", "br", "img", "link", "path", "use", "rect"}
 
 
 class Page(HTMLParser):
-    """Collects what a report says: numbers with their sources, and sentences outside them."""
+    """Collects the text of a report: numbers with their sources, and sentences outside them."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -38,21 +38,21 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note what an element's text is: sourced, given, or a sentence."""
-        told = dict(attrs)
-        classes = (told.get("class") or "").split()
-        source = json.loads(told["data-from"] or "") if "data-from" in told else None
+        attributes = dict(attrs)
+        classes = (attributes.get("class") or "").split()
+        source = json.loads(attributes["data-from"] or "") if "data-from" in attributes else None
         if source is not None:
             self.sourced.append((source, ""))
         if tag not in VOID:
             self._open.append((tag, tag in IGNORED or bool({"given", "path"} & set(classes)), source))
 
     def handle_endtag(self, tag: str) -> None:
-        """Leave an element, and what was left open in it."""
+        """Leave an element, and those inside it that were left open."""
         while tag not in VOID and self._open and self._open.pop()[0] != tag:
             pass
 
     def handle_data(self, data: str) -> None:
-        """Keep the text where it belongs."""
+        """Add text to the number or the sentences that it belongs to."""
         if any(source is not None for *_, source in self._open):
             source, text = self.sourced[-1]
             self.sourced[-1] = source, text + data
@@ -61,9 +61,12 @@ class Page(HTMLParser):
 
 
 def disagreements(run: Path) -> tuple[int, list[str]]:
-    """Return how many numbers were compared, and a sentence for each that is not the tables'."""
+    """Return how many numbers were compared, and a sentence for each that differs from the tables."""
     text = (run / "report.html").read_text(encoding="utf-8")
-    page, tables, wrong, n_compared = Page(text), {}, [], 0
+    page = Page(text)
+    tables: dict[str, Any] = {}
+    wrong = []
+    n_compared = 0
     for source, shown in page.sourced:
         values = list(_values(run, source, tables))
         numbers = [float(n.replace(",", "").replace("−", "-")) for n in NUMBER.findall(shown)]
@@ -77,8 +80,8 @@ def disagreements(run: Path) -> tuple[int, list[str]]:
         if not agree:
             wrong.append(f"{shown!r} on the page, {defined} in {source}")
     for sentence in page.loose:
-        strange = [n for n in NUMBER.findall(sentence) if n.strip("+-−") not in PROSE]
-        wrong += [f"no source for {n} in {' '.join(sentence.split())!r}" for n in strange]
+        unsourced = [n for n in NUMBER.findall(sentence) if n.strip("+-−") not in PROSE]
+        wrong += [f"no source for {n} in {' '.join(sentence.split())!r}" for n in unsourced]
     n_in_figures, wrong_figures = _figures(run, text)
     return n_compared + n_in_figures, wrong + wrong_figures
 
@@ -99,9 +102,11 @@ def _values(run: Path, source: dict[str, Any], tables: dict[str, Any]) -> Iterat
 
 
 def _figures(run: Path, text: str) -> tuple[int, list[str]]:
-    wrong, n_compared = [], 0
+    wrong = []
+    n_compared = 0
     for file in sorted((run / "figures").glob("*.svg")):
-        svg, table = file.read_text(encoding="utf-8"), pd.read_parquet(file.with_suffix(".parquet"))
+        svg = file.read_text(encoding="utf-8")
+        table = pd.read_parquet(file.with_suffix(".parquet"))
         if svg not in text:
             wrong.append(f"figure {file.stem} on the page is not {file}")
         if file.stem == "confusion":
@@ -119,11 +124,11 @@ def _figures(run: Path, text: str) -> tuple[int, list[str]]:
 
 
 def main() -> None:
-    """Compare, print what disagrees."""
+    """Compare, and print what disagrees."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="folder of a run that has a report")
     n_compared, wrong = disagreements(parser.parse_args().run)
-    print("\n".join(wrong) or f"all {n_compared:,} numbers are the tables'")
+    print("\n".join(wrong) or f"all {n_compared:,} numbers agree with the tables")
     raise SystemExit(bool(wrong))
 
 

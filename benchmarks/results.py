@@ -1,4 +1,4 @@
-"""Where a benchmark's figures go: printed, and kept with machine, versions and date."""
+"""Figures of a benchmark: printed, and kept with machine, versions and date."""
 
 import importlib.metadata
 import json

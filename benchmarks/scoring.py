@@ -1,11 +1,11 @@
-"""Scoring originals, from disk to table: ours, what others write, and the rate of the forward pass alone (limit).
+"""Scoring originals, from disk to table: ours, common alternatives, and the forward pass alone (the limit).
 
     python -m benchmarks.scoring --data originals.zip
 
-The images are repeated to `--images`, each copy with other bytes. The model is a ResNet-50 with random weights whose
-head was trained on the images, so that five folds share one trunk; a scoring run before makes the compiled graph and
-measures bfloat16, as it would have. Whole processes count from start to end; medians of paired rounds. The trunk in
-8-bit integers is timed by itself: whether a model may score with it is decided when it is packaged.
+The images are repeated until there are `--images` of them, each copy with different bytes. The model is a ResNet-50
+with random weights whose head was trained on the images, so five folds share one trunk. A scoring run beforehand
+compiles the graph, as earlier nights would have. Whole processes are timed from start to end; figures are medians of
+paired rounds. The trunk in 8-bit integers is timed by itself: packaging decides whether a model may score with it.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def _make_model(data: str, home: Path) -> None:
 
 
 def _fill(folder: Path, data: str, n_images: int) -> None:
-    """Write the originals again and again; what follows an image's end makes each copy another."""
+    """Write the originals again and again; bytes after the end of the image make each copy a different file."""
     folder.mkdir(parents=True)
     source = open_source(data)
     images = [source.read(image.key) for image in list_images(source).images]
@@ -94,9 +94,9 @@ def _measure(home: Path, n_images: int, repeats: int, device: str) -> dict[str, 
         ours["ward"].append(seconds)
         ours["start"].append(score_as_process(home, "none", "nothing", device)[0])
         for peer, times in peers.items():
-            words = ["-m", "benchmarks.peers", peer, str(home / "inbox"), str(home / "peer.csv")]
-            times.append(timed_process([sys.executable, *words])[0])
-        print({what: round(times[-1], 1) for what, times in (ours | peers).items()}, flush=True)
+            arguments = ["-m", "benchmarks.peers", peer, str(home / "inbox"), str(home / "peer.csv")]
+            times.append(timed_process([sys.executable, *arguments])[0])
+        print({name: round(times[-1], 1) for name, times in (ours | peers).items()}, flush=True)
     long_scoring_run, memory[5 * n_images] = score_as_process(home, "inbox5", "five", device)
     scoring_run = statistics.median(ours["ward"])
     figures: dict[str, object] = {
@@ -125,10 +125,7 @@ def _ratio(numerators: list[float], denominators: list[float]) -> float:
 
 
 def _rates(home: Path, repeat: int, device: str) -> tuple[float, float, float]:
-    """Return images per second of scoring from the first image to the last part, and of the forward pass alone, twice.
-
-    The second time on the CPU in 8-bit integers.
-    """
+    """Return images per second of scoring, of the forward pass alone, and of the same in 8-bit integers on the CPU."""
     config = ScoreConfig(
         name="model", out=home / f"inner{repeat}", models=home / "models", cache=home / "cache", settle=0, device=device
     )
@@ -166,16 +163,16 @@ def _timed(work: Callable[[], object]) -> float:
 
 def score_as_process(home: Path, inbox: str, out: str, device: str, *more: str) -> tuple[float, float]:
     """Score an inbox with the champion of `model`, all under `home`; return the seconds and the peak memory in GiB."""
-    places = [f"--models={home / 'models'}", f"--cache={home / 'cache'}", f"--out={home / out}"]
-    words = ["score", str(home / inbox), "--name=model", "--settle=0", f"--device={device}", *places, *more]
-    return timed_process([CXR, *words])
+    folders = [f"--models={home / 'models'}", f"--cache={home / 'cache'}", f"--out={home / out}"]
+    arguments = ["score", str(home / inbox), "--name=model", "--settle=0", f"--device={device}", *folders, *more]
+    return timed_process([CXR, *arguments])
 
 
 def timed_process(command: list[str]) -> tuple[float, float]:
     """Return the seconds and the peak memory in GiB of a process."""
     ended = run_measured(command)
-    if ended.code not in (0, 1):  # 1: a scoring run of one and the same images may be held
-        raise RuntimeError(ended.said)
+    if ended.code not in (0, 1):  # 1: a batch of copies of a few images may be held
+        raise RuntimeError(ended.output)
     return ended.seconds, ended.peak_gib
 
 

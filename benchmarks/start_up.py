@@ -1,8 +1,8 @@
-"""Start-up: what a command costs before it does anything.
+"""Start-up: the time that a command takes before it does anything.
 
     python -m benchmarks.start_up --data images
 
-Medians of whole processes: `cxr --help`, `cxr validate --help`, and a `cxr train` of which everything is done.
+Medians of whole processes: `cxr --help`, `cxr train --help`, and a `cxr train` that is complete already.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Training the whole network: a fold's images per second against the same step on random tensors.
+"""Training the whole network: images per second of a fold, against the same step on random tensors.
 
     python -m benchmarks.training --data chest_xray.zip --size 64
 
-The limit is forward, backward and optimiser step on one batch that is already where it is needed; what a
-fold does besides is drawing, taking and changing images. Medians of rounds taken in turn.
+The limit is forward, backward and optimiser step on one batch that is on the device already; in addition a fold
+shuffles, gathers and augments images. Medians of rounds taken in turn.
 """
 
 import argparse

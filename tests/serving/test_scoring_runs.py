@@ -158,9 +158,9 @@ def tortured(home: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory)
         (inbox / "many" / f"{number}.jpeg").touch()
     before = snapshot(inbox)
     ended = run_measured(command(home, inbox, out))
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     assert snapshot(inbox) == before, "the inbox is not ours"
-    return inbox, out, ended.peak_gib, ended.said
+    return inbox, out, ended.peak_gib, ended.output
 
 
 def snapshot(folder: Path) -> list[tuple[str, int, int]]:
