@@ -108,7 +108,7 @@ def test_runs_that_cannot_be_compared_are_refused_in_a_sentence(tmp_path: Path) 
     with pytest.raises(RunError, match="100 images different labels"):
         compare([a, write_run(tmp_path, "swapped", swapped)])
     bare = RunFolder(tmp_path / "bare")
-    files.write_json(bare.config, {"classes": CLASSES})
+    files.write_json(bare.config, {"format": files.FORMAT, "classes": CLASSES})
     with pytest.raises(RunError, match="cxr evaluate bare"):
         compare([a, bare])
 

@@ -29,7 +29,7 @@ def compared(images: pd.DataFrame, reference: pd.DataFrame, classes: Classes = T
     return compare(images, reference, classes).set_index("statistic")
 
 
-def tested(table: pd.DataFrame) -> pd.DataFrame:
+def with_p_value(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that have a p-value."""
     return table[table["group"].isin(["acquisition", "features", "scores"])]
 
@@ -85,7 +85,7 @@ def test_of_three_classes_each_has_a_score() -> None:
 @pytest.mark.parametrize("classes", [TWO, THREE])
 def test_batches_like_the_reference_are_not_said_to_differ(classes: Classes) -> None:
     reference = draw_images(0, 1000, classes)
-    tables = [tested(compared(draw_images(seed, 200, classes), reference, classes)) for seed in range(1, 31)]
+    tables = [with_p_value(compared(draw_images(seed, 200, classes), reference, classes)) for seed in range(1, 31)]
     least = np.array([table["p_value"].min() for table in tables])
     assert least.min() > 0.001
     assert (least < 0.2).mean() < 0.4, "Holm keeps the chance of a false alarm at 0.2 or below"
@@ -94,8 +94,8 @@ def test_batches_like_the_reference_are_not_said_to_differ(classes: Classes) -> 
 
 def test_the_reference_does_not_differ_from_itself() -> None:
     table = compared(draw_images(0, 100), draw_images(0, 100))
-    assert (tested(table)["effect"] == 0).all()
-    assert (tested(table)["p_value"] == 1).all()
+    assert (with_p_value(table)["effect"] == 0).all()
+    assert (with_p_value(table)["p_value"] == 1).all()
     assert table.loc["estimated", "effect"] == 0
     assert table.loc["share", "value"] == 0.01
 
@@ -104,7 +104,7 @@ def test_the_reference_does_not_differ_from_itself() -> None:
 def test_a_shift_is_found_in_the_statistic_that_is_shifted_and_in_no_other(column: str) -> None:
     images, reference = draw_images(1, 100), draw_images(0, 1000)
     shifted = images.assign(**{column: images[column] + 1.5 * images[column].std()})
-    table = tested(compared(shifted, reference))
+    table = with_p_value(compared(shifted, reference))
     assert table.index[table["p_value"] < 0.001].tolist() == [column]
     assert table.index[table["effect"] > 0.3].tolist() == [column]
     assert table.loc[column, "value"] == pytest.approx(np.median(shifted[column]))
@@ -114,7 +114,7 @@ def test_a_shift_is_found_in_the_statistic_that_is_shifted_and_in_no_other(colum
 def test_a_change_of_spread_alone_is_found_as_well() -> None:
     images, reference = draw_images(1, 200), draw_images(0, 1000)
     wider = images.assign(mean=100 + 4 * (images["mean"] - 100))
-    table = tested(compared(wider, reference))
+    table = with_p_value(compared(wider, reference))
     assert table.index[table["p_value"] < 0.001].tolist() == ["mean"]
 
 
@@ -171,12 +171,12 @@ def test_one_in_a_hundred_images_like_the_reference_is_novel() -> None:
 def test_a_batch_of_hardly_any_images_is_compared_without_a_claim(n_images: int, classes: Classes) -> None:
     table = compared(draw_images(1, n_images, classes), draw_images(0, 1000, classes), classes)
     assert (table["n"] == n_images).all()
-    assert (tested(table)["p_value"] > 0.001).all()
+    assert (with_p_value(table)["p_value"] > 0.001).all()
     assert table.loc["share", "effect"] == 0
     if n_images == 0:
         assert table["value"].isna().all()
-        assert (tested(table)["p_value"] == 1).all()
-        assert tested(table)["effect"].isna().all()
+        assert (with_p_value(table)["p_value"] == 1).all()
+        assert with_p_value(table)["effect"].isna().all()
         assert np.isnan(table.loc["estimated", "effect"])
 
 
@@ -184,7 +184,7 @@ def test_a_batch_of_hardly_any_images_is_compared_without_a_claim(n_images: int,
 def test_hardly_any_reference_images_are_compared_without_a_claim(n_reference: int) -> None:
     table = compared(draw_images(1, 5), draw_images(0, n_reference))
     assert (table["n_reference"] == n_reference).all()
-    assert (tested(table)["p_value"] > 0.001).all()
+    assert (with_p_value(table)["p_value"] > 0.001).all()
 
 
 @pytest.mark.parametrize("n_images", [1, 2])
