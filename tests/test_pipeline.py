@@ -40,10 +40,10 @@ def test_the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables(
     command = train_command(sample, tmp_path, PLAIN)
     process, fold_pid = start_and_wait_for_epoch_2(0, command, tmp_path, environment)
     family = psutil.Process(process.pid).children(recursive=True)
-    assert fold_pid in [one.pid for one in family]
+    assert fold_pid in [member.pid for member in family]
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 143
-    assert not any(one.is_running() for one in family)
+    assert not any(member.is_running() for member in family)
     log = (tmp_path / "log").read_text()
     assert "fold 0: stopped after epoch" in log
     assert log.endswith("stopped: the same command goes on from here\n")
@@ -54,7 +54,7 @@ def test_the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables(
     process.wait()
     assert "fold 0: resumed after epoch" in (tmp_path / "log").read_text()
     process = start_and_wait_for("fold 1: resumed after epoch", command, tmp_path, environment)
-    process.send_signal(signal.SIGSTOP)  # however fast it is, it has not ended when the second one looks
+    process.send_signal(signal.SIGSTOP)  # it cannot end before the second command looks
     second = run_to_the_end(command, environment)
     process.send_signal(signal.SIGCONT)
     assert second.returncode == 2

@@ -58,7 +58,7 @@ def test_a_mistake_ends_with_a_sentence_and_code_2(words: list[str], sentence: s
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_that_takes_no_output_is_told_in_a_sentence_with_code_2(tmp_path: Path) -> None:
+def test_a_full_disk_that_takes_no_output_ends_with_a_sentence_and_code_2(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(
             [CXR, "models"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False

@@ -1,4 +1,4 @@
-"""The nightly flow on a real server with a real worker, started by its schedule and by nobody else."""
+"""The nightly flow on a real server with a real worker, started by its schedule alone."""
 
 import json
 import os
@@ -67,6 +67,6 @@ def test_the_schedule_fires_by_itself_publishes_what_is_fine_and_shows_what_is_h
 
 def test_the_nightly_deployment_has_a_cron_schedule_a_time_zone_and_lets_no_two_runs_meet() -> None:
     described = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
-    (nightly,) = [one for one in described["deployments"] if one["name"] == "nightly"]
+    (nightly,) = [deployment for deployment in described["deployments"] if deployment["name"] == "nightly"]
     assert nightly["schedules"] == [{"cron": "0 2 * * *", "timezone": "Europe/Berlin"}]
     assert nightly["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}

@@ -1,4 +1,4 @@
-"""The flow with nothing imitated: real processes, killed for real, a real Prefect server and worker."""
+"""The flow as it runs in earnest: real processes, killed for real, a real Prefect server and worker."""
 
 import json
 import os
@@ -85,10 +85,10 @@ def test_ctrl_c_ends_a_run_at_once_with_all_its_processes_and_the_same_command_g
     embedded |= {"PREFECT_HOME": str(tmp_path / "prefect")}
     process, _ = start_and_wait_for_epoch_2(0, train_command(sample, tmp_path), tmp_path, embedded)
     family = psutil.Process(process.pid).children(recursive=True)
-    assert len(family) >= 2, "the embedded server and the fold"
+    assert len(family) >= 2, "the embedded server and the process of the fold"
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     assert process.wait(timeout=40) == 130
-    assert not any(one.is_running() for one in family)
+    assert not any(member.is_running() for member in family)
     log = (tmp_path / "log").read_text()
     assert log.endswith("stopped: the same command goes on from here\n")
     assert "Traceback" not in log

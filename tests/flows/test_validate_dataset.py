@@ -1,4 +1,4 @@
-"""`cxr validate`, as typed, against a real Prefect server."""
+"""`cxr validate` as a user types it, with a real Prefect server."""
 
 import shutil
 import subprocess

@@ -84,7 +84,7 @@ def node_amid_a_chunk(nodes: list[RayNode]) -> RayNode | None:
     """Another node than the head that scores."""
     for node in nodes[1:]:
         if node.process.poll() is None:
-            titles = [one.name() for one in psutil.Process(node.process.pid).children(recursive=True)]
+            titles = [process.name() for process in psutil.Process(node.process.pid).children(recursive=True)]
             if any("score_chunk" in title for title in titles):
                 return node
     return None

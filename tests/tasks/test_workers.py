@@ -39,7 +39,7 @@ SILENT_FOR_S = 40
 
 
 def runs_of(flow: str, folder: Path, client: SyncPrefectClient) -> list[FlowRun]:
-    """The runs of a flow with a parameter that names the folder, the first to begin first."""
+    """The runs of a flow that have the folder among their parameters, in the order in which they began."""
     wanted = FlowFilter.model_validate({"name": {"any_": [flow]}})
     found = client.read_flow_runs(flow_filter=wanted, sort=FlowRunSort.START_TIME_ASC)
     return [run for run in found if str(folder) in str(run.parameters)]
@@ -52,11 +52,14 @@ def test_a_killed_workers_fold_is_marked_crashed_told_and_taken_up_while_a_longe
     environment = services.PREFECT_DEFAULTS | server
     kept = [RunFolder.named(tmp_path / "experiments", "run").fold(fold).checkpoint for fold in (0, 1)]
     services.deploy(environment)
-    with webhook() as (address, told), automations(SILENT_FOR_S, address, environment) as client:
+    with webhook() as (address, notices), automations(SILENT_FOR_S, address, environment) as client:
         with worker(services.GPU_POOL, "lost", tmp_path, environment) as lost, (tmp_path / "log").open("w") as log:
             command = [*train_command(sample, tmp_path), "--runner=workers"]
             training = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-            wait_for(lambda: any(one.exists() for one in kept) or training.poll() is not None, "a fold's first epoch")
+            wait_for(
+                lambda: any(checkpoint.exists() for checkpoint in kept) or training.poll() is not None,
+                "a fold's first epoch",
+            )
             assert training.poll() is None, (tmp_path / "log").read_text()
             kill_with_family(lost)
             killed_at = datetime.now(UTC)
@@ -67,11 +70,11 @@ def test_a_killed_workers_fold_is_marked_crashed_told_and_taken_up_while_a_longe
         crashed, *others = runs_of("train-fold", tmp_path, client)
     assert crashed.state_name == "Crashed"
     assert crashed.end_time - killed_at < timedelta(seconds=SILENT_FOR_S + 20)
-    assert [one.state_name for one in others] == ["Completed", "Completed"]
+    assert [run.state_name for run in others] == ["Completed", "Completed"]
     assert healthy.total_run_time > timedelta(seconds=SILENT_FOR_S)
     assert states == ["Pending", "Running", "Completed"]
-    assert len(told) == 1
-    assert f"train-fold {crashed.name} ended as Crashed: no sign of life for {SILENT_FOR_S} s" in told[0]
+    assert len(notices) == 1
+    assert f"train-fold {crashed.name} ended as Crashed: no sign of life for {SILENT_FOR_S} s" in notices[0]
     assert "resumed after epoch" in (tmp_path / "spare.log").read_text()
     assert_same_tables(tmp_path, undisturbed)
 
