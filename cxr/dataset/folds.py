@@ -58,8 +58,8 @@ def cross_validated(manifest: pd.DataFrame, near_duplicates: pd.DataFrame, holdo
         if not held_out:
             splits = sorted(readable["split"].dropna().unique())
             raise ConfigError(f"--holdout {holdout!r} names no split of the data, which has {splits or 'none'}.")
-        alike = {image_id for pair in verified_pairs(near_duplicates) if held_out & set(pair) for image_id in pair}
-        readable = readable[~readable["image_id"].isin(held_out | alike)]
+        copies = {image_id for pair in verified_pairs(near_duplicates) if held_out & set(pair) for image_id in pair}
+        readable = readable[~readable["image_id"].isin(held_out | copies)]
         if readable.empty:
             raise ConfigError(f"--holdout {holdout!r} leaves no image for cross-validation.")
     return readable.reset_index(drop=True)
@@ -187,7 +187,8 @@ def _crossing(images: pd.DataFrame, key: str, boundary: str) -> list[str]:
 def _parted_pairs(known: pd.DataFrame, near_duplicates: pd.DataFrame) -> list[str]:
     """Return the groups that have a verified near-duplicate pair in two folds."""
     image = known.drop_duplicates("image_id").set_index("image_id")
-    fold, group = image["fold"].to_dict(), image["true_group"].to_dict()
+    fold = image["fold"].to_dict()
+    group = image["true_group"].to_dict()
     pairs = [(a, b) for a, b in verified_pairs(near_duplicates) if a in fold and b in fold]
     return sorted({str(group[a]) for a, b in pairs if fold[a] != fold[b]})
 
@@ -205,7 +206,8 @@ def read_folds(run: RunFolder, config: DataConfig) -> pd.DataFrame:
         FoldError: the folds leak, are damaged, or do not match the stored certificate.
     """
     folds = files.read_table(run.folds)
-    manifest, near_duplicates = files.read_table(run.manifest), files.read_table(run.near_duplicates)
+    manifest = files.read_table(run.manifest)
+    near_duplicates = files.read_table(run.near_duplicates)
     certificate = certify(manifest, near_duplicates, folds, config)
     stored = files.read_json(run.certificate)
     changed = sorted(key for key in certificate.keys() | stored.keys() if certificate.get(key) != stored.get(key))

@@ -68,15 +68,9 @@ def find_near_duplicates(
     needed = np.unique(np.concatenate([a, b]))
     pictures = dict(zip(needed.tolist(), thumbnails.load(image_ids[needed].tolist()), strict=True))
     coarse = _correlate([(pictures[i], pictures[j]) for i, j in zip(a.tolist(), b.tolist(), strict=True)])
-    close = np.flatnonzero(coarse >= MIN_COARSE_CORRELATION)
-    squares = {
-        i: read_square(images["path"][i], images["image_id"][i])
-        for i in np.unique(np.concatenate([a[close], b[close]])).tolist()
-    }
     correlation = np.full(len(a), np.nan)
-    correlation[close] = _correlate(
-        [(squares[i], squares[j]) for i, j in zip(a[close], b[close], strict=True)], texture=True
-    )
+    close = np.flatnonzero(coarse >= MIN_COARSE_CORRELATION)
+    correlation[close] = _correlate_in_full(images, a[close], b[close], read_square)
     sides = {
         f"{name}_{side}": images[name].to_numpy()[rows]
         for name in ("path", "image_id", "label")
@@ -92,6 +86,19 @@ def find_near_duplicates(
     return pairs[COLUMNS].sort_values(
         ["verified", "correlation", "coarse_correlation"], ascending=False, ignore_index=True
     )
+
+
+def _correlate_in_full(
+    images: pd.DataFrame,
+    a: NDArray[np.int64],
+    b: NDArray[np.int64],
+    read_square: Callable[[str, str], NDArray[np.uint8]],
+) -> NDArray[np.float64]:
+    """Return the correlation of the texture of each pair of rows, shape (n,); each image is read once."""
+    squares = {
+        i: read_square(images["path"][i], images["image_id"][i]) for i in np.unique(np.concatenate([a, b])).tolist()
+    }
+    return _correlate([(squares[i], squares[j]) for i, j in zip(a, b, strict=True)], texture=True)
 
 
 def _candidates(images: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

@@ -24,7 +24,10 @@ LAYOUT = "Expected ROOT/[split/]CLASS/image.(jpeg|jpg|png|dcm), with split one o
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 IMAGE_SUFFIXES = {".jpeg", ".jpg", ".png", ".dcm"}
 MAX_IMAGE_BYTES = 256 * 2**20
-MAX_ZIP_RATIO, MAX_ZIP_FREE_BYTES = 100, 256 * 2**20  # X-ray JPEGs and PNGs hardly shrink in a zip
+MAX_ZIP_RATIO = 100
+"""How many times its own size a zip may unpack to; X-ray JPEGs and PNGs hardly shrink in a zip."""
+MAX_ZIP_FREE_BYTES = 256 * 2**20
+"""A zip that unpacks to no more than this is never refused."""
 
 
 class Source(Protocol):

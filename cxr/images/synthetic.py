@@ -125,7 +125,8 @@ def _draw_patient(number: int, generator: np.random.Generator) -> _Patient:
         disease = "virus" if generator.random() < SHARE_OF_VIRUS else "bacteria"
     split = generator.choice(list(SPLIT_SHARE), p=list(SPLIT_SHARE.values()))
     if number <= 2 * len(SPLIT_SHARE):  # every split has both classes
-        split, disease = list(SPLIT_SHARE)[(number - 1) // 2], "bacteria" if number % 2 else None
+        split = list(SPLIT_SHARE)[(number - 1) // 2]
+        disease = "bacteria" if number % 2 else None
     return _Patient(number, disease, str(split), int(generator.integers(2**32)))
 
 
@@ -142,7 +143,9 @@ def _draw_image(patient: _Patient, view: int) -> NDArray[np.floating]:
     scene = np.random.default_rng((patient.seed, view))
     y, x = np.mgrid[-1 : 1 : CANVAS_PX * 1j, -1 : 1 : CANVAS_PX * 1j].astype(np.float32)
     x = x - np.float32(scene.normal(0, 0.03))
-    width, height, tilt = body.uniform(0.26, 0.34), body.uniform(0.55, 0.68), body.uniform(0.06, 0.14)
+    width = body.uniform(0.26, 0.34)
+    height = body.uniform(0.55, 0.68)
+    tilt = body.uniform(0.06, 0.14)
     image = 0.62 * _blob(x, y, 0, 0.1, 0.95, 1.3, 8)
     lungs = sum(_blob(x + tilt * side * y, y, side * 0.4, -0.05, width, height, 4) for side in (-1, 1))
     image = image - 0.42 * lungs
@@ -168,7 +171,8 @@ def _patches(
     density = np.zeros_like(x)
     for _ in range(count):
         side = scene.choice((-1, 1))
-        center_x, center_y = side * scene.uniform(0.3, 0.5), scene.uniform(-0.4, 0.45)
+        center_x = side * scene.uniform(0.3, 0.5)
+        center_y = scene.uniform(-0.4, 0.45)
         density += strength * scene.uniform(0.15, 1.4) * _blob(x, y, center_x, center_y, spread, spread * 1.3, 2)
     return density
 

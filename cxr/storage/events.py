@@ -52,19 +52,13 @@ def stage(
         error = type(raised).__name__
         raise
     finally:
-        seconds = time.monotonic() - start
-        n_images = current.n_images
         line = {
             "time": files.now(),
             "stage": name,
             "fold": fold,
             "batch": batch,
             "device": device,
-            "seconds": round(seconds, 3),
-            "images": n_images,
-            "images_per_s": None if n_images is None else round(n_images / max(seconds, 1e-9), 2),
-            "peak_memory_gib": round(_peak_memory_bytes() / 2**30, 3),
-            "peak_device_memory_gib": _peak_device_memory_gib(device),
+            **_cost(time.monotonic() - start, current.n_images, device),
             "outcome": outcome,
             "error": error,
             "host": socket.gethostname(),
@@ -72,6 +66,16 @@ def stage(
         }
         if current.file is not None and (outcome == "done" or current.file.parent.is_dir()):
             files.append_line(current.file, json.dumps(line))
+
+
+def _cost(seconds: float, n_images: int | None, device: str | None) -> dict[str, float | None]:
+    return {
+        "seconds": round(seconds, 3),
+        "images": n_images,
+        "images_per_s": None if n_images is None else round(n_images / max(seconds, 1e-9), 2),
+        "peak_memory_gib": round(_peak_memory_bytes() / 2**30, 3),
+        "peak_device_memory_gib": _peak_device_memory_gib(device),
+    }
 
 
 def _peak_memory_bytes() -> int:

@@ -137,7 +137,7 @@ def read_record(path: Path) -> dict[str, Any]:
         found = f"format {record['format']}" if "format" in record else "no format number"
         raise FormatError(
             f"{str(path)!r} has {found}, this cxr reads format {FORMAT}: "
-            "make it anew, or use the version that wrote it."
+            "make it again, or use the version that wrote it."
         )
     return record
 
@@ -187,7 +187,7 @@ def read_table(path: Path, columns: list[str] | None = None, filters: Any = None
 
 def _damaged(path: Path, error: Exception) -> DamagedError:
     cause = str(error).partition("\n")[0]
-    return DamagedError(f"{str(path)!r} is damaged ({cause}): put back a copy, or delete it and make it anew.")
+    return DamagedError(f"{str(path)!r} is damaged ({cause}): put back a copy, or delete it and make it again.")
 
 
 def now() -> str:

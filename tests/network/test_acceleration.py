@@ -8,6 +8,7 @@ import torchvision
 from cxr.errors import DeviceError
 from cxr.network import acceleration
 from cxr.network.acceleration import accelerate, fold_batch_norm
+from cxr.storage.cache_folder import CacheFolder
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +69,12 @@ def test_a_compiled_graph_gives_the_same_and_is_made_once(layers: torch.nn.Seque
 
 
 def test_auto_makes_a_graph_once_as_many_images_went_through_as_repay_it(tmp_path: Path) -> None:
-    graph = acceleration._Graph(tmp_path, "kind")
+    graph = acceleration._Graph(CacheFolder(tmp_path), "kind")
     assert not graph.repays(1500)
     assert not graph.repays(2000)
     assert graph.repays(500)
     graph.file.touch()
-    assert acceleration._Graph(tmp_path, "kind").repays(1)
+    assert acceleration._Graph(CacheFolder(tmp_path), "kind").repays(1)
 
 
 def test_without_a_compiler_auto_goes_on_and_on_says_what_is_needed(
