@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw
 from app.server import Folders
 from app.words import DISCLAIMER
 
+# The views, in the order of their links; each is the module of that name, and the first one is the default.
+# No string may stand alone in this file: Streamlit shows it on the page.
 ICONS = {"classify": "pulmonology", "runs": "monitoring", "scoring_runs": "bedtime", "models": "deployed_code"}
-"""The views, in the order of their links; each is the module of that name. The first one is the default."""
 
 
 def draw_icon() -> Image.Image:

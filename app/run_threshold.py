@@ -22,7 +22,7 @@ def show(folder: RunFolder) -> None:
     images = run_tables.out_of_fold(folder)
     name, truth, probability = _choose_class(images)
     threshold = st.slider(
-        f"An image is predicted {words.escape(name)} from this probability on", 0.0, 1.0, 0.5, 0.005, format="%.3f"
+        f"Predict {words.escape(name)} at or above this probability", 0.0, 1.0, 0.5, 0.005, format="%.3f"
     )
     rates = rates_at(truth, probability, threshold)
     with st.container(horizontal=True):

@@ -75,6 +75,7 @@ def explain_images(
         _write_picture(picture, image, heat[k], opacity)
         answers[number] = predictions[k].columns | {"target": targets[k], "picture": picture.name}
     table = pd.DataFrame([_facts(reading) | answers.get(number, {}) for number, reading in enumerate(readings)])
+    table = table.astype({"reason": "str", "detail": "str"})  # also where every file is an image
     files.write_table(folder.table, table)
     return table
 

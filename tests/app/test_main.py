@@ -27,6 +27,7 @@ def test_the_page_opens_with_the_disclaimer_and_the_first_view(tmp_path: Path, m
     assert not page.exception
     assert page.warning[0].value == DISCLAIMER
     assert page.title[0].value == "Classify"
+    assert not page.markdown, "Streamlit shows a string that stands alone in the script"
 
 
 def test_the_icon_is_drawn_and_not_fetched() -> None:
