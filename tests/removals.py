@@ -314,7 +314,7 @@ def _try(removal: Removal) -> bool:
         project = Path(scratch) / "project"
         shutil.copytree(PROJECT, project, ignore=LEFT_OUT)
         removal.apply(project)
-        Removal("", "tests/conftest.py", "timeout_s: float = 240", "timeout_s: float = 90", "").apply(project)
+        Removal("", "tests/support/processes.py", "timeout_s: float = 240", "timeout_s: float = 90", "").apply(project)
         command = [sys.executable, "-m", "pytest", removal.test, "-x", "--numprocesses=0", "-p", "no:cacheprovider"]
         environment = os.environ | {"PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
         ended = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)

@@ -16,17 +16,10 @@ from cxr.errors import RunError
 from cxr.storage.run_folder import FoldFolder
 from cxr.training.run import Run
 from cxr.training.scheduling import train_fold, train_folds
-from tests.conftest import (
-    SECRETS,
-    assert_no_secret,
-    assert_same_tables,
-    disk_of,
-    resize_disk,
-    run_to_the_end,
-    start_and_wait_for,
-    start_and_wait_for_epoch_2,
-    train_command,
-)
+from tests.support.disks import disk_of, resize_disk
+from tests.support.processes import run_to_the_end, start_and_wait_for
+from tests.support.runs import assert_same_tables, start_and_wait_for_epoch_2, train_command
+from tests.support.secrets import SECRETS, assert_no_secret
 
 LOG = logging.getLogger("test.cross_validation")
 PLAIN = (sys.executable, "-m", "cxr")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from tests.conftest import PROJECT, SECRET, assert_no_secret
+from tests.support.processes import PROJECT
+from tests.support.secrets import SECRET, assert_no_secret
 
 ROOMS = ("app", "benchmarks", "cxr", "data_checks", "flows", "tasks", "tests")
 

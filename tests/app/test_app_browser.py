@@ -24,7 +24,8 @@ from cxr.classes import Classes
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
-from tests.conftest import BIN, is_healthy, wait_for
+from tests.support.processes import BIN, wait_for
+from tests.support.servers import is_healthy
 
 CHROMIUM = shutil.which("chromium")
 ALONE = [

@@ -1,7 +1,7 @@
 import pandas as pd
 
 from benchmarks.intervals import compare_intervals
-from tests.evaluation.test_analyses import manifest_of, simulate
+from tests.support.predictions import manifest_of, simulate
 
 
 def test_every_kind_of_interval_and_test_agrees_with_other_software_on_the_same_predictions() -> None:

@@ -15,7 +15,7 @@ import yaml
 from app.server import ADDRESS
 from deployments.services import CPU_POOL, GPU_POOL, PAGE_PORT, PREFECT_DEFAULTS
 from flows.cli import app
-from tests.conftest import BIN, PROJECT
+from tests.support.processes import BIN, PROJECT
 
 DEPLOYMENTS = PROJECT / "deployments"
 COMPOSE = yaml.safe_load((DEPLOYMENTS / "compose.yaml").read_text())

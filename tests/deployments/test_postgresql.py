@@ -15,7 +15,10 @@ from prefect.deployments import run_deployment
 
 from cxr.images.synthetic import draw_inbox
 from deployments import services
-from tests.conftest import PARAMETERS, PROJECT, PrefectServer, draw_negatives, free_port, wait_for, webhook, worker
+from tests.support.images import draw_negatives
+from tests.support.processes import PROJECT, wait_for
+from tests.support.runs import PARAMETERS
+from tests.support.servers import PrefectServer, free_port, webhook, worker
 
 pytestmark = pytest.mark.faults
 

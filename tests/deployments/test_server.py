@@ -9,14 +9,9 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from deployments import services
-from tests.conftest import (
-    PrefectServer,
-    assert_same_tables,
-    run_to_the_end,
-    start_and_wait_for_epoch_2,
-    train_command,
-    wait_for,
-)
+from tests.support.processes import run_to_the_end, wait_for
+from tests.support.runs import assert_same_tables, start_and_wait_for_epoch_2, train_command
+from tests.support.servers import PrefectServer
 
 pytestmark = pytest.mark.faults
 

@@ -28,7 +28,9 @@ from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from deployments import services
 from deployments.processes import STOPS_IN_S, Service
-from tests.conftest import PARAMETERS, PROJECT, free_port, is_healthy, kill_with_family, quick_deployment, wait_for
+from tests.support.processes import PROJECT, kill_with_family, wait_for
+from tests.support.runs import PARAMETERS
+from tests.support.servers import free_port, is_healthy, quick_deployment
 
 pytestmark = pytest.mark.faults
 

@@ -18,7 +18,7 @@ from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
 from data_checks.gate import check_data, check_results
 from data_checks.tolerances import Tolerances
-from tests.conftest import PROJECT
+from tests.support.processes import PROJECT
 
 PAGE = PROJECT / "docs" / "reference" / "tables.md"
 CLASSES = ("NORMAL", "PNEUMONIA")

@@ -1,5 +1,4 @@
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.special import expit
 from sklearn import metrics as sk
@@ -9,37 +8,7 @@ from cxr.evaluation import analyses
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.subgroups import most_confident_errors, subgroup_table
 from cxr.metrics.calibration import fit_calibration, fit_thresholds
-
-CLASSES = Classes(["NORMAL", "PNEUMONIA"])
-
-
-def simulate(
-    n_images: int = 600, *, n_folds: int = 5, classes: Classes = CLASSES, slope: float = 1.0, seed: int = 0
-) -> OutOfFold:
-    """Images of known odds; with slope 1 the probabilities are calibrated, above 1 they are overconfident."""
-    generator = np.random.default_rng(seed)
-    logits = generator.normal(0, 1.5, (n_images, len(classes)))
-    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    target = [generator.choice(len(classes), p=p) for p in shares]
-    group = generator.integers(0, n_images // 2, n_images)
-    table = pd.DataFrame({f"logit_{name}": slope * logits[:, k] for k, name in enumerate(classes)})
-    odd = np.arange(n_images) % 2
-    facts = {
-        "image_id": [f"id{k}" for k in range(n_images)],
-        "path": [f"{k}.jpeg" for k in range(n_images)],
-        "group_id": [f"g{k}" for k in group],
-        "fold": group % n_folds,
-        "label": np.asarray(classes)[target],
-        "subtype": np.where(np.asarray(target) == 1, np.where(odd, "virus", "bacteria"), None),
-    }
-    return OutOfFold(table.assign(**facts), classes)
-
-
-def manifest_of(images: OutOfFold) -> pd.DataFrame:
-    n = len(images.predictions)
-    generator = np.random.default_rng(1)
-    measured = {"width": generator.integers(500, 900, n), "height": 500, "contrast": generator.random(n)}
-    return images.predictions[["path"]].assign(**measured, split=np.where(np.arange(n) % 3, "train", "test"))
+from tests.support.predictions import CLASSES, manifest_of, simulate
 
 
 def test_calibration_measures_show_which_model_is_overconfident() -> None:

@@ -12,7 +12,7 @@ from cxr.evaluation.comparison import compare, mcnemar
 from cxr.evaluation.tables import metrics_table
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
-from tests.evaluation.test_analyses import CLASSES, simulate
+from tests.support.predictions import CLASSES, simulate
 
 THREE = Classes("ABC")
 

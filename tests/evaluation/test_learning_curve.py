@@ -10,7 +10,7 @@ from cxr.errors import ConfigError
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
-from tests.export.test_build import finished_run
+from tests.support.runs import finished_run
 
 
 @pytest.fixture(scope="module")

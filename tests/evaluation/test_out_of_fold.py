@@ -5,7 +5,7 @@ from scipy.special import softmax
 
 from cxr.classes import Classes
 from cxr.evaluation.out_of_fold import OutOfFold, predicted_images
-from tests.evaluation.test_analyses import simulate
+from tests.support.predictions import simulate
 
 
 def test_the_table_becomes_arrays_in_the_order_of_its_rows_and_classes() -> None:

@@ -20,7 +20,7 @@ from cxr.network.resnet import Classifier, predict_logits
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, load_run
-from tests.export.test_build import finished_run
+from tests.support.runs import finished_run
 
 
 @pytest.fixture

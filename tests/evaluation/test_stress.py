@@ -15,7 +15,7 @@ from cxr.evaluation.tables import metrics_table
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
-from tests.export.test_build import finished_run
+from tests.support.runs import finished_run
 
 GENERATOR = np.random.default_rng(0)
 SMOOTH = Image.fromarray(GENERATOR.integers(60, 200, (4, 6), dtype=np.uint8)).resize((240, 160))

@@ -3,7 +3,7 @@ import pytest
 from sklearn import metrics as sk
 
 from cxr.evaluation.subgroups import most_confident_errors, subgroup_table
-from tests.evaluation.test_analyses import manifest_of, simulate
+from tests.support.predictions import manifest_of, simulate
 
 
 def test_subgroups_hold_the_metrics_of_their_images_alone() -> None:

@@ -18,7 +18,7 @@ from cxr.storage import files
 from cxr.training.predictions import predict_fold
 from cxr.training.run import Run
 from cxr.training.trainer import train_fold
-from tests.evaluation.test_analyses import CLASSES, simulate
+from tests.support.predictions import CLASSES, simulate
 
 Begin = Callable[..., Run]
 

@@ -1,12 +1,8 @@
 import dataclasses
-import functools
 import itertools
-import multiprocessing
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from cxr.config import Execution, TrainConfig
-from cxr.dataset.examination import examine
 from cxr.errors import PackageError, RunError
-from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
 from cxr.export.model_card import model_card
 from cxr.images.vitals import fingerprint
@@ -35,33 +28,9 @@ from cxr.storage import files
 from cxr.storage.files import sha256_of
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import Run, begin_run
-from cxr.training.trainer import train_fold
-from tests.conftest import wait_for
-
-
-@functools.cache
-def finished_run(sample: Path, **fields: object) -> Run:
-    """Train a tiny run on the drawn images to its end, once for all tests; nobody writes into it."""
-    place = sample.parent / "finished"
-    small = {"data": str(sample), "weights": "none", "trainable": "all", "size": 32, "folds": 2, "epochs": 1}
-    config = TrainConfig(**(small | {"batch_size": 16} | fields))
-    folder = RunFolder.named(place / "experiments", f"{config.trainable}-{config.label_from}-{config.holdout}")
-    examine(config, folder, cache=place / "cache", size=config.size)
-    run = begin_run(config, folder, Execution(cache=place / "cache", devices="cpu"))
-    for fold in range(config.folds):
-        train_fold(run, fold, "cpu")
-    evaluate(run)
-    return run
-
-
-def start_process(function: Callable[..., object], *args: object) -> BaseProcess:
-    """Call a function in a process of its own, which need not import torch again."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cxr.export.build", "cxr.serving.registry"])
-    process = context.Process(target=function, args=args)
-    process.start()
-    return process
+from cxr.training.run import Run
+from tests.support.processes import start_process, wait_for
+from tests.support.runs import finished_run
 
 
 @pytest.fixture(scope="module")

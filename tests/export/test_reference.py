@@ -16,7 +16,7 @@ from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
-from tests.export.test_build import finished_run
+from tests.support.runs import finished_run
 
 
 def test_a_run_and_its_package_hold_the_same_reference(sample: Path, tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import pandas as pd
 import yaml
 
 from cxr.images.synthetic import draw_inbox
-from tests.conftest import BIN, PROJECT, draw_negatives, quick_deployment, wait_for
+from tests.support.images import draw_negatives
+from tests.support.processes import BIN, PROJECT, wait_for
+from tests.support.servers import quick_deployment
 
 
 def prefect(server: dict[str, str], *words: object) -> str:

@@ -13,18 +13,9 @@ from prefect.client.orchestration import get_client
 
 from deployments import services
 from deployments.server import create_pools
-from tests.conftest import (
-    BIN,
-    PARAMETERS,
-    PROJECT,
-    assert_same_tables,
-    is_alive,
-    run_to_the_end,
-    start_and_wait_for_epoch_2,
-    train_command,
-    wait_for,
-    worker,
-)
+from tests.support.processes import BIN, PROJECT, is_alive, run_to_the_end, wait_for
+from tests.support.runs import PARAMETERS, assert_same_tables, start_and_wait_for_epoch_2, train_command
+from tests.support.servers import worker
 
 
 def train(sample: Path, folder: Path, server: dict[str, str]) -> subprocess.CompletedProcess[str]:

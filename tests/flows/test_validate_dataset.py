@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tests.conftest import BIN
+from tests.support.processes import BIN
 
 
 def validate(data: Path, folder: Path, server: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:

@@ -1,17 +1,14 @@
-import io
 import logging
 import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEG2000Lossless, generate_uid
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEG2000Lossless
 
 from cxr.config import DataConfig
 from cxr.dataset.examination import examine
@@ -20,42 +17,7 @@ from cxr.images import dicom
 from cxr.images.decoding import Header, decode_square, open_image
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
-
-RAMP = np.linspace(0, 4095, 96 * 80).reshape(96, 80).astype(np.uint16)
-
-
-def make_dicom(pixels: np.ndarray = RAMP, *, syntax: str = ExplicitVRLittleEndian, **tags: Any) -> bytes:
-    """A small DICOM image; tags replace or add to the usual ones, None leaves one out."""
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = syntax
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    image = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
-    usual = {
-        "SOPClassUID": meta.MediaStorageSOPClassUID,
-        "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
-        "Modality": "DX",
-        "PatientID": "SECRET-0815",
-        "PatientName": "Doe^Jane",
-        "PatientBirthDate": "19700101",
-        "Rows": pixels.shape[0],
-        "Columns": pixels.shape[1],
-        "SamplesPerPixel": 1 if pixels.ndim == 2 else 3,
-        "PhotometricInterpretation": "MONOCHROME2" if pixels.ndim == 2 else "RGB",
-        "PixelRepresentation": 0,
-        "BitsAllocated": pixels.itemsize * 8,
-        "BitsStored": 12 if pixels.itemsize == 2 else 8,
-        "HighBit": 11 if pixels.itemsize == 2 else 7,
-        "PixelData": pixels.tobytes(),
-    }
-    if pixels.ndim == 3:
-        usual["PlanarConfiguration"] = 0
-    for name, value in (usual | tags).items():
-        if value is not None:
-            setattr(image, name, value)
-    stream = io.BytesIO()
-    image.save_as(stream, enforce_file_format=True)
-    return stream.getvalue()
+from tests.support.images import RAMP, make_dicom
 
 
 def grey(data: bytes) -> np.ndarray:

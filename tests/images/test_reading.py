@@ -8,7 +8,7 @@ from PIL import Image
 
 from cxr.images.decoding import Header, decode_square
 from cxr.images.reading import read
-from tests.images.test_dicom import make_dicom
+from tests.support.images import make_dicom
 
 MakeImage = Callable[..., bytes]
 

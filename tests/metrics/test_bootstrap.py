@@ -12,13 +12,7 @@ from cxr.metrics.bootstrap import (
     replicate_metrics,
 )
 from cxr.metrics.classification import COUNTS, binary_metrics
-
-
-def draw_images(seed: int = 0, n_images: int = 80, n_groups: int = 25) -> tuple:
-    generator = np.random.default_rng(seed)
-    truth = generator.random(n_images) < 0.7
-    probability = np.round(np.clip(0.3 * truth + generator.random(n_images) * 0.7, 0, 1), 1)  # with ties
-    return truth, probability >= 0.5, probability, generator.integers(0, n_groups, n_images)
+from tests.support.predictions import draw_images
 
 
 @pytest.mark.parametrize("seed", range(3))

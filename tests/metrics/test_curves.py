@@ -4,7 +4,7 @@ from sklearn import metrics as sk
 
 from cxr.metrics.bootstrap import draw_groups
 from cxr.metrics.curves import GRID, decision_curve, precision_recall_curve, reliability_curve, roc_curve
-from tests.metrics.test_bootstrap import draw_images
+from tests.support.predictions import draw_images
 
 
 @pytest.mark.parametrize("seed", range(3))

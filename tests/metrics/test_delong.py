@@ -5,7 +5,7 @@ from sklearn.metrics import roc_auc_score
 
 from cxr.metrics.bootstrap import draw_groups, percentile_interval, replicate_metrics
 from cxr.metrics.delong import auc_difference, auc_interval, mean_auc_interval, placements
-from tests.metrics.test_bootstrap import draw_images
+from tests.support.predictions import draw_images
 
 
 def by_definition(truth: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

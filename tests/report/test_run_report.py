@@ -16,7 +16,7 @@ from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, load_run
 from flows.cli import app as cli
-from tests.export.test_build import finished_run
+from tests.support.runs import finished_run
 
 FIGURES = {
     "roc",

@@ -11,7 +11,7 @@ from cxr.report.tracking import require_mlflow
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, load_run
-from tests.export.test_build import finished_run
+from tests.support.runs import finished_run
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from cxr.serving.registry import load_champion, promote
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import ExplanationFolder
-from tests.export.test_build import finished_run
+from tests.support.runs import finished_run
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from cxr.network.resnet import Classifier, predict_logits
 from cxr.serving.ensemble import Ensemble
 from cxr.serving.package import Package, load_package
 from cxr.storage import files
-from cxr.storage.files import sha256_of
 from cxr.storage.model_folder import ModelFolder, PackageFolder
 from cxr.training.run import Run
-from tests.export.test_build import finished_run
+from tests.support.packages import replace, sign
+from tests.support.runs import finished_run
 
 FILES = [
     "README.md",
@@ -50,17 +50,6 @@ def folder(original: PackageFolder, tmp_path: Path) -> PackageFolder:
     copy = PackageFolder(tmp_path / "tiny" / "1")
     shutil.copytree(original.path, copy.path, copy_function=os.link)
     return copy
-
-
-def replace(path: Path, data: bytes) -> None:
-    path.unlink(missing_ok=True)  # the file may be a hard link
-    path.write_bytes(data)
-
-
-def sign(folder: PackageFolder) -> None:
-    """Write the sums anew, as someone would who means to deceive."""
-    files = sorted(path for path in folder.path.iterdir() if path != folder.checksums)
-    replace(folder.checksums, "".join(f"{sha256_of(file)}  {file.name}\n" for file in files).encode())
 
 
 def test_the_files_that_are_damaged_here_are_all_there_are(original: PackageFolder) -> None:

@@ -22,9 +22,9 @@ from cxr.serving.package import Package, load_package
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder, PackageFolder
 from cxr.training.run import Run
-from tests.conftest import PROJECT
-from tests.export.test_build import finished_run, start_process
-from tests.serving.test_package import replace, sign
+from tests.support.packages import replace, sign
+from tests.support.processes import PROJECT, start_process
+from tests.support.runs import finished_run
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 GOOD, AS_GOOD, BETTER, WORSE = (3.0, 0), (3.0, 1), (9.0, 2), (0.3, 3)

@@ -33,31 +33,13 @@ from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.storage.scores_folder import ScoresFolder
 from cxr.training.run import load_run
-from tests.conftest import SECRET, SECRETS, assert_no_secret, disk_of, resize_disk, run_to_the_end
-from tests.images.test_dicom import make_dicom
+from tests.support.disks import disk_of, resize_disk
+from tests.support.images import make_dicom
+from tests.support.scoring import command, score, table
 
 BIN = Path(sys.executable).parent
 N_KILLS = int(os.environ.get("CXR_KILLS", "3"))
 MAX_GIB = 2
-
-
-def command(home: Path, inbox: Path, out: Path, *more: str) -> list[str]:
-    places = [f"--models={home / 'models'}", f"--cache={home / 'cache'}", f"--out={out}"]
-    return [str(BIN / "cxr"), "score", str(inbox), "--name=tiny", "--settle=0", "--compile=off", *places, *more]
-
-
-def score(home: Path, inbox: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """Score as a user does whose environment holds secrets: none may be said or written."""
-    scoring_run = run_to_the_end(command(home, inbox, out, *more), os.environ | SECRETS)
-    assert SECRET not in scoring_run.stdout + scoring_run.stderr
-    assert_no_secret(out)
-    return scoring_run
-
-
-def table(out: Path) -> pd.DataFrame:
-    """The published rows, in an order and without what differs from scoring run to scoring run."""
-    rows = pd.concat([pd.read_parquet(part) for part in out.glob("[!_]*/*.parquet")])
-    return rows.drop(columns="scored_at").sort_values(["batch", "path", "image_id"], ignore_index=True)
 
 
 def encoded(picture: Image.Image, format: str = "JPEG", **options: object) -> bytes:
@@ -503,8 +485,8 @@ def test_a_chunk_that_two_processes_score_has_one_row_for_each_file(home: Path, 
     scoring_run, (batch,) = scoring_runs.open_scoring_run(inbox, config)
     arrivals = batch.arrivals
     tables = [scorer.Scorer(scoring_run).score(batch.name, arrivals) for _ in range(2)]  # neither knows of the other
-    for table in tables:
-        scores.stage(scoring_run.part(batch.name, arrivals), table)
+    for rows in tables:
+        scores.stage(scoring_run.part(batch.name, arrivals), rows)
     scorer.score_chunk(scoring_run, batch.name, arrivals)
     rows = scores.read_parts(scoring_run.staged(batch.name))
     assert sorted(rows["path"]) == sorted(arrival.path for arrival in arrivals)

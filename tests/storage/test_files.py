@@ -8,7 +8,7 @@ import pytest
 
 from cxr.errors import ConfigError, DamagedError, FormatError, RunError
 from cxr.storage import files
-from tests.conftest import lock_holder
+from tests.support.processes import lock_holder
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

@@ -26,20 +26,13 @@ from cxr.storage import files, object_store
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run
 from deployments import services
-from tests.app.test_app import main_module, opened, texts  # noqa: F401 a fixture
-from tests.conftest import (
-    BIN,
-    PROJECT,
-    SECRET,
-    TABLES,
-    assert_no_secret,
-    lock_holder,
-    ray_nodes,
-    run_to_the_end,
-    train_command,
-    wait_for,
-    worker,
-)
+from tests.app.conftest import main_module  # noqa: F401 a fixture
+from tests.app.support import opened, texts
+from tests.support.processes import BIN, PROJECT, lock_holder, run_to_the_end, wait_for
+from tests.support.ray import ray_nodes
+from tests.support.runs import TABLES, train_command
+from tests.support.secrets import SECRET, assert_no_secret
+from tests.support.servers import worker
 
 pytestmark = pytest.mark.faults
 

@@ -19,10 +19,13 @@ from cxr.images.synthetic import draw_inbox
 from cxr.storage.run_folder import RunFolder
 from tasks.ray_cluster import ray_cluster as connected
 from tasks.ray_cluster import require_cluster
-from tests.conftest import RayNode, assert_same_tables, free_port, train_command, wait_for
-from tests.serving.test_scoring_runs import command as score_command
-from tests.serving.test_scoring_runs import score
-from tests.serving.test_scoring_runs import table as published
+from tests.support.processes import wait_for
+from tests.support.ray import RayNode
+from tests.support.runs import assert_same_tables, train_command
+from tests.support.scoring import command as score_command
+from tests.support.scoring import score
+from tests.support.scoring import table as published
+from tests.support.servers import free_port
 
 Cluster = tuple[str, list[RayNode]]
 

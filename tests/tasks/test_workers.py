@@ -20,17 +20,9 @@ from cxr.errors import ConfigError
 from cxr.pipeline import cross_validate
 from cxr.storage.run_folder import RunFolder
 from deployments import services
-from tests.conftest import (
-    PROJECT,
-    assert_same_tables,
-    automations,
-    kill_with_family,
-    run_to_the_end,
-    train_command,
-    wait_for,
-    webhook,
-    worker,
-)
+from tests.support.processes import PROJECT, kill_with_family, run_to_the_end, wait_for
+from tests.support.runs import assert_same_tables, train_command
+from tests.support.servers import automations, webhook, worker
 
 pytestmark = pytest.mark.faults
 

@@ -16,7 +16,7 @@ from cxr.errors import ConfigError, DataError, FoldError, FormatError, RunError
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, begin_run, load_run, require_startable
-from tests.conftest import lock_holder
+from tests.support.processes import lock_holder
 
 Begin = Callable[..., Run]
 

@@ -14,7 +14,7 @@ from cxr.images.decoding import open_prepared
 from cxr.storage import files
 from cxr.training.run import Run
 from cxr.training.trainer import train_fold
-from tests.conftest import run_to_the_end
+from tests.support.processes import run_to_the_end
 
 Begin = Callable[..., Run]
 

@@ -1,0 +1,79 @@
+"""Processes that tests start, watch and kill."""
+
+import multiprocessing
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import psutil
+
+BIN = Path(sys.executable).parent
+PROJECT = Path(__file__).parents[2]
+
+
+@contextmanager
+def lock_holder(lock: Path, what: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Hold a lock in another process until that is killed or the block ends; yields the process."""
+    words = f"with files.locked(files.located(Path({str(lock)!r})), {what!r}): print(); input()"
+    code = f"from pathlib import Path; from cxr.storage import files\n{words}"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def run_to_the_end(command: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command with its output kept; its exit code is the caller's to check."""
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
+
+
+def start_and_wait_for(
+    line: str, command: list[str], folder: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a process that logs to `folder`/log; return it once `line` is in the log."""
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    wait_for(lambda: line in (folder / "log").read_text() or process.poll() is not None, line)
+    assert process.poll() is None, (folder / "log").read_text()
+    return process
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(is_there: Callable[[], object], what: str, timeout_s: float = 240) -> None:
+    """Wait until a condition holds; `what` names it in the failure."""
+    deadline = time.monotonic() + timeout_s
+    while not is_there():
+        assert time.monotonic() < deadline, f"{what} did not come within {timeout_s} s"
+        time.sleep(0.05)
+
+
+def kill_with_family(process: psutil.Process) -> None:
+    """Kill a worker, the flow that it runs, and the fold's process, as when a machine goes down."""
+    if process.is_running():
+        family = [process, *process.children(recursive=True)]
+        for member in family:
+            member.kill()
+        psutil.wait_procs(family, timeout=20)
+
+
+def start_process(function: Callable[..., object], *args: object) -> BaseProcess:
+    """Call a function in a process of its own, which does not have to import torch again."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cxr.export.build", "cxr.serving.registry"])
+    process = context.Process(target=function, args=args)
+    process.start()
+    return process
