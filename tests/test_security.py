@@ -52,7 +52,7 @@ def test_weights_that_would_run_code_are_refused_in_one_sentence(sample: Path, t
         [sys.executable, "-m", "cxr", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
     assert told.returncode == 2, told.stderr
-    assert f"error: weights file {evil} holds more than tensors, and code in it would be run" in told.stderr
+    assert f"error: weights file {evil} contains more than tensors, and loading it would run code" in told.stderr
     assert "Traceback" not in told.stderr
     assert not (tmp_path / "was run").exists()
     assert not (tmp_path / "experiments" / "run").exists()

@@ -1,4 +1,4 @@
-"""The model card, from model_card.md.j2."""
+"""The model card, rendered from model_card.md.j2."""
 
 import importlib.resources
 import json
@@ -10,17 +10,19 @@ from jinja2 import Environment, StrictUndefined
 from cxr import __version__
 
 LICENCE = "apache-2.0"
-
-
 LIMITS = (
     "For academic and research use only. Not a medical device; not for diagnosis.",
-    "Trained on the images described here and no others: other ages, hospitals and machines were not tried.",
-    "It answers with one of its classes whatever it is shown; drift and novelty are watched, not prevented.",
+    "Trained on the images described here and no others: other ages, hospitals and machines were not tested.",
+    "It returns one of its classes for any input; drift and novelty are detected, not prevented.",
 )
 
 
 def model_card(facts: Mapping[str, Any]) -> str:
-    """Return the card as Markdown with Hugging Face's model-index metadata."""
+    """Return the model card of a package as Markdown, with Hugging Face's model-index metadata.
+
+    Args:
+        facts: the contents of package.json.
+    """
     template = (importlib.resources.files("cxr.export") / "model_card.md.j2").read_text(encoding="utf-8")
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 Markdown
     environment.filters["yaml"] = json.dumps  # JSON strings are YAML strings

@@ -1,7 +1,7 @@
-"""The model as one ONNX graph, from uint8 squares to calibrated probabilities, for who runs no PyTorch.
+"""The model as one ONNX graph, from uint8 squares to calibrated probabilities, for use without PyTorch.
 
-Needs the extra `cxr[onnx]`. Decoding and stretching stay outside, as `cxr.images` does them: input `squares`,
-uint8 of shape (n, size, size); output `probability`, float32 of shape (n, n_classes).
+Needs the extra `cxr[onnx]`. The graph's input is `squares`, uint8 of shape (n, size, size); its output is
+`probability`, float32 of shape (n, n_classes). It does not decode images or stretch them to squares; see `cxr.images`.
 """
 
 import logging
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class _WholePath(nn.Module):
-    """Squares to the mean of the folds' calibrated probabilities; what the folds share runs once."""
+    """From squares to the mean of the folds' calibrated probabilities; layers that the folds share run once."""
 
     mean: Tensor
     std: Tensor
@@ -45,11 +45,14 @@ class _WholePath(nn.Module):
 def export_onnx(
     path: Path, models: Sequence[Classifier], trainable: Trainable, size: int, calibration: Calibration
 ) -> None:
-    """Write the graph, weights inside, for any number of images.
+    """Write the graph with the weights inside, for any number of images.
 
     Args:
+        path: the file to write.
         models: one for each fold, in evaluation mode.
+        trainable: what was trained; all layers before it are the same in every fold.
         size: side of the squares, in pixels.
+        calibration: of every fold.
     """
     whole = _WholePath(models, trainable, calibration).eval()
     example = torch.zeros(2, size, size, dtype=torch.uint8)

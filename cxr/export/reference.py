@@ -16,7 +16,7 @@ from cxr.images.vitals import fingerprint
 from cxr.network.acceleration import accelerate
 from cxr.network.resnet import BATCH_SIZE, normalise, to_grey
 from cxr.serving.networks import PackagedNetworks
-from cxr.serving.novelty import ImageNovelty, fit_novelty, layout
+from cxr.serving.novelty import ImageNovelty, brightness_map, fit_novelty
 from cxr.storage import files
 from cxr.training.run import Run
 
@@ -76,7 +76,7 @@ def features_of(networks: PackagedNetworks, run: Run) -> Features:
 
 def fit_image_novelty(features: Features, squares: NDArray[np.uint8]) -> ImageNovelty:
     """Return the measure of novelty, fitted on training images, shape (n, size, size)."""
-    return ImageNovelty(fit_novelty(features(squares)), fit_novelty(layout(squares)))
+    return ImageNovelty(fit_novelty(features(squares)), fit_novelty(brightness_map(squares)))
 
 
 def reference_table(predictions: pd.DataFrame, squares: NDArray[np.uint8]) -> pd.DataFrame:

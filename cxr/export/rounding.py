@@ -1,7 +1,7 @@
-"""How far coarser arithmetic moves a model's probabilities from float32's: measured once, when it is packaged.
+"""How far coarser arithmetic moves a model's probabilities from float32's, measured when the model is packaged.
 
-Whoever runs the package decides by these figures, so that an image has the same probability alone, in a batch, in this run
-and tomorrow. They are measured on a CPU, which emulates bfloat16 where it lacks it.
+Serving chooses the arithmetic from these figures alone, so an image gets the same probability by itself, in a batch,
+today and tomorrow. They are measured on a CPU, which emulates bfloat16 if it does not support it.
 """
 
 import logging
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.config import Arithmetic
@@ -22,23 +23,25 @@ from cxr.serving.package import TOLERATED_DIFFERENCE
 log = logging.getLogger(__name__)
 
 N_COMPARED = 64
+"""Images that bfloat16 is measured on."""
 INT8_COMPARED = 1000
+"""Images that 8-bit integers are measured on."""
 TOLERATED_SHARE = 0.01
-"""If more of the images than this move by more than `TOLERATED_DIFFERENCE`, int8 is refused."""
+"""8-bit integers are refused if the probability of a larger share of images moves by over `TOLERATED_DIFFERENCE`."""
 TOLERATED_AUC_DIFFERENCE = 0.001
-"""If ROC-AUC moves by more than this, int8 is refused."""
+"""8-bit integers are refused if ROC-AUC moves by more than this."""
 
 
 def measure_rounding(
     networks: PackagedNetworks, calibration: Calibration, squares: NDArray[np.uint8], cache: Path
 ) -> dict[str, Any]:
-    """Return largest_probability_difference and n_images, of bfloat16.
+    """Return what bfloat16 costs: largest_probability_difference and n_images.
 
     Args:
         networks: of the folds.
         calibration: of every fold.
-        squares: images, shape (n, size, size).
-        cache: nothing is written to it.
+        squares: shape (n, size, size).
+        cache: not written to.
     """
     fast = _logits(networks, "bf16", squares, cache)
     exact = np.stack([predict_logits(networks.model(fold), squares, "cpu") for fold in range(networks.n_folds)])
@@ -55,53 +58,55 @@ def measure_int8(
     target: NDArray[np.int64],
     cache: Path,
 ) -> dict[str, Any]:
-    """Return share_moved, largest_probability_difference, largest_auc_difference and n_images, of 8-bit integers.
+    """Return what 8-bit integers cost: share_moved, largest_probability_difference, largest_auc_difference, n_images.
 
-    Each image is judged by the fold that never saw it: on images of its training a network is surer, and rounding
-    moves it less.
+    Each image is predicted by the fold that never saw it: a network is more confident on its training images, and
+    rounding moves those less.
 
     Args:
         networks: of the folds, with layers in 8-bit integers.
         calibration: of every fold.
-        squares: images, shape (n, size, size).
-        folds: that never saw them, shape (n,).
-        target: number of each image's class, shape (n,).
-        cache: nothing is written to it.
+        squares: shape (n, size, size).
+        folds: the fold that never saw each image, shape (n,).
+        target: index of each image's class, shape (n,).
+        cache: not written to.
     """
     from sklearn.metrics import roc_auc_score
 
-    arithmetics: tuple[Arithmetic, ...] = ("fp32", "int8")
     every = np.arange(len(squares))
-    exact, coarse = (
-        calibration.probability(_logits(networks, arithmetic, squares, cache)[folds, every])
-        for arithmetic in arithmetics
-    )
+    exact = calibration.probability(_logits(networks, "fp32", squares, cache)[folds, every])
+    coarse = calibration.probability(_logits(networks, "int8", squares, cache)[folds, every])
     moved = np.abs(coarse - exact).max(axis=1)
     auc_moved = [
         abs(roc_auc_score(target == k, coarse[:, k]) - roc_auc_score(target == k, exact[:, k]))
         for k in np.unique(target)
         if not (target == k).all()
     ]
-    found = {
+    cost = {
         "share_moved": float((moved > TOLERATED_DIFFERENCE).mean()),
         "largest_probability_difference": float(moved.max()),
         "largest_auc_difference": float(max(auc_moved, default=0.0)),
         "n_images": len(squares),
     }
-    log.info("%s", _told(found))
-    return found
+    log.info("%s", _sentence(cost))
+    return cost
 
 
 def require_tolerable(int8: dict[str, Any]) -> None:
-    """Raise PackageError where 8-bit integers cost more than is tolerated; takes what `measure_int8` returns."""
+    """Raise PackageError if 8-bit integers cost too much, by what `measure_int8` returned."""
     if int8["share_moved"] > TOLERATED_SHARE or int8["largest_auc_difference"] > TOLERATED_AUC_DIFFERENCE:
         raise PackageError(
-            f"--int8 is refused: {_told(int8)}; at most {TOLERATED_SHARE:.0%} and {TOLERATED_AUC_DIFFERENCE:g} are "
-            "allowed: package the run without it."
+            f"--int8 is refused: {_sentence(int8)}; at most {TOLERATED_SHARE:.0%} and {TOLERATED_AUC_DIFFERENCE:g} "
+            "are allowed: package the run without it."
         )
 
 
-def _told(int8: dict[str, Any]) -> str:
+def evenly_spread(images: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Return n images, evenly spread over the table; all of them if there are fewer."""
+    return images.iloc[np.linspace(0, len(images) - 1, min(n, len(images)), dtype=int)]
+
+
+def _sentence(int8: dict[str, Any]) -> str:
     return (
         f"8-bit integers move the probability of {int8['share_moved']:.1%} of {int8['n_images']:,} images by more than "
         f"{TOLERATED_DIFFERENCE:g} (at most by {int8['largest_probability_difference']:.3f}) and ROC-AUC by "

@@ -1,8 +1,8 @@
-"""Mild changes to a batch of images that a reader would not call another image.
+"""Augmentation: mild changes that do not alter what a reader would see in a radiograph.
 
-All images of a batch are changed in one go on tensors, each by its own draw: turned, zoomed, shifted,
-made lighter or darker and harder or softer. The draws come from a generator of the caller's, on the
-CPU, so a run that is taken up again draws what it would have drawn.
+All images of a batch are changed at once, on tensors, each with random values of its own: rotation, zoom, shift,
+brightness and contrast. The values come from the caller's generator, on the CPU, so a resumed run draws the same values
+as an uninterrupted one.
 """
 
 import math
@@ -11,22 +11,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TURN_DEGREES, ZOOM, SHIFT, BRIGHTNESS, CONTRAST = 10.0, 0.1, 0.05, 0.1, 0.2
+TURN_DEGREES = 10.0
+ZOOM = 0.1
+SHIFT = 0.05
+"""As a share of the image's side."""
+BRIGHTNESS = 0.1
+CONTRAST = 0.2
 
 
 def augment(grey_B1HW: Tensor, generator: torch.Generator, *, flip: bool) -> Tensor:
-    """Return changed copies of the images, shape and range (0 to 1) kept.
+    """Return changed copies of the images, of the same shape and range.
 
     Args:
         grey_B1HW: values in [0, 1].
-        generator: a CPU generator; advanced by seven draws an image.
-        flip: mirror an image left to right half of the time. A mirrored heart lies on the wrong side.
+        generator: a CPU generator; advanced by seven values per image.
+        flip: mirror half of the images left to right, which puts the heart on the wrong side.
     """
     n_images = len(grey_B1HW)
     draws = 2 * torch.rand(7, n_images, generator=generator) - 1
     turn, zoom, shift_x, shift_y, lighten, harden, mirror = draws.unbind()
     sign = mirror.sign() if flip else torch.ones(n_images)
-    angle, scale = turn * math.radians(TURN_DEGREES), 1 + ZOOM * zoom
+    angle = turn * math.radians(TURN_DEGREES)
+    scale = 1 + ZOOM * zoom
     theta_B23 = torch.stack(
         [
             torch.stack([sign * scale * angle.cos(), -scale * angle.sin(), SHIFT * 2 * shift_x], dim=1),

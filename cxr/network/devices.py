@@ -1,7 +1,7 @@
-"""Which devices there are, how many folds run at a time, and on how many threads each.
+"""Which devices there are, how many folds run at the same time, and on how many threads each.
 
-One fold runs on one device at a time. A CPU may be named several times: small convolutions use two cores
-better as two folds of one thread than as one fold of two (131 against 100 images/s at 64 px on 2 cores).
+A slot is a device, or a share of one, that trains one fold at a time. A CPU can have several: for small convolutions,
+two folds on one thread each use two cores better than one fold on two threads (131 against 100 images/s at 64 px).
 """
 
 import ctypes
@@ -14,21 +14,22 @@ import torch
 from cxr.config import FoldsPerDevice, ScorePrecision, TrainConfig
 from cxr.errors import DeviceError
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Options of glibc's mallopt, in bytes."""
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+"""Options of glibc's mallopt; their values are in bytes."""
 PROCESS_GIB = 1.5
 """Memory of a fold's process before the first batch: libraries, weights, optimiser, prepared images."""
 ACTIVATIONS_GIB_PER_IMAGE = 0.11
-"""What a 224 px image keeps in memory for the backward pass of a whole ResNet-50 in mixed precision."""
+"""Memory for the backward pass of a whole ResNet-50 in mixed precision, per image of 224 px."""
 IMAGES_THAT_FILL_A_GPU = 64
-"""A batch of so many images of 224 px is taken to keep a GPU busy by itself; an assumption, not measured yet."""
+"""A batch of this many images of 224 px is assumed to keep a GPU busy by itself; not measured."""
 
 
 def keep_freed_memory() -> None:
-    """Keep freed tensors with this process for the next step, large ones on huge pages.
+    """Keep the memory of freed tensors in this process, on huge pages where it is large.
 
-    The system would zero their pages again each time: training at 64 px ran at 41 against 37 images/s, scoring
-    originals at 86 against 82. Does nothing where the C library is not glibc.
+    Otherwise the system zeroes the pages again in each step: training at 64 px runs at 41 instead of 37 images/s,
+    scoring at 86 instead of 82. Does nothing where the C library is not glibc.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first allocation
     if set_option := getattr(ctypes.CDLL(None), "mallopt", None):
@@ -37,18 +38,19 @@ def keep_freed_memory() -> None:
 
 
 def resolve_devices(devices: str, config: TrainConfig, folds_per_device: FoldsPerDevice = "auto") -> list[str]:
-    """Return the device of each slot: every device once, then every one again, as many folds as each takes.
+    """Return the device of each slot, one after another in turns: every device once, then every one again, and so on.
 
     Args:
-        devices: auto, or a list such as `cpu`, `cpu,cpu` (two folds at a time, half the cores each) or
-            `cuda:0,cuda:1`. Auto is every GPU, or the CPU where there is none.
-        folds_per_device: a number, or auto: a GPU takes as many folds as fit its memory and do not fill it, the
-            CPU that auto has found as many as there are cores and memory for, a CPU that was named one.
+        devices: auto, or a list such as `cpu`, `cpu,cpu` (two slots with half the cores each) or `cuda:0,cuda:1`.
+            auto means every GPU, or the CPU where there is none.
+        config: the training, whose images and batches need memory.
+        folds_per_device: slots of each device, or auto: a GPU gets as many as fit its memory without filling its
+            compute, a CPU that auto found gets as many as its cores and memory allow, a CPU that was named gets one.
 
     Raises:
-        DeviceError: a device is misspelt or not there.
+        DeviceError: a device is misspelt or does not exist.
     """
-    listed = [] if devices == "auto" else [_require_present(slot.strip()) for slot in devices.split(",")]
+    listed = [] if devices == "auto" else [_require_present(device.strip()) for device in devices.split(",")]
     named = listed or _gpus() or ["cpu"]
 
     def n_slots(device: str) -> int:
@@ -63,10 +65,10 @@ def resolve_devices(devices: str, config: TrainConfig, folds_per_device: FoldsPe
 
 
 def resolve_device(device: str) -> str:
-    """Return the one device that `--device` names: cpu, cuda:<index>, or auto, the first GPU if there is one.
+    """Return the device that `--device` names: cpu, cuda:<index>, or auto, the first GPU if there is one.
 
     Raises:
-        DeviceError: it is misspelt or not there.
+        DeviceError: it is misspelt or does not exist.
     """
     return next(iter(_gpus()), "cpu") if device == "auto" else _require_present(device)
 
@@ -76,7 +78,7 @@ def _gpus() -> list[str]:
 
 
 def visible_gpus() -> list[str]:
-    """Return the GPUs that this process sees, as CUDA_VISIBLE_DEVICES calls them."""
+    """Return the GPUs that this process sees, by their names in CUDA_VISIBLE_DEVICES."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     n_gpus = torch.cuda.device_count()
     return visible[:n_gpus] if visible != [""] else [str(index) for index in range(n_gpus)]
@@ -84,7 +86,7 @@ def visible_gpus() -> list[str]:
 
 def _require_present(device: str) -> str:
     if device not in ("cpu", *_gpus()):
-        raise DeviceError(f"{device!r} is no device of this machine, which has {', '.join(['cpu', *_gpus()])}.")
+        raise DeviceError(f"device {device!r} does not exist; this machine has {', '.join(['cpu', *_gpus()])}.")
     return device
 
 
@@ -104,7 +106,7 @@ def _fold_gib(config: TrainConfig) -> float:
 
 
 def _images_of_224_px(config: TrainConfig) -> float:
-    """Return how many images of 224 px a batch has as many pixels as."""
+    """Return how many images of 224 px have as many pixels as a batch."""
     return config.batch_size * (config.size / 224) ** 2
 
 
@@ -117,10 +119,10 @@ def _memory_bytes() -> int:
 
 
 def share_threads(n_folds: int, n_devices: int) -> list[int]:
-    """Return the CPU threads of each fold: the cores shared among the folds that run at the same time.
+    """Return the CPU threads of each fold: folds that run at the same time share the cores.
 
-    Folds run in rounds of `n_devices`; in the last round fewer may share the cores. It depends on the
-    fold's number alone, not on what else happens to run, so a fold repeated gives the same bits.
+    Folds run in rounds of `n_devices`; in the last round fewer folds may share the cores. A fold's threads depend on
+    its number alone, not on what else happens to run, so a repeated fold gives the same bits.
     """
     n_cores = torch.get_num_threads()
     rounds = [min(n_devices, n_folds - fold // n_devices * n_devices) for fold in range(n_folds)]
@@ -128,7 +130,7 @@ def share_threads(n_folds: int, n_devices: int) -> list[int]:
 
 
 def uses_bf16(precision: ScorePrecision, device: str) -> bool:
-    """Tell whether bfloat16 is used: where asked, or where the device has it."""
+    """Return whether to compute in bfloat16: if requested, or for auto if the device supports it."""
     if precision != "auto":
         return precision == "bf16"
     if device.startswith("cuda"):

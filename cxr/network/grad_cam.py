@@ -1,9 +1,9 @@
 """Where a network looked: Grad-CAM on the last convolutional layer.
 
-The map is the layer's output, each channel weighed by how much the answer gains from it, averaged over places;
-what speaks against the class is left out. The answer is the class's log odds against the others, which for two
-classes is the difference of the two logits: the probability depends on that difference alone, and one logit can rise
-without it. A map says where the network looked, not why, and not that a finding is there.
+The map is the layer's output, with each channel weighted by its gradient, averaged over positions; negative values are
+set to 0. The gradient is that of the class's log odds against the other classes. For two classes these are the
+difference of the two logits, on which alone the probability depends; a single logit can rise while the probability does
+not. A map shows where the network looked, not why, and not that there is a finding.
 
 Source: Selvaraju et al., Grad-CAM, ICCV 2017; Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018.
 """
@@ -23,19 +23,19 @@ from cxr.network.resnet import BATCH_SIZE, Classifier, to_grey
 def grad_cam(
     models: Sequence[Classifier], squares: NDArray[np.uint8], target: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Return where networks see a class in images, shape (n, size, size), 0 to 1; 0 throughout if nowhere.
+    """Return where networks see a class in images, shape (n, size, size), 0 to 1; all 0 where they see it nowhere.
 
-    The maps of several networks (the folds of an ensemble) are averaged before they are scaled, so one that sees
-    nothing does not count like one that is sure.
+    The maps of several networks (the folds of an ensemble) are summed before they are scaled, so a network that sees
+    nothing counts less than one that is certain.
 
     Args:
-        models: networks, on one device, in evaluation mode afterwards.
+        models: networks on one device; they are put in evaluation mode.
         squares: shape (n, size, size).
-        target: shape (n,), index of the class that is asked for, for each image.
+        target: index of the class to look for in each image, shape (n,).
     """
-    parts = zip(torch.from_numpy(squares).split(BATCH_SIZE), torch.from_numpy(target).split(BATCH_SIZE), strict=True)
+    batches = zip(torch.from_numpy(squares).split(BATCH_SIZE), torch.from_numpy(target).split(BATCH_SIZE), strict=True)
     size = squares.shape[1:]
-    maps = [sum(_raw_map(model, images, classes, size) for model in models) for images, classes in parts]
+    maps = [sum(_raw_map(model, images, classes, size) for model in models) for images, classes in batches]
     raw_N = torch.cat([torch.as_tensor(part) for part in maps])
     top = raw_N.amax(dim=(1, 2), keepdim=True)
     return torch.where(top > 0, raw_N / top.clamp_min(torch.finfo(torch.float32).tiny), 0).numpy()
@@ -52,18 +52,18 @@ def _raw_map(model: Classifier, squares: Tensor, target: Tensor, size: tuple[int
 
     device = model.mean.device
     method = LayerGradCam(log_odds, model.eval().network.layer4)
-    inputs, asked_for = to_grey(squares.to(device)), target.to(device)
-    map_B1hw = method.attribute(inputs, additional_forward_args=asked_for, relu_attributions=True)
+    inputs = to_grey(squares.to(device))
+    map_B1hw = method.attribute(inputs, additional_forward_args=target.to(device), relu_attributions=True)
     assert isinstance(map_B1hw, Tensor)  # noqa: S101 one layer, one tensor
     return F.interpolate(map_B1hw.detach(), size=size, mode="bilinear", align_corners=False).squeeze(1).float().cpu()
 
 
 def overlay(grey: NDArray[np.uint8], heat: NDArray[np.float32], *, opacity: float = 0.5) -> Image.Image:
-    """Return an image at its own aspect with a map laid over it; where the map is 0 the image shows unchanged.
+    """Return an image in its own proportions with a map on top; where the map is 0, the image is unchanged.
 
     Args:
         grey: the image, shape (height, width).
-        heat: shape (size, size), 0 to 1: the image stretched to a square.
+        heat: the map, shape (size, size), 0 to 1; it is stretched to the image.
         opacity: of the map where it is 1.
     """
     from matplotlib import colormaps
@@ -76,8 +76,13 @@ def overlay(grey: NDArray[np.uint8], heat: NDArray[np.float32], *, opacity: floa
     return Image.fromarray((np.asarray(picture)[..., None] * (1 - share) + colour * share).round().astype(np.uint8))
 
 
-def beside(grey: np.ndarray, laid_over: Image.Image) -> Image.Image:
-    """Return an image and, to its right, the image with its map."""
+def beside(grey: NDArray[np.uint8], laid_over: Image.Image) -> Image.Image:
+    """Return an image and, to its right, the image with its map.
+
+    Args:
+        grey: the image, shape (height, width).
+        laid_over: the image with its map, of the same size.
+    """
     both = Image.new("RGB", (2 * laid_over.width, laid_over.height))
     both.paste(Image.fromarray(grey), (0, 0))
     both.paste(laid_over, (laid_over.width, 0))

@@ -1,9 +1,9 @@
-"""Layers in 8-bit integers: on a CPU that has instructions for them 1.7 times as fast as in bfloat16.
+"""Layers in 8-bit integers, 1.7 times as fast as bfloat16 on a CPU with instructions for them.
 
-Weights are rounded channel by channel, what flows between the layers tensor by tensor, to the range it has on
-calibration images. ONNX Runtime makes the graph and runs it (extra `cxr[onnx]`). An integer sum does not depend on its
-order, so an image has the same output in any company. Whether rounding so coarse is good enough for a model is measured
-when it is packaged: see `cxr.rounding`.
+Weights are quantised per channel, activations per tensor, to the range they have on calibration images. ONNX Runtime
+builds the graph and runs it (extra `cxr[onnx]`). A sum of integers does not depend on its order, so an image has the
+same output in every batch. Whether rounding this coarse is good enough for a model is measured when it is packaged, by
+`cxr.export.rounding`.
 """
 
 import importlib.util
@@ -22,14 +22,14 @@ from cxr.storage import files
 log = logging.getLogger(__name__)
 
 ABILITIES = ("avx512_vnni", "avx_vnni", "amx_int8")
-"""Processors with any of these add products of 8-bit integers without overflow; others would be slow or wrong."""
+"""A processor with one of these adds products of 8-bit integers without overflow; others are slow or wrong."""
 CALIBRATION_BATCH = 16
 
 
 def int8_hindrance(device: str) -> str | None:
-    """Return why layers cannot run in 8-bit integers on a device; None where they can."""
+    """Return why layers cannot run in 8-bit integers on a device; None if they can."""
     if device != "cpu":
-        return f"8-bit integers run on a CPU, and the device is {device}"
+        return f"8-bit integers need a CPU, and the device is {device}"
     abilities = torch.cpu.get_capabilities()
     if not any(abilities.get(name) for name in ABILITIES):
         return f"this processor has none of {', '.join(ABILITIES)}"
@@ -43,7 +43,8 @@ def quantise(layers: nn.Module, inputs_N: Tensor, path: Path) -> None:
 
     Args:
         layers: in evaluation mode; changed in place.
-        inputs_N: what flows into them for calibration images, shape (n, …).
+        inputs_N: their inputs for the calibration images, shape (n, …).
+        path: the file to write.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -55,7 +56,8 @@ def quantise(layers: nn.Module, inputs_N: Tensor, path: Path) -> None:
             return next(batches, {})
 
     with tempfile.TemporaryDirectory() as scratch, files.replacing(path) as temporary:
-        exact, plain = Path(scratch) / "exact.onnx", Path(scratch) / "plain.onnx"
+        exact = Path(scratch) / "exact.onnx"
+        plain = Path(scratch) / "plain.onnx"
         write_graph(fold_batch_norm(layers), inputs_N[:2].contiguous(), exact, inputs="x", outputs="y")
         quant_pre_process(exact, plain, skip_symbolic_shape=True)
         quantize_static(
@@ -71,7 +73,7 @@ def quantise(layers: nn.Module, inputs_N: Tensor, path: Path) -> None:
 
 
 def load_int8(path: Path) -> Callable[[Tensor], Tensor]:
-    """Return a function from inputs (n, …) to the layers' outputs (n, …), float32 on the CPU."""
+    """Return a function from inputs (n, …) to the layers' outputs (n, …), which are float32 on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

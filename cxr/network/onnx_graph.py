@@ -1,4 +1,4 @@
-"""Layers as an ONNX graph. Needs the extra `cxr[onnx]`."""
+"""Writes layers as an ONNX graph. Needs the extra `cxr[onnx]`."""
 
 import importlib.util
 import logging
@@ -13,19 +13,20 @@ from cxr.storage import files
 
 
 def require_onnx(option: str) -> None:
-    """Raise ConfigError where what an option needs to write graphs is missing."""
+    """Raise ConfigError if the packages that write graphs for an option are missing."""
     if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript")):
         raise ConfigError(f"{option} needs onnx and onnxscript: install cxr with the extra [onnx].")
 
 
 def write_graph(layers: nn.Module, example_N: Tensor, path: Path, *, inputs: str, outputs: str) -> None:
-    """Write layers as a graph, weights inside, for any number of images.
+    """Write layers as a graph with the weights inside, for any number of images.
 
     Args:
         layers: in evaluation mode.
-        example_N: an input, of two images or more.
-        inputs: what the graph calls its input.
-        outputs: what it calls its output.
+        example_N: an input of two images or more.
+        path: the file to write.
+        inputs: name of the graph's input.
+        outputs: name of its output.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with torch.no_grad(), warnings.catch_warnings(), files.replacing(path) as temporary:
@@ -40,5 +41,5 @@ def write_graph(layers: nn.Module, example_N: Tensor, path: Path, *, inputs: str
             dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
         )
         if program is None:
-            raise RuntimeError("torch.onnx.export gave no program")
+            raise RuntimeError("torch.onnx.export returned no program")
         program.save(str(temporary), external_data=False)

@@ -1,14 +1,13 @@
-"""ResNet-50: where its weights come from, what of it is trained, and the constants that travel with it.
+"""ResNet-50: its pretrained weights, its trainable layers, and the constants that belong to the weights.
 
-An image is grey; the pretrained first layer wants three channels, so the grey square is repeated and each
-channel gets the mean and deviation that the weights were trained with.
+Radiographs are grey and the pretrained first layer has three input channels, so the grey square is repeated, and each
+channel is normalised with the mean and standard deviation that the weights were trained with.
 
-`imagenet-v1` is the default rather than v2: v2's recipe (label smoothing, mixup, cutmix, long schedule)
-gains top-1 accuracy on ImageNet but gives features that transfer worse when the trunk stays frozen
-(Kornblith et al., Why do better loss functions lead to less transferable features, NeurIPS 2021).
+The default is `imagenet-v1` and not `imagenet-v2`: v2's recipe (label smoothing, mixup, cutmix, long schedule) gains
+top-1 accuracy on ImageNet, but its features transfer worse when the trunk stays frozen (Kornblith et al., Why do better
+loss functions lead to less transferable features, NeurIPS 2021).
 """
 
-import hashlib
 import logging
 import urllib.error
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from cxr.config import Trainable
 from cxr.errors import WeightsError
+from cxr.storage.files import sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -31,18 +31,20 @@ PUBLISHED = {
     "imagenet-v1": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
     "imagenet-v2": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
 }
-"""torchvision's ResNet50_Weights.IMAGENET1K_V1 and _V2; a file's name ends with the beginning of its hash."""
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-RADIMAGENET_MEAN, RADIMAGENET_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+"""torchvision's ResNet50_Weights.IMAGENET1K_V1 and _V2; the end of a file's name is the beginning of its hash."""
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+RADIMAGENET_MEAN = (0.5, 0.5, 0.5)
+RADIMAGENET_STD = (0.5, 0.5, 0.5)
 RADIMAGENET_CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 WRAPPERS = ("module.", "model.", "encoder.")
 BATCH_SIZE = 64
-"""Images that go through a network together where nothing is trained."""
+"""Images that go through a network together outside training."""
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A trunk's state dict as torchvision names it, the constants it wants its input in, and its origin."""
+    """A trunk's state dict under torchvision's names, its normalisation constants, and the hash of its file."""
 
     state: dict[str, Tensor]
     mean: tuple[float, float, float]
@@ -51,14 +53,14 @@ class Pretrained:
 
 
 def load_pretrained(weights: str) -> Pretrained | None:
-    """Return the weights that `--weights` names; None for the word none.
+    """Return the weights that `--weights` names; None for `none`.
 
     Args:
-        weights: imagenet-v1, imagenet-v2, none, or the path of a .pth, .pt or .safetensors file that holds a
-            torchvision ResNet-50 state dict, or RadImageNet's, whose keys are `backbone.<child number>.…`.
+        weights: imagenet-v1, imagenet-v2, none, or the path of a .pth, .pt or .safetensors file with a ResNet-50
+            state dict, either torchvision's or RadImageNet's, whose keys are `backbone.<child number>.…`.
 
     Raises:
-        WeightsError: the file is missing, unsafe, or no ResNet-50; the published file cannot be downloaded.
+        WeightsError: the file is missing, unsafe, or not a ResNet-50; or a published file cannot be downloaded.
     """
     if weights == "none":
         return None
@@ -66,20 +68,24 @@ def load_pretrained(weights: str) -> Pretrained | None:
     state = _read_state(file)
     is_radimagenet = any(name.endswith("backbone.0.weight") for name in state)
     mean, std = (RADIMAGENET_MEAN, RADIMAGENET_STD) if is_radimagenet else (IMAGENET_MEAN, IMAGENET_STD)
-    sha256 = _sha256(file)
+    sha256 = sha256_of(file)
     if weights in PUBLISHED and not sha256.startswith(file.stem.rsplit("-", 1)[-1]):
-        log.warning("%s is not the file that torchvision publishes: its SHA-256 is %s", file, sha256)
+        log.warning("%s is not the file published by torchvision: its SHA-256 is %s", file, sha256)
     return Pretrained(_as_trunk(state, file), mean, std, sha256)
 
 
 def locate_weights(weights: str) -> Path:
-    """Return the file that holds the weights, downloading a published one into torch's cache if need be."""
+    """Return the file with the weights; a published file is downloaded into torch's cache if it is not there."""
     if weights not in PUBLISHED:
         file = Path(weights).expanduser()
         if file.is_file():
             return file
-        raise WeightsError(f"--weights {weights!r} is no file: give one, or imagenet-v1, imagenet-v2 or none.")
-    url = PUBLISHED[weights]
+        raise WeightsError(f"--weights {weights!r} is not a file: give one, or imagenet-v1, imagenet-v2 or none.")
+    return _download(weights, PUBLISHED[weights])
+
+
+def _download(weights: str, url: str) -> Path:
+    """Return a published file in torch's cache, downloaded unless it is there."""
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     if not file.exists():
         log.info("downloading %s to %s", url, file)
@@ -103,17 +109,17 @@ def _read_state(file: Path) -> Mapping[str, Tensor]:
         raise WeightsError(f"weights file {file} cannot be read: {str(error).splitlines()[0]}") from error
     except Exception as error:  # pickle.UnpicklingError: torch refuses anything but tensors and plain containers
         raise WeightsError(
-            f"weights file {file} holds more than tensors, and code in it would be run: "
-            "save the state dict alone, best as .safetensors."
+            f"weights file {file} contains more than tensors, and loading it would run code: "
+            "save the state dict alone, preferably as .safetensors."
         ) from error
     state = state.get("state_dict", state) if isinstance(state, Mapping) else state
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"weights file {file} holds no state dict (a mapping of names to tensors).")
+        raise WeightsError(f"weights file {file} contains no state dict (a mapping of names to tensors).")
     return state
 
 
 def _as_trunk(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
-    """Return the tensors under torchvision's names, without the classifier; all there and of the right shape."""
+    """Return the trunk's tensors under torchvision's names; raise WeightsError if one is missing or misshapen."""
     import torchvision
 
     with torch.device("meta"):
@@ -123,7 +129,9 @@ def _as_trunk(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
     trunk = counters | trunk  # weights saved before torch 0.4.1 lack the counters
     wrong = sorted(wanted.keys() ^ trunk.keys()) or sorted(n for n in wanted if wanted[n].shape != trunk[n].shape)
     if wrong:
-        raise WeightsError(f"weights file {file} is no ResNet-50: {len(wrong)} tensors differ, such as {wrong[0]!r}.")
+        raise WeightsError(
+            f"weights file {file} is not a ResNet-50: {len(wrong)} tensors differ, such as {wrong[0]!r}."
+        )
     return trunk
 
 
@@ -140,32 +148,27 @@ def _torchvision_name(name: str) -> str:
     return name
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def to_grey(squares: Tensor) -> Tensor:
-    """Return uint8 squares (B, H, W) as grey values in [0, 1], shape (B, 1, H, W), channels last."""
+    """Return uint8 squares (B, H, W) as grey values in [0, 1], shape (B, 1, H, W), in channels-last layout."""
     return squares.unsqueeze(1).float().div(255).contiguous(memory_format=torch.channels_last)
 
 
 def normalise(grey_B1HW: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Return what a network is fed with, shape (B, 3, H, W); mean and std have shape (1, 3, 1, 1)."""
+    """Return a network's input, shape (B, 3, H, W); mean and std have shape (1, 3, 1, 1)."""
     return (grey_B1HW - mean) / std
 
 
 class Classifier(nn.Module):
-    """Grey squares to logits: torchvision's ResNet-50 behind the constants of its weights.
+    """From grey squares to logits: torchvision's ResNet-50 with its normalisation in front.
 
-    The constants are buffers, so they are saved with the weights and cannot be mixed up.
+    The normalisation constants are buffers, so they are saved with the weights that need them.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, n_classes: int, pretrained: Pretrained | None = None) -> None:
-        import torchvision  # takes seconds, and a package whose graphs are compiled does without it
+        import torchvision  # takes seconds, and a package with compiled graphs does not need it
 
         super().__init__()
         self.network = torchvision.models.resnet50()
@@ -180,7 +183,7 @@ class Classifier(nn.Module):
         return self.network(normalise(grey_B1HW, self.mean, self.std))
 
     def stages(self, trainable: Trainable) -> tuple[nn.Sequential, nn.Sequential]:
-        """Return what is frozen and what is trained: one after the other they are the network, modules shared."""
+        """Return the frozen and the trained layers, in this order the whole network; the modules are its own."""
         trunk = [module for name, module in self.network.named_children() if name != "fc"]
         order = [*trunk, nn.Flatten(), self.network.fc]
         first = {"head": self.network.fc, "layer4": self.network.layer4, "all": order[0]}[trainable]
@@ -188,21 +191,22 @@ class Classifier(nn.Module):
         return nn.Sequential(*order[:start]), nn.Sequential(*order[start:])
 
     def trained_parts(self, trainable: Trainable) -> dict[str, list[nn.Module]]:
-        """Return the modules that are trained: the new `head`, and what of the `trunk` goes along."""
+        """Return the modules that are trained: the new `head`, and the pretrained ones of the `trunk`."""
         trunk = [module for name, module in self.network.named_children() if name != "fc"]
-        along = {"head": [], "layer4": [self.network.layer4], "all": trunk}[trainable]
-        return {"head": [self.network.fc], "trunk": along}
+        pretrained = {"head": [], "layer4": [self.network.layer4], "all": trunk}[trainable]
+        return {"head": [self.network.fc], "trunk": pretrained}
 
 
 @torch.inference_mode()
 def predict_logits(model: Classifier, squares: NDArray[np.uint8], device: str) -> NDArray[np.float64]:
-    """Return the logits of the images, shape (n, n_classes).
+    """Return the logits of images, shape (n, n_classes).
 
     Args:
+        model: put in evaluation mode.
         squares: shape (n, size, size).
         device: where the model is.
     """
-    # TF32 is what GPUs take for float32 by default
+    # GPUs compute float32 convolutions in TF32 by default
     torch.backends.cudnn.allow_tf32 = False
     model.eval()
     batches = torch.from_numpy(squares).split(BATCH_SIZE)

@@ -13,7 +13,7 @@ from cxr.errors import UnreadableError
 from cxr.images.decoding import decode_image
 from cxr.images.inbox import LOOSE, Arrival, read_arrival
 from cxr.report.markup import THUMBNAIL_PX, outline, render, thumbnail
-from cxr.serving.outcome import N_BINS, Outcome, asked_for, totals, write_record
+from cxr.serving.outcome import N_BINS, Outcome, headline_probability, totals, write_record
 from cxr.serving.package import TOLERATED_DIFFERENCE
 from cxr.serving.scoring_runs import ScoringRun
 from cxr.storage import events, files
@@ -26,7 +26,8 @@ def write_scoring_report(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -
     with events.stage(scoring_run.folder.events, "report"):
         write_record(scoring_run, outcomes)
         folder, package = scoring_run.folder, scoring_run.package()
-        reference = np.histogram(asked_for(package.images(), package), bins=N_BINS, range=(0, 1))[0]
+        probability = headline_probability(package.images(), package.classes)
+        reference = np.histogram(probability, bins=N_BINS, range=(0, 1))[0]
         page = render(
             Path(__file__).with_name("scoring_report.html.j2"),
             record=files.read_record(folder.record),

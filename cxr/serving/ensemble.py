@@ -1,15 +1,16 @@
-"""The folds of a run side by side: one image, one answer of each fold.
+"""The networks of all folds, run side by side on the same images.
 
-What the folds share, a frozen trunk, runs once; what each has trained runs for each; the last layer, small
-and in float32, comes last. The features in front of it are those of fold 0.
+Layers that the folds share, such as a frozen trunk, run once; each fold's own layers run for each fold. The last layer
+is small and always runs in float32. The features that come out with the logits are fold 0's input to that layer.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from cxr.config import Arithmetic, Compile
 from cxr.network.acceleration import accelerate
@@ -18,17 +19,17 @@ from cxr.network.resnet import normalise, to_grey
 from cxr.serving.networks import PackagedNetworks, Part
 
 STEP = 128
-"""Images that go through all layers together; bounds the memory of what lies between the layers."""
+"""Images that pass through all layers together; bounds the memory for what lies between the layers."""
 
 
 class Ensemble:
     """The networks of all folds, ready to run.
 
     Args:
-        networks: asked for a whole network only where no compiled graph of it is at hand.
+        networks: a whole network is loaded only where no compiled graph of it is cached.
         device: cpu, or cuda:<index>.
-        arithmetic: what the layers compute in; the last one always in float32.
-        n_images: how many images are to come.
+        arithmetic: of all layers but the last, which computes in float32.
+        n_images: number of images expected, to decide whether compiling pays off.
         compile: on, off, or auto.
         cache: keeps compiled graphs.
     """
@@ -43,13 +44,12 @@ class Ensemble:
         compile: Compile,
         cache: Path,
     ) -> None:
-        def fast(part: Part, fold: int):
+        def load(part: Part, fold: int) -> Callable[[Tensor], Tensor]:
             if arithmetic == "int8":
                 return load_int8(networks.int8_graph(part, fold))
-            identity = f"{networks.identity} {part} {fold}"
             return accelerate(
                 lambda: layers_of(networks, part, fold),
-                identity,
+                f"{networks.identity} {part} {fold}",
                 device,
                 bf16=arithmetic == "bf16",
                 n_images=n_images,
@@ -57,23 +57,24 @@ class Ensemble:
                 cache=cache,
             )
 
-        made = {key: fast(*key) for key in parts_of(networks)}
+        loaded = {(part, fold): load(part, fold) for part, fold in parts_of(networks)}
         folds = range(networks.n_folds)
         self._mean, self._std = networks.constants()
-        self._shared = made.get(("shared", 0))
-        self._own = [made.get(("own", fold)) for fold in folds]
+        self._shared = loaded.get(("shared", 0))
+        self._own = [loaded.get(("own", fold)) for fold in folds]
         self._heads = [networks.head(fold) for fold in folds]
 
     @torch.inference_mode()
     def run(self, squares: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Return each fold's logits, shape (n_folds, n, n_classes), and fold 0's features, (n, 2048).
+        """Return each fold's logits, shape (n_folds, n, n_classes), and fold 0's features, shape (n, 2048).
 
         Args:
             squares: shape (n, size, size).
         """
-        logits, features = [], []
-        for part in torch.from_numpy(squares).split(STEP):
-            inputs = normalise(to_grey(part), self._mean, self._std)
+        logits: list[Tensor] = []
+        features: list[Tensor] = []
+        for batch in torch.from_numpy(squares).split(STEP):
+            inputs = normalise(to_grey(batch), self._mean, self._std)
             shared = self._shared(inputs) if self._shared else inputs
             own = [layers(shared) if layers else shared for layers in self._own]
             logits.append(torch.stack([head(x) for head, x in zip(self._heads, own, strict=True)]))
@@ -82,7 +83,7 @@ class Ensemble:
 
 
 def parts_of(networks: PackagedNetworks) -> list[tuple[Part, int]]:
-    """Return the parts that the layers in front of the last ones have, in the order in which an image goes through."""
+    """Return the parts before the last layers, in the order in which an image passes through them, each with a fold."""
     shared: list[tuple[Part, int]] = [("shared", 0)] if networks.trainable != "all" else []
     return shared + [("own", fold) for fold in range(networks.n_folds) if networks.trainable != "head"]
 

@@ -1,7 +1,7 @@
-"""Images through the champion, with a picture of where it looked.
+"""The champion's predictions for single images, each with a picture of where the networks looked.
 
-An image goes the nightly job's way (see `judging`), so its probability is the one that job gives it. Nothing is written
-but the pictures and a table in a folder of its own, and what the job keeps in its cache; the images are only read.
+An image is read and predicted exactly as in a scoring run (see `predictor`), so it gets the same probability. Only the
+pictures and a table are written, in a folder of their own, and compiled graphs in the cache; images are only read.
 """
 
 import logging
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cxr.errors import ConfigError, DataError
 from cxr.images.decoding import decode_image
@@ -25,7 +26,7 @@ from cxr.storage.run_folder import ExplanationFolder
 log = logging.getLogger(__name__)
 
 PICTURE_PX = 512
-"""A picture's image is decoded at this size or more."""
+"""Images are decoded at this size or more for a picture."""
 
 
 def explain_images(
@@ -38,7 +39,7 @@ def explain_images(
     device: str = "auto",
     cache: Path = Path("cache"),
 ) -> pd.DataFrame:
-    """Evaluate images and picture where the networks looked; return a row for each file, and write it.
+    """Predict images and draw where the networks looked; write and return one row per file.
 
     Columns: path, status, reason, detail, image_id, probability_<class>, predicted_label, fold_spread, in_training,
     novelty, target, picture.
@@ -47,44 +48,48 @@ def explain_images(
         package: the model.
         paths: image files.
         folder: gets `<number>-<name>.png` for each image, the image beside its map, and `explanations.parquet`.
-        target: class that is asked for; the one that is called, if None.
+        target: class to look for; the predicted one if None.
         opacity: of the map where it is strongest, 0 to 1.
         device: cpu, cuda:<index>, or auto.
         cache: keeps compiled graphs.
 
     Raises:
-        ConfigError: the class is none of the model's, or the opacity is out of range.
+        ConfigError: the model has no such class, or the opacity is out of range.
         DataError: none of the files is an image.
     """
-    if target is not None and target not in package.classes:
-        raise ConfigError(f"--class must be one of {', '.join(package.classes)}, got {target!r}.")
-    if not 0 <= opacity <= 1:
-        raise ConfigError(f"--opacity must lie between 0 and 1, got {opacity!r}.")
+    _require_valid(package, target, opacity)
     readings = [read_image(_arrival(path), package.size) for path in paths]
     numbers = [number for number, reading in enumerate(readings) if reading.square is not None]
     images = [readings[number] for number in numbers]
     if not images:
-        raise DataError(f"none of {len(paths)} files is an image, the first because: {readings[0].refused}")
+        raise DataError(f"none of the {len(paths)} files is an image; the first: {readings[0].refused}")
     predictor = Predictor(package, device=device, cache=cache)
     predictions = predictor.predict(images)
     targets = [target or prediction.predicted for prediction in predictions]
     heat = predictor.look(images, targets)
-    answers = {}
+    columns: dict[int, dict[str, object]] = {}
     for k, (number, image) in enumerate(zip(numbers, images, strict=True)):
         picture = folder.picture(number + 1, Path(image.arrival.path).stem)
         _write_picture(picture, image, heat[k], opacity)
-        answers[number] = predictions[k].columns | {"target": targets[k], "picture": picture.name}
-    table = pd.DataFrame([_facts(reading) | answers.get(number, {}) for number, reading in enumerate(readings)])
+        columns[number] = predictions[k].columns | {"target": targets[k], "picture": picture.name}
+    table = pd.DataFrame([_facts(reading) | columns.get(number, {}) for number, reading in enumerate(readings)])
     table = table.astype({"reason": "str", "detail": "str"})  # also where every file is an image
     files.write_table(folder.table, table)
     return table
+
+
+def _require_valid(package: Package, target: str | None, opacity: float) -> None:
+    if target is not None and target not in package.classes:
+        raise ConfigError(f"--class must be one of {', '.join(package.classes)}, got {target!r}.")
+    if not 0 <= opacity <= 1:
+        raise ConfigError(f"--opacity must lie between 0 and 1, got {opacity!r}.")
 
 
 def _arrival(path: Path) -> Arrival:
     try:
         facts = path.stat()
     except OSError:
-        return Arrival(str(path), str(path), 0, 0)  # reading it says why
+        return Arrival(str(path), str(path), 0, 0)  # reading it gives the reason
     return Arrival(str(path), os.path.realpath(path), facts.st_size, facts.st_mtime_ns)
 
 
@@ -99,7 +104,7 @@ def _facts(reading: FileReading) -> dict[str, object]:
     }
 
 
-def _write_picture(path: Path, image: FileReading, heat: np.ndarray, opacity: float) -> None:
+def _write_picture(path: Path, image: FileReading, heat: NDArray[np.float32], opacity: float) -> None:
     grey = np.asarray(decode_image(read_arrival(image.arrival), PICTURE_PX).grey)
     with files.replacing(path) as temporary:
         beside(grey, overlay(grey, heat, opacity=opacity)).save(temporary, "PNG")

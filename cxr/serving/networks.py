@@ -1,4 +1,4 @@
-"""The folds' networks, read from the files of a package: what they share once, and what each has of its own."""
+"""The folds' networks, read from the files of a package: the layers that all folds share, and each fold's own."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +14,20 @@ from cxr.network.resnet import Classifier
 from cxr.storage.model_folder import PackageFolder
 
 Part = Literal["shared", "own"]
-"""Layers in front of the last one: what all folds share, or what each has of its own."""
+"""Layers before the last one: those that all folds share, or a fold's own."""
 
 
 @dataclass(frozen=True)
 class PackagedNetworks:
-    """The networks of a package, finished or in the making."""
+    """The networks of a package, whether it is finished or still being built."""
 
     folder: PackageFolder
     n_classes: int
     n_folds: int
     trainable: Trainable
-    """What was trained: everything before it is the same in all folds."""
+    """What was trained: all layers before it are the same in every fold."""
     identity: str
-    """Names the weights: other weights have another identity."""
+    """Changes whenever the weights do."""
 
     def model(self, fold: int) -> Classifier:
         """Return a fold's network, in evaluation mode."""
@@ -45,12 +45,12 @@ class PackagedNetworks:
         return head.eval()
 
     def constants(self) -> tuple[Tensor, Tensor]:
-        """Return the mean and deviation that inputs are normalised with, each of shape (1, 3, 1, 1)."""
+        """Return the mean and standard deviation that inputs are normalised with, each of shape (1, 3, 1, 1)."""
         mean, std = self._tensors(0, "mean", "std")
         return mean, std
 
     def int8_graph(self, part: Part, fold: int) -> Path:
-        """Return the file of a part of a fold's network in 8-bit integers."""
+        """Return the ONNX file that holds a part of a fold's network in 8-bit integers."""
         return self.folder.int8_graph(part, fold)
 
     def _tensors(self, fold: int, *names: str) -> list[Tensor]:

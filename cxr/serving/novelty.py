@@ -1,22 +1,33 @@
-"""How far an image lies from the images that a model was trained on."""
+"""How far an image lies from the images that a model was trained on.
+
+Two measures, combined as the two sides of a right angle: in the features that the network computes, and in a coarse map
+of where the image is bright. Each is a Mahalanobis distance along the principal components of the training images, plus
+what no component explains.
+
+Source: Lee et al., A simple unified framework for detecting out-of-distribution samples, NeurIPS 2018; the residual:
+Ndiour et al., Out-of-distribution detection with subspace techniques, 2020.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.numpy import save as save_arrays
+from safetensors.numpy import load_file, save
 
 from cxr.storage import files
 
 N_COMPONENTS = 32
-
-
-LAYOUT_PX = 16
-
-
+"""Principal components that are kept, at most."""
+BRIGHTNESS_MAP_PX = 16
+"""Side of the brightness map, in cells."""
 ROUNDING = 1e-3
+"""A residual smaller than this share of the largest component's spread is rounding error."""
+NETWORK_PREFIX = "network."
+BRIGHTNESS_PREFIX = "layout."
+"""What the names of the brightness measure's arrays begin with in `novelty.safetensors`."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +39,16 @@ class Novelty:
     components: NDArray[np.float32]
     """Principal components of the training images' features, shape (k, n_features)."""
     scale: NDArray[np.float32]
-    """Standard deviation along each component, and of the residual's length: shape (k + 1,)."""
+    """Standard deviation along each component, and of the residual's length, shape (k + 1,)."""
 
     def distance(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return each image's distance, shape (n,), for features (n, n_features)."""
         centred = features - self.mean
         along = centred @ self.components.T
         residual = np.linalg.norm(centred - along @ self.components, axis=1, keepdims=True)
-        return np.sqrt((np.hstack([along, residual]) / self.scale) ** 2 @ np.ones(len(self.scale))).astype(np.float64)
+        squares = (np.hstack([along, residual]) / self.scale) ** 2
+        # summed in float64 by a matrix product: np.linalg.norm sums in float32 and gives other last digits
+        return np.sqrt(squares @ np.ones(len(self.scale))).astype(np.float64)
 
 
 def fit_novelty(features: NDArray[np.float32]) -> Novelty:
@@ -47,37 +60,56 @@ def fit_novelty(features: NDArray[np.float32]) -> Novelty:
     along = centred @ components.T
     residual = np.linalg.norm(centred - along @ components, axis=1)
     spread = along.std(axis=0)
-    rest = max(np.sqrt((residual**2).mean()), ROUNDING * spread.max(initial=0))  # where nothing is left over
-    return Novelty(mean, components, np.maximum(np.append(spread, rest), 1e-12).astype(np.float32))
+    residual_spread = max(np.sqrt((residual**2).mean()), ROUNDING * spread.max(initial=0))
+    scale = np.maximum(np.append(spread, residual_spread), 1e-12).astype(np.float32)
+    return Novelty(mean, components, scale)
 
 
-def layout(squares: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return where images are bright and dark, shape (n, 256), each contrast-normalised, for squares (n, size, size)."""
-    coarse = [
-        np.asarray(Image.fromarray(square).resize((LAYOUT_PX, LAYOUT_PX), Image.Resampling.BOX)) for square in squares
-    ]
-    flat = np.reshape(coarse, (len(squares), LAYOUT_PX**2)).astype(np.float32)
+def brightness_map(squares: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return where images are bright and dark, each image contrast-normalised, shape (n, 256).
+
+    Args:
+        squares: shape (n, size, size).
+    """
+    cells = (BRIGHTNESS_MAP_PX, BRIGHTNESS_MAP_PX)
+    coarse = [np.asarray(Image.fromarray(square).resize(cells, Image.Resampling.BOX)) for square in squares]
+    flat = np.reshape(coarse, (len(squares), BRIGHTNESS_MAP_PX**2)).astype(np.float32)
     centred = flat - flat.mean(axis=1, keepdims=True)
     return centred / np.maximum(centred.std(axis=1, keepdims=True), 1.0)
 
 
-NOVELTY_PARTS = ("network.", "layout.")
-
-
 @dataclass(frozen=True)
 class ImageNovelty:
-    """How far images lie from the training images: in what the network makes of them, and in where they are bright."""
+    """How far images lie from the training images, in the network's features and in where they are bright."""
 
     network: Novelty
-    layout: Novelty
+    brightness: Novelty
 
     def distance(self, features: NDArray[np.float32], squares: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return each image's distance, shape (n,), for features (n, n_features) and squares (n, size, size)."""
-        return np.hypot(self.network.distance(features), self.layout.distance(layout(squares)))
+        """Return each image's distance, shape (n,).
+
+        Args:
+            features: of fold 0's network, shape (n, n_features).
+            squares: shape (n, size, size).
+        """
+        return np.hypot(self.network.distance(features), self.brightness.distance(brightness_map(squares)))
 
     def save(self, path: Path) -> None:
-        """Write what `Package.novelty` reads."""
-        parts = zip(NOVELTY_PARTS, (self.network, self.layout), strict=True)
-        arrays = {part + name: np.ascontiguousarray(v) for part, measure in parts for name, v in vars(measure).items()}
+        """Write the measure as safetensors, for `load`."""
+        arrays = _named(NETWORK_PREFIX, self.network) | _named(BRIGHTNESS_PREFIX, self.brightness)
         with files.replacing(path) as temporary:
-            temporary.write_bytes(save_arrays(arrays))
+            temporary.write_bytes(save(arrays))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return the measure that `save` wrote."""
+        arrays = load_file(path)
+        return cls(_measure(NETWORK_PREFIX, arrays), _measure(BRIGHTNESS_PREFIX, arrays))
+
+
+def _named(prefix: str, measure: Novelty) -> dict[str, NDArray[np.float32]]:
+    return {prefix + name: np.ascontiguousarray(array) for name, array in vars(measure).items()}
+
+
+def _measure(prefix: str, arrays: dict[str, NDArray[np.float32]]) -> Novelty:
+    return Novelty(**{name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)})

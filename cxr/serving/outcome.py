@@ -1,8 +1,7 @@
-"""A scoring run's end: each batch judged, published or held; the record and the page that a person reads.
+"""The end of a scoring run: each batch is checked, then published or held, and what became of it is recorded.
 
-Both stand in `scores/_scoring_runs/<when>/`. `scoring_run.json` is written after each batch that had
-anything new, so a scoring run that was killed leaves what it had concluded; `report.html`, with its pictures, once at
-the end. Both name what earlier scoring runs still hold.
+The record, `scores/_scoring_runs/<when>/scoring_run.json`, is written after each batch with new files, so a killed
+scoring run leaves what it had decided. It also lists batches that earlier scoring runs left held.
 """
 
 import dataclasses
@@ -10,12 +9,13 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 
 from cxr import __version__
+from cxr.classes import Classes
 from cxr.images.inbox import Batch
 from cxr.metrics import drift
 from cxr.serving import scores
@@ -27,15 +27,19 @@ from cxr.verdict import Verdict
 log = logging.getLogger("cxr.checks")
 
 N_BINS = 20
-MAX_QUARANTINED, MAX_SHOWN = 200, 12
+"""Bins of the histogram of probabilities."""
+MAX_QUARANTINED = 200
+"""Quarantined files that an outcome lists, at most."""
+MAX_SHOWN = 12
+"""Images that an outcome lists for a second look, at most."""
 Decision = Literal["published", "held", "published by force", "nothing new"]
 Check = Callable[[pd.DataFrame, pd.DataFrame, Sequence[str], str], list[Verdict]]
-"""Judges a batch: its rows of the scores, what drift compares, the model's classes and version."""
+"""Checks a batch, given its rows of the scores, its comparison with the reference, the classes and model version."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a batch in this run."""
+    """What became of a batch in a scoring run."""
 
     batch: str
     decision: Decision
@@ -48,64 +52,107 @@ class Outcome:
     n_in_training: int = 0
     estimated_accuracy: float | None = None
     histogram: list[int] = dataclasses.field(default_factory=list)
-    """Images by the probability that is asked for, in 20 bins from 0 to 1."""
+    """Number of images by `headline_probability`, in 20 bins from 0 to 1."""
     quarantined: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """The first 200: path, reason, detail, n_bytes, changed_ns."""
     nearest: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    """Images nearest to the threshold first."""
+    """The images nearest to the threshold, nearest first."""
     disagreeing: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    """Images on which the folds differ most first."""
+    """The images on which the folds differ most, largest difference first."""
     verdicts: list[Verdict] = dataclasses.field(default_factory=list)
     drift: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
+    @classmethod
+    def of(
+        cls,
+        batch: Batch,
+        package: Package,
+        rows: pd.DataFrame,
+        compared: pd.DataFrame,
+        verdicts: list[Verdict],
+        decision: Decision,
+    ) -> Self:
+        """Return the outcome of a batch with new files.
 
-def conclude(scoring_run: ScoringRun, batch: Batch, check: Check) -> Outcome:
-    """Evaluate what is staged of a batch; publish it, or hold it if anything critical failed; return what became of it."""
-    staged = scoring_run.staged(batch.name)
-    waiting = {"n_waiting": batch.n_waiting, "left_aside": batch.left_aside}
+        Args:
+            batch: as it was listed.
+            package: the model that scored it.
+            rows: its new scores.
+            compared: its new images against the reference images, from `drift.compare`.
+            verdicts: what the check found.
+            decision: what was decided from the verdicts.
+        """
+        images = rows[rows["status"] == "ok"]
+        refused = rows[rows["status"] == "quarantined"]
+        probability = headline_probability(images, package.classes)
+        return cls(
+            batch=batch.name,
+            decision=decision,
+            n_scored=len(images),
+            n_quarantined=len(refused),
+            n_waiting=batch.n_waiting,
+            left_aside=batch.left_aside,
+            reasons=_counts(refused["reason"]),
+            predicted=_counts(images["predicted_label"]),
+            n_in_training=int(images["in_training"].sum()),
+            estimated_accuracy=_estimated_accuracy(compared),
+            histogram=np.histogram(probability, bins=N_BINS, range=(0, 1))[0].tolist(),
+            quarantined=_records(refused[["path", "reason", "detail", "n_bytes", "changed_ns"]].head(MAX_QUARANTINED)),
+            nearest=_first(images, probability, (probability - package.threshold).abs()),
+            disagreeing=_first(images, probability, -images["fold_spread"]),
+            verdicts=verdicts,
+            drift=_records(compared),
+        )
+
+
+def conclude(run: ScoringRun, batch: Batch, check: Check) -> Outcome:
+    """Check a batch's new scores, publish or hold them, and return what became of the batch.
+
+    Args:
+        run: the scoring run that staged them.
+        batch: as it was listed.
+        check: a critical verdict holds the batch, unless the scoring run is forced.
+    """
+    staged = run.staged(batch.name)
     if not staged.parts():
-        return Outcome(batch.name, "nothing new", **waiting)
-    package, rows = scoring_run.package(), scores.read_parts(staged)
-    images = rows[rows["status"] == "ok"]
-    with events.stage(scoring_run.folder.events, "check", batch=batch.name) as stage:
-        compared = drift.compare(images, package.images(), package.classes)
+        return Outcome(batch.name, "nothing new", n_waiting=batch.n_waiting, left_aside=batch.left_aside)
+    package = run.package()
+    rows = scores.read_parts(staged)
+    with events.stage(run.folder.events, "check", batch=batch.name) as stage:
+        compared = drift.compare(rows[rows["status"] == "ok"], package.images(), package.classes)
         verdicts = check(rows, compared, package.classes, package.version)
         stage.n_images = len(rows)
-    is_critical = any(verdict.highest_failed == "critical" for verdict in verdicts)
-    decision: Decision = "published"
-    if is_critical:
-        decision = "published by force" if scoring_run.config.force else "held"
-    scores.decide(scoring_run.scores, staged, publish=decision != "held")
-    log.log(logging.ERROR if is_critical else logging.INFO, "batch %r: %s", batch.name, decision)
-    refused = rows[rows["status"] == "quarantined"]
+    decision = decide(verdicts, force=run.config.force)
+    scores.settle(run.scores, staged, publish=decision != "held")
+    log.log(logging.INFO if decision == "published" else logging.ERROR, "batch %r: %s", batch.name, decision)
+    return Outcome.of(batch, package, rows, compared, verdicts, decision)
+
+
+def decide(verdicts: Sequence[Verdict], *, force: bool) -> Decision:
+    """Return what becomes of a batch with these verdicts; `force` publishes it whatever they are."""
+    if all(verdict.highest_failed != "critical" for verdict in verdicts):
+        return "published"
+    return "published by force" if force else "held"
+
+
+def headline_probability(images: pd.DataFrame, classes: Classes) -> pd.Series:
+    """Return the probability of the positive class; for more than two classes, of the predicted one."""
+    columns = classes.probability_columns
+    return images[columns[1]] if classes.is_binary else images[columns].max(axis=1)
+
+
+def _counts(values: pd.Series) -> dict[str, int]:
+    return {str(value): int(n) for value, n in values.value_counts().items()}
+
+
+def _estimated_accuracy(compared: pd.DataFrame) -> float | None:
     estimate = compared.loc[compared["group"] == "accuracy", "value"].iloc[0]
-    return Outcome(
-        batch.name,
-        decision,
-        n_scored=len(images),
-        n_quarantined=len(refused),
-        reasons={str(k): int(n) for k, n in refused["reason"].value_counts().items()},
-        predicted={str(k): int(n) for k, n in images["predicted_label"].value_counts().items()},
-        n_in_training=int(images["in_training"].sum()),
-        estimated_accuracy=None if np.isnan(estimate) else float(estimate),
-        histogram=np.histogram(asked_for(images, package), bins=N_BINS, range=(0, 1))[0].tolist(),
-        quarantined=_records(refused[["path", "reason", "detail", "n_bytes", "changed_ns"]].head(MAX_QUARANTINED)),
-        nearest=_first(images, (asked_for(images, package) - package.threshold).abs(), package),
-        disagreeing=_first(images, -images["fold_spread"], package),
-        verdicts=verdicts,
-        drift=_records(compared),
-        **waiting,
-    )
+    return None if np.isnan(estimate) else float(estimate)
 
 
-def asked_for(images: pd.DataFrame, package: Package) -> pd.Series:
-    """Return the probability of the positive class, or, of more than two classes, of the class that is called."""
-    columns = [f"probability_{name}" for name in package.classes]
-    return images[columns[1]] if len(columns) == 2 else images[columns].max(axis=1)
-
-
-def _first(images: pd.DataFrame, order: pd.Series, package: Package) -> list[dict[str, Any]]:
-    rows = images.assign(probability=asked_for(images, package)).loc[order.sort_values(kind="stable").index[:MAX_SHOWN]]
+def _first(images: pd.DataFrame, probability: pd.Series, order: pd.Series) -> list[dict[str, Any]]:
+    """Return the first images in ascending order of a key."""
+    rows = images.assign(probability=probability).loc[order.sort_values(kind="stable").index[:MAX_SHOWN]]
     columns = ["path", "predicted_label", "probability", "fold_spread", "in_training", "n_bytes", "changed_ns"]
     return _records(rows[columns])
 
@@ -115,35 +162,36 @@ def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return json.loads(rows.to_json(orient="records", double_precision=15))
 
 
-def note(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -> None:
-    """Note down the last outcome, if there was anything to conclude: what a killed scoring run leaves to be read."""
+def note(run: ScoringRun, outcomes: Sequence[Outcome]) -> None:
+    """Write the record again if the last batch had anything new, so that a killed scoring run leaves its outcomes."""
     if outcomes[-1].decision != "nothing new":
-        write_record(scoring_run, outcomes)
+        write_record(run, outcomes)
 
 
-def write_record(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -> None:
+def write_record(run: ScoringRun, outcomes: Sequence[Outcome]) -> None:
     """Write the scoring run's record."""
-    package = scoring_run.package()
+    package = run.package()
     record = {
         "format": files.FORMAT,
-        "started_at": scoring_run.started_at,
+        "started_at": run.started_at,
         "written_at": files.now(),
-        "inbox": str(scoring_run.inbox),
+        "inbox": str(run.inbox),
         "model": package.name,
         "model_version": package.version,
         "code": __version__,
         "batches": [dataclasses.asdict(outcome) for outcome in outcomes],
-        "held": scores.held_batches(scoring_run.scores),
+        "held": scores.held_batches(run.scores),
         "bfloat16": package.facts["bfloat16"],
     }
-    files.write_json(scoring_run.folder.record, record)
+    files.write_json(run.folder.record, record)
 
 
 def totals(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """Return the scoring run's counts: scored, quarantined, waiting, held (images in held batches)."""
+    """Return a scoring run's counts of files: scored, quarantined, waiting, held (both kinds, in held batches)."""
+    held = [outcome for outcome in outcomes if outcome.decision == "held"]
     return {
-        "scored": sum(o.n_scored for o in outcomes),
-        "quarantined": sum(o.n_quarantined for o in outcomes),
-        "waiting": sum(o.n_waiting for o in outcomes),
-        "held": sum(o.n_scored + o.n_quarantined for o in outcomes if o.decision == "held"),
+        "scored": sum(outcome.n_scored for outcome in outcomes),
+        "quarantined": sum(outcome.n_quarantined for outcome in outcomes),
+        "waiting": sum(outcome.n_waiting for outcome in outcomes),
+        "held": sum(outcome.n_scored + outcome.n_quarantined for outcome in held),
     }

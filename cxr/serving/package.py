@@ -1,9 +1,8 @@
-"""The deployable model: everything that scoring needs, in one folder that is never changed again.
+"""A packaged model: everything that scoring needs, in one folder that never changes once it is written.
 
-`models/<name>/<version>/` holds the folds' weights (what they share once), calibration and thresholds fitted
-on out-of-fold predictions, the images that drift is judged by, a model card, and where all of it comes from.
-`SHA256SUMS` names every file; a package of which a byte has changed is refused. Weights are safetensors:
-nothing in a package is code.
+`models/<name>/<version>/` holds the folds' weights (shared tensors once), the calibration and thresholds fitted on
+out-of-fold predictions, the reference images for drift, a model card, and the provenance of all of it. `SHA256SUMS`
+names every file; a package with a single changed byte is refused. Weights are safetensors: a package contains no code.
 """
 
 import re
@@ -14,38 +13,44 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from safetensors.numpy import load_file as load_arrays
 
 from cxr.classes import Classes
 from cxr.config import OperatingPoint, Trainable
 from cxr.errors import PackageError
 from cxr.metrics.calibration import Calibration, average_folds, predict_labels
 from cxr.serving.networks import PackagedNetworks
-from cxr.serving.novelty import NOVELTY_PARTS, ImageNovelty, Novelty
+from cxr.serving.novelty import ImageNovelty
 from cxr.storage import files
 from cxr.storage.files import sha256_of
 from cxr.storage.model_folder import PackageFolder
 
 SUM = re.compile(r"^([0-9a-f]{64})  ([\w.-]+)$", re.MULTILINE | re.ASCII)
+"""A line of SHA256SUMS."""
+TOLERATED_DIFFERENCE = 0.01
+"""Largest difference from float32 that coarser arithmetic may make to a probability.
+
+bfloat16 has to keep to it on every image that was measured, 8-bit integers on nearly all of them.
+"""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A packaged model, whose files were found unchanged."""
+    """A packaged model whose files are verified to be unchanged."""
 
     folder: PackageFolder
     name: str
     classes: Classes
-    """In the order of the model's outputs; of two the positive one is last."""
+    """In output order; for two classes the positive class is last."""
     trainable: Trainable
     size: int
+    """Side of the input square, in pixels."""
     n_folds: int
     calibration: Calibration
     thresholds: dict[OperatingPoint, float]
-    """Of two classes; empty for more."""
+    """By operating point; empty for more than two classes."""
     operating_point: OperatingPoint
     facts: dict[str, Any]
-    """Everything else in package.json."""
+    """The whole of package.json."""
 
     @property
     def version(self) -> str:
@@ -54,12 +59,12 @@ class Package:
 
     @property
     def threshold(self) -> float:
-        """From this probability of the positive class on an image is called positive; 0.5 for more than two classes."""
+        """Images with this probability of the positive class or more are positive; 0.5 for more than two classes."""
         return self.thresholds.get(self.operating_point, 0.5)
 
     @property
     def identity(self) -> str:
-        """The hash of all its files, and the size of its input."""
+        """The hash of all its files, and its input size."""
         return f"{sha256_of(self.folder.checksums)} {self.size}"
 
     @cached_property
@@ -69,8 +74,18 @@ class Package:
 
     @property
     def has_int8(self) -> bool:
-        """Tell whether its layers are there in 8-bit integers, too."""
+        """Whether it also contains its layers in 8-bit integers."""
         return "int8" in self.facts
+
+    @property
+    def bf16_difference(self) -> float:
+        """The largest difference from float32 that bfloat16 made to a probability when the package was built."""
+        return self.facts["bfloat16"]["largest_probability_difference"]
+
+    @property
+    def allows_bf16(self) -> bool:
+        """Whether bfloat16 is exact enough for this model."""
+        return self.bf16_difference <= TOLERATED_DIFFERENCE
 
     def images(self) -> pd.DataFrame:
         """Return one row per image that the model was made from: image_id, fingerprint, group, fold, label, …"""
@@ -78,12 +93,10 @@ class Package:
 
     def novelty(self) -> ImageNovelty:
         """Return the measure of how far an image lies from the training images."""
-        arrays = load_arrays(self.folder.novelty)
-        parts = [{k.removeprefix(part): v for k, v in arrays.items() if k.startswith(part)} for part in NOVELTY_PARTS]
-        return ImageNovelty(*(Novelty(**part) for part in parts))
+        return ImageNovelty.load(self.folder.novelty)
 
     def predict(self, logits: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.str_]]:
-        """Return probabilities (n, n_classes), the folds' spread (n,), and the class each image is called (n,).
+        """Return probabilities (n, n_classes), the spread between the folds (n,), and predicted classes (n,).
 
         Args:
             logits: of each fold, shape (n_folds, n, n_classes).
@@ -96,10 +109,10 @@ def load_package(folder: PackageFolder) -> Package:
     """Return the package in a folder.
 
     Raises:
-        PackageError: it is not there, was made by a later cxr, or a file was changed, is missing or is one too many.
+        PackageError: there is none, another version of cxr made it, or a file was changed, added or removed.
     """
     if not folder.checksums.exists():
-        raise PackageError(f"no model in {str(folder.path)!r}: `cxr models` shows what is there.")
+        raise PackageError(f"no model in {str(folder.path)!r}: `cxr models` lists the models.")
     _require_unchanged(folder)
     facts = files.read_json(folder.description)
     if facts["format"] != files.FORMAT:
@@ -125,19 +138,16 @@ def _require_unchanged(folder: PackageFolder) -> None:
     sums = folder.checksums.read_bytes().decode("utf-8", errors="replace")
     expected = {name: digest for digest, name in SUM.findall(sums)}
     if "".join(f"{digest}  {name}\n" for name, digest in expected.items()) != sums:
-        raise PackageError(
-            f"file {folder.checksums.name!r} of package {str(folder.path)!r} was changed: "
-            "restore it, or package the run again."
-        )
+        raise _damaged(folder, folder.checksums.name, "was changed")
     present = {path.name for path in folder.path.iterdir()} - {folder.checksums.name}
     for name in sorted(expected.keys() | present):
-        path = folder.path / name
-        if name not in present or name not in expected or sha256_of(path) != expected[name]:
-            fault = "is missing" if name not in present else "was added" if name not in expected else "was changed"
-            raise PackageError(
-                f"file {name!r} of package {str(folder.path)!r} {fault}: restore it, or package the run again."
-            )
+        if name not in present:
+            raise _damaged(folder, name, "is missing")
+        if name not in expected:
+            raise _damaged(folder, name, "was added")
+        if sha256_of(folder.path / name) != expected[name]:
+            raise _damaged(folder, name, "was changed")
 
 
-TOLERATED_DIFFERENCE = 0.01
-"""If an image's probability moves by more than this against float32, bfloat16 is refused; of int8 a few images' may."""
+def _damaged(folder: PackageFolder, name: str, fault: str) -> PackageError:
+    return PackageError(f"file {name!r} of package {str(folder.path)!r} {fault}: restore it, or package the run again.")

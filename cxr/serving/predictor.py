@@ -1,9 +1,9 @@
-"""What a packaged model says of images: one way for the nightly job, for `cxr explain` and for the page.
+"""What a packaged model predicts for images, for `cxr score`, `cxr explain` and the page alike.
 
-An image is read, refused or judged alike wherever it comes from, and its probability is the same to the rounding of
-float32: all three run the model in 8-bit integers if it was packaged with them and the processor has them, else in
-bfloat16 if that moves no probability by more than 0.01, which was measured when the model was packaged, and otherwise
-in float32.
+All three read an image in the same way, refuse it for the same reasons, and give it the same probability up to the
+rounding of float32. The arithmetic is the fastest that the package allows: 8-bit integers if it contains them and the
+processor supports them, else bfloat16 if it moved no probability by more than 0.01 when the package was built, else
+float32.
 """
 
 import logging
@@ -31,24 +31,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of an image."""
+    """What the model predicts for an image."""
 
     probability: dict[str, float]
-    """Calibrated, the mean over folds, by class."""
+    """By class: calibrated, the mean over folds."""
     by_fold: dict[str, list[float]]
-    """Calibrated, of each fold, by class."""
+    """By class: the calibrated probability from each fold."""
     predicted: str
-    """The class, at the package's own operating point."""
+    """The predicted class, at the package's operating point."""
     fold_spread: float
-    """Between the highest and the lowest fold, for the class in which it is largest."""
+    """Highest minus lowest fold, for the class where this is largest."""
     in_training: bool
-    """The model was made from this image: the same bytes, or the same image re-encoded."""
+    """Whether the model was made from this image: the same bytes, or the same image re-encoded."""
     novelty: float
     """How far the image lies from the training images."""
 
     @property
     def columns(self) -> dict[str, object]:
-        """The prediction under the names of the scores' columns."""
+        """The prediction under the column names of the scores."""
         return {
             **{f"probability_{name}": value for name, value in self.probability.items()},
             "predicted_label": self.predicted,
@@ -59,7 +59,7 @@ class Prediction:
 
 
 class Predictor:
-    """A packaged model, loaded; judge images with it in one thread at a time.
+    """A packaged model, loaded. Use it in one thread at a time.
 
     Args:
         package: the model.
@@ -67,10 +67,10 @@ class Predictor:
         precision: auto, fp32, bf16, or int8.
         compile: auto, on, or off.
         cache: keeps compiled graphs.
-        n_images: how many images are to come; what compiling has to be repaid by.
+        n_images: number of images expected, to decide whether compiling pays off.
 
     Raises:
-        DeviceError: the device is not there.
+        DeviceError: the device does not exist.
     """
 
     def __init__(
@@ -83,52 +83,59 @@ class Predictor:
         cache: Path = Path("cache"),
         n_images: int = 0,
     ) -> None:
-        self.package, self.device = package, resolve_device(device)
+        self.package = package
+        self.device = resolve_device(device)
         self._precision: ScorePrecision = precision
         self._compile: Compile = compile
-        self._cache, self._n_images = cache, n_images
+        self._cache = cache
+        self._n_images = n_images
         self._novelty = package.novelty()
         images = package.images()
         self._training_ids = set(images["image_id"])
         self._training_prints = fingerprint_bits(images["fingerprint"].tolist())
 
     def predict(self, readings: Sequence[FileReading]) -> list[Prediction]:
-        """Return what the model says of each of the images; none of them may have been refused.
+        """Return a prediction for each image; none of the readings may have been refused.
 
         Raises:
-            ConfigError: 8-bit integers are asked for and cannot be had, or bfloat16 is and moves a probability by more
-                than 0.01.
+            ConfigError: 8-bit integers are requested but not available, or bfloat16 is requested but moves a
+                probability by more than 0.01.
         """
         if not readings:
             return []
-        squares = np.stack([r.square for r in readings if r.square is not None])
+        classes = self.package.classes
+        squares = _squares(readings)
         logits, features = self.ensemble.run(squares)
         by_fold = self.package.calibration.probability(logits)
         probability, spread, predicted = self.package.predict(logits)
-        novelty, in_training = self._novelty.distance(features, squares), self._are_in_training(readings)
-        classes = self.package.classes
+        novelty = self._novelty.distance(features, squares)
+        in_training = self._are_in_training(readings)
         return [
             Prediction(
-                dict(zip(classes, probability[k].tolist(), strict=True)),
-                {name: by_fold[:, k, j].tolist() for j, name in enumerate(classes)},
-                str(predicted[k]),
-                float(spread[k]),
-                in_training[k],
-                float(novelty[k]),
+                probability=dict(zip(classes, probability[k].tolist(), strict=True)),
+                by_fold={name: by_fold[:, k, column].tolist() for column, name in enumerate(classes)},
+                predicted=str(predicted[k]),
+                fold_spread=float(spread[k]),
+                in_training=in_training[k],
+                novelty=float(novelty[k]),
             )
             for k in range(len(readings))
         ]
 
     @cached_property
     def networks(self) -> list[Classifier]:
-        """The folds' networks in float32, which Grad-CAM looks into."""
+        """The folds' networks in float32, for Grad-CAM."""
         return [self.package.networks.model(fold).to(self.device) for fold in range(self.package.n_folds)]
 
     def look(self, readings: Sequence[FileReading], targets: Sequence[str]) -> NDArray[np.float32]:
-        """Return where the networks see a class in images, shape (n, size, size); see `explain.grad_cam`."""
-        squares = np.stack([r.square for r in readings if r.square is not None])
-        asked_for = np.array([self.package.classes.index(name) for name in targets], dtype=np.int64)
-        return grad_cam(self.networks, squares, asked_for)
+        """Return where the networks see a class in images, shape (n, size, size); see `grad_cam`.
+
+        Args:
+            readings: images, none of them refused.
+            targets: the class to look for in each image.
+        """
+        columns = np.array([self.package.classes.index(name) for name in targets], dtype=np.int64)
+        return grad_cam(self.networks, _squares(readings), columns)
 
     def _are_in_training(self, readings: Sequence[FileReading]) -> list[bool]:
         bits = fingerprint_bits([reading.fingerprint or "" for reading in readings])
@@ -140,36 +147,47 @@ class Predictor:
 
     @cached_property
     def ensemble(self) -> Ensemble:
-        """The model, in the fastest arithmetic that is allowed; errors as for `judge`."""
-        arithmetic: Arithmetic = "int8" if self._takes_int8() else "bf16" if self._may_round() else "fp32"
+        """The model, in the fastest arithmetic allowed; raises as `predict` does."""
         return Ensemble(
             self.package.networks,
             device=self.device,
-            arithmetic=arithmetic,
+            arithmetic=self._arithmetic(),
             n_images=self._n_images,
             compile=self._compile,
             cache=self._cache,
         )
 
-    def _takes_int8(self) -> bool:
+    def _arithmetic(self) -> Arithmetic:
+        if self._uses_int8():
+            return "int8"
+        return "bf16" if self._uses_bf16() else "fp32"
+
+    def _uses_int8(self) -> bool:
         if self._precision not in ("auto", "int8"):
             return False
-        packaged = self.package.has_int8
-        hindrance = int8_hindrance(self.device) if packaged else "it was packaged without --int8"
+        is_packaged = self.package.has_int8
+        hindrance = int8_hindrance(self.device) if is_packaged else "it was packaged without --int8"
         if hindrance and self._precision == "int8":
-            raise ConfigError(f"--precision int8 cannot be had of {self.package.name}: {hindrance}.")
-        if hindrance and packaged:
+            raise ConfigError(f"--precision int8 is not available for {self.package.name}: {hindrance}.")
+        if hindrance and is_packaged:
             log.warning("the 8-bit integers of %s are not used: %s", self.package.name, hindrance)
         return not hindrance
 
-    def _may_round(self) -> bool:
+    def _uses_bf16(self) -> bool:
+        package = self.package
         if not uses_bf16(self._precision, self.device):
             return False
-        moved, allowed = self.package.facts["bfloat16"]["largest_probability_difference"], TOLERATED_DIFFERENCE
-        if moved <= allowed:
+        if package.allows_bf16:
             return True
-        told = f"bfloat16 moves a probability of {self.package.name} by {moved:.3f}, at most {allowed} is allowed"
+        refusal = (
+            f"bfloat16 moves a probability of {package.name} by {package.bf16_difference:.3f}, "
+            f"at most {TOLERATED_DIFFERENCE} is allowed"
+        )
         if self._precision == "bf16":
-            raise ConfigError(f"{told}: give --precision fp32, or auto, which chooses it.")
-        log.warning("%s; float32 is used, which is slower", told)
+            raise ConfigError(f"{refusal}: give --precision fp32, or auto, which chooses it.")
+        log.warning("%s; float32 is used, which is slower", refusal)
         return False
+
+
+def _squares(readings: Sequence[FileReading]) -> NDArray[np.uint8]:
+    return np.stack([reading.square for reading in readings if reading.square is not None])

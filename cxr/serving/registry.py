@@ -1,9 +1,9 @@
-"""Which version of a model scores in this run: the champion.
+"""Which version of a model scores: the champion.
 
-Nothing but files. `models/<name>/champion` holds a version and is replaced in one step; `promotions.json`
-holds who followed whom, when and why, and is what `rollback` goes by. A challenger becomes champion only if
-a paired bootstrap over patients, on the images that both were judged on out of fold, does not show its
-ROC-AUC worse.
+The registry is plain files. `models/<name>/champion` names a version and is replaced in one step. `promotions.json`
+records each change of champion, with its time and reason, and is what `rollback` goes by. A challenger becomes champion
+unless its ROC-AUC is shown to be worse, by a paired bootstrap over patients on the images that both models predicted
+out of fold.
 """
 
 import logging
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cxr.classes import Classes
 from cxr.errors import PackageError
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def champion_version(model: ModelFolder) -> str | None:
-    """Return the champion's version, None without one."""
+    """Return the champion's version; None if there is no champion."""
     return model.champion.read_text(encoding="utf-8").strip() if model.champion.exists() else None
 
 
@@ -32,55 +33,63 @@ def load_champion(models: Path, name: str) -> Package:
     """Return the champion of a model.
 
     Raises:
-        PackageError: the model or its champion is not there, or was changed.
+        PackageError: the model does not exist, has no champion, or its champion was changed.
     """
     model = ModelFolder.named(models, name)
     version = champion_version(model)
     if version is None:
-        there = ", ".join(model.versions()) or "none"
         raise PackageError(
-            f"model {name!r} in {str(models)!r} has no champion (versions: {there}): "
-            f"`cxr package RUN --name {name}` makes a version, `cxr promote {name} VERSION` its champion."
+            f"model {name!r} in {str(models)!r} has no champion (versions: {_versions(model)}): "
+            f"`cxr package RUN --name {name}` makes a version, `cxr promote {name} VERSION` makes it champion."
         )
     return load_package(model.version(version))
 
 
 def promote(model: ModelFolder, version: str, *, force: bool = False) -> str:
-    """Make a version the champion; return in words how it compares with the one before.
+    """Make a version the champion; return a sentence on how it compares with the champion before.
 
     Raises:
-        PackageError: the version is not there or damaged, or is shown worse, or cannot be compared; `force`
-            passes over the last two.
+        PackageError: the version does not exist or is damaged; or it is shown to be worse, or cannot be compared,
+            which `force` overrides.
     """
     _require(model)
     with files.locked(model.lock, f"model {model.name}", patience_s=60):
         if version not in model.versions():
-            there = ", ".join(model.versions()) or "none"
-            raise PackageError(f"model {model.name!r} has no version {version!r}; it has {there}.")
+            raise PackageError(f"model {model.name!r} has no version {version!r}; it has {_versions(model)}.")
         challenger = load_package(model.version(version))
         before = champion_version(model)
         if before == version:
-            return f"version {version} of {model.name} is champion already"
-        verdict = "the first champion"
-        if before is not None:
-            verdict, is_worse = _compare_with(model.version(before), challenger)
-            if is_worse and not force:
-                raise PackageError(
-                    f"version {version} of {model.name} does not become champion: {verdict}. "
-                    "--force promotes it all the same."
-                )
-            if is_worse:
-                log.warning("promoted by force: %s", verdict)
+            return f"version {version} of {model.name} is already champion"
+        verdict = _verdict(model, before, challenger, force=force)
         _set_champion(model, before, version, verdict, force=force)
     log.info("champion of %s: version %s (%s)", model.name, version, verdict)
     return verdict
 
 
+def _verdict(model: ModelFolder, champion: str | None, challenger: Package, *, force: bool) -> str:
+    """Return how a challenger compares with the champion; raise PackageError if it may not replace it."""
+    if champion is None:
+        return "the first champion"
+    verdict, is_worse = _compare_with(model.version(champion), challenger)
+    if is_worse and not force:
+        raise PackageError(
+            f"version {challenger.version} of {model.name} does not become champion: {verdict}. "
+            "--force promotes it all the same."
+        )
+    if is_worse:
+        log.warning("promoted by force: %s", verdict)
+    return verdict
+
+
+def _versions(model: ModelFolder) -> str:
+    return ", ".join(model.versions()) or "none"
+
+
 def rollback(model: ModelFolder) -> str:
-    """Make the champion before this one champion again; return its version.
+    """Make the previous champion champion again; return its version.
 
     Raises:
-        PackageError: there was none before, or its package is damaged.
+        PackageError: there is no previous champion, or its package is damaged.
     """
     _require(model)
     with files.locked(model.lock, f"model {model.name}", patience_s=60):
@@ -88,7 +97,7 @@ def rollback(model: ModelFolder) -> str:
         before = _line_of_champions(model, now)[-2:-1]
         if now is None or not before:
             raise PackageError(
-                f"model {model.name!r} has no champion before {now or 'any'}: there is nothing to go back to."
+                f"model {model.name!r} has no champion before {now or 'any'}: there is nothing to roll back to."
             )
         load_package(model.version(before[0]))
         _set_champion(model, now, before[0], "rollback", force=False)
@@ -98,8 +107,9 @@ def rollback(model: ModelFolder) -> str:
 
 def _require(model: ModelFolder) -> None:
     if not model.path.is_dir():
-        there = ", ".join(sorted(p.name for p in model.path.parent.glob("[!.]*") if p.is_dir())) or "none"
-        raise PackageError(f"there is no model {model.name!r} in {str(model.path.parent)!r}; there are: {there}.")
+        models = model.path.parent
+        names = ", ".join(sorted(path.name for path in models.glob("[!.]*") if path.is_dir())) or "none"
+        raise PackageError(f"there is no model {model.name!r} in {str(models)!r}; models there: {names}.")
 
 
 def _set_champion(model: ModelFolder, before: str | None, version: str, why: str, *, force: bool) -> None:
@@ -109,15 +119,14 @@ def _set_champion(model: ModelFolder, before: str | None, version: str, why: str
 
 
 def promotions(model: ModelFolder) -> list[dict[str, Any]]:
-    """Return who followed whom, oldest first: at, from, to, why, force."""
+    """Return every change of champion, oldest first: at, from, to, why, force."""
     return files.read_json(model.promotions)["promotions"] if model.promotions.exists() else []
 
 
 def _line_of_champions(model: ModelFolder, now: str | None) -> list[str]:
-    """Return the champions that led to this one, oldest first; a rollback takes the last one off.
+    """Return the champions up to the current one, oldest first; a rollback removes the last.
 
-    An event written by a process that died before it moved the pointer is passed over: its successor starts
-    from another champion than it led to.
+    An event whose process died before it moved the pointer is skipped: the next event starts from another champion.
     """
     line: list[str] = []
     events = promotions(model)
@@ -138,11 +147,11 @@ def _compare_with(champion: PackageFolder, challenger: Package) -> tuple[str, bo
 
 
 def compare(champion: Package, challenger: Package) -> tuple[str, bool]:
-    """Return in words how a challenger's ROC-AUC differs from the champion's, and whether it may not replace it.
+    """Return a sentence on how a challenger's ROC-AUC differs from the champion's, and whether it is worse.
 
-    Paired: on the images that both judged out of fold, patients drawn with replacement, the same for both. Of
-    more than two classes the mean over classes. A challenger that shares no images or has other classes
-    cannot be shown to be as good, and may not.
+    The comparison is paired: on the images that both predicted out of fold, with patients drawn with replacement, the
+    same for both. For more than two classes ROC-AUC is the mean over classes. A challenger with other classes, or with
+    too few shared images to compare, counts as worse.
     """
     if champion.classes != challenger.classes:
         return f"its classes are {challenger.classes}, the champion's {champion.classes}", True
@@ -152,17 +161,20 @@ def compare(champion: Package, challenger: Package) -> tuple[str, bool]:
     group = shared["group_before"].factorize()[0].astype(np.int64)
     drawn = draw_groups(int(group.max()) + 1)
     replicates = [_auc_replicates(shared, champion.classes, when, group, drawn) for when in ("before", "after")]
-    once = np.ones((1, drawn.shape[1]))  # every patient drawn once: the images as they are
+    once = np.ones((1, drawn.shape[1]))  # every patient once: the images themselves
     point = [float(_auc_replicates(shared, champion.classes, w, group, once)[0]) for w in ("before", "after")]
     low, high = percentile_interval(replicates[1] - replicates[0])
-    words = (
+    sentence = (
         f"ROC-AUC {point[1]:.4f} against {point[0]:.4f} on {len(shared):,} shared images, "
         f"difference {point[1] - point[0]:+.4f} [{low:+.4f}, {high:+.4f}]"
     )
-    return words, high < 0
+    return sentence, high < 0
 
 
-def _auc_replicates(images: pd.DataFrame, classes: Classes, when: str, group, drawn) -> np.ndarray:
+def _auc_replicates(
+    images: pd.DataFrame, classes: Classes, when: str, group: NDArray[np.int64], drawn: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the ROC-AUC in each replicate, shape (n_replicates,), with the probabilities from before or after."""
     truth = images["label"].to_numpy(dtype=str)
     values = [
         replicate_metrics(truth == c, truth == c, images[f"probability_{c}_{when}"].to_numpy(), group, drawn)["roc_auc"]
@@ -172,26 +184,29 @@ def _auc_replicates(images: pd.DataFrame, classes: Classes, when: str, group, dr
 
 
 def list_models(models: Path) -> pd.DataFrame:
-    """Return one row per version: name, version, champion, run, made_at, trainable, size, n_images, roc_auc (%)."""
+    """Return one row per version of every model, the oldest version first.
+
+    Columns: name, version, champion (whether it is), run, made_at, trainable, size, n_images, roc_auc (pooled, in
+    percent).
+    """
     files.require_local("--models", models)
-    rows = []
-    for path in sorted(p for p in models.glob("*") if p.is_dir() and not p.name.startswith(".")):
-        model = ModelFolder(path.resolve())
-        for version in model.versions():
-            facts = files.read_json(model.version(version).description)
-            auc = next((row["pooled"] for row in facts["metrics"] if row["metric"].endswith("roc_auc")), None)
-            rows.append(
-                {
-                    "name": model.name,
-                    "version": version,
-                    "champion": version == champion_version(model),
-                    "run": facts["run_id"],
-                    "made_at": facts["made_at"],
-                    "trainable": facts["trainable"],
-                    "size": facts["size"],
-                    "n_images": facts["n_images"],
-                    "roc_auc": auc,
-                }
-            )
+    paths = sorted(path for path in models.glob("*") if path.is_dir() and not path.name.startswith("."))
+    folders = [ModelFolder(path.resolve()) for path in paths]
+    rows = [_row(model, version) for model in folders for version in model.versions()]
     columns = ["name", "version", "champion", "run", "made_at", "trainable", "size", "n_images", "roc_auc"]
     return pd.DataFrame(rows, columns=columns).astype({"roc_auc": float})
+
+
+def _row(model: ModelFolder, version: str) -> dict[str, object]:
+    facts = files.read_json(model.version(version).description)
+    return {
+        "name": model.name,
+        "version": version,
+        "champion": version == champion_version(model),
+        "run": facts["run_id"],
+        "made_at": facts["made_at"],
+        "trainable": facts["trainable"],
+        "size": facts["size"],
+        "n_images": facts["n_images"],
+        "roc_auc": next((row["pooled"] for row in facts["metrics"] if row["metric"].endswith("roc_auc")), None),
+    }

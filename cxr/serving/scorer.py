@@ -1,4 +1,4 @@
-"""A chunk of images goes through the champion and becomes a part of the scores."""
+"""Scores a chunk of images with the champion, and stages the rows as one part of the scores."""
 
 import logging
 import multiprocessing
@@ -20,25 +20,24 @@ from cxr.storage import events
 
 log = logging.getLogger(__name__)
 
-
 STEP = 128
-"""Images that are decoded before the network sees them."""
+"""Images that are decoded before the network runs."""
 
 
-def score_chunk(scoring_run: ScoringRun, batch: str, arrivals: Sequence[Arrival]) -> None:
-    """Score images and stage a row for each, in the one part that is theirs in this run.
+def score_chunk(run: ScoringRun, batch: str, arrivals: Sequence[Arrival]) -> None:
+    """Score files and stage one row for each, in the one part that belongs to this chunk.
 
-    A chunk that is asked for twice, because it is not known whether a lost process had staged it, has one part still.
+    A chunk may be scored again after its process was lost; a part that was staged already is kept.
     """
-    folder, part = scoring_run.scores.scoring_run(scoring_run.started_at), scoring_run.part(batch, arrivals)
+    part = run.part(batch, arrivals)
     if part.exists():
         log.info("batch %r: a chunk of %d files was staged already", batch, len(arrivals))
         return
-    with events.stage(folder.events, "score", batch=batch, device=resolve_device(scoring_run.config.device)) as stage:
-        scorer = scorer_of(scoring_run)
+    with events.stage(run.folder.events, "score", batch=batch, device=resolve_device(run.config.device)) as stage:
+        scorer = scorer_of(run)
         table = scorer.score(batch, arrivals)
         scores.stage(part, table)
-        scorer.take_note(table)  # not before: what could not be written has to be scored again
+        scorer.take_note(table)  # only now: rows that could not be written have to be scored again
         stage.n_images = len(table)
     counts = table["status"].value_counts()
     log.info(
@@ -47,31 +46,32 @@ def score_chunk(scoring_run: ScoringRun, batch: str, arrivals: Sequence[Arrival]
 
 
 @lru_cache(maxsize=1)
-def scorer_of(scoring_run: ScoringRun) -> "Scorer":
-    """Return what scores in this run's images, made once."""
-    return Scorer(scoring_run)
+def scorer_of(run: ScoringRun) -> "Scorer":
+    """Return the scoring run's scorer, loaded once per process."""
+    return Scorer(run)
 
 
 class Scorer:
-    """The champion, loaded, and what decodes ahead of it."""
+    """The champion, loaded, with the threads or processes that decode for it."""
 
-    def __init__(self, scoring_run: ScoringRun) -> None:
+    def __init__(self, run: ScoringRun) -> None:
         keep_freed_memory()
-        config = scoring_run.config
-        self.scoring_run, self.package = scoring_run, scoring_run.package()
+        config = run.config
+        self.run = run
+        self.package = run.package()
         self.predictor = Predictor(
             self.package,
             device=config.device,
             precision=config.precision,
             compile=config.compile,
             cache=config.cache,
-            n_images=scoring_run.n_images,
+            n_images=run.n_images,
         )
-        self._n_ahead, self._pool = self._decoders(scoring_run.config.workers)
+        self._n_ahead, self._pool = self._decoders(config.workers)
         self._batch: str | None = None
 
     def _decoders(self, workers: int | None) -> tuple[int, Executor]:
-        """Return how many steps are read ahead, and what reads them."""
+        """Return how many steps are decoded ahead, and the pool that decodes them."""
         n_cores = os.cpu_count() or 1
         n_workers = workers if workers is not None else (n_cores - 1 if self.predictor.device != "cpu" else 0)
         if n_workers:
@@ -79,32 +79,36 @@ class Scorer:
         return 0, ThreadPoolExecutor(n_cores)
 
     def score(self, batch: str, arrivals: Sequence[Arrival]) -> pd.DataFrame:
-        """Return a row for each file, except those that are being changed or were seen under the same name."""
+        """Return a row for each file, except files that are being written or have a row already.
+
+        A copy of an image in the same batch gets the row of the first; the network runs once for each image.
+        """
         if batch != self._batch:
             self._batch = batch
-            self._seen = scores.Seen(self.scoring_run.scores, self.package.name, self.package.version, batch)
+            self._seen = scores.Seen(self.run.scores, self.package.name, self.package.version, batch)
         rows: list[dict[str, object]] = []
         answers: dict[str, dict[str, object]] = {}
         for readings in self._read(arrivals):
             new = [reading for reading in readings if not self._is_known(reading)]
             images = {r.image_id: r for r in new if r.image_id and r.refused is None and r.image_id not in answers}
-            known = {image_id: row for image_id in images if (row := self._seen.answer(image_id)) is not None}
-            answers |= known | self._answer([r for image_id, r in images.items() if image_id not in known])
+            stored = {image_id: row for image_id in images if (row := self._seen.answer(image_id)) is not None}
+            answers |= stored | self._predict([r for image_id, r in images.items() if image_id not in stored])
             rows += [score_row(self.package, batch, r, answers.get(r.image_id or "", {})) for r in new]
         return scores.scores_table(rows, self.package.classes)
 
     def take_note(self, table: pd.DataFrame) -> None:
-        """Remember that these rows of the batch stand on the disk."""
+        """Remember that these rows of the batch are on disk."""
         self._seen.add(table)
 
     def _is_known(self, reading: FileReading) -> bool:
-        """Tell whether a file needs no row: it is being written, or has one of this content or for this reason."""
-        path, refused = reading.arrival.path, reading.refused
+        """Return whether a file needs no row: it is being written, or has one for its content or refusal."""
+        path = reading.arrival.path
+        refused = reading.refused
         is_refused_again = refused is not None and self._seen.has_refusal(path, refused.reason)
         return reading.is_changing or is_refused_again or self._seen.has_content(path, reading.image_id)
 
     def _read(self, arrivals: Sequence[Arrival]) -> Iterator[list[FileReading]]:
-        """Yield the readings step by step, as many steps ahead as there are processes for."""
+        """Yield the readings step by step, decoding ahead where processes do it."""
         read = partial(read_image, size=self.package.size)
         steps = [arrivals[start : start + STEP] for start in range(0, len(arrivals), STEP)]
         pending = []
@@ -115,7 +119,7 @@ class Scorer:
         for readings in pending:
             yield list(readings)
 
-    def _answer(self, readings: Sequence[FileReading]) -> dict[str, dict[str, object]]:
-        """Return what the model says of images and what was measured of them, by image_id."""
-        judged = zip(readings, self.predictor.predict(readings), strict=True)
-        return {reading.image_id or "": prediction.columns | reading.measures for reading, prediction in judged}
+    def _predict(self, readings: Sequence[FileReading]) -> dict[str, dict[str, object]]:
+        """Return predictions and measures of images under the column names of the scores, by image_id."""
+        predictions = zip(readings, self.predictor.predict(readings), strict=True)
+        return {reading.image_id or "": prediction.columns | reading.measures for reading, prediction in predictions}

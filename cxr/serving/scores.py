@@ -1,8 +1,8 @@
 """The scores: one row per file of a batch and version of a model, in Parquet, each written once.
 
-Parts are staged while a batch is being scored, and become visible when it has been judged: published as
-`scores/<batch>/part-….parquet`, or held where readers of the data set do not look. The decision is
-written before the first part is moved, so a run that was killed in between is finished by the next one.
+Parts are staged while a batch is being scored. Once the batch is checked, they are published as
+`scores/<batch>/part-….parquet`, or held where readers of the scores do not look. The decision is written before the
+first part moves, so if the process is killed in between, the next scoring run finishes the move.
 """
 
 import logging
@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.compute as pc
 
+from cxr.classes import Classes
 from cxr.errors import RunError
 from cxr.serving.package import Package
 from cxr.serving.screening import FileReading
@@ -38,19 +39,18 @@ MEASURED = {
 }
 KEY = ["path", "n_bytes", "changed_ns", "image_id", "status", "reason"]
 PASSING = ("broken_link", "permission_denied", "unreadable")
-"""Reasons that may be gone the next scoring run, though neither the file's size nor its time tells."""
+"""Reasons that may no longer hold in the next scoring run, although neither the file's size nor its time changes."""
 
 
 def scores_table(rows: Iterable[dict[str, object]], classes: Sequence[str]) -> pd.DataFrame:
-    """Return rows as a table whose columns have the same types whatever is missing in them.
+    """Return rows as a table whose column types do not depend on which values are missing.
 
-    Columns: batch, path, image_id (missing where the bytes could not be had), model, model_version, status
+    Columns: batch, path, image_id (missing where the file could not be read), model, model_version, status
     (`ok` or `quarantined`), reason (a code) and detail (missing where ok), probability_<class> per class,
-    predicted_label, fold_spread, in_training, what was measured of the image (MEASURED), n_bytes, changed_ns,
-    scored_at (UTC).
+    predicted_label, fold_spread, in_training, the image's measures (MEASURED), n_bytes, changed_ns, scored_at (UTC).
     """
     text = [*IDENTITY, "predicted_label"]
-    probabilities = [f"probability_{name}" for name in classes]
+    probabilities = Classes(classes).probability_columns
     types = dict.fromkeys(text, "str") | dict.fromkeys(probabilities, "float64") | {"in_training": "boolean"}
     types |= MEASURED | {"n_bytes": "int64", "changed_ns": "int64", "scored_at": "datetime64[us, UTC]"}
     order = [*IDENTITY, *probabilities, "predicted_label", "fold_spread", "in_training"]
@@ -59,7 +59,7 @@ def scores_table(rows: Iterable[dict[str, object]], classes: Sequence[str]) -> p
 
 
 class Seen:
-    """What of a batch has been scored by one version of a model, wherever it stands."""
+    """The files of a batch that one version of a model has scored, whether published, held or staged."""
 
     def __init__(self, folder: ScoresFolder, name: str, version: str, batch: str) -> None:
         self._model = (pc.field("model") == name) & (pc.field("model_version") == version)
@@ -75,7 +75,7 @@ class Seen:
         return (part for place in self._places for part in place.parts())
 
     def add(self, rows: pd.DataFrame) -> None:
-        """Take note of rows of this batch."""
+        """Remember rows of this batch."""
         lasting = rows[~rows["reason"].isin(PASSING)]
         self._files.update(zip(lasting["path"], lasting["n_bytes"], lasting["changed_ns"], strict=True))
         passing = rows[rows["reason"].isin(PASSING)]
@@ -85,29 +85,29 @@ class Seen:
         self._scored.update(known.loc[known["status"] == "ok", "image_id"])
 
     def has_file(self, path: str, n_bytes: int, changed_ns: int) -> bool:
-        """Tell whether the file was seen as it is now, going by its size and time of change."""
+        """Return whether the file has a row and has not changed since, by its size and modification time."""
         return (path, n_bytes, changed_ns) in self._files
 
     def has_content(self, path: str, image_id: str | None) -> bool:
-        """Tell whether a file of this name and content was seen."""
+        """Return whether a file of this name and content has a row."""
         return (path, image_id) in self._contents
 
     def has_refusal(self, path: str, reason: str) -> bool:
-        """Tell whether a file stands in quarantine already for a reason that may pass, and has not."""
+        """Return whether a file was quarantined before for this reason, one of those that may pass."""
         return (path, reason) in self._passing
 
     def answer(self, image_id: str) -> dict[str, object] | None:
-        """Return what the model said of an image that stands in the batch under another name."""
+        """Return the prediction and measures stored for an image, under any name in the batch; None without one."""
         if image_id not in self._scored:
             return None
-        this = self._model & (pc.field("image_id") == image_id) & (pc.field("status") == "ok")
-        rows = pd.concat([read_table(part, filters=this) for part in self._parts()])
+        same_image = self._model & (pc.field("image_id") == image_id) & (pc.field("status") == "ok")
+        rows = pd.concat([read_table(part, filters=same_image) for part in self._parts()])
         own = [*IDENTITY, "n_bytes", "changed_ns", "scored_at"]
         return {str(name): value for name, value in rows.drop(columns=own).iloc[0].items()}
 
 
 def stage(part: Path, table: pd.DataFrame) -> None:
-    """Write rows as a part that nobody but the gate reads."""
+    """Write rows as a part that is not published yet; an empty table leaves no part."""
     if not table.empty:
         files.write_table(part, table)
 
@@ -117,8 +117,8 @@ def read_parts(place: BatchFolder) -> pd.DataFrame:
     return pd.concat([read_table(part) for part in place.parts()], ignore_index=True)
 
 
-def decide(folder: ScoresFolder, staged: BatchFolder, *, publish: bool) -> None:
-    """Publish what is staged, or hold it; once that is written down, a kill only delays it."""
+def settle(folder: ScoresFolder, staged: BatchFolder, *, publish: bool) -> None:
+    """Publish or hold staged parts; once the decision is written, a kill only delays it."""
     files.write_json(staged.decision, {"publish": publish, "at": files.now()})
     _move(staged, folder.destination(staged, publish=publish))
 
@@ -131,20 +131,26 @@ def _move(staged: BatchFolder, target: BatchFolder) -> None:
 
 
 def recover(folder: ScoresFolder, name: str, version: str) -> None:
-    """Finish what a killed run had decided; drop parts of versions that are no champion now. Call it under the lock."""
+    """Finish what a killed scoring run had decided, and drop parts that other versions staged.
+
+    Hold the lock of the scores while you call this.
+    """
     for staged_version, staged in folder.all_staged(name):
         files.sweep(staged.path)
         if staged.decision.exists():
             _move(staged, folder.destination(staged, publish=files.read_json(staged.decision)["publish"]))
         elif staged_version != version:
-            log.info("dropped unfinished scores of version %s; version %s scores these images", staged_version, version)
+            log.info(
+                "dropped unfinished scores from version %s; version %s scores those images", staged_version, version
+            )
             shutil.rmtree(staged.path)
 
 
 def list_batches(folder: ScoresFolder) -> pd.DataFrame:
-    """Return one row per batch, version of a model and state, the latest first.
+    """Return one row per batch, state, model and version, the latest first.
 
-    Columns: batch, state (`published` or `held`), model, model_version, images, quarantined, scored_at (the last).
+    Columns: batch, state (`published` or `held`), model, model_version, images, quarantined, scored_at (of the last
+    row).
     """
     keys = ["batch", "state", "model", "model_version"]
     rows = _with_state(folder.all_published(), folder.all_held(), [*keys[:1], *keys[2:], "status", "scored_at"])
@@ -156,7 +162,7 @@ def list_batches(folder: ScoresFolder) -> pd.DataFrame:
 
 
 def read_batch(folder: ScoresFolder, batch: str) -> pd.DataFrame:
-    """Return the rows of a batch, published and held, with `state` as for `list_batches`; empty if there are none."""
+    """Return the rows of a batch, published and held, with `state` as in `list_batches`; empty if there are none."""
     return _with_state([folder.published(batch)], folder.all_held(batch))
 
 
@@ -171,22 +177,22 @@ def _with_state(
 
 
 def held_batches(folder: ScoresFolder) -> dict[str, int]:
-    """Return how many rows are held of each batch, by its name."""
+    """Return the number of rows held, by batch."""
     names = [read_table(part, ["batch"])["batch"] for place in folder.all_held() for part in place.parts()]
     return {str(name): int(n) for name, n in pd.concat(names).value_counts(sort=False).items()} if names else {}
 
 
 def release(folder: ScoresFolder, batch: str) -> int:
-    """Publish what is held of a batch; return the number of rows.
+    """Publish the held rows of a batch; return how many there are.
 
     Raises:
-        RunError: nothing of that batch is held, or a run is writing.
+        RunError: no rows of that batch are held, or a scoring run is in progress.
     """
     with files.locked(folder.lock, f"scores in {str(folder.path)!r}", patience_s=60):
         held = folder.all_held(batch)
         if not held:
-            there = ", ".join(map(repr, held_batches(folder)))
-            raise RunError(f"nothing is held of batch {batch!r}: held are {there or 'none'}.")
+            held_names = ", ".join(map(repr, held_batches(folder))) or "none"
+            raise RunError(f"no rows of batch {batch!r} are held; held batches: {held_names}.")
         n_rows = 0
         for place in held:
             n_rows += len(read_parts(place)) if place.parts() else 0
@@ -196,7 +202,14 @@ def release(folder: ScoresFolder, batch: str) -> int:
 
 
 def score_row(package: Package, batch: str, reading: FileReading, answer: Mapping[str, object]) -> dict[str, object]:
-    """Return a file's row of the scores; the answer counts where the file was not refused."""
+    """Return a file's row of the scores.
+
+    Args:
+        package: the model.
+        batch: the file's batch.
+        reading: the file, read.
+        answer: the image's prediction and measures, by column; ignored where the file was refused.
+    """
     refused = reading.refused
     return {
         "batch": batch,

@@ -1,12 +1,12 @@
-"""The nightly job: what is new in the inbox goes through the champion, once.
+"""A scoring run, such as the nightly job: the champion scores every file that is new in the inbox, once.
 
-A scoring run lists each batch, leaves out what this version of the model has scored before, and goes through the
-rest in chunks; each chunk is a part of the scores, written in one step, so a kill costs one chunk at most.
-Nothing of the inbox is moved, renamed or deleted. A file that is no image has a row with the reason.
+A scoring run lists each batch, skips files that this version of the model has scored before, and scores the rest in
+chunks. Each chunk becomes one part of the scores, written in one step, so a kill loses one chunk at most. Nothing in
+the inbox is moved, renamed or deleted. A file that is not an image gets a row with the reason.
 
-How images are decoded. On a CPU the forward pass uses every core, and decoding beside it would only get in its
-way: a step's images are decoded by all cores, then the network runs. In front of a GPU, processes decode the
-next step's images while the network runs (`--workers`). Rows do not depend on the number of either.
+How images are decoded: on a CPU the forward pass uses every core, and decoding at the same time would only slow it
+down, so all cores decode a step's images before the network runs. For a GPU, separate processes decode the next step's
+images while the network runs (`--workers`). The rows depend on neither.
 """
 
 import logging
@@ -35,35 +35,35 @@ CHUNK = 512
 
 @dataclass(frozen=True)
 class ScoringRun:
-    """One run of the job: which model scores which inbox."""
+    """Which version of a model scores which inbox, and when it started."""
 
     inbox: Path
     config: ScoreConfig
     version: str
     started_at: str
     n_images: int
-    """Files that are new and not empty; what compiling has to be repaid by."""
+    """New files that are not empty, to decide whether compiling pays off."""
 
     @property
     def scores(self) -> ScoresFolder:
-        """Where the scores stand."""
+        """Where the scores are."""
         return ScoresFolder.at(self.config.out)
 
     @property
     def folder(self) -> ScoringRunFolder:
-        """Where the record and the report of this run stand."""
+        """Where the record and the report are."""
         return self.scores.scoring_run(self.started_at)
 
     def staged(self, batch: str) -> BatchFolder:
-        """Return where the batch's parts lie until it has been judged."""
+        """Return where a batch's parts are until the batch is published or held."""
         return self.scores.staged(self.config.name, self.version, batch)
 
     def part(self, batch: str, arrivals: Sequence[Arrival]) -> Path:
-        """Return where the rows of a chunk of the batch's images are staged."""
+        """Return where the rows of a chunk of a batch are staged."""
         return self.staged(batch).part("\n".join([self.started_at, *(arrival.path for arrival in arrivals)]))
 
     def package(self) -> Package:
-        """Return the model that scores in this run."""
+        """Return the model that scores."""
         return _package(self.config.models, self.config.name, self.version)
 
 
@@ -73,47 +73,54 @@ def _package(models: Path, name: str, version: str) -> Package:
 
 
 def open_scoring_run(inbox: Path, config: ScoreConfig) -> tuple[ScoringRun, list[Batch]]:
-    """Return in this run's job and every batch, each with the files that are new; finish what a killed run had decided.
+    """Start a scoring run; return it and every batch, with its new files only.
 
-    Call it under the lock of the scores.
+    Batches that a killed scoring run had decided on are first published or held as it had decided. Hold the lock of
+    the scores while you call this.
 
     Args:
         inbox: folder of batches, one folder each; read, never changed.
+        config: how to score, and where the scores go.
 
     Raises:
-        ConfigError: the scores would lie in the inbox.
+        ConfigError: the scores would be written into the inbox.
         DataError: the inbox cannot be listed.
-        DeviceError: the device is not there.
+        DeviceError: the device does not exist.
         PackageError: the model has no champion, or its files were changed.
     """
-    inbox, folder = inbox.expanduser().resolve(), ScoresFolder.at(config.out)
+    inbox = inbox.expanduser().resolve()
+    folder = ScoresFolder.at(config.out)
     if folder.path.is_relative_to(inbox):
-        raise ConfigError(f"--out {str(config.out)!r} lies in the inbox, which is never written to: give another.")
+        raise ConfigError(f"--out {str(config.out)!r} is inside the inbox, which is never written to: give another.")
     resolve_device(config.device)
     with events.stage(None, "open") as stage:
-        package = load_champion(config.models, config.name)
-        scores.recover(folder, config.name, package.version)
+        version = load_champion(config.models, config.name).version
+        scores.recover(folder, config.name, version)
         batches = []
         for name, path in batch_names(inbox).items():
-            batch = list_batch(inbox, name, path, config.settle)
-            seen = scores.Seen(folder, config.name, package.version, name)
-            new = [a for a in batch.arrivals if not seen.has_file(a.path, a.n_bytes, a.changed_ns)]
-            batches.append(Batch(name, new, batch.n_waiting, batch.left_aside))
-            log.info(
-                "batch %r: %d new files, %d seen before, %d still being copied",
-                name,
-                len(new),
-                len(batch.arrivals) - len(new),
-                batch.n_waiting,
-            )
-        started = _name_scoring_run(folder)
-        stage.file, stage.n_images = folder.scoring_run(started).events, sum(len(batch.arrivals) for batch in batches)
+            listed = list_batch(inbox, name, path, config.settle)
+            batches.append(_only_new(listed, scores.Seen(folder, config.name, version, name)))
+        started_at = _name_scoring_run(folder)
+        stage.file = folder.scoring_run(started_at).events
+        stage.n_images = sum(len(batch.arrivals) for batch in batches)
     n_images = sum(arrival.n_bytes > 0 for batch in batches for arrival in batch.arrivals)
-    return ScoringRun(inbox, config, package.version, started, n_images), batches
+    return ScoringRun(inbox, config, version, started_at, n_images), batches
+
+
+def _only_new(batch: Batch, seen: scores.Seen) -> Batch:
+    new = [file for file in batch.arrivals if not seen.has_file(file.path, file.n_bytes, file.changed_ns)]
+    log.info(
+        "batch %r: %d new files, %d seen before, %d still being copied",
+        batch.name,
+        len(new),
+        len(batch.arrivals) - len(new),
+        batch.n_waiting,
+    )
+    return Batch(batch.name, new, batch.n_waiting, batch.left_aside)
 
 
 def _name_scoring_run(folder: ScoresFolder) -> str:
-    """Return the moment in UTC, or the next that no scoring run is named after: the clock may have been set back."""
+    """Return the time in UTC, or the next microsecond that no scoring run has as its name: clocks are set back."""
     moment = datetime.now(UTC)
     while folder.scoring_run(name := moment.strftime("%Y-%m-%dT%H-%M-%S-%fZ")).path.exists():
         moment += timedelta(microseconds=1)
@@ -121,5 +128,5 @@ def _name_scoring_run(folder: ScoresFolder) -> str:
 
 
 def chunks(batch: Batch) -> list[list[Arrival]]:
-    """Return the batch's new files in portions that are written together."""
+    """Return the batch's new files in chunks that are written together."""
     return [batch.arrivals[start : start + CHUNK] for start in range(0, len(batch.arrivals), CHUNK)]

@@ -5,14 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import pytest
 
 from cxr.config import ScoreConfig
-from cxr.errors import ConfigError
 from cxr.export.build import make_package
 from cxr.images.decoding import decode_square
 from cxr.images.synthetic import draw_inbox
-from cxr.network import onnx_graph
 from cxr.serving.scorer import Scorer
 from cxr.serving.scoring_runs import open_scoring_run
 from cxr.storage import files
@@ -29,19 +26,13 @@ def test_the_graph_gives_the_probabilities_that_scoring_gives(home: Path, tmp_pa
     config = ScoreConfig(
         name="tiny", models=tmp_path / "models", cache=tmp_path / "c", settle=0, precision="fp32", out=tmp_path / "s"
     )
-    scoring_run, (batch,) = open_scoring_run(tmp_path / "inbox", config)
-    rows = Scorer(scoring_run).score(batch.name, batch.arrivals).query("status == 'ok'")
+    run, (batch,) = open_scoring_run(tmp_path / "inbox", config)
+    rows = Scorer(run).score(batch.name, batch.arrivals).query("status == 'ok'")
     images = [(tmp_path / "inbox" / batch.name / path).read_bytes() for path in rows["path"]]
-    squares = np.stack([decode_square(image, scoring_run.package().size) for image in images])
+    squares = np.stack([decode_square(image, run.package().size) for image in images])
     session = onnxruntime.InferenceSession(made.onnx, providers=["CPUExecutionProvider"])
     for n_images in (1, len(squares)):
         (probability,) = session.run(["probability"], {"squares": squares[:n_images]})
         expected = rows[["probability_NORMAL", "probability_PNEUMONIA"]].to_numpy()[:n_images]
         np.testing.assert_allclose(probability, expected, atol=1e-5)
     shutil.rmtree(model.path)
-
-
-def test_a_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_graph.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"--onnx needs onnx and onnxscript: install cxr with the extra \[onnx\]"):
-        onnx_graph.require_onnx("--onnx")

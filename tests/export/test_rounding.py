@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from cxr.export.rounding import measure_rounding
+from cxr.export.rounding import evenly_spread, measure_rounding
 from cxr.images.decoding import decode_square
 from cxr.images.synthetic import draw_examples
 from cxr.metrics.calibration import Calibration
@@ -24,3 +25,10 @@ def test_a_package_knows_what_rounding_costs_it(home: Path) -> None:
     known = load_champion(home / "models", "tiny").facts["bfloat16"]
     assert known["n_images"] == 64
     assert 0 < known["largest_probability_difference"] < 1
+
+
+def test_a_sample_is_spread_evenly_from_the_first_image_to_the_last() -> None:
+    images = pd.DataFrame({"number": range(10)})
+    assert evenly_spread(images, 4)["number"].tolist() == [0, 3, 6, 9]
+    assert evenly_spread(images, 99)["number"].tolist() == list(range(10))
+    assert evenly_spread(images[:0], 4).empty

@@ -3,13 +3,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 from scipy import stats
 
 from cxr.classes import Classes
 from cxr.metrics import drift
 from cxr.metrics.drift import ACQUISITION, compare, holm, is_novel, outlying
-from cxr.serving.novelty import N_COMPONENTS, fit_novelty, layout
 
 TWO = Classes(["NORMAL", "PNEUMONIA"])
 THREE = Classes(["bacteria", "normal", "virus"])
@@ -233,87 +231,6 @@ def test_accuracy_of_three_classes_is_estimated_in_the_same_way() -> None:
         predicted_label=["bacteria", "virus"],
     )
     assert compared(images, images, THREE).loc["estimated", "value"] == pytest.approx(0.6)
-
-
-def draw_features(seed: int, n_images: int, n_features: int) -> NDArray[np.float32]:
-    generator = np.random.default_rng(seed)
-    mixing = np.random.default_rng(99).normal(size=(n_features, n_features))
-    return (generator.normal(size=(n_images, n_features)) @ mixing + 3).astype(np.float32)
-
-
-@pytest.mark.parametrize("n_features", [3, 30])
-def test_novelty_is_the_mahalanobis_distance_where_components_span_everything(n_features: int) -> None:
-    known = draw_features(0, 400, n_features)
-    images = np.concatenate([draw_features(1, 20, n_features), draw_features(2, 20, n_features) * 5])
-    inverse = np.linalg.inv(np.cov(known.T.astype(float), bias=True))
-    expected = [np.sqrt(d @ inverse @ d) for d in images.astype(float) - known.astype(float).mean(axis=0)]
-    np.testing.assert_allclose(fit_novelty(known).distance(images), expected, rtol=0.01)
-
-
-def test_novelty_counts_what_no_component_holds_in_units_of_its_own_spread() -> None:
-    known, images = draw_features(0, 300, 60), draw_features(1, 10, 60) * 2
-    novelty = fit_novelty(known)
-    assert novelty.components.shape == (N_COMPONENTS, 60)
-    mean = known.astype(float).mean(axis=0)
-    values, vectors = np.linalg.eigh(np.cov(known.T.astype(float), bias=True))
-    leading = vectors[:, np.argsort(values)[::-1][:N_COMPONENTS]].T
-
-    def parts(image: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-        along = leading @ (image - mean)
-        return along, float(np.linalg.norm(image - mean - leading.T @ along))
-
-    of_known = [parts(image) for image in known.astype(float)]
-    spread = np.std([along for along, _ in of_known], axis=0)
-    residual_spread = np.sqrt(np.mean([residual**2 for _, residual in of_known]))
-    expected = [
-        np.sqrt(((along / spread) ** 2).sum() + (residual / residual_spread) ** 2)
-        for along, residual in map(parts, images.astype(float))
-    ]
-    np.testing.assert_allclose(novelty.distance(images), expected, rtol=1e-3)
-
-
-def test_an_image_leaves_the_known_ones_along_a_component_or_beside_all_of_them() -> None:
-    known = np.zeros((200, 50), np.float32)
-    known[:, :40] = np.random.default_rng(0).normal(size=(200, 40))
-    novelty = fit_novelty(known)
-    usual = novelty.distance(known).max()
-    along, beside = np.zeros((2, 1, 50), np.float32)
-    along[0, 3], beside[0, 45] = 100, 100
-    assert novelty.distance(along)[0] > 5 * usual
-    assert novelty.distance(beside)[0] > 5 * usual
-
-
-def test_shifting_and_scaling_all_features_changes_no_novelty() -> None:
-    known, images = draw_features(0, 300, 60), draw_features(1, 10, 60)
-    moved = fit_novelty(8 * known + 5).distance(8 * images + 5)
-    np.testing.assert_allclose(moved, fit_novelty(known).distance(images), rtol=1e-3)
-
-
-@pytest.mark.parametrize("n_images", [1, 2, 5, 40])
-def test_novelty_fitted_on_few_or_identical_images_is_a_finite_number(n_images: int) -> None:
-    known = draw_features(0, n_images, 60)
-    for fitted_on in (known, np.repeat(known[:1], n_images, axis=0)):
-        distance = fit_novelty(fitted_on).distance(np.concatenate([fitted_on, draw_features(1, 3, 60)]))
-        assert distance.shape == (n_images + 3,)
-        assert np.isfinite(distance).all()
-        assert distance[n_images:].min() > distance[:n_images].max()
-
-
-def test_no_images_have_no_novelty() -> None:
-    assert fit_novelty(draw_features(0, 50, 10)).distance(np.empty((0, 10), np.float32)).shape == (0,)
-
-
-def test_a_layout_says_where_an_image_is_bright_whatever_its_contrast() -> None:
-    generator = np.random.default_rng(0)
-    square = np.kron(generator.integers(50, 100, (16, 16)), np.ones((4, 4))).astype(np.uint8)
-    (plain,) = layout(square[None])
-    np.testing.assert_allclose(plain, stats.zscore(square[::4, ::4].ravel().astype(float)), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(layout(2 * square[None] + 30)[0], plain, rtol=1e-4, atol=1e-5)
-
-
-def test_a_blank_image_has_an_empty_layout_and_no_images_none() -> None:
-    assert layout(np.full((2, 64, 64), 7, np.uint8)).tolist() == [[0] * 256] * 2
-    assert layout(np.empty((0, 64, 64), np.uint8)).shape == (0, 256)
 
 
 def test_an_image_is_unusual_where_none_of_the_reference_was_like_it() -> None:

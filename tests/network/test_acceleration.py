@@ -13,7 +13,7 @@ from cxr.storage.cache_folder import CacheFolder
 
 @pytest.fixture(scope="module")
 def layers() -> torch.nn.Sequential:
-    """A ResNet-50 up to layer2, whose batch norms have seen something."""
+    """A ResNet-50 up to layer2, with non-trivial batch statistics."""
     torch.manual_seed(0)
     network = torchvision.models.resnet50()
     network.train()
@@ -50,7 +50,7 @@ def test_the_fast_forward_gives_what_the_layers_give_for_any_number_of_images(
 
 
 def test_a_compiled_graph_gives_the_same_and_is_made_once(layers: torch.nn.Sequential, tmp_path: Path) -> None:
-    layers = layers[:4]  # what is compiled is of no consequence here
+    layers = layers[:4]  # fewer layers compile faster
     with torch.no_grad():
         expected = layers(IMAGES)
     torch.testing.assert_close(run(layers, tmp_path, compile="on"), expected, atol=1e-4, rtol=1e-4)
@@ -58,7 +58,7 @@ def test_a_compiled_graph_gives_the_same_and_is_made_once(layers: torch.nn.Seque
     made_at = graph.stat().st_mtime_ns
 
     def never() -> torch.nn.Module:
-        raise AssertionError("the graph in the cache holds the weights")
+        raise AssertionError("the cached graph contains the weights")
 
     again = accelerate(never, "layers", "cpu", bf16=False, n_images=1, compile="auto", cache=tmp_path)
     torch.testing.assert_close(again(IMAGES[:1]), expected[:1], atol=1e-4, rtol=1e-4)
@@ -68,7 +68,7 @@ def test_a_compiled_graph_gives_the_same_and_is_made_once(layers: torch.nn.Seque
     assert graph.stat().st_size > 1000
 
 
-def test_auto_makes_a_graph_once_as_many_images_went_through_as_repay_it(tmp_path: Path) -> None:
+def test_auto_compiles_once_enough_images_went_through_to_repay_it(tmp_path: Path) -> None:
     graph = acceleration._Graph(CacheFolder(tmp_path), "kind")
     assert not graph.repays(1500)
     assert not graph.repays(2000)
@@ -82,5 +82,7 @@ def test_without_a_compiler_auto_goes_on_and_on_says_what_is_needed(
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     run(layers, tmp_path, images=IMAGES[:1], compile="auto", n_images=10**6)
-    with pytest.raises(DeviceError, match=r"--compile on needs a C\+\+ compiler \(on Debian: apt install g\+\+\)"):
+    with pytest.raises(
+        DeviceError, match=r"--compile on needs a C\+\+ compiler, and there is none \(on Debian: apt install g\+\+\)"
+    ):
         run(layers, tmp_path, compile="on")

@@ -8,16 +8,16 @@ from cxr.network.devices import resolve_devices, share_threads, uses_bf16
 CONFIG = TrainConfig(data="x", size=64)
 
 
-def test_a_list_of_devices_is_taken_as_it_stands() -> None:
+def test_a_list_of_devices_is_used_as_given() -> None:
     assert resolve_devices("cpu, cpu", CONFIG) == ["cpu", "cpu"]
 
 
-def test_a_device_that_is_not_there_is_named() -> None:
-    with pytest.raises(DeviceError, match="'cuda:99' is no device of this machine, which has cpu"):
+def test_a_missing_device_is_named() -> None:
+    with pytest.raises(DeviceError, match="device 'cuda:99' does not exist; this machine has cpu"):
         resolve_devices("cuda:99", CONFIG)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here, so auto means it")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="auto means the GPU of this machine")
 def test_auto_without_a_gpu_runs_folds_side_by_side_as_cores_and_memory_allow() -> None:
     assert resolve_devices("auto", CONFIG) == ["cpu"] * min(torch.get_num_threads(), 5)
     assert resolve_devices("auto", TrainConfig(data="x", size=1024, batch_size=4096)) == ["cpu"]

@@ -20,7 +20,7 @@ def squares() -> np.ndarray:
 
 
 def by_hand(model: Classifier, square: np.ndarray, target: int) -> np.ndarray:
-    """With average pooling and one linear layer the weight of a channel is the log odds' gain from it, over places."""
+    """With average pooling and one linear layer, a channel's weight is its gradient over the positions."""
     with torch.no_grad():
         *stages, _, _ = list(model.stages("head")[0])
         grey = normalise(to_grey(torch.from_numpy(square[None])), model.mean, model.std)
@@ -37,8 +37,8 @@ def by_hand(model: Classifier, square: np.ndarray, target: int) -> np.ndarray:
 def test_a_map_is_what_the_last_layers_weights_say_place_by_place(n_classes: int, squares: np.ndarray) -> None:
     model = classifier(0, n_classes)
     maps = grad_cam([model], squares, np.array([0, 1, n_classes - 1]))
-    for one, square, target in zip(maps, squares, (0, 1, n_classes - 1), strict=True):
-        np.testing.assert_allclose(one, by_hand(model, square, target), atol=2e-4)
+    for heat, square, target in zip(maps, squares, (0, 1, n_classes - 1), strict=True):
+        np.testing.assert_allclose(heat, by_hand(model, square, target), atol=2e-4)
 
 
 def test_a_batch_gives_what_single_images_give(squares: np.ndarray) -> None:
@@ -66,9 +66,9 @@ def test_where_nothing_speaks_for_a_class_the_map_is_empty(squares: np.ndarray) 
 
 def test_random_weights_destroy_the_map(squares: np.ndarray) -> None:
     """A map that did not depend on the weights would show the image's edges, not the network."""
-    asked_for = [np.full(N, k) for k in (0, 1)]
+    targets = [np.full(N, k) for k in (0, 1)]
     first, second = (
-        np.concatenate([grad_cam([classifier(seed)], squares, target) for target in asked_for]) for seed in (0, 1)
+        np.concatenate([grad_cam([classifier(seed)], squares, target) for target in targets]) for seed in (0, 1)
     )
     both = [(a.ravel(), b.ravel()) for a, b in zip(first, second, strict=True) if a.any() and b.any()]
     assert len(both) >= 2

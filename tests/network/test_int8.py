@@ -83,8 +83,8 @@ def test_an_image_has_the_same_output_in_any_company(images: Tensor, graph: Path
         assert torch.cat([run(some) for some in images.split(part)]).equal(together)
 
 
-def test_what_stands_in_the_way_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert int8_hindrance("cuda:0") == "8-bit integers run on a CPU, and the device is cuda:0"
+def test_a_hindrance_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert int8_hindrance("cuda:0") == "8-bit integers need a CPU, and the device is cuda:0"
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
     monkeypatch.setattr(int8.importlib.util, "find_spec", lambda name: None)
     assert int8_hindrance("cpu") == "onnxruntime is missing: install cxr with the extra [onnx]"
@@ -207,7 +207,7 @@ def test_one_image_in_a_hundred_may_move_and_the_area_by_a_thousandth(
 
 
 @needs_int8
-def test_a_package_without_them_or_a_processor_without_them_is_told(
+def test_a_package_or_a_processor_without_8_bit_integers_is_reported(
     package: Package,
     readings: list[FileReading],
     tmp_path: Path,
@@ -215,12 +215,14 @@ def test_a_package_without_them_or_a_processor_without_them_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plain = dataclasses.replace(package, facts={key: v for key, v in package.facts.items() if key != "int8"})
-    with pytest.raises(ConfigError, match="--precision int8 cannot be had of bright: it was packaged without --int8"):
+    with pytest.raises(
+        ConfigError, match="--precision int8 is not available for bright: it was packaged without --int8"
+    ):
         probabilities(plain, readings, "int8", tmp_path)
     without = probabilities(plain, readings, "auto", tmp_path)
     abilities = {name: able for name, able in torch.cpu.get_capabilities().items() if name not in int8.ABILITIES}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
     assert probabilities(package, readings, "auto", tmp_path).tolist() == without.tolist()
     assert "the 8-bit integers of bright are not used: this processor has none of avx512_vnni" in caplog.text
-    with pytest.raises(ConfigError, match="--precision int8 cannot be had of bright: this processor has none"):
+    with pytest.raises(ConfigError, match="--precision int8 is not available for bright: this processor has none"):
         probabilities(package, readings, "int8", tmp_path)

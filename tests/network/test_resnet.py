@@ -79,12 +79,12 @@ class Malicious:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"evil": Malicious()}, "holds more than tensors"),
-        ([1, 2], "holds no state dict"),
-        ({"conv1.weight": torch.zeros(1)}, r"is no ResNet-50: 264 tensors differ"),
+        ({"evil": Malicious()}, "contains more than tensors"),
+        ([1, 2], "contains no state dict"),
+        ({"conv1.weight": torch.zeros(1)}, r"is not a ResNet-50: 264 tensors differ"),
     ],
 )
-def test_a_file_that_is_no_resnet50_is_refused(
+def test_a_file_that_is_not_a_resnet50_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: object, sentence: str
 ) -> None:
     torch.save(content, tmp_path / "weights.pth")
@@ -95,12 +95,12 @@ def test_a_file_that_is_no_resnet50_is_refused(
 
 def test_a_resnet_of_another_depth_is_refused(tmp_path: Path) -> None:
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "weights.pth")
-    with pytest.raises(WeightsError, match="is no ResNet-50"):
+    with pytest.raises(WeightsError, match="is not a ResNet-50"):
         load_pretrained(str(tmp_path / "weights.pth"))
 
 
-def test_weights_that_are_no_file_are_named() -> None:
-    with pytest.raises(WeightsError, match=r"--weights 'nowhere.pth' is no file"):
+def test_a_missing_weights_file_is_named() -> None:
+    with pytest.raises(WeightsError, match=r"--weights 'nowhere.pth' is not a file"):
         load_pretrained("nowhere.pth")
 
 

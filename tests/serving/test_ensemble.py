@@ -17,12 +17,12 @@ SQUARES = np.random.default_rng(0).integers(0, 256, (STEP + 1, 32, 32), dtype=np
 
 @dataclass(frozen=True)
 class Folds:
-    """Networks made on the spot, alike but for what is trained; counts how often a layer of theirs runs."""
+    """Networks in memory that differ in their trained layers; counts how often some of their layers run."""
 
     trainable: Trainable
     models: list[Classifier]
     runs: Counter[str] = field(default_factory=Counter)
-    identity: str = "made on the spot"
+    identity: str = "in memory"
 
     @property
     def n_folds(self) -> int:
@@ -43,7 +43,7 @@ class Folds:
 
 @pytest.fixture(scope="module")
 def network() -> Classifier:
-    """A network for three classes whose batch norms have seen something, with constants of its own."""
+    """A network for three classes with non-trivial batch statistics and normalisation constants."""
     torch.manual_seed(0)
     model = Classifier(3).train()
     model.mean.fill_(0.4)
@@ -55,7 +55,7 @@ def network() -> Classifier:
 
 
 def make_folds(network: Classifier, trainable: Trainable, n_folds: int = 2) -> Folds:
-    """Return copies of which each has other weights and batch statistics in what is trained."""
+    """Return copies with different weights and batch statistics in their trained layers."""
     torch.manual_seed(1)
     models = [copy.deepcopy(network) for _ in range(n_folds)]
     for model in models:
@@ -88,15 +88,15 @@ def test_each_fold_answers_as_its_whole_network_does(network: Classifier, traina
     assert (logits.dtype, features.dtype, features.shape) == (np.float64, np.float32, (11, 2048))
 
 
-def test_neither_order_nor_number_of_images_changes_what_is_said_of_an_image(
+def test_an_images_output_depends_neither_on_the_order_nor_on_the_number_of_images(
     network: Classifier, tmp_path: Path
 ) -> None:
-    judged = ensemble(make_folds(network, "layer4"), tmp_path)
-    logits, features = judged.run(SQUARES)
+    both = ensemble(make_folds(network, "layer4"), tmp_path)
+    logits, features = both.run(SQUARES)
     assert logits.shape == (2, STEP + 1, 3)
     order = np.random.default_rng(1).permutation(len(SQUARES))
     for images in (order[: STEP - 1], np.arange(1), np.array([STEP])):
-        other_logits, other_features = judged.run(SQUARES[images])
+        other_logits, other_features = both.run(SQUARES[images])
         np.testing.assert_allclose(other_logits, logits[:, images], atol=1e-5)
         np.testing.assert_allclose(other_features, features[images], atol=1e-5)
 
@@ -109,7 +109,7 @@ def test_neither_order_nor_number_of_images_changes_what_is_said_of_an_image(
         ("head", {"maxpool": 1, "layer4": 1}),
     ],
 )
-def test_what_the_folds_share_runs_once(
+def test_layers_that_the_folds_share_run_once(
     network: Classifier, trainable: Trainable, runs: dict[str, int], tmp_path: Path
 ) -> None:
     folds = make_folds(network, trainable, n_folds=3)

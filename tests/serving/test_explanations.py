@@ -55,7 +55,9 @@ def test_each_image_has_its_probability_and_a_picture_at_its_own_aspect(
     assert [path.read_bytes() for path in images] == before
 
 
-def test_an_image_is_judged_alike_alone_and_among_others(package: Package, images: list[Path], tmp_path: Path) -> None:
+def test_an_image_gets_the_same_probability_alone_and_among_others(
+    package: Package, images: list[Path], tmp_path: Path
+) -> None:
     together = explain_images(package, images, ExplanationFolder(tmp_path / "a"), cache=tmp_path)
     alone = explain_images(package, images[1:2], ExplanationFolder(tmp_path / "b"), cache=tmp_path)
     assert alone["probability_PNEUMONIA"][0] == pytest.approx(together["probability_PNEUMONIA"][1], abs=1e-6)
@@ -79,13 +81,13 @@ def test_the_command_goes_on_after_a_bad_file_and_says_so(
     assert table["status"].tolist() == ["quarantined", "quarantined", "ok"]
 
 
-def test_two_images_of_one_name_have_two_pictures(package: Package, images: list[Path], tmp_path: Path) -> None:
+def test_two_images_of_the_same_name_have_two_pictures(package: Package, images: list[Path], tmp_path: Path) -> None:
     table = explain_images(package, [images[0], images[0]], ExplanationFolder(tmp_path), cache=tmp_path / "cache")
     assert table["picture"].nunique() == 2
     assert len(list(tmp_path.glob("*.png"))) == 2
 
 
-def test_a_mistake_is_told_in_a_sentence_and_writes_nothing(
+def test_a_mistake_is_reported_in_one_sentence_and_nothing_is_written(
     package: Package, images: list[Path], tmp_path: Path
 ) -> None:
     folder = ExplanationFolder(tmp_path / "out")
@@ -94,7 +96,7 @@ def test_a_mistake_is_told_in_a_sentence_and_writes_nothing(
     with pytest.raises(ConfigError, match="--opacity"):
         explain_images(package, images, folder, opacity=2)
     (tmp_path / "empty.png").touch()
-    with pytest.raises(DataError, match="none of 1 files is an image"):
+    with pytest.raises(DataError, match="none of the 1 files is an image"):
         explain_images(package, [tmp_path / "empty.png"], folder)
     with pytest.raises(ConfigError, match="name an image"):
         app(["explain", "--name", "tiny"])

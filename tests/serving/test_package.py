@@ -10,6 +10,7 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from cxr.classes import Classes
 from cxr.errors import PackageError
 from cxr.export.build import make_package
 from cxr.metrics.calibration import Calibration
@@ -46,7 +47,7 @@ def original(run: Run, tmp_path_factory: pytest.TempPathFactory) -> PackageFolde
 
 @pytest.fixture
 def folder(original: PackageFolder, tmp_path: Path) -> PackageFolder:
-    """A package of the test's own, to be damaged: files are replaced in it, not written to."""
+    """A copy of the package for a test to damage. Its files are hard links: replace them, never write to them."""
     copy = PackageFolder(tmp_path / "tiny" / "1")
     shutil.copytree(original.path, copy.path, copy_function=os.link)
     return copy
@@ -131,31 +132,31 @@ def test_a_pickle_in_place_of_weights_is_refused_and_never_run(folder: PackageFo
 
 
 @pytest.mark.parametrize("version", ["2", "nowhere", "1/README.md"])
-def test_an_unknown_version_is_told_in_one_sentence(folder: PackageFolder, version: str) -> None:
+def test_an_unknown_version_is_reported_in_one_sentence(folder: PackageFolder, version: str) -> None:
     unknown = ModelFolder(folder.path.parent).version(version)
-    with pytest.raises(PackageError, match=r"^no model in '[^\n]*': `cxr models` shows what is there\.$"):
+    with pytest.raises(PackageError, match=r"^no model in '[^\n]*': `cxr models` lists the models\.$"):
         load_package(unknown)
 
 
 def test_a_package_of_a_later_cxr_is_refused(folder: PackageFolder) -> None:
-    files.write_json(folder.description, files.read_json(folder.description) | {"format": 2})
+    files.write_json(folder.description, files.read_json(folder.description) | {"format": 4})
     sign(folder)
-    with pytest.raises(PackageError, match="has package format 3, this cxr reads 2: package the run again"):
+    with pytest.raises(PackageError, match="has package format 4, this cxr reads 3: package the run again"):
         load_package(folder)
 
 
-def judging(folder: PackageFolder, classes: list[str], bias: tuple[float, ...], **fields: object) -> Package:
+def with_classes(folder: PackageFolder, classes: list[str], bias: tuple[float, ...], **fields: object) -> Package:
     package = load_package(folder)
-    return dataclasses.replace(package, classes=classes, calibration=Calibration(2.0, bias), **fields)
+    return dataclasses.replace(package, classes=Classes(classes), calibration=Calibration(2.0, bias), **fields)
 
 
-def test_an_image_is_judged_by_the_mean_of_the_calibrated_folds(original: PackageFolder) -> None:
+def test_the_probability_is_the_mean_of_the_calibrated_folds(original: PackageFolder) -> None:
     by_fold = np.array(
         [[[0.8, 0.2], [0.5, 0.5], [0.31, 0.69]], [[0.4, 0.6], [0.1, 0.9], [0.31, 0.69]]],
     )  # what temperature 2 and biases ±0.5 have to make of the logits
     logits = 2 * (np.log(by_fold) - [0.5, -0.5]) + np.array([[[3.0]], [[-7.0]]])
     thresholds = {"half": 0.5, "youden": 0.695}
-    package = judging(original, ["N", "P"], (0.5, -0.5), thresholds=thresholds, operating_point="youden")
+    package = with_classes(original, ["N", "P"], (0.5, -0.5), thresholds=thresholds, operating_point="youden")
     probability, spread, predicted = package.predict(logits)
     np.testing.assert_allclose(probability, [[0.6, 0.4], [0.3, 0.7], [0.31, 0.69]], atol=1e-12)
     np.testing.assert_allclose(spread, [0.4, 0.4, 0.0], atol=1e-12)
@@ -166,9 +167,11 @@ def test_an_image_is_judged_by_the_mean_of_the_calibrated_folds(original: Packag
     assert exactly.predict(logits)[2].tolist() == ["N", "P", "P"], "from the threshold up"
 
 
-def test_of_three_classes_the_likeliest_is_called_and_the_folds_differ_most_in_one(original: PackageFolder) -> None:
+def test_the_likeliest_of_three_classes_is_predicted_and_the_spread_is_the_largest_of_any_class(
+    original: PackageFolder,
+) -> None:
     by_fold = np.array([[[0.2, 0.3, 0.5]], [[0.6, 0.3, 0.1]], [[0.4, 0.3, 0.3]]])
-    package = judging(original, ["A", "B", "C"], (0.0, 0.0, 0.0), thresholds={})
+    package = with_classes(original, ["A", "B", "C"], (0.0, 0.0, 0.0), thresholds={})
     probability, spread, predicted = package.predict(2 * np.log(by_fold))
     np.testing.assert_allclose(probability, [[0.4, 0.3, 0.3]], atol=1e-12)
     np.testing.assert_allclose(spread, [0.4], atol=1e-12)
@@ -183,6 +186,16 @@ def test_a_package_answers_as_the_folds_it_was_made_of(run: Run, original: Packa
         model = Classifier(2)
         model.load_state_dict(load_file(run.folder.fold(fold).weights))
         np.testing.assert_allclose(logits, predict_logits(model, squares, "cpu"), atol=1e-4)
+
+
+@pytest.mark.parametrize(("difference", "is_allowed"), [(0.0, True), (0.01, True), (0.0101, False)])
+def test_bfloat16_is_allowed_if_it_moved_no_probability_by_more_than_a_hundredth(
+    original: PackageFolder, difference: float, is_allowed: bool
+) -> None:
+    package = load_package(original)
+    facts = package.facts | {"bfloat16": {"largest_probability_difference": difference, "n_images": 64}}
+    package = dataclasses.replace(package, facts=facts)
+    assert (package.bf16_difference, package.allows_bf16) == (difference, is_allowed)
 
 
 def test_packages_of_other_weights_or_thresholds_have_other_identities(folder: PackageFolder) -> None:

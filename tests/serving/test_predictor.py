@@ -1,4 +1,4 @@
-"""One way to judge: what the scoring run's table, `cxr explain` and the page say of an image is the same."""
+"""A scoring run's table, `cxr explain` and the page predict the same for an image."""
 
 import dataclasses
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cxr.config import ScoreConfig
+from cxr.errors import ConfigError
 from cxr.images.inbox import Arrival
 from cxr.images.synthetic import draw_examples
 from cxr.network.acceleration import compiled_graphs
@@ -34,8 +35,8 @@ def test_an_image_alone_has_the_probability_of_its_row_in_the_scoring_runs_table
     home: Path, inbox: Path, tmp_path: Path
 ) -> None:
     config = ScoreConfig(name="tiny", models=home / "models", cache=tmp_path, out=tmp_path / "scores", settle=0)
-    scoring_run, (batch,) = open_scoring_run(inbox, config)
-    rows = Scorer(scoring_run).score(batch.name, batch.arrivals).set_index("path")
+    run, (batch,) = open_scoring_run(inbox, config)
+    rows = Scorer(run).score(batch.name, batch.arrivals).set_index("path")
     package = load_champion(home / "models", "tiny")
     predictor = Predictor(package, cache=tmp_path)
     for name, row in rows.iterrows():
@@ -47,11 +48,11 @@ def test_an_image_alone_has_the_probability_of_its_row_in_the_scoring_runs_table
         for of_class in package.classes:
             assert np.mean(prediction.by_fold[of_class]) == pytest.approx(prediction.probability[of_class])
             assert np.ptp(prediction.by_fold[of_class]) <= prediction.fold_spread + 1e-12
-    told = explain_images(
+    explained = explain_images(
         package, [inbox / "ward" / str(name) for name in rows.index], ExplanationFolder(tmp_path / "x"), cache=tmp_path
     )
     for column in ("probability_PNEUMONIA", "fold_spread", "novelty"):
-        np.testing.assert_allclose(told[column], rows[column], atol=1e-6)
+        np.testing.assert_allclose(explained[column], rows[column], atol=1e-6)
 
 
 def test_a_graph_that_was_compiled_since_is_seen(tmp_path: Path) -> None:
@@ -70,8 +71,16 @@ def test_the_package_alone_decides_whether_bfloat16_is_used(home: Path, tmp_path
     exact = Predictor(package, precision="fp32", cache=tmp_path)
     data = draw_examples(seed=6)["one dense patch"]
     image = examine_image(Arrival("x", "", len(data), 0), data, package.size)
-    told, true = (one.predict([image])[0].probability["PNEUMONIA"] for one in (predictor, exact))
-    if uses_bf16("auto", "cpu") and moved <= 0.01:
-        assert told != true
-    else:
-        assert told == true
+    probability = predictor.predict([image])[0].probability
+    is_rounded = probability != exact.predict([image])[0].probability
+    assert is_rounded == (uses_bf16("auto", "cpu") and moved <= 0.01)
+
+
+def test_requested_bfloat16_is_refused_where_it_moves_a_probability_too_far(home: Path, tmp_path: Path) -> None:
+    package = load_champion(home / "models", "tiny")
+    facts = package.facts | {"bfloat16": {"largest_probability_difference": 0.0201, "n_images": 64}}
+    predictor = Predictor(dataclasses.replace(package, facts=facts), precision="bf16", cache=tmp_path)
+    data = draw_examples(seed=6)["one dense patch"]
+    image = examine_image(Arrival("x", "", len(data), 0), data, package.size)
+    with pytest.raises(ConfigError, match=r"bfloat16 moves a probability of tiny by 0\.020, at most 0\.01 is allowed"):
+        predictor.predict([image])

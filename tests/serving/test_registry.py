@@ -28,7 +28,7 @@ from tests.support.runs import finished_run
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 GOOD, AS_GOOD, BETTER, WORSE = (3.0, 0), (3.0, 1), (9.0, 2), (0.3, 3)
-"""How far the scores of the two classes lie apart, and the seed of their scatter."""
+"""How far the probabilities of the two classes are apart, and the seed of their scatter."""
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def add_version(model: ModelFolder, original: PackageFolder, change: Change, **f
     return version
 
 
-def telling_apart(by: float, seed: int) -> Change:
-    """Return what gives images probabilities that tell the classes apart, more or less."""
+def separating(by: float, seed: int) -> Change:
+    """Return a function that gives images probabilities which separate the classes, more or less."""
 
     def change(images: pd.DataFrame) -> pd.DataFrame:
         scatter = np.random.default_rng(seed).normal(size=len(images))
@@ -71,7 +71,7 @@ def make(original: PackageFolder, tmp_path: Path) -> Callable[..., ModelFolder]:
     def make_model(*goodness: tuple[float, int]) -> ModelFolder:
         model = ModelFolder.named(tmp_path / "models", "tiny")
         for by, seed in goodness:
-            add_version(model, original, telling_apart(by, seed))
+            add_version(model, original, separating(by, seed))
         return model
 
     return make_model
@@ -137,7 +137,7 @@ def test_a_challenger_that_is_not_shown_worse_becomes_champion(
     assert registry.champion_version(model) == "2"
 
 
-def test_only_images_that_both_have_judged_are_compared(
+def test_only_images_that_both_models_predicted_are_compared(
     make: Callable[..., ModelFolder], original: PackageFolder
 ) -> None:
     model = make(GOOD)
@@ -145,7 +145,7 @@ def test_only_images_that_both_have_judged_are_compared(
 
     def half_of_them_as_good_and_the_others_strangers(images: pd.DataFrame) -> pd.DataFrame:
         shared = images.groupby("label").cumcount() % 2 == 0
-        good, bad = telling_apart(*GOOD)(images), telling_apart(-9, 0)(images).assign(image_id="of another set")
+        good, bad = separating(*GOOD)(images), separating(-9, 0)(images).assign(image_id="of another set")
         return pd.concat([bad[~shared], good[shared].sample(frac=1, random_state=0)])
 
     version = add_version(model, original, half_of_them_as_good_and_the_others_strangers)
@@ -158,7 +158,7 @@ THREE = ["NORMAL", "PNEUMONIA", "tuberculosis"]
 def of_three_classes(images: pd.DataFrame) -> pd.DataFrame:
     third = images.index % 3 == 0
     label = images["label"].mask(third, "tuberculosis")
-    return telling_apart(*GOOD)(images).assign(label=label, probability_tuberculosis=0.1 + 0.5 * third)
+    return separating(*GOOD)(images).assign(label=label, probability_tuberculosis=0.1 + 0.5 * third)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_damaged_champion_is_replaced_by_force(make: Callable[..., ModelFolder
 
 def test_rollback_goes_back_one_champion_after_another(make: Callable[..., ModelFolder]) -> None:
     model = make(GOOD, GOOD, GOOD)
-    with pytest.raises(PackageError, match="model 'tiny' has no champion before any: there is nothing to go back to"):
+    with pytest.raises(PackageError, match="model 'tiny' has no champion before any: there is nothing to roll back to"):
         registry.rollback(model)
     for version in ("1", "2", "3"):
         registry.promote(model, version)
@@ -248,7 +248,7 @@ def test_rollback_goes_back_to_a_champion_that_came_twice(make: Callable[..., Mo
     for version in ("1", "2", "1"):
         registry.promote(model, version)
     assert [registry.rollback(model), registry.rollback(model)] == ["2", "1"]
-    with pytest.raises(PackageError, match="nothing to go back to"):
+    with pytest.raises(PackageError, match="nothing to roll back to"):
         registry.rollback(model)
 
 
@@ -263,13 +263,13 @@ def test_rollback_refuses_a_damaged_package(make: Callable[..., ModelFolder]) ->
 
 
 def die_before_moving_the_pointer(model: ModelFolder, step: Callable[[], str]) -> None:
-    """Leave what a process leaves that is killed between its event and the pointer."""
+    """Leave what a process killed between its event and the pointer would leave."""
     before = model.champion.read_bytes()
     step()
     model.champion.write_bytes(before)
 
 
-def test_an_event_of_a_process_that_died_before_it_moved_the_pointer_is_passed_over(
+def test_an_event_whose_process_died_before_it_moved_the_pointer_is_skipped(
     make: Callable[..., ModelFolder],
 ) -> None:
     model = make(GOOD, GOOD, GOOD, GOOD)
@@ -281,7 +281,7 @@ def test_an_event_of_a_process_that_died_before_it_moved_the_pointer_is_passed_o
     die_before_moving_the_pointer(model, lambda: registry.rollback(model))
     assert [registry.rollback(model), registry.rollback(model)] == ["2", "1"]
     assert len(events(model)) == 7
-    with pytest.raises(PackageError, match="nothing to go back to"):
+    with pytest.raises(PackageError, match="nothing to roll back to"):
         registry.rollback(model)
 
 
@@ -329,7 +329,7 @@ def test_the_verbs_package_promote_rollback_and_models_work_side_by_side(
 ) -> None:
     worse, again, new = (ModelFolder.named(tmp_path / "models", name) for name in ("worse", "again", "new"))
     for model, goodness in ((worse, GOOD), (worse, WORSE), (again, GOOD), (again, AS_GOOD)):
-        add_version(model, original, telling_apart(*goodness))
+        add_version(model, original, separating(*goodness))
     for model, version in ((worse, "1"), (again, "1"), (again, "2")):
         registry.promote(model, version)
     words = {
@@ -339,13 +339,13 @@ def test_the_verbs_package_promote_rollback_and_models_work_side_by_side(
         "models": [],
     }
     processes = {verb: cxr(verb, *more, cwd=tmp_path) for verb, more in words.items()}
-    said = {verb: process.communicate(timeout=120) for verb, process in processes.items()}
+    output = {verb: process.communicate(timeout=120) for verb, process in processes.items()}
     codes = {verb: process.returncode for verb, process in processes.items()}
-    assert codes == {"package": 0, "promote": 2, "rollback": 0, "models": 0}, said
-    assert said["package"][0].splitlines()[:2] == ["version  1", f"package  {new.version('1').path}"]
+    assert codes == {"package": 0, "promote": 2, "rollback": 0, "models": 0}, output
+    assert output["package"][0].splitlines()[:2] == ["version  1", f"package  {new.version('1').path}"]
     refusal = r"error: version 2 of worse does not become champion: ROC-AUC .*\. --force promotes it .*\n"
-    assert re.fullmatch(refusal, said["promote"][1])
-    assert said["rollback"][0] == "champion again 1\n"
+    assert re.fullmatch(refusal, output["promote"][1])
+    assert output["rollback"][0] == "champion again 1\n"
     assert [registry.champion_version(model) for model in (worse, again, new)] == ["1", "1", "1"]
-    rows = [line.replace("│", " ").split()[:3] for line in said["models"][0].splitlines() if "worse" in line]
+    rows = [line.replace("│", " ").split()[:3] for line in output["models"][0].splitlines() if "worse" in line]
     assert [(version, champion == "yes") for _, version, champion in rows] == [("1", True), ("2", False)]

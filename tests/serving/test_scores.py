@@ -18,7 +18,7 @@ HOSTILE = [
     ".",
     "%2E",
     "...",
-    "scoring run 1",
+    "night 1",
     "a\nb",
     "100%",
     "%41",
@@ -35,7 +35,7 @@ HOSTILE = [
     "Röntgen 胸片",
     r"caf\xe9",
     "-rf",
-    "_scoring_run",
+    "_night",
     "NULL",
     "__HIVE_DEFAULT_PARTITION__",
     "2026-11-23",
@@ -47,7 +47,7 @@ HOSTILE = [
 ]
 
 
-def a_row(path: str = "1.png", *, batch: str = "ward", version: str = "1", **fields: object) -> dict[str, object]:
+def ok_row(path: str = "1.png", *, batch: str = "ward", version: str = "1", **fields: object) -> dict[str, object]:
     row = {
         "batch": batch,
         "path": path,
@@ -70,9 +70,9 @@ def a_row(path: str = "1.png", *, batch: str = "ward", version: str = "1", **fie
     return row | fields
 
 
-def a_refused(path: str = "1.txt", **fields: object) -> dict[str, object]:
+def refused_row(path: str = "1.txt", **fields: object) -> dict[str, object]:
     kept = ["batch", "path", "image_id", "model", "model_version", "n_bytes", "changed_ns", "scored_at"]
-    whole = {name: value for name, value in a_row(path, **fields).items() if name in kept}
+    whole = {name: value for name, value in ok_row(path, **fields).items() if name in kept}
     return whole | {"status": "quarantined", "reason": "not_an_image", "detail": "it is text"}
 
 
@@ -85,7 +85,7 @@ def stage(folder: ScoresFolder, *rows: dict[str, object]) -> None:
 def put(folder: ScoresFolder, *rows: dict[str, object], publish: bool = True) -> None:
     stage(folder, *rows)
     place = folder.staged("m", str(rows[0]["model_version"]), str(rows[0]["batch"]))
-    scores.decide(folder, place, publish=publish)
+    scores.settle(folder, place, publish=publish)
 
 
 def published(folder: ScoresFolder) -> list[str]:
@@ -110,8 +110,8 @@ def folder(tmp_path: Path) -> ScoresFolder:
 
 
 def test_a_table_has_the_same_types_whatever_is_missing_in_it(tmp_path: Path) -> None:
-    unread = a_refused("2", image_id=None)
-    tables = [scores_table(rows, CLASSES) for rows in ([], [a_row()], [a_refused(), unread], [a_row(), unread])]
+    unread = refused_row("2", image_id=None)
+    tables = [scores_table(rows, CLASSES) for rows in ([], [ok_row()], [refused_row(), unread], [ok_row(), unread])]
     for number, table in enumerate(tables):
         pd.testing.assert_series_equal(table.dtypes, tables[0].dtypes)
         files.write_table(tmp_path / f"{number}.parquet", table)
@@ -121,8 +121,8 @@ def test_a_table_has_the_same_types_whatever_is_missing_in_it(tmp_path: Path) ->
 
 
 def test_a_row_comes_back_as_it_was_and_what_was_not_measured_is_missing() -> None:
-    whole, refused = scores_table([a_row(), a_refused()], CLASSES).to_dict("records")
-    given = a_row()
+    whole, refused = scores_table([ok_row(), refused_row()], CLASSES).to_dict("records")
+    given = ok_row()
     assert {name: whole[name] for name in given} == given
     measured = [*scores.MEASURED, "probability_NORMAL", "probability_PNEUMONIA", "predicted_label", "in_training"]
     assert [name for name in measured if not pd.isna(refused[name])] == []
@@ -137,13 +137,13 @@ def test_there_is_a_probability_for_each_of_three_classes() -> None:
     assert len(set(columns)) == len(columns)
 
 
-def test_nobody_sees_what_is_staged_or_held_and_everybody_what_is_published(folder: ScoresFolder) -> None:
-    stage(folder, a_row("1"))
-    put(folder, a_row("2", batch="odd"), publish=False)
+def test_readers_see_published_rows_and_no_staged_or_held_ones(folder: ScoresFolder) -> None:
+    stage(folder, ok_row("1"))
+    put(folder, ok_row("2", batch="odd"), publish=False)
     assert published(folder) == []
-    put(folder, a_row("3", batch="."), a_refused("4", batch="."))
+    put(folder, ok_row("3", batch="."), refused_row("4", batch="."))
     assert published(folder) == ["3", "4"]
-    scores.decide(folder, folder.staged("m", "1", "ward"), publish=True)
+    scores.settle(folder, folder.staged("m", "1", "ward"), publish=True)
     assert published(folder) == ["1", "3", "4"]
 
 
@@ -155,31 +155,31 @@ def test_nothing_is_staged_of_an_empty_table(folder: ScoresFolder) -> None:
 
 def test_a_decision_moves_every_part_and_leaves_nothing_behind(folder: ScoresFolder) -> None:
     place = folder.staged("m", "1", "ward")
-    stage(folder, a_row("1"))
-    stage(folder, a_row("2"), a_row("3"))
+    stage(folder, ok_row("1"))
+    stage(folder, ok_row("2"), ok_row("3"))
     assert sorted(scores.read_parts(place)["path"]) == ["1", "2", "3"]
-    scores.decide(folder, place, publish=False)
+    scores.settle(folder, place, publish=False)
     assert not place.path.exists()
     assert len(folder.held("m", "1", "ward").parts()) == 2
     assert folder.published("ward").parts() == []
 
 
 def test_a_batch_is_added_to_by_later_scoring_runs_and_versions(folder: ScoresFolder) -> None:
-    put(folder, a_row("1"))
-    put(folder, a_row("2"))
-    put(folder, a_row("1", version="2"))
+    put(folder, ok_row("1"))
+    put(folder, ok_row("2"))
+    put(folder, ok_row("1", version="2"))
     assert published(folder) == ["1", "1", "2"]
 
 
 @pytest.mark.parametrize("publish", [True, False])
 @pytest.mark.parametrize("n_moved", [0, 1, 2])
-def test_a_run_killed_after_its_decision_is_finished_by_the_next(
+def test_the_next_run_finishes_a_decision_that_a_killed_run_had_written(
     folder: ScoresFolder, publish: bool, n_moved: int
 ) -> None:
     place = folder.staged("m", "1", "ward")
     target = folder.published("ward") if publish else folder.held("m", "1", "ward")
-    stage(folder, a_row("1"))
-    stage(folder, a_row("2"))
+    stage(folder, ok_row("1"))
+    stage(folder, ok_row("2"))
     files.write_json(place.decision, {"publish": publish, "at": files.now()})
     target.path.mkdir(parents=True)
     for part in place.parts()[:n_moved]:
@@ -194,8 +194,8 @@ def test_a_run_killed_after_its_decision_is_finished_by_the_next(
 def test_what_a_killed_run_had_staged_is_kept_for_the_version_that_goes_on_and_dropped_for_another(
     folder: ScoresFolder,
 ) -> None:
-    stage(folder, a_row("1"))
-    stage(folder, a_row("1", version="2"))
+    stage(folder, ok_row("1"))
+    stage(folder, ok_row("1", version="2"))
     for version in "12":
         (folder.staged("m", version, "ward").path / ".part-x.parquet.7.tmp").write_bytes(b"half a")
     scores.recover(folder, "m", "2")
@@ -207,24 +207,24 @@ def test_what_a_killed_run_had_staged_is_kept_for_the_version_that_goes_on_and_d
 
 def test_nothing_of_another_model_is_dropped(folder: ScoresFolder) -> None:
     place = folder.staged("another", "1", "ward")
-    scores.stage(place.part("another"), scores_table([a_row(model="another")], CLASSES))
+    scores.stage(place.part("another"), scores_table([ok_row(model="another")], CLASSES))
     scores.recover(folder, "m", "2")
     assert len(place.parts()) == 1
 
 
 def test_release_publishes_what_is_held_of_a_batch_by_every_version(folder: ScoresFolder) -> None:
-    put(folder, a_row("1"), a_refused("2"), publish=False)
-    put(folder, a_row("1", version="2"), publish=False)
-    put(folder, a_row("3", batch="other"), publish=False)
+    put(folder, ok_row("1"), refused_row("2"), publish=False)
+    put(folder, ok_row("1", version="2"), publish=False)
+    put(folder, ok_row("3", batch="other"), publish=False)
     assert scores.release(folder, "ward") == 3
     assert published(folder) == ["1", "1", "2"]
-    with pytest.raises(RunError, match=r"nothing is held of batch 'ward': held are 'other'\."):
+    with pytest.raises(RunError, match=r"no rows of batch 'ward' are held; held batches: 'other'\."):
         scores.release(folder, "ward")
 
 
-def test_a_batch_is_released_whatever_it_is_called_and_no_other_with_it(folder: ScoresFolder) -> None:
+def test_a_batch_of_any_name_is_released_and_no_other_with_it(folder: ScoresFolder) -> None:
     for batch in HOSTILE:
-        put(folder, a_row("1", batch=batch), publish=False)
+        put(folder, ok_row("1", batch=batch), publish=False)
     for number, batch in enumerate(HOSTILE, start=1):
         assert scores.release(folder, batch) == 1
         assert len(folder.all_held()) == len(HOSTILE) - number
@@ -232,19 +232,19 @@ def test_a_batch_is_released_whatever_it_is_called_and_no_other_with_it(folder: 
 
 
 def test_releasing_an_unknown_batch_names_what_is_held(folder: ScoresFolder) -> None:
-    with pytest.raises(RunError, match=r"nothing is held of batch 'x': held are none\."):
+    with pytest.raises(RunError, match=r"no rows of batch 'x' are held; held batches: none\."):
         scores.release(folder, "x")
-    put(folder, a_row("1", batch="a\nb"), publish=False)
-    put(folder, a_row("1", batch="."), publish=False)
-    with pytest.raises(RunError, match=r"nothing is held of batch 'x': held are '\.', 'a\\nb'\."):
+    put(folder, ok_row("1", batch="a\nb"), publish=False)
+    put(folder, ok_row("1", batch="."), publish=False)
+    with pytest.raises(RunError, match=r"no rows of batch 'x' are held; held batches: '\.', 'a\\nb'\."):
         scores.release(folder, "x")
     assert published(folder) == []
 
 
 def test_what_was_scored_is_seen_wherever_it_stands(folder: ScoresFolder) -> None:
-    put(folder, a_row("published"))
-    put(folder, a_row("held"), a_refused("refused"), publish=False)
-    stage(folder, a_row("staged"), a_refused("unread", image_id=None))
+    put(folder, ok_row("published"))
+    put(folder, ok_row("held"), refused_row("refused"), publish=False)
+    stage(folder, ok_row("staged"), refused_row("unread", image_id=None))
     seen = Seen(folder, "m", "1", "ward")
     for path in ("published", "held", "staged", "refused"):
         assert seen.has_file(path, 7, 10**18 + 1)
@@ -262,9 +262,9 @@ def test_what_was_scored_is_seen_wherever_it_stands(folder: ScoresFolder) -> Non
 def test_what_another_model_or_version_scored_or_in_another_batch_is_not_seen(
     folder: ScoresFolder, name: str, version: str, batch: str
 ) -> None:
-    put(folder, a_row("published"))
-    put(folder, a_row("held"), publish=False)
-    stage(folder, a_row("staged"))
+    put(folder, ok_row("published"))
+    put(folder, ok_row("held"), publish=False)
+    stage(folder, ok_row("staged"))
     seen = Seen(folder, name, version, batch)
     for path in ("published", "held", "staged"):
         assert not seen.has_file(path, 7, 10**18 + 1)
@@ -273,16 +273,16 @@ def test_what_another_model_or_version_scored_or_in_another_batch_is_not_seen(
 
 
 def test_the_answer_for_a_copy_is_the_stored_one(folder: ScoresFolder) -> None:
-    put(folder, a_row("1", version="0", probability_PNEUMONIA=0.1))
-    put(folder, a_row("1"), a_row("2", image_id="another", probability_PNEUMONIA=0.2))
-    put(folder, a_refused("3"))
-    stage(folder, a_row("4", image_id="fourth"))
+    put(folder, ok_row("1", version="0", probability_PNEUMONIA=0.1))
+    put(folder, ok_row("1"), ok_row("2", image_id="another", probability_PNEUMONIA=0.2))
+    put(folder, refused_row("3"))
+    stage(folder, ok_row("4", image_id="fourth"))
     seen = Seen(folder, "m", "1", "ward")
     answer = seen.answer("id of 1")
     assert answer is not None
     assert {"batch", "path", "image_id", "status", "n_bytes", "changed_ns", "scored_at"}.isdisjoint(answer)
-    expected = scores_table([a_row("copy", image_id="id of 1")], CLASSES)
-    own = {name: value for name, value in a_row("copy", image_id="id of 1").items() if name not in answer}
+    expected = scores_table([ok_row("copy", image_id="id of 1")], CLASSES)
+    own = {name: value for name, value in ok_row("copy", image_id="id of 1").items() if name not in answer}
     pd.testing.assert_frame_equal(scores_table([own | answer], CLASSES), expected)
     assert seen.answer("id of 3") is None, "it was refused"
 
@@ -290,7 +290,7 @@ def test_the_answer_for_a_copy_is_the_stored_one(folder: ScoresFolder) -> None:
 def test_rows_are_seen_from_the_moment_they_are_made(folder: ScoresFolder) -> None:
     seen = Seen(folder, "m", "1", "ward")
     seen.add(scores_table([], CLASSES))
-    seen.add(scores_table([a_row("1"), a_refused("2", image_id=None)], CLASSES))
+    seen.add(scores_table([ok_row("1"), refused_row("2", image_id=None)], CLASSES))
     assert seen.has_file("1", 7, 10**18 + 1)
     assert seen.has_file("2", 7, 10**18 + 1)
     assert seen.has_content("1", "id of 1")
@@ -305,7 +305,7 @@ def test_every_batch_has_a_folder_of_its_own_that_a_disk_can_hold(folder: Scores
         assert place(".").path.parent == place("ward").path.parent
 
 
-def test_no_batch_can_be_called_like_the_folder_of_another(folder: ScoresFolder) -> None:
+def test_no_batch_can_have_the_name_of_anothers_folder(folder: ScoresFolder) -> None:
     long = "x" * 250
     alike = folder.published(long).path.name
     assert folder.published(alike).path != folder.published(long).path
@@ -318,14 +318,14 @@ def read_by_duckdb(folder: ScoresFolder) -> list[tuple[object, ...]]:
 
 @pytest.mark.parametrize("batch", HOSTILE, ids=lambda batch: ascii(batch)[1:30])
 def test_duckdb_reads_a_batchs_name_as_the_text_it_is(folder: ScoresFolder, batch: str) -> None:
-    put(folder, a_row("1", batch=batch))
+    put(folder, ok_row("1", batch=batch))
     assert read_by_duckdb(folder) == [(batch, "1")]
 
 
 def test_readers_see_all_batches_together_and_their_names_as_text(folder: ScoresFolder) -> None:
     rows = [(batch, f"{number:03}") for number, batch in enumerate([*HOSTILE, "007", "2026-11-23", "a=b"])]
     for batch, path in rows:
-        put(folder, a_row(path, batch=batch))
+        put(folder, ok_row(path, batch=batch))
     assert read_by_duckdb(folder) == rows
     by_pandas = pd.read_parquet(folder.path).sort_values("path")
     assert list(zip(by_pandas["batch"], by_pandas["path"], strict=True)) == rows
@@ -342,9 +342,9 @@ def test_batches_are_listed_by_state_and_version_the_latest_first(folder: Scores
     assert scores.list_batches(folder).empty
     assert scores.read_batch(folder, "ward").empty
     later = datetime(2026, 11, 24, tzinfo=UTC)
-    put(folder, a_row("1"), a_refused("2"))
-    put(folder, a_row("1", version="2", scored_at=later), publish=False)
-    put(folder, a_row("1", batch="a\nb"))
+    put(folder, ok_row("1"), refused_row("2"))
+    put(folder, ok_row("1", version="2", scored_at=later), publish=False)
+    put(folder, ok_row("1", batch="a\nb"))
     listed = scores.list_batches(folder)
     columns = ["batch", "state", "model_version", "images", "quarantined"]
     first, *others = listed[columns].to_numpy().tolist()

@@ -1,0 +1,96 @@
+"""Describes a package: `package.json`, the model card, and the checksums that make it unchangeable."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cxr.config import TrainConfig
+from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.evaluation.overview import headline
+from cxr.export.model_card import LICENCE, LIMITS, model_card
+from cxr.metrics.calibration import calibration_errors
+from cxr.storage import files
+from cxr.storage.files import sha256_of
+from cxr.storage.model_folder import PackageFolder
+from cxr.training.provenance import code_provenance
+from cxr.training.run import Run
+
+PREPROCESSING = (
+    "decoded to grey (luma), stretched to size × size with bilinear filtering, divided by 255, "
+    "repeated to 3 channels, normalised with the mean and standard deviation that are stored with the weights"
+)
+
+
+def package_facts(
+    run: Run,
+    out_of_fold: OutOfFold,
+    name: str,
+    version: str,
+    identity: Mapping[str, Any],
+    bfloat16: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the contents of package.json, except for what 8-bit integers cost.
+
+    Args:
+        run: the finished run.
+        out_of_fold: its predictions.
+        name: of the model.
+        version: of the package.
+        identity: what was packaged, and how: packages with the same identity are the same.
+        bfloat16: what it costs, from `measure_rounding`.
+    """
+    record = files.read_record(run.folder.config)
+    return {
+        "format": files.FORMAT,
+        "name": name,
+        "version": version,
+        "identity": identity,
+        "made_at": files.now(),
+        "run_id": run.folder.run_id,
+        "classes": run.classes,
+        "positive": record["positive"],
+        "architecture": "torchvision resnet50",
+        "trainable": run.config.trainable,
+        "size": run.config.size,
+        "n_folds": run.config.folds,
+        "n_images": len(out_of_fold.predictions),
+        "preprocessing": PREPROCESSING,
+        "calibration": _calibration(out_of_fold),
+        "thresholds": out_of_fold.thresholds,
+        "operating_point": identity["operating_point"],
+        "metrics": _metrics(run),
+        "bfloat16": bfloat16,
+        "hashes": {"data": record["identity"]["data"], "weights": run.weights_hash, "config": run.config_hash},
+        "config": _without_folders(run.config),
+        "code": code_provenance(),
+        "licence": LICENCE,
+        "limits": LIMITS,
+    }
+
+
+def describe(folder: PackageFolder, facts: Mapping[str, Any]) -> None:
+    """Write package.json, the model card and, last of all, the checksums of every file."""
+    files.write_json(folder.description, facts)
+    files.write_text(folder.card, model_card(facts))
+    sums = [f"{sha256_of(path)}  {path.name}\n" for path in sorted(folder.path.iterdir())]
+    files.write_text(folder.checksums, "".join(sums))
+
+
+def _calibration(out_of_fold: OutOfFold) -> dict[str, Any]:
+    errors = {
+        "before": calibration_errors(out_of_fold.probability, out_of_fold.target),
+        "after": calibration_errors(out_of_fold.calibrated, out_of_fold.target),
+    }
+    return dataclasses.asdict(out_of_fold.calibration) | errors
+
+
+def _metrics(run: Run) -> list[dict[str, Any]]:
+    rows = headline(run.folder)
+    return json.loads(rows.drop(columns="starting_project").to_json(orient="records"))
+
+
+def _without_folders(config: TrainConfig) -> dict[str, Any]:
+    """Return a config without the folders of this machine."""
+    return config.as_dict() | {"data": Path(config.data).name, "weights": Path(config.weights).name}

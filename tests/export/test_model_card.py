@@ -1,0 +1,73 @@
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from markdown_it import MarkdownIt
+
+from cxr.export.build import make_package
+from cxr.export.model_card import model_card
+from cxr.storage import files
+from cxr.storage.model_folder import ModelFolder
+from cxr.training.run import Run
+
+
+def read_card(text: str) -> tuple[dict[str, Any], list[str]]:
+    """Return a card's metadata and the cells of its tables."""
+    nothing, front, body = text.split("---\n", 2)
+    assert nothing == ""
+    tokens = MarkdownIt().enable("table").parse(body)
+    return yaml.safe_load(front), [
+        token.content for before, token in itertools.pairwise(tokens) if before.type == "td_open"
+    ]
+
+
+@pytest.mark.parametrize("name", ["tiny", "null", "1.0"])
+def test_the_card_is_yaml_and_markdown_with_the_metrics_of_the_run(head: Run, models: Path, name: str) -> None:
+    facts = files.read_json(make_package(head, ModelFolder.named(models, "head")).description)
+    meta, cells = read_card(model_card(facts | {"name": name}))
+    assert (meta["license"], meta["pipeline_tag"]) == ("apache-2.0", "image-classification")
+    (model,) = meta["model-index"]
+    assert model["name"] == f"{name} 1"
+    metrics = files.read_table(head.folder.metrics)
+    rows = metrics[(metrics["scope"] == "pooled") & ~metrics["metric"].str.contains("true_|false_")]
+    (result,) = model["results"]
+    assert result["dataset"]["name"] == head.folder.run_id
+    values = {entry["type"]: entry["value"] for entry in result["metrics"]}
+    assert values == pytest.approx({row.metric: 100 * row.value for row in rows.itertuples()}, abs=0.00501)
+    for row in rows.itertuples():
+        assert cells[cells.index(row.metric) + 2] == (
+            f"{100 * row.value:.1f} [{100 * row.ci_low:.1f}, {100 * row.ci_high:.1f}]"
+        )
+    for point, threshold in facts["thresholds"].items():
+        assert cells[cells.index(point) + 1] == f"{threshold:.4f}"
+
+
+def test_a_metric_that_is_undefined_is_a_dash_in_the_card(head: Run, models: Path) -> None:
+    facts = files.read_json(make_package(head, ModelFolder.named(models, "head")).description)
+    undefined = dict.fromkeys(("mean", "sd", "pooled", "ci_low", "ci_high")) | {"metric": "roc_auc"}
+    meta, cells = read_card(model_card(facts | {"metrics": [undefined]}))
+    assert meta["model-index"][0]["results"][0]["metrics"][0]["value"] is None
+    assert cells[:3] == ["roc_auc", "– ± –", "–"]
+
+
+def test_for_more_than_two_classes_the_card_has_macro_averages_and_no_thresholds(three: Run, models: Path) -> None:
+    card = make_package(three, ModelFolder.named(models, "three")).card.read_text()
+    meta, cells = read_card(card)
+    assert "macro roc_auc" in {entry["type"] for entry in meta["model-index"][0]["results"][0]["metrics"]}
+    assert "youden" not in cells
+    assert "classifies chest X-rays as NORMAL or bacteria or virus" in card
+
+
+def test_the_card_states_what_8_bit_integers_cost_where_the_package_has_them(head: Run, models: Path) -> None:
+    facts = files.read_json(make_package(head, ModelFolder.named(models, "head")).description)
+    assert "8-bit integers" not in model_card(facts)
+    int8 = {
+        "share_moved": 0.004,
+        "n_images": 1000,
+        "largest_probability_difference": 0.0123,
+        "largest_auc_difference": 0.00051,
+    }
+    card = " ".join(model_card(facts | {"int8": int8}).split())
+    assert "0.4 % of 1,000 images by more than 0.01, of none by more than 0.012, and ROC-AUC by 0.0005" in card
