@@ -11,14 +11,13 @@ from app import prediction, uploads, words
 from app.prediction import Decision, Scored
 from app.server import MAX_UPLOAD_MB, Folders
 from app.uploads import LoadedModel, Upload
-from app.words import DISCLAIMER
 from cxr.config import OperatingPoint
 from cxr.errors import PackageError
 from cxr.images.synthetic import draw_examples
 from cxr.metrics.calibration import predict_labels
-from cxr.report.wording import said
 from cxr.serving.registry import champion_version, list_models
 from cxr.storage.model_folder import ModelFolder
+from cxr.wording import DISCLAIMER, display_name
 
 MAX_IMAGES = 100
 """More belong in an inbox."""
@@ -83,7 +82,7 @@ def _choose_threshold(model: LoadedModel) -> Decision:
         required=True,
         wrap=True,
         default=package.operating_point,
-        format_func=lambda point: f"{said(point)}: {package.thresholds[point]:.1%}",
+        format_func=lambda point: f"{display_name(point)}: {package.thresholds[point]:.1%}",
         help="Chosen on the out-of-fold predictions of the images that the model was evaluated on. Youden has the "
         "largest sum of sensitivity and specificity; the last two reach 95 % of one or of the other.",
     )

@@ -8,7 +8,7 @@ import streamlit as st
 from PIL import Image, ImageDraw
 
 from app.server import Folders
-from app.words import DISCLAIMER
+from cxr.wording import DISCLAIMER
 
 # The views, in the order of their links; each is the module of that name, and the first one is the default.
 # No string may stand alone in this file: Streamlit shows it on the page.

@@ -8,10 +8,10 @@ import streamlit as st
 
 from app import words
 from app.server import Folders
-from cxr.report.wording import said
 from cxr.serving.registry import list_models, promotions
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
+from cxr.wording import display_name
 
 FIRST = {
     "cxr demo": "makes a model from synthetic images, in minutes;",
@@ -59,7 +59,7 @@ def _show_facts(model: ModelFolder, version: str) -> None:
         st.metric("Input, px", facts["size"], border=True)
     if facts["thresholds"]:
         used = facts["operating_point"]
-        names = [said(point) + (" (used)" if point == used else "") for point in facts["thresholds"]]
+        names = [display_name(point) + (" (used)" if point == used else "") for point in facts["thresholds"]]
         values = [f"{value:.3f}" for value in facts["thresholds"].values()]
         st.table(pd.DataFrame({"threshold": values}, index=names))
 

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from app.charts import GREY, error_bars, escape, new_figure
 from cxr.classes import Classes
 from cxr.report.markup import COLOURS
-from cxr.report.wording import said
+from cxr.wording import display_name
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
@@ -42,7 +42,7 @@ def curve(table: pd.DataFrame, x: str, y: str, *, diagonal: bool = False) -> go.
             name=escape(str(name)),
             line={"color": colour, "dash": DASHES[k % 4], "width": 2},
             customdata=pooled[["ci_low", "ci_high"]],
-            hovertemplate=f"{said(x)} %{{x:.3f}}<br>{said(y)} %{{y:.3f}}"
+            hovertemplate=f"{display_name(x)} %{{x:.3f}}<br>{display_name(y)} %{{y:.3f}}"
             " [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra></extra>",
         )
     figure.update_xaxes(range=[-0.01, 1.01])
@@ -51,7 +51,7 @@ def curve(table: pd.DataFrame, x: str, y: str, *, diagonal: bool = False) -> go.
 
 
 def _axis(name: str) -> str:
-    return {"false_positive_rate": "False positive rate (1 − specificity)"}.get(name, said(name).capitalize())
+    return {"false_positive_rate": "False positive rate (1 − specificity)"}.get(name, display_name(name).capitalize())
 
 
 def _add_diagonal(figure: go.Figure) -> None:
@@ -159,11 +159,11 @@ def forest(table: pd.DataFrame, level: str, metrics: Sequence[str]) -> go.Figure
             x=100 * rows["value"],
             y=[line + offset for line in lines],
             mode="markers",
-            name=said(metric),
+            name=display_name(metric),
             marker={"color": COLOURS[k % 7], "symbol": SYMBOLS[k % 7], "size": 8},
             error_x=error_bars(rows, "value", 100),
             text=[names[line] for line in lines],
-            hovertemplate=f"%{{text}}<br>{said(metric)} %{{x:.1f}} %<extra></extra>",
+            hovertemplate=f"%{{text}}<br>{display_name(metric)} %{{x:.1f}} %<extra></extra>",
         )
     figure.update_yaxes(
         tickvals=list(range(len(levels))), ticktext=names, range=[len(levels) - 0.5, -0.5], automargin=True

@@ -7,8 +7,8 @@ import streamlit as st
 
 from app import run_tables, words
 from cxr.errors import CxrError
-from cxr.report.wording import said
 from cxr.storage.run_folder import RunFolder
+from cxr.wording import display_name, format_estimate
 
 
 def show(experiments: Path, run_id: str, all_runs: list[str]) -> None:
@@ -43,14 +43,15 @@ def differences(rows: pd.DataFrame, run_id: str, other: str) -> pd.DataFrame:
     first, second = (rows[rows["run"] == name].set_index(["class", "metric"]) for name in (run_id, other))
     is_one_class = second.index.get_level_values("class").dropna().nunique() < 2
     names = [
-        said(metric) if is_one_class or pd.isna(name) else f"{said(metric)}, {name}" for name, metric in second.index
+        display_name(metric) if is_one_class or pd.isna(name) else f"{display_name(metric)}, {name}"
+        for name, metric in second.index
     ]
     intervals = second[["difference", "ci_low", "ci_high"]].to_numpy()
     tests = zip(second["p_value"], second["test"], strict=True)
     columns = {
-        f"{run_id}, %": [words.percent(value) for value in first["value"]],
-        f"{other}, %": [words.percent(value) for value in second["value"]],
-        "difference, points [95 %]": [words.percent(*values) for values in intervals],
+        f"{run_id}, %": [format_estimate(value) for value in first["value"]],
+        f"{other}, %": [format_estimate(value) for value in second["value"]],
+        "difference, points [95 %]": [format_estimate(*values) for values in intervals],
         "p": ["–" if pd.isna(p) else f"{p:.3g} ({test})" for p, test in tests],
     }
     return pd.DataFrame(columns, index=names)

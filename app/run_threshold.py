@@ -9,8 +9,8 @@ from app import run_charts, run_tables, words
 from app.charts import NO_BAR
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.metrics.classification import rates_at
-from cxr.report.wording import said
 from cxr.storage.run_folder import RunFolder
+from cxr.wording import display_name, format_estimate
 
 RATES = {"sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "PPV", "npv": "NPV"}
 CELLS = ("true_positive", "false_negative", "false_positive", "true_negative")
@@ -27,7 +27,7 @@ def show(folder: RunFolder) -> None:
     rates = rates_at(truth, probability, threshold)
     with st.container(horizontal=True):
         for metric, label in RATES.items():
-            st.metric(label, f"{words.percent(rates[metric].value)} %", border=True, help=rates[metric].reason)
+            st.metric(label, f"{format_estimate(rates[metric].value)} %", border=True, help=rates[metric].reason)
     left, right = st.columns(2, gap="large")
     with left:
         other = images.classes[0] if images.classes.is_binary else "another class"
@@ -72,10 +72,10 @@ def _show_operating_points(folder: RunFolder) -> None:
     shown = pd.DataFrame(
         {
             "threshold": [f"{value:.3f}" for value in thresholds["threshold"]],
-            "sensitivity, %": [words.percent(value) for value in wide["sensitivity"]],
-            "specificity, %": [words.percent(value) for value in wide["specificity"]],
+            "sensitivity, %": [format_estimate(value) for value in wide["sensitivity"]],
+            "specificity, %": [format_estimate(value) for value in wide["specificity"]],
         },
-        index=[said(name) for name in thresholds["operating_point"]],
+        index=[display_name(name) for name in thresholds["operating_point"]],
     )
     st.markdown("**Operating points**, each chosen on the other folds")
     st.table(shown)

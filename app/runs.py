@@ -10,9 +10,9 @@ from app import run_charts, run_comparison, run_tables, run_threshold, words
 from app.charts import NO_BAR
 from app.server import Folders
 from cxr.evaluation.overview import STARTING_PROJECT, headline, list_runs
-from cxr.report.wording import said
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
+from cxr.wording import display_name, format_estimate
 
 FIRST = {
     "cxr demo": "runs the whole pipeline on synthetic images, in minutes;",
@@ -63,11 +63,11 @@ def _show_metrics(folder: RunFolder) -> None:
     rows = headline(folder).set_index("metric") / 100
     shown = pd.DataFrame(
         {
-            "mean ± sd over folds": [words.percent(value, sd=sd) for value, sd in rows[["mean", "sd"]].to_numpy()],
-            "pooled [95 %]": [words.percent(*values) for values in rows[["pooled", "ci_low", "ci_high"]].to_numpy()],
-            "starting project": [words.percent(value) for value in rows["starting_project"]],
+            "mean ± sd over folds": [format_estimate(value, sd=sd) for value, sd in rows[["mean", "sd"]].to_numpy()],
+            "pooled [95 %]": [format_estimate(*values) for values in rows[["pooled", "ci_low", "ci_high"]].to_numpy()],
+            "starting project": [format_estimate(value) for value in rows["starting_project"]],
         },
-        index=[said(metric) for metric in rows.index],
+        index=[display_name(metric) for metric in rows.index],
     )
     st.table(shown)
     st.caption(
@@ -101,7 +101,7 @@ def _show_curves(folder: RunFolder) -> None:
 
 def _show_calibration_errors(folder: RunFolder) -> None:
     errors = run_tables.table("calibration", folder).fillna({"class": "all"})
-    errors = errors.assign(measure=errors["measure"].map(said))
+    errors = errors.assign(measure=errors["measure"].map(display_name))
     wide = errors.pivot_table(index=["class", "measure"], columns="stage", values="value", sort=False)
     wide = wide.reset_index().set_index("measure")
     st.table(wide.map(lambda value: f"{value:.4f}" if isinstance(value, float) else value))
@@ -125,12 +125,12 @@ def _show_parts(folder: RunFolder) -> None:
 
 def _show_levels(table: pd.DataFrame, level: str) -> None:
     """Show values with intervals in percent, a row for each level."""
-    cells = [words.percent(*values) for values in table[["value", "ci_low", "ci_high"]].to_numpy()]
+    cells = [format_estimate(*values) for values in table[["value", "ci_low", "ci_high"]].to_numpy()]
     rows = table.assign(cell=cells)
     rows = rows[rows["metric"].isin((*FOLD_METRICS, "accuracy"))]
     wide = rows.pivot_table(index=level, columns="metric", values="cell", aggfunc="first", sort=False)
     n_images = table.drop_duplicates(level).set_index(level)["n"]
-    wide.columns = [f"{said(name)}, %" for name in wide.columns]
+    wide.columns = [f"{display_name(name)}, %" for name in wide.columns]
     st.dataframe(wide.assign(images=n_images), alt="The same as a table")
 
 

@@ -8,11 +8,10 @@ import pandas as pd
 from cxr.classes import Classes
 from cxr.errors import UnreadableError
 from cxr.metrics.drift import is_novel, outlying
-from cxr.report.wording import in_words, said
 from cxr.serving.predictor import Prediction
 from cxr.serving.screening import FileReading
+from cxr.wording import display_name
 
-DISCLAIMER = "Academic and research use only. Not a medical device; not for diagnosis."
 MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@/])")
 MAX_NAME = 80
 CLOSE = 0.1
@@ -48,7 +47,7 @@ def conclusion(classes: Classes, prediction: Prediction, predicted: str, point: 
     side = "at or above" if predicted == name else "below"
     return (
         f"The probability of {escape(name)} is **{probability:.1%}**, {side} the threshold of {threshold:.1%} "
-        f"({said(point)}): the predicted class is **{escape(predicted)}**."
+        f"({display_name(point)}): the predicted class is **{escape(predicted)}**."
     )
 
 
@@ -116,12 +115,6 @@ def cautions(reading: FileReading, prediction: Prediction, reference: pd.DataFra
 def first_steps(commands: Mapping[str, str]) -> str:
     """Return commands to type as a list, each with what it does."""
     return "\n".join(f"- `{command}` {purpose}" for command, purpose in commands.items())
-
-
-def percent(value: float, low: float | None = None, high: float | None = None, *, sd: float | None = None) -> str:
-    """Return a share in percent: `91.2`, `91.2 [89.0, 93.1]` or `91.2 ± 1.3`; a dash where it is NaN."""
-    spread = [bound for bound in (low, high, sd) if bound is not None]
-    return in_words([value, *spread])
 
 
 def joined(names: Sequence[str]) -> str:

@@ -1,20 +1,20 @@
-"""Everything that can go wrong and is worth a name.
+"""Everything that can go wrong and deserves a name.
 
-CxrError                a mistake of the user's: one sentence with rule, value and way out; exit code 2
-├── ConfigError         a parameter out of range, or two that contradict each other
-├── DataError           the images cannot be found or read, or do not have the layout
-├── FoldError           folds cannot be made, or the stored ones leak or were damaged
+CxrError                a mistake that the user can correct: one sentence with rule, value and way out; exit code 2
+├── ConfigError         a parameter is out of range, or two parameters contradict each other
+├── DataError           the images are missing, unreadable, or not laid out as expected
+├── FoldError           folds cannot be made, or the stored folds leak or are damaged
 ├── WeightsError        pretrained weights are missing or do not fit a ResNet-50
-├── DeviceError         a device that this machine does not have
-├── RunError            a run that is unknown, in use, unfinished, or was begun with another config
-├── PackageError        a packaged model that is unknown, damaged, or may not become champion
-├── DiskFullError       no space left; what was there before still stands
-├── DamagedError        a file that the program wrote is not as it was written
-├── FormatError         a run, a package or scores that another version of cxr wrote
+├── DeviceError         this machine does not have the device
+├── RunError            a run is unknown, in use, unfinished, or was begun with another config
+├── PackageError        a packaged model is unknown, damaged, or may not become champion
+├── DiskFullError       the disk is full; what was written before is intact
+├── DamagedError        a file that cxr wrote has changed since
+├── FormatError         another version of cxr wrote the run, the package or the scores
 └── ChecksFailedError   a critical expectation about the data failed; the report names the images
 
-UnreadableError              bytes that are no image: the image's reason in a table, never the end of a run
-FoldFailedError              a fold's process ended badly: no mistake of the user's, a retry resumes it
+UnreadableError         one file is not a usable image: its reason goes into a table, and the run goes on
+FoldFailedError         a fold's process failed through no mistake of the user's; a retry resumes the fold
 """
 
 from collections.abc import Mapping
@@ -39,23 +39,23 @@ Reason = Literal[
     "unreadable",
     "unsupported_format",
 ]
-"""Why a file is no image that can be used: the code in `reason` of the scores."""
+"""Why a file is not a usable image: the codes in the column `reason` of the scores."""
 
 
 class CxrError(Exception):
-    """A mistake of the user's, told in one sentence."""
+    """A mistake that the user can correct, explained in one sentence."""
 
 
 class ConfigError(CxrError):
-    """A parameter is out of range, or two contradict each other."""
+    """A parameter is out of range, or two parameters contradict each other."""
 
 
 class DataError(CxrError):
-    """The images cannot be found or read, or do not have the layout."""
+    """The images are missing, unreadable, or not laid out as expected."""
 
 
 class FoldError(CxrError):
-    """Folds cannot be made, or the stored ones leak or were damaged."""
+    """Folds cannot be made, or the stored folds leak or are damaged."""
 
 
 class WeightsError(CxrError):
@@ -71,7 +71,12 @@ class RunError(CxrError):
 
     @classmethod
     def in_use(cls, what: str, holder: Mapping[str, Any]) -> Self:
-        """Return the error that names who holds a lock, by its `pid`, `host` and `since`."""
+        """Return the error for a lock that another process holds.
+
+        Args:
+            what: what is locked, such as `run 'first'`.
+            holder: `pid`, `host` and `since` of the process, as far as they are known.
+        """
         pid, host, since = (holder.get(name, "?") for name in ("pid", "host", "since"))
         return cls(f"{what} is in use by process {pid} on {host} since {since}: wait for it to end, or stop it.")
 
@@ -81,15 +86,15 @@ class PackageError(CxrError):
 
 
 class DiskFullError(CxrError):
-    """There is no space left; what was there before still stands."""
+    """The disk is full; what was written before is intact."""
 
 
 class DamagedError(CxrError):
-    """A file that the program wrote is not as it was written."""
+    """A file that cxr wrote has changed since."""
 
 
 class FormatError(CxrError):
-    """A run, a package or scores were written by another version of cxr."""
+    """Another version of cxr wrote the run, the package or the scores."""
 
 
 class ChecksFailedError(CxrError):
@@ -97,7 +102,12 @@ class ChecksFailedError(CxrError):
 
 
 class UnreadableError(Exception):
-    """The bytes are no image that can be used."""
+    """One file is not a usable image.
+
+    Args:
+        reason: the code that goes into the table.
+        detail: what exactly is wrong with the file.
+    """
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(reason, detail)
@@ -109,4 +119,4 @@ class UnreadableError(Exception):
 
 
 class FoldFailedError(Exception):
-    """A fold's process ended badly; started again it resumes from its last epoch."""
+    """A fold's process failed; when it is started again, it resumes from its last epoch."""

@@ -1,1 +1,1 @@
-"""Great Expectations judges every table the pipeline lives on: one suite per table, named as the table."""
+"""One suite of Great Expectations for each table of the pipeline; each module is named after its table."""

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from data_checks.expect import between, one_of
+from data_checks.suite import Table
 from data_checks.tolerances import Tolerances
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
 
-GRAIN = "one row per statistic compared with the images that the model was judged on"
-NAMES = ["group", "statistic"]
+TABLE = Table("drift", "one row per statistic compared with the model's out-of-fold images", ("group", "statistic"))
 TESTED = ["acquisition", "features", "scores"]
 
 
 def describe(drift: pd.DataFrame, limit: Tolerances) -> pd.DataFrame:
-    """Return the rows of `cxr.drift.compare` beside what the expectations need."""
+    """Return the rows of `cxr.metrics.drift.compare` with the columns that the expectations ask about."""
     is_tested = drift["group"].isin(TESTED) & (drift["n"] >= limit.drift_images)
     differs = (drift["effect"] > limit.drift_effect) & (drift["p_value"] < limit.drift_p_value)
     return drift.assign(
@@ -29,16 +29,18 @@ def describe(drift: pd.DataFrame, limit: Tolerances) -> pd.DataFrame:
 
 def expectations(limit: Tolerances) -> list["Expectation"]:
     """Return the suite."""
-    alike = (
-        "Size, grey levels, features and scores are spread as in the images the model was judged on "
+    similar = (
+        "Size, grey levels, features and scores are distributed as in the model's out-of-fold images "
         f"(a distance of at most {limit.drift_effect:g}, unless chance explains it)."
     )
     novel = f"At most {limit.novel_share:.0%} of the images are unlike all that the model was trained on."
-    accuracy = f"The estimated accuracy is at most {limit.accuracy_loss:g} below that of the images it was judged on."
-    few = f"There are {limit.drift_images:g} images or more, so that their spread can be compared."
+    accuracy = (
+        f"The estimated accuracy is at most {limit.accuracy_loss:g} below that of the model's out-of-fold images."
+    )
+    enough = f"There are at least {limit.drift_images:g} images, enough to compare their distributions."
     return [
         between("novel_share", "critical", novel, most=limit.novel_share),
-        one_of("differs", "warning", alike, [False]),
+        one_of("differs", "warning", similar, [False]),
         between("accuracy_loss", "warning", accuracy, most=limit.accuracy_loss),
-        one_of("too_few", "info", few, [False]),
+        one_of("too_few", "info", enough, [False]),
     ]

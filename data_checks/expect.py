@@ -1,7 +1,7 @@
-"""The expectations that the suites are written in: Great Expectations' own, with a severity and a sentence.
+"""Great Expectations' expectations, each with a severity and a sentence in plain English.
 
-`column` missing in a row means that the expectation does not apply to it, as Great Expectations skips
-missing values; only `present` asks for a value.
+Great Expectations skips missing values, so an expectation does not apply to a row whose `column` is missing. Only
+`present` asks for a value.
 """
 
 from collections.abc import Collection
@@ -22,7 +22,7 @@ def between(
     most: float | None = None,
     mostly: float = 1.0,
 ) -> "Expectation":
-    """Expect values from `least` to `most`, in a share of `mostly` of the rows at least."""
+    """Expect values from `least` to `most`, both included, in at least the share `mostly` of the rows."""
     bounds = {"min_value": least, "max_value": most, "mostly": mostly}
     return _expectation("ColumnValuesToBeBetween", severity, sentence, column=column, **bounds)
 
@@ -30,34 +30,34 @@ def between(
 def one_of(
     column: str, severity: Severity, sentence: str, values: Collection[Any], *, mostly: float = 1.0
 ) -> "Expectation":
-    """Expect a value to be one of `values`, in a share of `mostly` of the rows at least."""
-    given = {"value_set": list(values), "mostly": mostly}
-    return _expectation("ColumnValuesToBeInSet", severity, sentence, column=column, **given)
+    """Expect values to be among `values`, in at least the share `mostly` of the rows."""
+    arguments = {"value_set": list(values), "mostly": mostly}
+    return _expectation("ColumnValuesToBeInSet", severity, sentence, column=column, **arguments)
 
 
 def all_of(column: str, severity: Severity, sentence: str, values: Collection[Any]) -> "Expectation":
-    """Expect each of `values` to occur."""
+    """Expect each of `values` to occur in at least one row."""
     kind = "ColumnDistinctValuesToContainSet"
     return _expectation(kind, severity, sentence, column=column, value_set=sorted(values))
 
 
 def present(column: str, severity: Severity, sentence: str) -> "Expectation":
-    """Expect a value in each row."""
+    """Expect a value in every row."""
     return _expectation("ColumnValuesToNotBeNull", severity, sentence, column=column)
 
 
 def absent(column: str, severity: Severity, sentence: str, *, mostly: float = 1.0) -> "Expectation":
-    """Expect no value, in a share of `mostly` of the rows at least."""
+    """Expect no value, in at least the share `mostly` of the rows."""
     return _expectation("ColumnValuesToBeNull", severity, sentence, column=column, mostly=mostly)
 
 
 def unique(column: str, severity: Severity, sentence: str) -> "Expectation":
-    """Expect no value twice."""
+    """Expect every value to be unique."""
     return _expectation("ColumnValuesToBeUnique", severity, sentence, column=column)
 
 
 def matching(column: str, severity: Severity, sentence: str, pattern: str) -> "Expectation":
-    """Expect each value to match a regular expression."""
+    """Expect every value to match the regular expression `pattern`."""
     return _expectation("ColumnValuesToMatchRegex", severity, sentence, column=column, regex=pattern)
 
 

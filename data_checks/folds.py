@@ -1,4 +1,4 @@
-"""The suite of `folds.parquet`. Grain: one row per readable image outside the holdout."""
+"""The suite of `folds.parquet`. Grain: one row per readable image outside the held-out split."""
 
 from typing import TYPE_CHECKING
 
@@ -7,33 +7,35 @@ import pandas as pd
 from cxr.config import DataConfig
 from cxr.dataset.folds import trace_images
 from data_checks.expect import all_of, between, one_of, present
+from data_checks.suite import Table
 from data_checks.tolerances import Tolerances
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
 
-GRAIN = "one row per readable image outside the holdout"
-NAMES = ["path", "true_group"]
+TABLE = Table("folds", "one row per readable image outside the held-out split", ("path", "true_group"))
 
 
 def describe(
     folds: pd.DataFrame, manifest: pd.DataFrame, near_duplicates: pd.DataFrame, config: DataConfig
 ) -> pd.DataFrame:
-    """Return one row per image that the folds or the manifest know, beside what the expectations need."""
+    """Return one row per image in the folds or the manifest, with the columns that the expectations ask about.
+
+    `true_group` is the group that the manifest and the near-duplicates give the image.
+    """
     images = trace_images(manifest, near_duplicates, folds, config)
-    share = images.groupby(["fold", "label"])["path"].transform("size") / images.groupby("fold")["path"].transform(
-        "size"
-    )
-    overall = images.groupby("label")["path"].transform("size") / images["fold"].notna().sum()
+    n_images = images["fold"].notna().sum()
     size = images.groupby("fold")["path"].transform("size")
-    mean_size = images["fold"].notna().sum() / max(images["fold"].nunique(), 1)
+    mean_size = n_images / max(images["fold"].nunique(), 1)
+    share_in_fold = images.groupby(["fold", "label"])["path"].transform("size") / size
+    share_in_all = images.groupby("label")["path"].transform("size") / n_images
     return images.assign(
         folds_of_group=images.groupby("group_id")["fold"].transform("nunique"),
         folds_of_patient=images.groupby("patient_id")["fold"].transform("nunique"),
         folds_of_these_bytes=images.groupby("image_id")["fold"].transform("nunique"),
         folds_of_its_copies=images.groupby("true_group")["fold"].transform("nunique"),
         group_as_made=(images["group_id"] == images["true_group"]).where(images["fold"].notna()).astype("object"),
-        prevalence_gap=(share - overall).abs(),
+        prevalence_gap=(share_in_fold - share_in_all).abs(),
         size_gap=(size / mean_size - 1).abs(),
         classes_in_fold=images.groupby("fold")["label"].transform("nunique"),
     )
@@ -41,20 +43,20 @@ def describe(
 
 def expectations(n_folds: int, n_classes: int, limit: Tolerances) -> list["Expectation"]:
     """Return the suite."""
-    made = "Every image is in the group that its patient, its bytes and its copies give it."
-    classes = "Every fold has images of every class; without them its ROC-AUC is undefined."
-    share = f"In each fold a class's share lies within {limit.prevalence_gap:g} of its share in all folds."
-    size = f"Each fold's size lies within {limit.fold_size_gap:.0%} of the mean."
-    copies = "An image and its near-duplicates do not stand in two folds."
+    group = "Every image is in the group that its patient, its bytes and its near-duplicates determine."
+    classes = "Every fold has images of every class; otherwise its ROC-AUC is undefined."
+    share = f"The share of a class in a fold is within {limit.prevalence_gap:g} of its share in all folds."
+    size = f"The size of every fold is within {limit.fold_size_gap:.0%} of the mean size."
+    copies = "No image is in another fold than its near-duplicates."
     return [
-        present("fold", "critical", "Every readable image stands in a fold."),
-        between("n_rows", "critical", "No image stands in the folds twice.", most=1),
-        present("true_group", "critical", "Every image of the folds is in the manifest."),
-        one_of("group_as_made", "critical", made, [True]),
-        all_of("fold", "critical", f"There are {n_folds} folds and none is empty.", range(n_folds)),
-        between("folds_of_group", "critical", "No group of images stands in two folds.", most=1),
-        between("folds_of_patient", "critical", "No patient stands in two folds.", most=1),
-        between("folds_of_these_bytes", "critical", "The same bytes do not stand in two folds.", most=1),
+        present("fold", "critical", "Every readable image is in a fold."),
+        between("n_rows", "critical", "No image is in the folds twice.", most=1),
+        present("true_group", "critical", "Every image in the folds is in the manifest."),
+        one_of("group_as_made", "critical", group, [True]),
+        all_of("fold", "critical", f"There are {n_folds} folds, and none is empty.", range(n_folds)),
+        between("folds_of_group", "critical", "No group of images is in two folds.", most=1),
+        between("folds_of_patient", "critical", "No patient is in two folds.", most=1),
+        between("folds_of_these_bytes", "critical", "No two folds hold the same bytes.", most=1),
         between("folds_of_its_copies", "critical", copies, most=1),
         between("classes_in_fold", "warning", classes, least=n_classes),
         between("prevalence_gap", "warning", share, most=limit.prevalence_gap),

@@ -1,7 +1,7 @@
-"""The gate: which suites judge which tables when, and whether the run may go on.
+"""The gate: which suites check which tables at which step, and whether the run may go on.
 
-The data are judged before anything is trained on them, the results before anybody reads them. Each
-verdict is written before the gate closes, so whoever is stopped finds a report.
+The images are checked before a model is trained on them, the results before anybody reads them. The verdicts are
+written before the gate stops a run, so there is always a report that says why.
 """
 
 import logging
@@ -18,51 +18,47 @@ from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run
 from cxr.verdict import Finding, Verdict
-from data_checks import acquisition_baseline, folds, manifest, metrics, near_duplicates, predictions, scores
-from data_checks import drift as drift_suite
+from data_checks import acquisition_baseline, drift, folds, manifest, metrics, near_duplicates, predictions, scores
 from data_checks.report import write_report
-from data_checks.suite import judge, open_context
+from data_checks.suite import open_context, run_suite
 from data_checks.tolerances import Tolerances
 
 log = logging.getLogger("cxr.checks")
 
 TABLES = ("manifest", "near_duplicates", "folds", "acquisition_baseline", "predictions", "metrics")
+"""Tables of a run that have a verdict, in the order of the report."""
 
 
 def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data_docs: bool = False) -> list[Verdict]:
-    """Judge what `cxr.dataset.examine` left in the folder; write the verdicts and the report; return the verdicts."""
+    """Check the tables that `examine` wrote into the folder; write the verdicts and the report; return the verdicts.
+
+    Args:
+        folder: holds the manifest, the near-duplicates, the folds and `data.json`.
+        config: as `examine` got it.
+        limit: what is still acceptable.
+        data_docs: write Great Expectations' own pages as well.
+    """
     context = open_context(folder.checks / "data_docs" if data_docs else None)
-    images, pairs = files.read_table(folder.manifest), files.read_table(folder.near_duplicates)
+    images = files.read_table(folder.manifest)
+    pairs = files.read_table(folder.near_duplicates)
     data = files.read_json(folder.data)
-    suite = manifest.expectations(config.folds, _classes(data, config), _folders(images, data), limit)
-    verdicts = [
-        judge(context, "manifest", manifest.GRAIN, manifest.describe(images), manifest.NAMES, suite),
-        judge(
-            context,
-            "near_duplicates",
-            near_duplicates.GRAIN,
-            near_duplicates.describe(pairs, images),
-            near_duplicates.NAMES,
-            near_duplicates.expectations(),
-        ),
-    ]
+    suite = manifest.expectations(config.folds, _class_names(data, config), _folders(images, data), limit)
+    verdicts = [run_suite(context, manifest.TABLE, manifest.describe(images), suite)]
+    rows = near_duplicates.describe(pairs, images)
+    verdicts.append(run_suite(context, near_duplicates.TABLE, rows, near_duplicates.expectations()))
     if data["no_folds_because"]:
         verdicts.append(_no_folds(data["no_folds_because"]))
         for stale in (folder.acquisition_baseline, folder.verdict("acquisition_baseline")):
             stale.unlink(missing_ok=True)
     else:
-        assigned, classes = files.read_table(folder.folds), data["classes"]
+        assigned = files.read_table(folder.folds)
         rows = folds.describe(assigned, images, pairs, config)
+        classes = Classes(data["classes"])
         suite = folds.expectations(config.folds, len(classes), limit)
-        verdicts.append(judge(context, "folds", folds.GRAIN, rows, folds.NAMES, suite))
-        baseline = measure_acquisition_baseline(images, assigned, Classes(classes))
-        files.write_table(folder.acquisition_baseline, baseline)
-        together = baseline[(baseline["features"] == "all") & (baseline["metric"] == "roc_auc")]["value"].iloc[0]
-        log.info("acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of %.3f", together)
-        rows, suite = acquisition_baseline.describe(baseline), acquisition_baseline.expectations(limit)
-        verdicts.append(
-            judge(context, "acquisition_baseline", acquisition_baseline.GRAIN, rows, acquisition_baseline.NAMES, suite)
-        )
+        verdicts.append(run_suite(context, folds.TABLE, rows, suite))
+        rows = acquisition_baseline.describe(_write_baseline(folder, images, assigned, classes))
+        suite = acquisition_baseline.expectations(limit)
+        verdicts.append(run_suite(context, acquisition_baseline.TABLE, rows, suite))
     if data_docs:
         context.build_data_docs()
     _write(folder, config, verdicts)
@@ -70,55 +66,70 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data
 
 
 def check_results(run: Run, limit: Tolerances) -> list[Verdict]:
-    """Judge the run's predictions and metrics; write the verdicts and the report; return the verdicts."""
-    context, folder, n_folds = open_context(), run.folder, run.config.folds
-    rows = predictions.describe(files.read_table(folder.predictions), run.images(), run.classes)
+    """Check the run's predictions and metrics; write the verdicts and the report; return the verdicts."""
+    context = open_context()
+    n_folds = run.config.folds
+    rows = predictions.describe(files.read_table(run.folder.predictions), run.images(), run.classes)
     suite = predictions.expectations(run.classes, n_folds, limit)
-    verdicts = [judge(context, "predictions", predictions.GRAIN, rows, predictions.NAMES, suite)]
-    rows, suite = metrics.describe(files.read_table(folder.metrics)), metrics.expectations(n_folds)
-    verdicts.append(judge(context, "metrics", metrics.GRAIN, rows, metrics.NAMES, suite))
-    _write(folder, run.config, verdicts)
+    verdicts = [run_suite(context, predictions.TABLE, rows, suite)]
+    rows = metrics.describe(files.read_table(run.folder.metrics))
+    verdicts.append(run_suite(context, metrics.TABLE, rows, metrics.expectations(n_folds)))
+    _write(run.folder, run.config, verdicts)
     return verdicts
 
 
 def check_scores(
-    rows: pd.DataFrame, drift: pd.DataFrame, classes: Sequence[str], version: str, limit: Tolerances
+    rows: pd.DataFrame, compared: pd.DataFrame, classes: Sequence[str], version: str, limit: Tolerances
 ) -> list[Verdict]:
-    """Judge a batch's new scores and its drift; whatever is critical holds the batch.
+    """Check a batch's new scores and its drift; return the verdicts. A critical failure holds the batch.
 
     Args:
-        rows: as `cxr.scores.scores_table` makes them.
-        drift: of `cxr.drift.compare`.
+        rows: the batch's new rows of the scores.
+        compared: what `cxr.metrics.drift.compare` returns for its images.
+        classes: the model's classes, in output order.
+        version: the version of the model that scored the batch.
+        limit: what is still acceptable.
     """
     context = open_context()
     suite = scores.expectations(classes, version, limit)
-    verdicts = [judge(context, "scores", scores.GRAIN, scores.describe(rows, classes), scores.NAMES, suite)]
-    compared, suite = drift_suite.describe(drift, limit), drift_suite.expectations(limit)
-    verdicts.append(judge(context, "drift", drift_suite.GRAIN, compared, drift_suite.NAMES, suite))
+    verdicts = [run_suite(context, scores.TABLE, scores.describe(rows, classes), suite)]
+    described = drift.describe(compared, limit)
+    verdicts.append(run_suite(context, drift.TABLE, described, drift.expectations(limit)))
     _log_failed(verdicts)
     return verdicts
 
 
-def _classes(data: dict, config: DataConfig) -> list[str]:
-    """Return the names that a used image is to be found of: folders, unless labels come from elsewhere."""
+def _class_names(data: dict, config: DataConfig) -> list[str]:
+    """Return the classes that need at least one used image: the class folders, unless labels come from elsewhere."""
     return data["class_folders"] if config.label_from == "folder" else data["classes"] or []
 
 
 def _folders(images: pd.DataFrame, data: dict) -> list[str]:
+    """Return the folders that hold images and those that are empty."""
     return sorted({*images["path"].str.rpartition("/")[0], *data["empty_folders"]})
 
 
 def _no_folds(reason: str) -> Verdict:
     finding = Finding("folds_can_be_made", None, "critical", False, "Folds can be made.", 0, 1, [{"value": reason}])
-    return Verdict("folds", folds.GRAIN, "critical", [finding])
+    return Verdict(folds.TABLE.name, folds.TABLE.grain, "critical", [finding])
+
+
+def _write_baseline(
+    folder: RunFolder, images: pd.DataFrame, assigned: pd.DataFrame, classes: Classes
+) -> pd.DataFrame:
+    baseline = measure_acquisition_baseline(images, assigned, classes)
+    files.write_table(folder.acquisition_baseline, baseline)
+    auc = baseline.query("features == 'all' and metric == 'roc_auc'")["value"].iloc[0]
+    log.info("acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of %.3f", auc)
+    return baseline
 
 
 def _write(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdict]) -> None:
     for verdict in verdicts:
         files.write_json(folder.verdict(verdict.table), verdict.as_dict())
-    everything = read_verdicts(folder)
-    files.write_table(folder.expectations, expectations_table(everything))
-    write_report(folder, config, everything)
+    all_verdicts = read_verdicts(folder)
+    files.write_table(folder.expectations, expectations_table(all_verdicts))
+    write_report(folder, config, all_verdicts)
     _log_failed(verdicts)
     log.info("checks: %s", folder.checks_report)
 
@@ -128,7 +139,7 @@ def _log_failed(verdicts: Sequence[Verdict]) -> None:
         for finding in [*verdict.failed("critical"), *verdict.failed("warning")]:
             log.log(
                 logging.ERROR if finding.severity == "critical" else logging.WARNING,
-                "%s: %s: %s Not so: %s",
+                "%s: %s: %s Exceptions: %s",
                 finding.severity,
                 verdict.table,
                 finding.sentence,
@@ -137,14 +148,14 @@ def _log_failed(verdicts: Sequence[Verdict]) -> None:
 
 
 def read_verdicts(folder: RunFolder) -> list[Verdict]:
-    """Return the verdicts that stand in a run's folder."""
+    """Return the verdicts in a run's folder, in the order of TABLES."""
     return [
         Verdict.from_dict(files.read_json(folder.verdict(table))) for table in TABLES if folder.verdict(table).exists()
     ]
 
 
 def expectations_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """Return one row per table and expectation: what `checks/expectations.parquet` holds."""
+    """Return one row per table and expectation, as in `checks/expectations.parquet`."""
     rows = [
         {
             "table": verdict.table,
@@ -164,13 +175,17 @@ def expectations_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
 
 
 def require(verdicts: Sequence[Verdict], report: Path) -> None:
-    """Raise ChecksFailedError if anything critical failed."""
+    """Raise ChecksFailedError if a critical expectation failed.
+
+    Args:
+        verdicts: of the tables that the next step needs.
+        report: the page that the error points to.
+    """
     failed = [(verdict, finding) for verdict in verdicts for finding in verdict.failed("critical")]
-    stopping = [verdict for verdict in verdicts if verdict.highest_failed == "critical"]
-    if stopping:
+    if failed:
         verdict, finding = failed[0]
         others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         raise ChecksFailedError(
-            f"the checks stop here: {verdict.table}: {finding.sentence} Not so: {finding.examples(3)}{others}. "
+            f"the checks stop here: {verdict.table}: {finding.sentence} Exceptions: {finding.examples(3)}{others}. "
             f"See {report}."
         )

@@ -1,7 +1,7 @@
 """The suite of `manifest.parquet`. Grain: one row per image found.
 
-An image that cannot be used is a row with a reason, so one damaged file is a warning; a folder in which many
-are, or an image under two labels, or a class that no fold can hold, is critical.
+An image that cannot be used has a row with the reason, so a single damaged file is only a warning. Critical are many
+damaged files, an image with two labels, and a class with too few patients for the folds.
 """
 
 from collections.abc import Sequence
@@ -10,21 +10,25 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from data_checks.expect import absent, all_of, between, matching, one_of, present, unique
+from data_checks.suite import Table
 from data_checks.tolerances import Tolerances
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
 
-GRAIN = "one row per image found"
-NAMES = ["path"]
+TABLE = Table("manifest", "one row per image found", ("path",))
 MODES = ["L", "RGB", "I;16", "MONOCHROME1", "MONOCHROME2"]
 
 
 def describe(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Return the manifest beside what its expectations need; a value is missing where it does not apply."""
+    """Return the manifest with the columns that the expectations ask about.
+
+    A value is missing where its expectation does not apply to the image.
+    """
     readable = manifest["status"] != "unreadable"
     used = manifest["status"] == "used"
-    label, patient = manifest["label"], manifest["patient_id"].fillna(manifest["image_id"])
+    label = manifest["label"]
+    patient = manifest["patient_id"].fillna(manifest["image_id"])
     ratio = manifest["width"] / manifest["height"]
     return manifest.assign(
         folder=manifest["path"].str.rpartition("/")[0],
@@ -54,9 +58,9 @@ def expectations(
     """Return the suite.
 
     Args:
-        n_folds: each class needs as many patients.
-        class_folders: names of the classes, those of empty folders too.
-        folders: paths of the folders in which images lie or should.
+        n_folds: number of folds; every class needs at least as many patients.
+        class_folders: names of the classes, including those whose folders are empty.
+        folders: paths of all folders that hold images or should hold some.
         limit: the tolerances.
     """
     return [*_identity(), *_labels(n_folds, class_folders, folders, limit), *_pixels(limit), *_remarks(limit)]
@@ -64,13 +68,12 @@ def expectations(
 
 def _identity() -> list["Expectation"]:
     statuses = ["used", "duplicate", "unreadable"]
+    identified = "Every image has a hash of its content, or the reason why it cannot be read."
     return [
-        unique("path", "critical", "Every file stands in one row."),
-        present(
-            "identified", "critical", "Every image has the hash of its content, or a reason why it cannot be read."
-        ),
-        matching("image_id", "critical", "An image's id is the SHA-256 of its bytes.", "^[0-9a-f]{64}$"),
-        one_of("status", "critical", "Every image is used, a duplicate, or unreadable.", statuses),
+        unique("path", "critical", "Every file has exactly one row."),
+        present("identified", "critical", identified),
+        matching("image_id", "critical", "The id of an image is the SHA-256 of its bytes.", "^[0-9a-f]{64}$"),
+        one_of("status", "critical", "Every image is used, a duplicate or unreadable.", statuses),
         present("label", "critical", "Every image has a label."),
     ]
 
@@ -78,11 +81,11 @@ def _identity() -> list["Expectation"]:
 def _labels(
     n_folds: int, class_folders: Sequence[str], folders: Sequence[str], limit: Tolerances
 ) -> list["Expectation"]:
-    enough = f"Each class has {n_folds} patients or more, one for each fold: give fewer folds or more images."
-    filled = "Every class folder holds an image that can be used: fill it or remove it."
-    common = f"Each class makes up {limit.class_share:.0%} of the used images or more."
+    enough = f"Every class has at least {n_folds} patients, one for each fold: use fewer folds or more images."
+    filled = "Every class folder holds at least one usable image: fill the folder or remove it."
+    common = f"Every class makes up at least {limit.class_share:.0%} of the used images."
     return [
-        between("labels_of_these_bytes", "critical", "The same bytes have one label: remove the wrong copy.", most=1),
+        between("labels_of_these_bytes", "critical", "Identical bytes have one label: remove the wrong copy.", most=1),
         all_of("used_label", "critical", filled, class_folders),
         all_of("folder", "warning", "No class folder of a split is empty.", folders),
         between("patients_of_class", "critical", enough, least=n_folds),
@@ -91,20 +94,19 @@ def _labels(
 
 
 def _pixels(limit: Tolerances) -> list["Expectation"]:
-    readable, blank, contrast = limit.readable_share, limit.blank_share, limit.blank_contrast
-    many_readable = f"{readable:.0%} of the files or more can be read."
-    few_blank = f"At most {blank:.0%} of the images are blank."
+    many_readable = f"At least {limit.readable_share:.0%} of the files can be read."
+    few_blank = f"At most {limit.blank_share:.0%} of the images are blank."
     dark = f"At most {limit.dark_share:.0%} of an image is black."
     bright = f"At most {limit.bright_share:.0%} of an image is saturated."
-    large = f"Every image has {limit.min_side_px:g} pixels a side or more."
-    shape = f"No image is more than {limit.max_aspect:g} times as long as wide."
-    bits = "All images have the same bits per pixel; others came another way, and that may tell the label."
-    modes = "Images are stored as grey, RGB, 16-bit grey or DICOM; anything else was worked on before."
+    large = f"Every image is at least {limit.min_side_px:g} pixels wide and high."
+    shape = f"The longer side of an image is at most {limit.max_aspect:g} times the shorter one."
+    bits = "All images have the same bits per pixel; an exception has another origin, which may give away its label."
+    modes = "Images are stored as grey, RGB, 16-bit grey or DICOM; any other mode means that they were edited."
     return [
-        absent("unreadable_because", "critical", many_readable, mostly=readable),
-        absent("unreadable_because", "warning", "Every file can be read; those that cannot are left out."),
-        between("contrast", "critical", few_blank, least=contrast, mostly=1 - blank),
-        between("contrast", "warning", "No image is blank: remove those that are.", least=contrast),
+        absent("unreadable_because", "critical", many_readable, mostly=limit.readable_share),
+        absent("unreadable_because", "warning", "Every file can be read; unreadable files are left out."),
+        between("contrast", "critical", few_blank, least=limit.blank_contrast, mostly=1 - limit.blank_share),
+        between("contrast", "warning", "No image is blank: remove blank images.", least=limit.blank_contrast),
         between("dark_share", "warning", dark, most=limit.dark_share),
         between("bright_share", "warning", bright, most=limit.bright_share),
         between("chroma", "warning", "No image is a colour photograph.", most=limit.chroma),
@@ -117,16 +119,15 @@ def _pixels(limit: Tolerances) -> list["Expectation"]:
 
 def _remarks(limit: Tolerances) -> list["Expectation"]:
     most_images = limit.images_per_patient
-    lumped = f"No patient has more than {most_images:g} images; if one has, does the pattern find the id?"
-    traced = "Every image tells its patient; where it does not, leakage between folds is not excluded."
-    once = "No image is there twice, byte for byte; copies are neither trained on nor judged."
-    plain = "Paths are plain letters, digits, '.', '_' and '-'; others work here and may trip other tools."
+    lumped = f"No patient has more than {most_images:g} images; if one has, check the pattern that finds patient ids."
+    traced = "Every image has a patient id; without it, leakage between folds cannot be ruled out."
+    once = "No image occurs twice, byte for byte; copies are used neither in training nor in evaluation."
+    plain = "Paths hold only plain letters, digits, '.', '_' and '-'; others work in cxr but may break other tools."
+    one_class = "All images of a patient are of one class; if not, check that it is one patient."
     return [
         between("images_of_patient", "warning", lumped, most=most_images),
         present("patient_id", "warning", traced),
         absent("copy_of", "info", once),
-        between(
-            "classes_of_patient", "info", "A patient's images are of one class; if not, is it one patient?", most=1
-        ),
+        between("classes_of_patient", "info", one_class, most=1),
         one_of("plain_path", "info", plain, [True]),
     ]

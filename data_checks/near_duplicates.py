@@ -1,20 +1,23 @@
-"""The suite of `near_duplicates.parquet`. Grain: one row per pair of images that a perceptual hash calls alike."""
+"""The suite of `near_duplicates.parquet`. Grain: one row per pair of images with similar perceptual hashes."""
 
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from data_checks.expect import absent, one_of, unique
+from data_checks.suite import Table
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
 
-GRAIN = "one row per pair of images that a perceptual hash calls alike"
-NAMES = ["path_a", "path_b"]
+TABLE = Table("near_duplicates", "one row per pair of images with similar perceptual hashes", ("path_a", "path_b"))
 
 
 def describe(near_duplicates: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs beside what their expectations need; only verified pairs have labels and patients to agree."""
+    """Return the pairs with the columns that the expectations ask about.
+
+    Labels and patients are compared only where the pixels have verified the pair.
+    """
     verified = near_duplicates["verified"].astype(bool)
     patient = manifest.drop_duplicates("path").set_index("path")["patient_id"]
     patient_a, patient_b = near_duplicates["path_a"].map(patient), near_duplicates["path_b"].map(patient)
@@ -28,10 +31,10 @@ def describe(near_duplicates: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFr
 
 def expectations() -> list["Expectation"]:
     """Return the suite."""
-    label = "Copies of one image have one label: remove or rename the wrong one."
-    patient = "Copies of one image stand under one patient; those that do not are held in one fold."
+    label = "Copies of an image have one label: remove or rename the wrong copy."
+    patient = "Copies of an image belong to one patient; if they do not, they are kept in one fold."
     return [
-        unique("pair", "critical", "Every pair stands in one row."),
+        unique("pair", "critical", "Every pair has exactly one row."),
         one_of("one_label", "critical", label, [True]),
         one_of("one_patient", "warning", patient, [True]),
         absent("verified_correlation", "info", "No image is a re-encoded, resized or cropped copy of another."),

@@ -1,4 +1,4 @@
-"""The suite of `metrics/predictions.parquet`. Grain: one row per used image, judged by the fold that never saw it."""
+"""The suite of `metrics/predictions.parquet`. Grain: one row per used image, predicted out of fold."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -7,20 +7,22 @@ import numpy as np
 import pandas as pd
 
 from data_checks.expect import all_of, between, one_of, present, unique
+from data_checks.suite import Table
 from data_checks.tolerances import Tolerances
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
 
-GRAIN = "one row per used image, judged by the fold that never saw it"
-NAMES = ["path", "fold"]
+TABLE = Table("predictions", "one row per used image, predicted out of fold", ("path", "fold"))
 
 
 def describe(predictions: pd.DataFrame, images: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Return one row per image that either table knows, beside what the expectations need.
+    """Return one row per image in either table, with the columns that the expectations ask about.
 
     Args:
-        images: the used images and their folds: path, fold.
+        predictions: the out-of-fold table.
+        images: the used images and the folds that hold them out; columns path, fold.
+        classes: the class names, in output order.
     """
     scores = predictions[[f"{kind}_{name}" for kind in ("logit", "probability") for name in classes]].to_numpy()
     probability = predictions[[f"probability_{name}" for name in classes]].to_numpy()
@@ -39,14 +41,14 @@ def describe(predictions: pd.DataFrame, images: pd.DataFrame, classes: Sequence[
 def expectations(classes: Sequence[str], n_folds: int, limit: Tolerances) -> list["Expectation"]:
     """Return the suite."""
     return [
-        unique("path", "critical", "Every image is judged once."),
-        present("fold", "critical", "Every used image is judged."),
-        one_of("held_out", "critical", "Every image is judged by the fold that held it out.", [True]),
+        unique("path", "critical", "Every image is predicted once."),
+        present("fold", "critical", "Every used image is predicted."),
+        one_of("held_out", "critical", "Every image is predicted by the fold that held it out.", [True]),
         one_of("finite", "critical", "Logits and probabilities are finite numbers.", [True]),
-        between("least_probability", "critical", "No probability lies below 0.", least=0),
-        between("greatest_probability", "critical", "No probability lies above 1.", most=1),
-        between("sum_error", "critical", "An image's probabilities sum to 1.", most=limit.probability_sum_error),
+        between("least_probability", "critical", "No probability is below 0.", least=0),
+        between("greatest_probability", "critical", "No probability is above 1.", most=1),
+        between("sum_error", "critical", "The probabilities of an image sum to 1.", most=limit.probability_sum_error),
         one_of("label", "critical", "Every label is one of the run's classes.", classes),
-        all_of("fold", "critical", f"All {n_folds} folds are there.", range(n_folds)),
-        between("folds_of_group", "critical", "No group of images is judged by two folds.", most=1),
+        all_of("fold", "critical", f"All {n_folds} folds are present.", range(n_folds)),
+        between("folds_of_group", "critical", "No group of images is predicted by two folds.", most=1),
     ]

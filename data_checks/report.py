@@ -1,6 +1,6 @@
-"""The report of the data checks: one HTML file that needs no network, for a person to read.
+"""The report of the data checks: one HTML file that needs no network.
 
-Text from the data (paths, labels, reasons) is escaped by Jinja; images are shown as small JPEGs inside the file.
+Jinja escapes all text from the data (paths, labels, reasons). Images are embedded as small JPEGs.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,9 +17,11 @@ from cxr.errors import DataError, UnreadableError
 from cxr.report.markup import COLOURS, THUMBNAIL_PX, outline, render, thumbnail
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
-from cxr.verdict import SEVERITIES, Finding, Verdict, say
+from cxr.verdict import SEVERITIES, Finding, Verdict, format_value
+from cxr.wording import DISCLAIMER
 
 MAX_THUMBNAILS = 12
+"""Most offending images that the report shows for an expectation."""
 N_BINS = 30
 MEASURES = {
     "width": "Width, px",
@@ -32,19 +34,20 @@ MEASURES = {
 
 
 def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdict]) -> None:
-    """Write `checks/report.html` from the tables in the folder."""
-    images, data = files.read_table(folder.manifest), files.read_json(folder.data)
+    """Write `checks/report.html` from the verdicts and the tables in the folder."""
+    images = files.read_table(folder.manifest)
+    data = files.read_json(folder.data)
     certificate = files.read_json(folder.certificate) if folder.certificate.exists() else None
     baseline = files.read_table(folder.acquisition_baseline) if folder.acquisition_baseline.exists() else None
     labels = sorted(images["label"].dropna().unique())
-    counts = {s: sum(len(verdict.failed(s)) for verdict in verdicts) for s in SEVERITIES}
+    counts = {severity: sum(len(verdict.failed(severity)) for verdict in verdicts) for severity in SEVERITIES}
     page = render(
         Path(__file__).with_name("checks.html.j2"),
         run_id=folder.run_id,
         made_at=files.now(),
         version=__version__,
+        disclaimer=DISCLAIMER,
         data=data,
-        config=config,
         counts=counts,
         verdicts=verdicts,
         flow=_flow(data["images"], certificate),
@@ -55,30 +58,36 @@ def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdi
         charts=[_chart(images, name, title, labels) for name, title in MEASURES.items()],
         certificate=certificate,
         baseline=_baseline(baseline),
-        thumbnails=_Thumbnails(images, config).of,
+        thumbnails=_Thumbnails(images, config).of_finding,
         max_thumbnails=MAX_THUMBNAILS,
     )
     files.write_text(folder.checks_report, page)
 
 
 def _flow(counts: dict[str, int], certificate: dict[str, Any] | None) -> list[tuple[str, int]]:
-    """Return the steps of the flow diagram."""
+    """Return the steps of the flow diagram: name and number of images."""
     steps = [(name, counts[name]) for name in ("found", "unreadable", "duplicate", "used")]
     return steps + ([("groups (patients)", certificate["n_groups"])] if certificate else [])
 
 
 def _class_rows(images: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return used images by class and archive split."""
+    """Return one row per class: its used images, their share, and their number in each split of the archive."""
     used = images[images["status"] == "used"]
     table = pd.crosstab(used["label"], used["split"].fillna("no split"))
-    order = [s for s in ("train", "val", "test", "no split") if s in table]
+    splits = [split for split in ("train", "val", "test", "no split") if split in table]
     return [
-        {"label": label, "n": int(row.sum()), "share": row.sum() / len(used), "splits": {s: int(row[s]) for s in order}}
+        {
+            "label": label,
+            "n": int(row.sum()),
+            "share": row.sum() / len(used),
+            "splits": {split: int(row[split]) for split in splits},
+        }
         for label, row in table.iterrows()
     ]
 
 
 def _images_per_patient(images: pd.DataFrame) -> list[tuple[str, int]]:
+    """Return how many patients have 1, 2, 3 to 5, … used images; empty where no patient is known."""
     per_patient = images.loc[images["status"] == "used", "patient_id"].dropna().value_counts()
     bins = pd.cut(per_patient, [0, 1, 2, 5, 10, np.inf], labels=["1", "2", "3 to 5", "6 to 10", "more than 10"])
     counts = bins.value_counts(sort=False)
@@ -91,11 +100,11 @@ def _reasons(images: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _chart(images: pd.DataFrame, name: str, title: str, labels: Sequence[str]) -> dict[str, Any]:
-    """Return a histogram by class: shares of each class's images per bin, as polylines in a 300 × 110 box."""
+    """Return a histogram per class of a measure: shares of the class's images, as polylines in a 300 × 110 box."""
     values = images.loc[images["status"] == "used", [name, "label"]].dropna().astype({name: float})
     if values.empty or values[name].nunique() == 1:
-        only = f"{values[name].iloc[0]:g} for every image" if not values.empty else "no image"
-        return {"title": title, "only": only}
+        single_value = f"{values[name].iloc[0]:g} for every image" if not values.empty else "no image"
+        return {"title": title, "single_value": single_value}
     edges = np.histogram_bin_edges(values[name], bins=N_BINS)
     shares = {label: np.histogram(group[name], bins=edges)[0] / len(group) for label, group in values.groupby("label")}
     top = max(share.max() for share in shares.values())
@@ -103,7 +112,7 @@ def _chart(images: pd.DataFrame, name: str, title: str, labels: Sequence[str]) -
     medians = "; ".join(f"{label} median {group[name].median():.4g}" for label, group in values.groupby("label"))
     return {
         "title": title,
-        "only": None,
+        "single_value": None,
         "lines": lines,
         "medians": medians,
         "low": f"{edges[0]:.4g}",
@@ -113,15 +122,16 @@ def _chart(images: pd.DataFrame, name: str, title: str, labels: Sequence[str]) -
 
 
 def _baseline(baseline: pd.DataFrame | None) -> dict[str, Any] | None:
+    """Return the baseline's metrics with all features together, and its ROC-AUC with each feature alone."""
     if baseline is None:
         return None
-    alone = baseline[(baseline["features"] != "all")].set_index("features")["value"]
+    alone = baseline[baseline["features"] != "all"].set_index("features")["value"]
     together = baseline[baseline["features"] == "all"].set_index("metric")["value"]
     return {"together": together.to_dict(), "alone": alone.to_dict()}
 
 
 class _Thumbnails:
-    """The first offending images of a finding as data URIs, each image decoded once."""
+    """The images that a finding names, as data URIs; each image is decoded once."""
 
     def __init__(self, images: pd.DataFrame, config: DataConfig) -> None:
         readable = images[images["status"] != "unreadable"]
@@ -130,14 +140,17 @@ class _Thumbnails:
         self._read: Callable[..., Any] | None = None
         self._known: dict[str, str | None] = {}
 
-    def of(self, finding: Finding) -> list[dict[str, Any]]:
-        """Return name and pictures of each offending row that can be shown."""
-        rows = finding.unexpected[:MAX_THUMBNAILS]
-        return [
-            {"paths": paths, "pictures": [self._picture(path) for path in paths], "value": say(row.get("value"))}
-            for row in rows
-            for paths in [[row[name] for name in ("path", "path_a", "path_b") if row.get(name)]]
-        ]
+    def of_finding(self, finding: Finding) -> list[dict[str, Any]]:
+        """Return `paths`, `pictures` (None where an image cannot be shown) and `value` of the first offending rows."""
+        return [self._entry(row) for row in finding.unexpected[:MAX_THUMBNAILS]]
+
+    def _entry(self, row: dict[str, Any]) -> dict[str, Any]:
+        paths = [row[name] for name in ("path", "path_a", "path_b") if row.get(name)]
+        return {
+            "paths": paths,
+            "pictures": [self._picture(path) for path in paths],
+            "value": format_value(row.get("value")),
+        }
 
     def _picture(self, path: str) -> str | None:
         if path not in self._known:
@@ -150,6 +163,6 @@ class _Thumbnails:
         try:
             self._read = self._read or read_pictures(self._config, THUMBNAIL_PX)
             picture = self._read(path, self._image_id[path]).grey
-        except (DataError, UnreadableError):  # gone since; the row says what the table knows
+        except (DataError, UnreadableError):  # the file has gone since; its row is shown without a picture
             return None
         return thumbnail(picture)

@@ -1,4 +1,4 @@
-"""The suite of a batch's new scores. Grain: one row per file that this version of the model had not seen."""
+"""The suite of a batch's new scores. Grain: one row per file that this version of the model had not scored before."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
@@ -7,17 +7,17 @@ import pandas as pd
 
 from cxr.errors import Reason
 from data_checks.expect import absent, between, one_of, present, unique
+from data_checks.suite import Table
 from data_checks.tolerances import Tolerances
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
 
-GRAIN = "one row per file that this version of the model had not seen"
-NAMES = ["path"]
+TABLE = Table("scores", "one row per file that this version of the model had not scored before", ("path",))
 
 
 def describe(rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Return the rows beside what the expectations need."""
+    """Return the rows with the columns that the expectations ask about."""
     probability = rows[[f"probability_{name}" for name in classes]].astype(float)
     is_image = rows["status"] == "ok"
     readable = is_image | rows["reason"].isin(["blank", "colour_photograph"])
@@ -37,21 +37,21 @@ def describe(rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
 
 def expectations(classes: Sequence[str], version: str, limit: Tolerances) -> list["Expectation"]:
     """Return the suite."""
-    images = f"At most {limit.photograph_share:.0%} of the batch's readable pictures are colour photographs."
+    photographs = f"At most {limit.photograph_share:.0%} of the readable images are colour photographs."
     refused = f"At most {limit.quarantined_share:.0%} of the files are quarantined."
     return [
-        unique("key", "critical", "Every file has one row."),
+        unique("key", "critical", "Every file has exactly one row."),
         one_of("status", "critical", "Every file is scored or quarantined.", ["ok", "quarantined"]),
-        one_of("scored", "critical", "Every image that is ok has a probability for each class.", [True]),
+        one_of("scored", "critical", "Every scored image has a probability for each class.", [True]),
         one_of("unscored", "critical", "No quarantined file has a probability.", [True]),
         one_of("reason_if_refused", "critical", "Every quarantined file has a known reason.", get_args(Reason)),
-        absent("reason_if_image", "critical", "No image that is ok has a reason."),
-        between("least_probability", "critical", "No probability lies below 0.", least=0),
-        between("sum_error", "critical", "An image's probabilities sum to 1.", most=limit.probability_sum_error),
-        one_of("predicted_label", "critical", "Every call is one of the model's classes.", classes),
-        one_of("model_version", "critical", "Every row is by the version that scores in this run.", [version]),
-        present("scored_at", "critical", "Every row says when it was made."),
-        one_of("is_photograph", "critical", images, [False], mostly=1 - limit.photograph_share),
+        absent("reason_if_image", "critical", "No scored image has a reason."),
+        between("least_probability", "critical", "No probability is below 0.", least=0),
+        between("sum_error", "critical", "The probabilities of an image sum to 1.", most=limit.probability_sum_error),
+        one_of("predicted_label", "critical", "Every predicted label is one of the model's classes.", classes),
+        one_of("model_version", "critical", "Every row comes from the model version of this scoring run.", [version]),
+        present("scored_at", "critical", "Every row has the time when it was scored."),
+        one_of("is_photograph", "critical", photographs, [False], mostly=1 - limit.photograph_share),
         one_of("is_refused", "warning", refused, [False], mostly=1 - limit.quarantined_share),
-        one_of("seen_in_training", "info", "No image is one that the model was made from.", [False]),
+        one_of("seen_in_training", "info", "No image was used to train the model.", [False]),
     ]

@@ -1,12 +1,13 @@
-"""One suite against one table: Great Expectations judges, a verdict tells it in sentences.
+"""Run one suite of expectations on one table with Great Expectations, and return a verdict.
 
-`success` of a suite is False whatever the severity of what failed, so the gate asks for the highest
-severity that failed: critical stops, warning is shown, info counts.
+Great Expectations reports a suite as failed whatever the severity of the failure, so a verdict keeps the highest
+severity that failed: critical stops, a warning is shown, info is only counted.
 """
 
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,20 +22,31 @@ if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
 
 MAX_NAMED = 1000
-"""Offending rows that a verdict names; all are counted."""
+"""Most offending rows that a finding names; it counts them all."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that a suite checks."""
+
+    name: str
+    grain: str
+    """What one row stands for."""
+    row_name: tuple[str, ...]
+    """Columns that name a row to a person."""
 
 
 def open_context(data_docs: Path | None = None) -> "EphemeralDataContext":
-    """Return a Great Expectations context that lives in memory and sends nothing home.
+    """Return a Great Expectations context that lives in memory and sends no usage statistics.
 
     Args:
-        data_docs: folder for Great Expectations' own pages, written by `build_data_docs`; None for none.
+        data_docs: folder for the pages that Great Expectations' `build_data_docs` writes; None for no pages.
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when the package is imported
     import great_expectations as gx
 
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
-    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)  # has its own
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)  # sets its own level
     context = gx.get_context(mode="ephemeral")
     context.enable_analytics(False)
     context.variables.progress_bars = {"globally": False}  # pyright: ignore[reportAttributeAccessIssue]
@@ -49,64 +61,71 @@ def open_context(data_docs: Path | None = None) -> "EphemeralDataContext":
     return context
 
 
-def judge(
-    context: "EphemeralDataContext",
-    table: str,
-    grain: str,
-    rows: pd.DataFrame,
-    names: Sequence[str],
-    expectations: Sequence["Expectation"],
+def run_suite(
+    context: "EphemeralDataContext", table: Table, rows: pd.DataFrame, expectations: Sequence["Expectation"]
 ) -> Verdict:
-    """Return the verdict of the expectations on a table.
+    """Return the verdict of the expectations on the rows; findings are sorted by severity, failed ones first.
 
     Args:
-        grain: what one row stands for.
-        names: columns that name a row to a person.
+        context: from `open_context`; takes one suite per table.
+        table: the table that the rows belong to.
+        rows: the table's rows, with the columns that the expectations ask about.
         expectations: each with a severity and a sentence, as `data_checks.expect` makes them.
     """
     import great_expectations as gx
 
-    asset = context.data_sources.add_pandas(table).add_dataframe_asset(table)
-    suite = context.suites.add(gx.ExpectationSuite(name=table, expectations=list(expectations)))
+    asset = context.data_sources.add_pandas(table.name).add_dataframe_asset(table.name)
+    suite = context.suites.add(gx.ExpectationSuite(name=table.name, expectations=list(expectations)))
     batch = asset.add_batch_definition_whole_dataframe("all")
-    definition = gx.ValidationDefinition(name=table, data=batch, suite=suite)
+    definition = gx.ValidationDefinition(name=table.name, data=batch, suite=suite)
     result = context.validation_definitions.add(definition).run(
         batch_parameters={"dataframe": rows},
-        result_format={"result_format": "COMPLETE", "unexpected_index_column_names": list(names)},
+        result_format={"result_format": "COMPLETE", "unexpected_index_column_names": list(table.row_name)},
     )
     worst = result.get_max_severity_failure()
-    findings = [_finding(one, names, len(rows)) for one in result.results]
-    order = {id(f): (SEVERITIES.index(f.severity), f.passed) for f in findings}
-    return Verdict(table, grain, worst.value if worst else None, sorted(findings, key=lambda f: order[id(f)]))
+    findings = [_finding(expectation, table, len(rows)) for expectation in result.results]
+    findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), finding.passed))
+    return Verdict(table.name, table.grain, worst.value if worst else None, findings)
 
 
-def _finding(one: "ExpectationValidationResult", names: Sequence[str], n_rows: int) -> Finding:
-    config = one.expectation_config
+def _finding(validation: "ExpectationValidationResult", table: Table, n_rows: int) -> Finding:
+    config = validation.expectation_config
     assert config is not None  # noqa: S101 results of a suite carry their expectation
-    column, result = config.kwargs.get("column"), one.result or {}
-    offending = result.get("unexpected_index_list") or []
-    missing = result.get("partial_missing_list") or []
-    broken = next((info["exception_message"] for info in _exceptions(one)), None)
-    named = [{name: _plain(row.get(name)) for name in names} | {"value": _plain(row.get(column))} for row in offending]
-    named += [{"value": _plain(value)} for value in missing] + ([{"value": broken}] if broken else [])
+    column = config.kwargs.get("column")
+    result = validation.result or {}
+    unexpected = _unexpected_rows(validation, table, column)
     return Finding(
         expectation=config.type,
         column=column,
         severity=config.severity.value,
-        passed=bool(one.success),
+        passed=bool(validation.success),
         sentence=(config.meta or {})["sentence"],
         n_rows=int(result.get("element_count", n_rows)) - int(result.get("missing_count", 0)),
-        n_unexpected=int(result.get("unexpected_count", len(named))) or len(named),
-        unexpected=named[:MAX_NAMED],
+        n_unexpected=int(result.get("unexpected_count", len(unexpected))) or len(unexpected),
+        unexpected=unexpected[:MAX_NAMED],
     )
 
 
-def _exceptions(one: "ExpectationValidationResult") -> list[dict[str, Any]]:
-    infos = (one.exception_info or {}).values()
-    return [info for info in infos if isinstance(info, dict) and info.get("raised_exception")]
+def _unexpected_rows(
+    validation: "ExpectationValidationResult", table: Table, column: str | None
+) -> list[dict[str, Any]]:
+    """Return what breaks the expectation: rows by their name, values that do not occur, or why it could not be run."""
+    result = validation.result or {}
+    rows = [
+        {name: _plain(row.get(name)) for name in table.row_name} | {"value": _plain(row.get(column))}
+        for row in result.get("unexpected_index_list") or []
+    ]
+    absent_values = [{"value": _plain(value)} for value in result.get("partial_missing_list") or []]
+    exceptions = [
+        {"value": info["exception_message"]}
+        for info in (validation.exception_info or {}).values()
+        if isinstance(info, dict) and info.get("raised_exception")
+    ]
+    return rows + absent_values + exceptions[:1]
 
 
 def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it; None where it is missing."""
     if value is None or pd.isna(value):
         return None
     return value.item() if isinstance(value, np.generic) else value

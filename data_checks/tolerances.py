@@ -1,6 +1,6 @@
-"""What is still acceptable: every number that an expectation compares with, in one place, with its reason.
+"""The limits of all expectations, in one place, each with its reason.
 
-Set them from a TOML file (`--tolerances FILE`, one `name = value` a line) or as a flow parameter.
+Change them with a TOML file (`--tolerances FILE`, one `name = value` per line) or with a flow parameter.
 """
 
 import dataclasses
@@ -19,68 +19,68 @@ class Tolerances:
     """Limits of the expectations; shares run from 0 to 1, grey levels from 0 to 255."""
 
     readable_share: float = 0.95
-    """Below this share of readable files the folder is broken, not an image here and there; critical."""
+    """If fewer files can be read, the folder is broken, not just single images; critical."""
     blank_contrast: float = BLANK_CONTRAST
-    """An image whose grey levels spread less is blank."""
+    """An image whose grey levels have a smaller standard deviation is blank."""
     blank_share: float = 0.01
-    """More blank images than this share are an export gone wrong; critical."""
+    """More blank images mean that the export went wrong; critical."""
     dark_share: float = 0.8
-    """More of an image at black means a collimated sliver or a failed exposure; real images reach 0.34."""
+    """A larger black share of an image means a collimated sliver or a failed exposure; real images reach 0.34."""
     bright_share: float = 0.5
-    """More of an image at white means a saturated exposure; real images reach 0.08."""
+    """A larger white share of an image means a saturated exposure; real images reach 0.08."""
     chroma: float = PHOTOGRAPH_CHROMA
-    """Levels from grey above which an image counts as a colour photograph."""
+    """Mean distance from grey, in grey levels, above which an image counts as a colour photograph."""
     min_side_px: float = 128
-    """Smaller images have lost the texture that a pneumonia is seen by."""
+    """Smaller images have lost the texture that shows a pneumonia."""
     max_aspect: float = 2.5
-    """Width to height, or height to width; wider images are strips or montages. The Kaggle set reaches 2.4."""
+    """Longer side over shorter side; longer images are strips or montages. The Kaggle set reaches 2.4."""
     class_share: float = 0.05
-    """A class rarer than this makes its sensitivity a matter of a few images."""
+    """The sensitivity of a rarer class depends on a few images."""
     images_per_patient: float = 50
-    """More images under one id mean that the name pattern lumps patients together; the Kaggle set reaches 31."""
+    """More images under one id suggest that the pattern merges several patients; the Kaggle set reaches 31."""
     prevalence_gap: float = 0.05
-    """How far a class's share in a fold may lie from its share in all folds: grouped folds cannot match it exactly."""
+    """How far the share of a class in a fold may be from its share in all folds; groups prevent an exact match."""
     fold_size_gap: float = 0.3
-    """How far a fold's size may lie from the mean fold's, as a share of it."""
+    """How far the size of a fold may be from the mean size, as a share of the mean size."""
     probability_sum_error: float = 1e-6
-    """Rounding of a softmax in double precision is far below this."""
+    """The rounding error of a softmax in double precision is far smaller."""
     photograph_share: float = 0.2
-    """More colour photographs than this among a batch's readable pictures are an album, not a scoring run's images; held."""
+    """A batch with more colour photographs among its readable images is a photo album, not radiographs; held."""
     quarantined_share: float = 0.2
-    """More quarantined files than this deserve a look at where they come from."""
+    """If more files are quarantined, look at where they come from."""
     novel_share: float = 0.1
-    """A batch is held if it surely (99.9 %) holds a larger share of novel images; of ordinary images 1 % are novel."""
+    """A batch is held if, with 99.9 % confidence, more of its images are novel; 1 % of ordinary images are."""
     drift_images: float = 20
-    """With fewer images only a change of everything would show."""
+    """With fewer images, only a drastic change could be detected."""
     drift_effect: float = 0.3
-    """Distance of two distributions (Kolmogorov-Smirnov, 0 to 1) below which a difference is of no consequence."""
+    """Kolmogorov-Smirnov distance of two distributions, 0 to 1; a smaller one has no consequence."""
     drift_p_value: float = 0.001
-    """Chance of any such difference where there is none; corrected for the number of statistics."""
+    """Probability of such a difference by chance, corrected for the number of statistics."""
     accuracy_loss: float = 0.1
-    """The estimate from probabilities alone is coarse, and a batch of hard images is no fault."""
+    """The estimate uses probabilities alone, so it is coarse, and a batch of hard images is not an error."""
     acquisition_auc: float = 0.7
-    """If acquisition alone ranks the classes better than this, a model may be reading the scanner, not the lung."""
+    """If acquisition alone ranks the classes better, a model may be reading the scanner instead of the lung."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-                raise ConfigError(f"tolerance {field.name} must be a number of 0 or more, got {value!r}.")
+                raise ConfigError(f"tolerance {field.name} must be a number, 0 or more, got {value!r}.")
             if field.name.endswith(("_share", "_gap", "_loss")) and value > 1:
-                raise ConfigError(f"tolerance {field.name} is a share from 0 to 1, got {value!r}.")
+                raise ConfigError(f"tolerance {field.name} must be a share from 0 to 1, got {value!r}.")
 
     @classmethod
-    def of(cls, given: Path | Mapping[str, float] | None) -> "Tolerances":
-        """Return the tolerances that a TOML file or a mapping sets, the others at their defaults.
+    def of(cls, source: Path | Mapping[str, float] | None) -> "Tolerances":
+        """Return the tolerances of a TOML file or a mapping; those it does not name keep their defaults.
 
         Raises:
-            ConfigError: the file is missing, no TOML or in an object store, or a name or value is wrong.
+            ConfigError: the file is missing, not TOML or in an object store, or a name or value is wrong.
         """
-        values = _read(Path(given)) if isinstance(given, str | Path) else dict(given or {})
+        values = _read(Path(source)) if isinstance(source, str | Path) else dict(source or {})
         known = [field.name for field in dataclasses.fields(cls)]
         for name in values:
             if name not in known:
-                raise ConfigError(f"there is no tolerance {name!r}; known are {', '.join(known)}.")
+                raise ConfigError(f"there is no tolerance {name!r}; the tolerances are {', '.join(known)}.")
         return cls(**values)
 
 
@@ -94,7 +94,7 @@ def _read(path: Path) -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Checking:
-    """How strictly tables are judged, and what is written about it.
+    """How strictly the tables are checked, and what is written about it.
 
     Attributes:
         tolerances: TOML file with limits that differ from the defaults, such as class_share = 0.02.

@@ -14,6 +14,7 @@ from cxr.cli.main import app  # which has the core's verbs
 from cxr.cli.models import package
 from cxr.config import DataConfig, Execution, RunLocation, ScoreConfig, TrainConfig
 from cxr.errors import ChecksFailedError, RunError
+from cxr.wording import DISCLAIMER
 from data_checks.tolerances import Checking, Tolerances
 from flows.prefect_session import prefect_session, require_named_server
 
@@ -218,7 +219,7 @@ def page(
 
     address, command = prepare(Folders(experiments, models, scores, cache), port)
     print(f"page     {address}  (Ctrl-C ends it)")
-    print("Academic and research use only; not a medical device.", flush=True)
+    print(DISCLAIMER, flush=True)
     os.execv(command[0], command)  # noqa: S606 one process, which gets the signals itself
 
 

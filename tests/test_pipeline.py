@@ -63,7 +63,7 @@ def test_the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables(
     names = [{p.name for p in (folder / "experiments" / "run").iterdir()} for folder in (tmp_path, undisturbed)]
     assert names[1] - names[0] == {"checks"}
     assert_no_secret(tmp_path)
-    assert "The data checks were not made on this run" in (tmp_path / "experiments/run/report.html").read_text()
+    assert "The data checks were not run" in (tmp_path / "experiments/run/report.html").read_text()
 
 
 @pytest.mark.faults

@@ -6,10 +6,11 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from cxr import __version__
+from cxr.wording import DISCLAIMER
 
-HELP = """Cross-validated chest X-ray classification as a batch pipeline.
+HELP = f"""Cross-validated chest X-ray classification as a batch pipeline.
 
-Academic and research use only; not a medical device.
+{DISCLAIMER}
 """
 
 

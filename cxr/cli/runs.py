@@ -150,7 +150,7 @@ def stress(
     device: Device = "auto",
     experiments: Experiments = Path("experiments"),
 ) -> None:
-    """Evaluate held-out images that are made worse (blur, noise, contrast, JPEG, rotation); write the run's report anew.
+    """Evaluate held-out images that are degraded (blur, noise, contrast, JPEG, rotation); write the report again.
 
     Example: cxr stress real64
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cxr.classes import Classes
+from cxr.wording import DISCLAIMER, format_estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,12 +25,12 @@ def show_results(folder: "RunFolder") -> None:
     table = Table(title=f"{folder.run_id}: out-of-fold metrics, %", title_justify="left")
     for column in ("metric", "mean ± sd", "pooled [95 %]", "starting project"):
         table.add_column(column, justify="left" if column == "metric" else "right")
-    for row in headline(folder).itertuples():
-        interval = f"{row.pooled:.1f} [{row.ci_low:.1f}, {row.ci_high:.1f}]"
-        values = f"{row.mean:.1f} ± {row.sd:.1f}", interval, f"{row.starting_project:.1f}"
-        table.add_row(str(row.metric), *(value.replace("nan", "–") for value in values))
+    for row in headline(folder).to_dict("records"):
+        mean = format_estimate(row["mean"], sd=row["sd"], scale=1)
+        pooled = format_estimate(row["pooled"], row["ci_low"], row["ci_high"], scale=1)
+        table.add_row(row["metric"], mean, pooled, format_estimate(row["starting_project"], scale=1))
     Console(width=max(80, Console().width)).print(table)
-    print("Academic and research use only; not a medical device.")
+    print(DISCLAIMER)
     print(f"run      {folder.path}")
     print(f"tables   {folder.metrics.parent}")
     checks = folder.checks_report
@@ -55,7 +56,7 @@ def show_checks(folder: "RunFolder") -> None:
         rows = table[table["severity"] == severity]
         print(f"{severity:<9}{rows['passed'].sum()} of {len(rows)} expectations passed")
     for row in table[~table["passed"]].itertuples():
-        print(f"  {row.severity}, {row.table}: {row.sentence}\n    {row.n_unexpected} × not so: {row.examples}")
+        print(f"  {row.severity}, {row.table}: {row.sentence}\n    {row.n_unexpected} exceptions: {row.examples}")
     if folder.acquisition_baseline.exists():
         baseline = files.read_table(folder.acquisition_baseline)
         alone = baseline[baseline["features"] == "all"].set_index("metric")["value"]
@@ -63,7 +64,7 @@ def show_checks(folder: "RunFolder") -> None:
     stops = (~table["passed"] & (table["severity"] == "critical")).any()
     print("verdict  " + ("stopped: something critical is wrong" if stops else "passed"))
     print(f"report   {folder.checks_report}")
-    print("Academic and research use only; not a medical device.")
+    print(DISCLAIMER)
 
 
 def show_scoring_run(folder: "ScoringRunFolder") -> None:
@@ -84,7 +85,7 @@ def show_scoring_run(folder: "ScoringRunFolder") -> None:
     print(f"report   {folder.report}")
     places = f"'{folder.path.parent.parent}/*/*.parquet', union_by_name=true"
     print(f'query    duckdb -c "FROM read_parquet({places})"')
-    print("Academic and research use only; not a medical device.")
+    print(DISCLAIMER)
 
 
 def show_models(table: "pd.DataFrame") -> None:
@@ -124,9 +125,10 @@ def show_comparison(comparison: "Comparison") -> None:
     overall = comparison.metrics[comparison.metrics["class"].isna() | (comparison.metrics["class"] == "macro")]
     rows = overall if len(overall) else comparison.metrics
     for row in rows.to_dict("records"):
-        value, difference, low, high = (100 * row[name] for name in ("value", "difference", "ci_low", "ci_high"))
+        value = format_estimate(row["value"], decimals=2)
+        difference = format_estimate(row["difference"], row["ci_low"], row["ci_high"], decimals=2, sign=True)
         p = f"{row['p_value']:.3g} ({row['test']})"
-        cells = [str(row["run"]), str(row["metric"]), f"{value:.2f}", f"{difference:+.2f} [{low:+.2f}, {high:+.2f}]", p]
+        cells = [str(row["run"]), str(row["metric"]), value, difference, p]
         shown.add_row(*("–" if "nan" in cell else cell for cell in cells))
     Console(width=max(100, Console().width)).print(shown)
     print(f"changed  {len(comparison.changed):,} images are not called alike")
@@ -172,4 +174,4 @@ def show_explanations(table: "pd.DataFrame", package: "Package", folder: "Explan
         print(f"  {label} with probability {probability:.3f}{limit}; folds differ by {spread:.3f}")
         print(f"  where it looked for {row['target']}: {folder.path / row['picture']}")
     print(f"table    {folder.table}")
-    print("Academic and research use only; not a medical device.")
+    print(DISCLAIMER)

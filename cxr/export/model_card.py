@@ -8,10 +8,11 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from cxr import __version__
+from cxr.wording import DISCLAIMER, format_estimate
 
 LICENCE = "apache-2.0"
 LIMITS = (
-    "For academic and research use only. Not a medical device; not for diagnosis.",
+    DISCLAIMER,
     "Trained on the images described here and no others: other ages, hospitals and machines were not tested.",
     "It returns one of its classes for any input; drift and novelty are detected, not prevented.",
 )
@@ -26,4 +27,5 @@ def model_card(facts: Mapping[str, Any]) -> str:
     template = (importlib.resources.files("cxr.export") / "model_card.md.j2").read_text(encoding="utf-8")
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 Markdown
     environment.filters["yaml"] = json.dumps  # JSON strings are YAML strings
+    environment.globals["format_estimate"] = format_estimate
     return environment.from_string(template).render(**facts, cxr_version=__version__)

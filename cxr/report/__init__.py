@@ -1,1 +1,1 @@
-"""What people read: reports as HTML, their figures and wording, and MLflow."""
+"""What people read: reports as HTML and their figures; and runs logged to MLflow."""

@@ -1,7 +1,7 @@
-"""Numbers on a page that say where they come from, so that a machine can compare them with the tables.
+"""Numbers on a page that name the table they come from, so that a program can compare them with it.
 
-Each number carries `data-from`: a file of the run, the row in it (or the path in a JSON file), the columns, and what
-they were multiplied by. `benchmarks/report_numbers.py` reads a report back and compares.
+Each number carries an attribute `data-from`: a file of the run, the row in it (or the path in a JSON file), the
+columns, and the factor that they were multiplied by. `benchmarks/report_numbers.py` reads a report back and compares.
 """
 
 import json
@@ -12,23 +12,26 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from cxr.report.wording import in_words
+from cxr.wording import format_estimate
+
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
 
 class Cells:
     """The tables behind a page, and their numbers as markup.
 
     Args:
-        tables: by name, each with the name of its file in the run's folder.
-        facts: JSON objects by name of their file.
+        tables: by name; each is a pair of its file's path in the run's folder and the table.
+        facts: JSON objects by the name of their file.
     """
 
     def __init__(self, tables: Mapping[str, tuple[str, pd.DataFrame]], facts: Mapping[str, Any]) -> None:
-        self._tables, self._facts = tables, facts
+        self._tables = tables
+        self._facts = facts
 
     def rows(self, table: str, **where: Any) -> list[dict[Any, Any]]:
-        """Return the rows of a table that have these values, None for what is missing."""
-        return self._select(table, where).astype(object).where(lambda t: t.notna(), None).to_dict("records")
+        """Return the rows of a table that have the values in `where`; missing values are None."""
+        return self._select(table, where).astype(object).where(lambda rows: rows.notna(), None).to_dict("records")
 
     def number(
         self,
@@ -40,25 +43,30 @@ class Cells:
         decimals: int = 1,
         sign: bool = False,
     ) -> Markup:
-        """Return a value, with two columns more its interval in brackets, with one more its standard deviation.
+        """Return a value with its standard deviation or interval, if any, from one row of a table.
 
         Args:
             table: name of the table.
             columns: value; value and sd; or value, low and high.
-            where: what tells the one row from all others, None for a missing value.
-            scale: 100 for shares in percent.
-            decimals: after the point.
-            sign: write + as well.
+            where: column values that select exactly one row; None stands for a missing value.
+            scale: factor; 100 shows shares in percent.
+            decimals: digits after the point.
+            sign: write + before a positive number.
+
+        Raises:
+            LookupError: no row or several rows match.
         """
         rows = self._select(table, where)
         if len(rows) != 1:
-            raise LookupError(f"one row of {table} is wanted, {len(rows)} have {dict(where)}")
+            raise LookupError(f"exactly one row of {table} must match {dict(where)}, got {len(rows)}")
         values = [float(value) for value in rows.iloc[0][list(columns)].astype(float)]
         source = {"file": self._tables[table][0], "where": dict(where), "columns": columns, "scale": scale}
-        return _span(in_words(values, scale=scale, decimals=decimals, sign=sign), source)
+        sd = {"sd": values.pop()} if len(values) == 2 else {}
+        text = format_estimate(*values, **sd, scale=scale, decimals=decimals, sign=sign)
+        return _span(text.replace(", ", f",{NO_BREAK_SPACE}"), source)
 
     def fact(self, file: str, *path: str | int) -> Markup:
-        """Return a whole number of a JSON file; 0 where the last step of the path is missing."""
+        """Return an integer from a JSON file; 0 if the last step of the path is missing."""
         value: Any = self._facts[file]
         for step in path[:-1]:
             value = value[step]
@@ -73,5 +81,5 @@ class Cells:
 
 
 def _span(text: str, source: Mapping[str, Any]) -> Markup:
-    told = escape(json.dumps(source, ensure_ascii=False), quote=True)
-    return Markup(f'<span data-from="{told}">{escape(text)}</span>')  # noqa: S704 both are escaped
+    attribute = escape(json.dumps(source, ensure_ascii=False), quote=True)
+    return Markup(f'<span data-from="{attribute}">{escape(text)}</span>')  # noqa: S704 both are escaped

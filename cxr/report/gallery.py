@@ -1,4 +1,4 @@
-"""The surest errors of a run, each as a picture of the image and of where the network that never saw it looked."""
+"""The most confident errors of a run: each image beside the Grad-CAM map of the network that held it out."""
 
 import logging
 from typing import Any
@@ -16,28 +16,28 @@ from cxr.training.run import Run
 log = logging.getLogger(__name__)
 
 GALLERY_PX = 220
+"""Longest side of a picture."""
 
 
 def gallery(run: Run, errors: pd.DataFrame) -> list[dict[Any, Any]]:
-    """Return a row for each image with `pictures`: the image and its map as data URIs, or none where the image is gone.
+    """Return the rows with `pictures`: the image and its map as data URIs, or an empty tuple if the image is gone.
 
     Args:
         run: finished.
-        errors: columns path, image_id, fold, called, and what else a row is to hold.
+        errors: columns path, image_id, fold and predicted; any others are kept.
     """
-    index = {name: k for k, name in enumerate(run.classes)}
-    shown: dict[str, tuple[str, str]] = {}
+    class_index = {name: k for k, name in enumerate(run.classes)}
+    pictures: dict[str, tuple[str, str]] = {}
     read = None
     for fold, rows in errors.groupby("fold"):
         try:
             read = read or read_pictures(run.config, GALLERY_PX)
-            asked_for = rows["predicted"].map(index).to_numpy().astype(np.int64)
-            heat = grad_cam([load_network(run, int(str(fold)))], run.squares(rows), asked_for)
-            for row, one in zip(rows.itertuples(), heat, strict=True):
+            targets = rows["predicted"].map(class_index).to_numpy().astype(np.int64)
+            maps = grad_cam([load_network(run, int(str(fold)))], run.squares(rows), targets)
+            for row, heat in zip(rows.itertuples(), maps, strict=True):
                 grey = read(str(row.path), str(row.image_id)).grey
-                laid_over = overlay(np.asarray(grey), one)
-                shown[str(row.path)] = thumbnail(grey, GALLERY_PX), thumbnail(laid_over, GALLERY_PX)
+                overlaid = overlay(np.asarray(grey), heat)
+                pictures[str(row.path)] = thumbnail(grey, GALLERY_PX), thumbnail(overlaid, GALLERY_PX)
         except (DataError, UnreadableError) as error:
-            log.warning("no pictures of the errors of fold %s: %s", fold, error)
-    rows = errors.to_dict("records")
-    return [row | {"pictures": shown.get(str(row["path"]), ())} for row in rows]
+            log.warning("the errors of fold %s are shown without pictures: %s", fold, error)
+    return [row | {"pictures": pictures.get(str(row["path"]), ())} for row in errors.to_dict("records")]

@@ -1,7 +1,7 @@
 """Reporting guidelines: where a report answers CLAIM, TRIPOD+AI and STARD-AI, item by item.
 
-The items are data, in `checklists.toml`, which names the copies of the checklists that they were compared with;
-whether an analysis was done is a fact of the run.
+The items are in `checklists.toml`, which also names the copies of the checklists that they were compared with. Items
+about optional analyses are answered only in runs that have these analyses.
 """
 
 import tomllib
@@ -9,11 +9,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-NOT_DONE, NOT_APPLICABLE = "not done", "not applicable"
+NOT_DONE = "not done"
+NOT_APPLICABLE = "not applicable"
 ON_REQUEST = ("robustness", "learning-curve", "held-out-test", "external")
-"""Sections of analyses that a run has only on request."""
+"""Analyses that a run has only on request."""
 STANDS_IN = {"external": "held-out-test"}
-"""Analyses that are shown in the section of another one."""
+"""Analyses that the report shows in another one's section."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,15 @@ class Item:
     number: str
     """As printed in the guideline: `12a`."""
     subject: str
-    """What the item asks for, in words of our own."""
+    """What the item asks for, paraphrased."""
     answer: str
-    """A section of the report, NOT_APPLICABLE or NOT_DONE."""
+    """The id of a section of the report, NOT_APPLICABLE or NOT_DONE."""
     remark: str
 
 
 @dataclass(frozen=True)
 class Checklist:
-    """A guideline's checklist, in the guideline's order."""
+    """The checklist of a guideline, in its order."""
 
     name: str
     source: str
@@ -39,7 +40,7 @@ class Checklist:
     items: list[Item]
 
     def count(self, answer: str) -> int:
-        """Return how many items have this answer."""
+        """Return the number of items with this answer."""
         return sum(item.answer == answer for item in self.items)
 
 
@@ -47,7 +48,7 @@ def crosswalk(done: Collection[str]) -> list[Checklist]:
     """Return the checklists, each item with its answer.
 
     Args:
-        done: the analyses of ON_REQUEST that the run has.
+        done: those of ON_REQUEST that the run has.
     """
     file = Path(__file__).with_name("checklists.toml")
     entries = tomllib.loads(file.read_text(encoding="utf-8"))["checklist"]

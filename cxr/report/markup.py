@@ -1,6 +1,6 @@
-"""What the HTML files share: one style, images as small pictures inside the file, histograms as lines.
+"""What all HTML reports share: one style, images embedded as thumbnails, histograms as polylines.
 
-The files need no network and run no script. Text from the data (paths, labels, reasons) is escaped by Jinja.
+The reports need no network and run no script. Jinja escapes all text from the data (paths, labels, reasons).
 """
 
 import base64
@@ -14,11 +14,16 @@ from PIL import Image
 
 THUMBNAIL_PX = 112
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
-"""Okabe and Ito's, which colour-blind readers tell apart."""
+"""Okabe and Ito's palette, which colour-blind readers can distinguish."""
 
 
 def render(template: Path, **facts: Any) -> str:
-    """Return the page that a template makes of the facts; it may extend `page.html.j2` beside this module."""
+    """Return the page that a template renders from the facts.
+
+    Args:
+        template: a Jinja template; it may extend `page.html.j2`, which is beside this module.
+        facts: the template's variables; a variable that is missing raises UndefinedError.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader([template.parent, Path(__file__).parent])
@@ -29,7 +34,7 @@ def render(template: Path, **facts: Any) -> str:
 
 
 def thumbnail(picture: Image.Image, size_px: int = THUMBNAIL_PX) -> str:
-    """Return a picture, scaled down in place, as a data URI."""
+    """Scale a picture down in place, to at most `size_px` per side, and return it as a JPEG data URI."""
     picture.thumbnail((size_px, size_px))
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=80)
@@ -37,7 +42,12 @@ def thumbnail(picture: Image.Image, size_px: int = THUMBNAIL_PX) -> str:
 
 
 def outline(shares: NDArray[np.float64], top: float) -> str:
-    """Return a histogram's outline as the points of a polyline in a box of 300 × 110; `top` is the box's height."""
+    """Return the outline of a histogram as the points of a polyline in a box 300 wide and 110 high.
+
+    Args:
+        shares: height of each bin, shape (n_bins,).
+        top: the height that reaches the top of the box.
+    """
     n_bins = len(shares)
     return " ".join(
         f"{300 * (k + side) / n_bins:.1f},{110 * (1 - share / top):.1f}"

@@ -1,7 +1,7 @@
-"""The report of a run: tables and figures in one HTML file that needs no network, and each of them as a file.
+"""The report of a run: one HTML file that needs no network, and its figures and tables as files beside it.
 
-The tables are read as the checks have judged them and none is computed here but those of the figures. Every number on
-the page says which table it is from; what was not done is written down as not done.
+The tables are read as the checks have judged them; nothing is computed here but the tables of the figures. Every
+number on the page names the table that it comes from. An analysis that was not done is reported as not done.
 """
 
 import dataclasses
@@ -24,22 +24,22 @@ from cxr.evaluation.tables import read_tables
 from cxr.metrics.classification import COUNTS
 from cxr.report import figures
 from cxr.report.cells import Cells
-from cxr.report.figures import Figure
+from cxr.report.drawing import Figure
 from cxr.report.gallery import gallery
 from cxr.report.guidelines import NOT_APPLICABLE, NOT_DONE, crosswalk
 from cxr.report.markup import render
-from cxr.report.wording import in_words, said
 from cxr.storage import events, files
 from cxr.storage.run_folder import OutsideTestFolder, RunFolder
 from cxr.training.run import Run, require_complete
+from cxr.wording import DISCLAIMER, display_name, format_estimate
 
 log = logging.getLogger(__name__)
 
 Tables = dict[str, pd.DataFrame]
-NO_INTERVAL = "no interval, all images are of one patient"
+NO_INTERVAL = "no interval, because all images are of one patient"
 FOLD_METRICS = ("roc_auc", "sensitivity", "specificity")
 REQUESTED = {"stress": "robustness", "learning_curve": "learning-curve"}
-"""Tables that a run has only if somebody asked for them, and the sections that show them."""
+"""Tables that a run has only on request, and the sections of the report that show them."""
 PUBLISHED = (
     (
         "ResNet-50, five-fold cross-validation (the starting project)",
@@ -47,7 +47,7 @@ PUBLISHED = (
         "97.5",
         "91.1",
         "92.4",
-        "Whether images of a patient were kept in one fold is not stated.",
+        "It is not stated whether all images of a patient are in one fold.",
     ),
     (
         "ResNet-50 fine-tuned, arXiv 2601.00837",
@@ -55,10 +55,10 @@ PUBLISHED = (
         "99.9",
         "–",
         "–",
-        "A random split by image: images of a patient stand on both sides, which flatters every figure.",
+        "A random split by image: images of one patient are on both sides, which inflates every metric.",
     ),
     (
-        "Networks of this kind on the official test split, usual range",
+        "ResNet-50 and similar networks on the official test split, usual range",
         "86 to 91",
         "about 97.5",
         "–",
@@ -66,7 +66,7 @@ PUBLISHED = (
         "At probability 0.5; a range, no single source. The 624 images are harder than a part of the training images.",
     ),
 )
-"""Name, accuracy, ROC-AUC, sensitivity, specificity in %, and what to know when comparing; all on the Kaggle set."""
+"""Published results on the Kaggle set: name, accuracy, ROC-AUC, sensitivity, specificity in %, and a caveat."""
 
 
 def write_report(run: Run) -> Path:
@@ -110,7 +110,7 @@ def _page(run: Run, images: OutOfFold, tables: Tables, drawn: Mapping[str, Figur
         certificate=facts["leakage_certificate.json"],
         made_at=files.now(),
         version=__version__,
-        positive=run.classes[1] if images.is_binary else "macro",
+        positive=run.classes.headline,
         starting=STARTING_PROJECT if images.is_binary else {},
         counts=COUNTS,
         published=PUBLISHED if images.is_binary and _is_kaggle(run.classes) else (),
@@ -122,7 +122,8 @@ def _page(run: Run, images: OutOfFold, tables: Tables, drawn: Mapping[str, Figur
         not_done=NOT_DONE,
         not_applicable=NOT_APPLICABLE,
         command=command_of(run.config, folder.run_id),
-        said=said,
+        display_name=display_name,
+        disclaimer=DISCLAIMER,
     )
 
 
@@ -150,7 +151,8 @@ def _figures(run: Run, images: OutOfFold, tables: Tables) -> dict[str, Figure]:
     subgroups = tables["subgroups"]
     subgroups = subgroups.assign(line=_lines(subgroups, images.is_binary))
     bounds = pooled[["value", "ci_low", "ci_high"]].to_dict("index")
-    auc, precision = (f"{said(m)} {in_words([*bounds[m].values()])} %" for m in ("roc_auc", "average_precision"))
+    auc = f"{display_name('roc_auc')} {format_estimate(*bounds['roc_auc'].values())} %"
+    precision = f"{display_name('average_precision')} {format_estimate(*bounds['average_precision'].values())} %"
     errors = tables["calibration"].set_index(["measure", "stage"])["value"]
     calibrated = f"ECE {errors['ece', 'before']:.3f} before and {errors['ece', 'after']:.3f} after calibration."
     drawn = [
@@ -173,28 +175,32 @@ def _figures(run: Run, images: OutOfFold, tables: Tables) -> dict[str, Figure]:
 
 
 def _lines(subgroups: pd.DataFrame, is_binary: bool) -> pd.Series:
-    """Return what a subgroup's line is called."""
+    """Return the name of each subgroup's row in the figure."""
     where = subgroups["subgroup"] + ": " + subgroups["level"]
     return where if is_binary else subgroups["class"] + ", " + where
 
 
 def _undefined(tables: Tables) -> list[str]:
-    """Return in sentences which values or intervals are NaN, and why; those of one place and reason together."""
+    """Return sentences that say which values or intervals are NaN and why, one per class, place and reason."""
     metrics = tables["metrics"].query("scope != 'mean'").astype({"fold": "string"})
     places = [
         metrics.assign(place=metrics["fold"].map("fold {}".format).where(metrics["fold"].notna(), "all images")),
-        tables["operating_points"].assign(place=lambda t: "operating point " + t["operating_point"].map(said)),
+        tables["operating_points"].assign(place=lambda t: "operating point " + t["operating_point"].map(display_name)),
         tables["subgroups"].assign(place=lambda t: t["subgroup"] + " " + t["level"]),
     ]
     rows = pd.concat(places).query("value.isna() or (ci_low.isna() and metric not in @COUNTS)").fillna({"class": ""})
     rows["reason"] = rows["reason"].where(rows["value"].isna(), NO_INTERVAL)
-    grouped = rows.groupby(["place", "class", "reason"], sort=False)["metric"].agg(lambda m: ", ".join(map(said, m)))
-    told = grouped.reset_index().to_dict("records")
-    return [f"{row['class'] or 'all classes'}, {row['place']}: {row['metric']}: {row['reason']}." for row in told]
+    grouped = rows.groupby(["place", "class", "reason"], sort=False)["metric"].agg(_listed)
+    records = grouped.reset_index().to_dict("records")
+    return [f"{row['class'] or 'all classes'}, {row['place']}: {row['metric']}: {row['reason']}." for row in records]
+
+
+def _listed(metrics: pd.Series) -> str:
+    return ", ".join(map(display_name, metrics))
 
 
 def _gap(test: OutsideTestFolder, tables: Tables, folder: RunFolder) -> pd.DataFrame:
-    """Return a test on images outside cross-validation beside what was found inside it, one row per point and metric.
+    """Compare a test outside cross-validation with the cross-validated results: one row per operating point and metric.
 
     Columns: operating_point, class, metric, inside, inside_low, inside_high, outside, outside_low, outside_high, gap.
     """
@@ -224,7 +230,10 @@ def _is_kaggle(classes: Classes) -> bool:
 
 
 def command_of(config: TrainConfig, run_id: str) -> str:
-    """Return the command that makes the run again: what differs from the defaults; data and weights by name alone."""
+    """Return the command that repeats the run.
+
+    It names only parameters that differ from their defaults, and data and weights without their folders.
+    """
     default = {field.name: field.default for field in dataclasses.fields(config)}
     words = ["cxr", "train", "--data", Path(config.data).name]
     for name, value in config.as_dict().items():

@@ -1,4 +1,4 @@
-"""A scoring run's page, from scoring_report.html.j2."""
+"""The report of a scoring run: an HTML page, and a short version in Markdown for Prefect's UI."""
 
 import logging
 import re
@@ -17,21 +17,23 @@ from cxr.serving.outcome import N_BINS, Outcome, headline_probability, totals, w
 from cxr.serving.package import TOLERATED_DIFFERENCE
 from cxr.serving.scoring_runs import ScoringRun
 from cxr.storage import events, files
+from cxr.wording import DISCLAIMER
 
 log = logging.getLogger("cxr.checks")
 
 
 def write_scoring_report(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -> None:
-    """Write the scoring run's record and page."""
+    """Write the scoring run's record and its report."""
     with events.stage(scoring_run.folder.events, "report"):
         write_record(scoring_run, outcomes)
-        folder, package = scoring_run.folder, scoring_run.package()
+        folder = scoring_run.folder
+        package = scoring_run.package()
         probability = headline_probability(package.images(), package.classes)
         reference = np.histogram(probability, bins=N_BINS, range=(0, 1))[0]
         page = render(
             Path(__file__).with_name("scoring_report.html.j2"),
             record=files.read_record(folder.record),
-            outcomes=sorted(outcomes, key=lambda o: (o.decision != "held", o.decision == "nothing new")),
+            outcomes=sorted(outcomes, key=_held_first),
             totals=totals(outcomes),
             package=package,
             reference=outline(*_shares(reference)),
@@ -39,38 +41,45 @@ def write_scoring_report(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -
             picture=lambda batch, row: _picture(scoring_run, batch, row),
             tolerated=TOLERATED_DIFFERENCE,
             version=__version__,
+            disclaimer=DISCLAIMER,
         )
         files.write_text(folder.report, page)
         log.info("report: %s", folder.report)
 
 
+def _held_first(outcome: Outcome) -> tuple[bool, bool]:
+    return outcome.decision != "held", outcome.decision == "nothing new"
+
+
 def markdown(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -> str:
-    """Return the scoring run in short, for Prefect's UI; names from the inbox cannot break out of their cells."""
+    """Return a summary of the scoring run as Markdown; names from the inbox cannot break out of their cells."""
     header = "| batch | | scored | quarantined | waiting | reasons |\n| --- | --- | --- | --- | --- | --- |"
     lines = [
-        f"| `{_cell(o.batch)}` | {o.decision} | {o.n_scored} | {o.n_quarantined} | {o.n_waiting} | "
-        f"{', '.join(f'{n} × {reason}' for reason, n in o.reasons.items())} |"
-        for o in outcomes
+        f"| `{_cell(outcome.batch)}` | {outcome.decision} | {outcome.n_scored} | {outcome.n_quarantined} | "
+        f"{outcome.n_waiting} | {', '.join(f'{n} × {reason}' for reason, n in outcome.reasons.items())} |"
+        for outcome in outcomes
     ]
-    title = f"# {scoring_run.config.name} {scoring_run.version}: {', '.join(f'{n:,} {k}' for k, n in totals(outcomes).items())}"
-    place = f"Report: `{scoring_run.folder.report}`. "
-    return "\n".join([title, "", header, *lines, "", place + "Academic and research use only; not a medical device."])
+    counts = ", ".join(f"{n:,} {name}" for name, n in totals(outcomes).items())
+    title = f"# {scoring_run.config.name} {scoring_run.version}: {counts}"
+    return "\n".join([title, "", header, *lines, "", f"Report: `{scoring_run.folder.report}`. {DISCLAIMER}"])
 
 
 def _cell(text: str) -> str:
+    """Return text with every character replaced by `?` that could end a Markdown cell or its code span."""
     return re.sub(r"[^\w .,:+@()-]", "?", text)
 
 
 def _shares(counts: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return a histogram's shares and their peak, at least 0.01 so that an empty histogram can be drawn."""
     shares = counts / max(1, counts.sum())
     return shares, max(0.01, float(shares.max()))
 
 
 def _picture(scoring_run: ScoringRun, batch: str, row: dict[str, Any]) -> str | None:
-    """Return an image as a small picture; None where it cannot be read any more or never could."""
-    file = str((scoring_run.inbox if batch == LOOSE else scoring_run.inbox / batch) / row["path"])
+    """Return a thumbnail of a file in the inbox as a data URI; None if the file cannot be read."""
+    folder = scoring_run.inbox if batch == LOOSE else scoring_run.inbox / batch
     try:
-        data = read_arrival(Arrival(row["path"], file, row["n_bytes"], row["changed_ns"]))
+        data = read_arrival(Arrival(row["path"], str(folder / row["path"]), row["n_bytes"], row["changed_ns"]))
         return thumbnail(decode_image(data, THUMBNAIL_PX).grey)
     except UnreadableError:
         return None

@@ -1,7 +1,7 @@
-"""A finished run, logged to MLflow: the run, and in it one nested run for each fold.
+"""Log a finished run to MLflow, with one nested run for each fold.
 
-Nothing is logged while a run trains: MLflow gets what stands in the run's folder, so a run that was made without it
-can be logged later, and a store that is away stops no training. Needs the extra `mlflow`.
+Nothing is logged while a run trains. MLflow gets what is in the run's folder, so a run can be logged at any later
+time, and a store that cannot be reached never stops a training. Needs the extra `mlflow`.
 """
 
 import importlib.util
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 EXPERIMENT = "cxr"
 SQLITE = "sqlite:///"
 IDENTITY = "cxr.identity"
-"""The tag that tells if a run has been logged: its config, data and weights, and when its folds were finished."""
+"""The tag that identifies a logged run: the hash of its config, data and weights, and when its last fold finished."""
 
 
 def require_mlflow(uri: str) -> None:
@@ -40,16 +40,16 @@ def require_mlflow(uri: str) -> None:
 
 
 def log_run(run: Run, uri: str) -> str:
-    """Log a finished run with its params, metrics, tags and artifacts; return MLflow's id of it.
+    """Log a finished run with its parameters, metrics, tags and artifacts; return the id that MLflow gives it.
 
-    A run that has been logged as it is now is left alone.
+    A run that has not changed since it was logged is not logged again.
 
     Args:
         run: finished.
-        uri: sqlite:///FILE (artifacts go to FILE's folder, `mlartifacts`), or the address of a server.
+        uri: sqlite:///FILE (artifacts go to `mlartifacts` beside FILE), or the address of a server.
 
     Raises:
-        ConfigError: MLflow is missing, or the store is none.
+        ConfigError: MLflow is not installed, or `uri` is not a store.
         RunError: the run is not finished.
     """
     require_mlflow(uri)
@@ -78,14 +78,14 @@ def _open(uri: str) -> tuple["MlflowClient", str]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     from mlflow import MlflowClient
 
-    place = None
+    artifacts = None
     if uri.startswith(SQLITE):
         file = Path(uri.removeprefix(SQLITE)).resolve()
         file.parent.mkdir(parents=True, exist_ok=True)
-        place = (file.parent / "mlartifacts").as_uri()
+        artifacts = (file.parent / "mlartifacts").as_uri()
     client = MlflowClient(uri)
     known = client.get_experiment_by_name(EXPERIMENT)
-    return client, known.experiment_id if known else client.create_experiment(EXPERIMENT, artifact_location=place)
+    return client, known.experiment_id if known else client.create_experiment(EXPERIMENT, artifact_location=artifacts)
 
 
 def _identity(run: Run) -> str:
@@ -96,8 +96,8 @@ def _identity(run: Run) -> str:
 def _log_fold(client: "MlflowClient", experiment_id: str, parent: str, run: Run, fold: int) -> None:
     folder = run.folder.fold(fold)
     done = files.read_json(folder.complete)
-    name, tags = f"{run.folder.run_id}, fold {fold}", {"mlflow.parentRunId": parent}
-    child = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
+    name = f"{run.folder.run_id}, fold {fold}"
+    child = client.create_run(experiment_id, run_name=name, tags={"mlflow.parentRunId": parent}).info.run_id
     facts = {key: done[key] for key in ("fold", "device", "n_threads", "n_training_images", "seconds")}
     rows = files.read_table(run.folder.metrics).query("scope == 'fold' and fold == @fold")
     client.log_batch(child, metrics=[*_metrics(rows), *_epochs(folder)], params=_params(facts))
@@ -108,18 +108,21 @@ def _log_fold(client: "MlflowClient", experiment_id: str, parent: str, run: Run,
 
 def _pooled(run: Run) -> list["Metric"]:
     metrics = files.read_table(run.folder.metrics)
-    named = {"pooled": "", "mean": "mean_of_folds_"}
-    return [one for scope, prefix in named.items() for one in _metrics(metrics[metrics["scope"] == scope], prefix)]
+    prefixes = {"pooled": "", "mean": "mean_of_folds_"}
+    return [
+        metric for scope, prefix in prefixes.items() for metric in _metrics(metrics[metrics["scope"] == scope], prefix)
+    ]
 
 
 def _metrics(rows: pd.DataFrame, prefix: str = "") -> Iterator["Metric"]:
-    """Yield each metric that is defined, and the bounds of its interval; of more classes with the class's name."""
-    several = rows["class"].nunique(dropna=False) > 1
+    """Yield each defined metric and the bounds of its interval, with `/class` if the rows are of several classes."""
+    has_several_classes = rows["class"].nunique(dropna=False) > 1
     for row in rows.dropna(subset="value").to_dict("records"):
-        of = "" if not several or row["class"] != row["class"] else f"/{row['class']}"
-        yield _metric(f"{prefix}{row['metric']}{of}", row["value"])
-        for bound in (b for b in ("ci_low", "ci_high") if row[b] == row[b]):
-            yield _metric(f"{prefix}{row['metric']}_{bound}{of}", row[bound])
+        suffix = f"/{row['class']}" if has_several_classes and pd.notna(row["class"]) else ""
+        yield _metric(f"{prefix}{row['metric']}{suffix}", row["value"])
+        for bound in ("ci_low", "ci_high"):
+            if pd.notna(row[bound]):
+                yield _metric(f"{prefix}{row['metric']}_{bound}{suffix}", row[bound])
 
 
 def _epochs(folder: FoldFolder) -> Iterator["Metric"]:
@@ -142,5 +145,5 @@ def _params(values: Mapping[str, Any]) -> list[Any]:
 
 def _artifacts(run: Run) -> list[Path]:
     folder = run.folder
-    made = [folder.config, folder.certificate, folder.report, *sorted(folder.metrics.parent.glob("*.parquet"))]
-    return [path for path in made if path.exists()]
+    paths = [folder.config, folder.certificate, folder.report, *sorted(folder.metrics.parent.glob("*.parquet"))]
+    return [path for path in paths if path.exists()]

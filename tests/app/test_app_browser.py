@@ -19,11 +19,11 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from app.server import MAX_UPLOAD_MB
-from app.words import DISCLAIMER
 from cxr.classes import Classes
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
+from cxr.wording import DISCLAIMER
 from tests.support.processes import BIN, wait_for
 from tests.support.servers import is_healthy
 

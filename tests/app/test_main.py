@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import main
 from app.server import Folders
-from app.words import DISCLAIMER
+from cxr.wording import DISCLAIMER
 from tests.app.support import opened
 
 

@@ -11,6 +11,7 @@ from app import uploads, words
 from app.server import Folders
 from app.uploads import LoadedModel, Upload
 from cxr.images.synthetic import draw_examples
+from cxr.wording import DISCLAIMER
 
 
 @pytest.fixture
@@ -29,8 +30,8 @@ def test_downloads_hold_the_rows_of_the_scores(folders: Folders, model: LoadedMo
     part = next(folders.scores.glob("[!_]*/*.parquet"))
     read_back = pd.read_parquet(io.BytesIO(uploads.as_parquet(rows)))
     assert read_back.dtypes.to_dict() == pd.read_parquet(part).dtypes.to_dict()
-    record = json.loads(uploads.as_json(rows, words.DISCLAIMER))
-    assert record["note"] == words.DISCLAIMER
+    record = json.loads(uploads.as_json(rows, DISCLAIMER))
+    assert record["note"] == DISCLAIMER
     assert [image["reason"] for image in record["images"]] == [None, "not_an_image"]
     assert record["images"][0]["width"] == images[0].reading.width
     assert images[0].prediction is not None

@@ -5,6 +5,7 @@ from markdown_it import MarkdownIt
 from app import words
 from cxr.classes import Classes
 from cxr.serving.predictor import Prediction
+from cxr.wording import format_estimate
 
 TWO = Classes(("NORMAL", "PNEUMONIA"))
 THREE = Classes(("NORMAL", "bacteria", "virus"))
@@ -84,4 +85,4 @@ def test_folds_agree_differ_or_disagree(values: list[float], spread: float, begi
     ],
 )
 def test_shares_are_shown_in_percent(values: tuple[float, ...], sd: float | None, shown: str) -> None:
-    assert words.percent(*values, sd=sd).replace("\N{NO-BREAK SPACE}", " ") == shown
+    assert format_estimate(*values, sd=sd).replace("\N{NO-BREAK SPACE}", " ") == shown

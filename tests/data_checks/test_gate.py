@@ -17,7 +17,7 @@ from PIL import Image
 
 from cxr.config import DataConfig
 from cxr.dataset.examination import examine
-from cxr.errors import ChecksFailedError, ConfigError, FoldError
+from cxr.errors import ChecksFailedError, FoldError
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from data_checks import gate
@@ -182,7 +182,8 @@ def test_an_unreadable_file_is_named(images: Path, tmp_path: Path) -> None:
     if prefix and shutil.which("setpriv") is None:
         pytest.skip("root reads every file, and setpriv, which takes that away, is not here")
     code = (
-        "import sys; from pathlib import Path; from cxr.dataset.examination import examine; from cxr.config import DataConfig\n"
+        "import sys; from pathlib import Path; from cxr.config import DataConfig\n"
+        "from cxr.dataset.examination import examine\n"
         "from cxr.storage.run_folder import RunFolder; folder = RunFolder(Path(sys.argv[2]))\n"
         "examine(DataConfig(data=sys.argv[1]), folder, cache=Path(sys.argv[3]))"
     )
@@ -320,27 +321,3 @@ def test_no_folds_is_a_verdict_with_the_reason(sample: Path, tmp_path: Path, cac
     (folds,) = [v for v in verdicts if v.table == "folds"]
     assert "fewer than the 20 folds" in folds.findings[0].unexpected[0]["value"]
     assert FoldError.__name__ not in folds.findings[0].sentence
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("readable_shore = 0.9", "there is no tolerance 'readable_shore'; known are readable_share"),
-        ("readable_share = 2", "tolerance readable_share is a share from 0 to 1, got 2"),
-        ('readable_share = "all"', "tolerance readable_share must be a number of 0 or more, got 'all'"),
-        ("readable_share", "cannot be read as TOML"),
-    ],
-)
-def test_a_tolerance_that_makes_no_sense_is_refused(text: str, sentence: str, tmp_path: Path) -> None:
-    (tmp_path / "limits.toml").write_text(text)
-    with pytest.raises(ConfigError, match=sentence):
-        Tolerances.of(tmp_path / "limits.toml")
-
-
-def test_tolerances_come_from_a_file_or_a_form(tmp_path: Path) -> None:
-    (tmp_path / "limits.toml").write_text("class_share = 0.02\n")
-    assert Tolerances.of(tmp_path / "limits.toml") == Tolerances.of({"class_share": 0.02}) != Tolerances.of(None)
-    with pytest.raises(ConfigError, match=r"missing\.toml"):
-        Tolerances.of(tmp_path / "missing.toml")
-    with pytest.raises(ConfigError, match=r"--tolerances needs a folder of files, got 's3://bucket/limits\.toml'"):
-        Tolerances.of(Path("s3://bucket/limits.toml"))

@@ -34,7 +34,7 @@ def test_a_fit_data_set_ends_with_code_0_and_one_that_is_not_with_code_1(
     result = validate(images, tmp_path, server)
     assert result.returncode == 1
     assert "verdict  stopped" in result.stdout
-    assert "critical, manifest: The same bytes have one label" in result.stdout
+    assert "critical, manifest: Identical bytes have one label" in result.stdout
     assert "train/PNEUMONIA/person700_virus_1.jpeg" in result.stdout
     assert "Traceback" not in result.stderr
     found = pd.read_parquet(report.with_name("expectations.parquet")).query("not passed and severity == 'critical'")
@@ -45,5 +45,5 @@ def test_a_misspelt_tolerance_ends_with_code_2(sample: Path, server: dict[str, s
     (tmp_path / "limits.toml").write_text("readable = 1\n")
     result = validate(sample, tmp_path, server, f"--tolerances={tmp_path / 'limits.toml'}")
     assert result.returncode == 2
-    assert "error: there is no tolerance 'readable'; known are" in result.stderr
+    assert "error: there is no tolerance 'readable'; the tolerances are" in result.stderr
     assert not (tmp_path / "experiments" / "look" / "checks").exists()

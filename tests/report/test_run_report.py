@@ -53,7 +53,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     finished = finished_run(sample)
-    copy = tmp_path_factory.mktemp("report") / "experiments" / "told"
+    copy = tmp_path_factory.mktemp("report") / "experiments" / "first"
     shutil.copytree(finished.folder.path, copy)
     write_report(load_run(RunFolder(copy)))
     return load_run(RunFolder(copy))
@@ -120,11 +120,11 @@ def test_every_number_on_the_page_is_the_tables_and_another_one_is_found_out(run
     assert any("no source for 97.3" in sentence for sentence in wrong)
 
 
-def test_images_called_wrongly_are_shown_with_where_the_network_looked(run: Run, page: Page) -> None:
-    failures = files.read_table(run.folder.table("most_confident_errors"))
-    assert len(failures), "a network of one epoch errs"
+def test_wrongly_predicted_images_are_shown_with_where_the_network_looked(run: Run, page: Page) -> None:
+    errors = files.read_table(run.folder.table("most_confident_errors"))
+    assert len(errors), "a network of one epoch errs"
     pictures = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
-    assert pictures == [f"{kind} {path}" for path in failures["path"] for kind in ("Image", "Grad-CAM of")]
+    assert pictures == [f"{kind} {path}" for path in errors["path"] for kind in ("Image", "Grad-CAM of")]
 
 
 def test_names_from_the_data_cannot_become_markup(run: Run, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_the_command_in_the_report_makes_the_same_config_again(run: Run) -> None
         learning_rate=2e-3,
         holdout="test",
     )
-    command = command_of(config, "told")
+    command = command_of(config, "first")
     words = command.split()
     _, bound, _ = cli.parse_args(words[1:], print_error=False, exit_on_error=False)
     assert bound.arguments["config"] == TrainConfig(**(config.as_dict() | {"data": Path(config.data).name}))
@@ -194,7 +194,7 @@ def test_three_classes_have_a_report_that_says_what_does_not_apply(sample: Path,
     shutil.copytree(finished_run(sample, label_from="subtype").folder.path, tmp_path / "three")
     app(["report", "three", "--experiments", str(tmp_path)])
     text = (tmp_path / "three" / "report.html").read_text()
-    assert "Not applicable: operating points are for two classes, this run has 3." in text
+    assert "Not applicable: operating points are defined for two classes; this run has 3." in text
     assert disagreements(tmp_path / "three")[1] == []
 
 
@@ -218,7 +218,7 @@ HARD = {
     "one patient": (
         lambda _, images: images.assign(group_id="one"),
         "all images: accuracy, balanced accuracy, precision, sensitivity, specificity, F1, ROC-AUC, Average precision: "
-        "no interval, all images are of one patient.",
+        "no interval, because all images are of one patient.",
     ),
     "ties everywhere": (
         lambda _, images: images.assign(
@@ -233,7 +233,7 @@ HARD = {
             probability_PNEUMONIA=(images["label"] == "PNEUMONIA").astype(float),
             probability_NORMAL=(images["label"] == "NORMAL").astype(float),
         ),
-        "No image is called wrongly.",
+        "No image is predicted wrongly.",
     ),
     "twenty folds": (in_twenty_folds, "no image of another class"),
 }
@@ -243,7 +243,7 @@ HARD = {
 def test_hard_tables_become_a_report_that_says_what_is_undefined_and_why(run: Run, tmp_path: Path, change: str) -> None:
     folder = RunFolder(tmp_path / "hard")
     shutil.copytree(run.folder.path, folder.path)
-    make, told = HARD[change]
+    make, sentence = HARD[change]
     files.write_table(folder.predictions, make(folder, files.read_table(folder.predictions)))
     record = files.read_record(folder.config)
     files.write_json(folder.config, record | {"config": record["config"] | {"data": str(tmp_path)}})  # images are gone
@@ -252,6 +252,6 @@ def test_hard_tables_become_a_report_that_says_what_is_undefined_and_why(run: Ru
     write_report(hard)
     page = Page(folder.report.read_text())
     text = " ".join("".join(page.words).split())
-    assert told in text
+    assert sentence in text
     assert disagreements(folder.path)[1] == []
     assert not re.search(r"\bnan\b|\binf\b|\bNone\b", text)

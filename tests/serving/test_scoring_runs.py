@@ -316,7 +316,7 @@ def test_a_batch_of_inverted_images_is_held_and_released(home: Path, tmp_path: P
     later = score(home, inbox, out)
     assert later.returncode == 0
     assert re.search(r"held, earlier [^\n]*'negatives': 30 rows", later.stdout)
-    assert "Held since earlier scoring_runs" in max(out.glob("_scoring_runs/*/report.html")).read_text()
+    assert "Still held from earlier scoring runs" in max(out.glob("_scoring_runs/*/report.html")).read_text()
     released = subprocess.run(
         [BIN / "cxr", "release", "negatives", f"--out={out}"], capture_output=True, text=True, timeout=60, check=False
     )

@@ -1,0 +1,106 @@
+"""From a table to a figure: one SVG that goes into the report and into a file of its own.
+
+Text stays text and takes the colour of the page, so figures follow light and dark mode. Every figure has a title and
+a description in words, and ids that are unique on a page with several figures.
+"""
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+import pandas as pd
+
+from cxr.report.markup import COLOURS
+
+INK = "#010203"
+"""Placeholder for the text colour of the page."""
+SVG = "http://www.w3.org/2000/svg"
+XLINK = "http://www.w3.org/1999/xlink"
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "axes.prop_cycle": "cycler('color', ['" + "','".join(COLOURS) + "'])",
+    "figure.constrained_layout.use": True,
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure and the numbers in it."""
+
+    name: str
+    caption: str
+    description: str
+    """What the figure shows, in words, for people who cannot see it."""
+    table: pd.DataFrame
+    svg: str
+
+
+def draw(
+    name: str,
+    caption: str,
+    description: str,
+    table: pd.DataFrame,
+    plot: Callable[[Any, pd.DataFrame], None],
+    *,
+    width: float = 4.6,
+    height: float = 3.6,
+    grid: tuple[int, int] | None = None,
+) -> Figure:
+    """Return the figure that `plot` draws of the table.
+
+    Args:
+        name: of the figure's files, and prefix of its ids.
+        caption: one line, without a full stop.
+        description: what the figure shows, in words.
+        table: the numbers that the figure shows.
+        plot: called with the axes and the table; with an array of axes if there is a grid.
+        width: in inches.
+        height: in inches.
+        grid: number of rows and columns of panels; None for a single panel.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure as Canvas
+
+    stream = io.StringIO()
+    style: dict[Any, Any] = STYLE | {"svg.hashsalt": name}
+    with mpl.rc_context(style):
+        canvas = Canvas(figsize=(width, height))
+        FigureCanvasSVG(canvas)
+        plot(canvas.subplots(*grid, sharey=True) if grid else canvas.add_subplot(), table)
+        canvas.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    return Figure(name, caption, description, table, _accessible(stream.getvalue(), name, caption, description))
+
+
+def _accessible(svg: str, name: str, caption: str, description: str) -> str:
+    """Return the SVG with a title, a description, unique ids and the text colour of the page."""
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", XLINK)  # the prefix that HTML parsers know
+    root = ElementTree.fromstring(svg)  # noqa: S314 our own drawing
+    for metadata in root.findall(f"{{{SVG}}}metadata"):
+        root.remove(metadata)
+    for tag, text in (("desc", description), ("title", caption)):
+        element = ElementTree.Element(f"{{{SVG}}}{tag}", {"id": f"{tag}"})
+        element.text = text
+        root.insert(0, element)
+    for size in ("width", "height"):
+        root.attrib.pop(size, None)
+    root.attrib |= {"role": "img", "aria-labelledby": "title desc"}
+    text = ElementTree.tostring(root, encoding="unicode")
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", text)
+    text = text.replace('aria-labelledby="title desc"', f'aria-labelledby="{name}-title {name}-desc"')
+    return text.replace(INK, "currentColor")

@@ -1,0 +1,63 @@
+"""How names and numbers are written for people: in reports, the app, the model card and on the command line."""
+
+import math
+
+DISCLAIMER = "Academic and research use only; not a medical device."
+DASH = "–"
+"""Stands for a value that is undefined."""
+
+_DISPLAY_NAMES = {
+    "roc_auc": "ROC-AUC",
+    "average_precision": "Average precision",
+    "f1": "F1",
+    "half": "0.5",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "youden": "Youden",
+    "sensitivity_95": "sensitivity ≥ 0.95",
+    "specificity_95": "specificity ≥ 0.95",
+    "ece": "ECE",
+    "brier": "Brier score",
+    "jpeg": "JPEG",
+}
+
+
+def display_name(name: object) -> str:
+    """Return how a person writes a name from a table, such as a metric's or an operating point's."""
+    return _DISPLAY_NAMES.get(str(name), str(name).replace("_", " "))
+
+
+def format_estimate(
+    value: float | None,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    sd: float | None = None,
+    scale: float = 100,
+    decimals: int = 1,
+    sign: bool = False,
+) -> str:
+    """Return `value`, `value ± sd` or `value [low, high]`, such as `91.2 [89.0, 93.1]`.
+
+    A value that is None or NaN gives a dash. A NaN interval gives `value [–]`, a NaN standard deviation the bare value.
+
+    Args:
+        value: the estimate.
+        low: lower bound of its interval; None for no interval.
+        high: upper bound of its interval.
+        sd: its standard deviation; None for none.
+        scale: multiplies all of them; 100 shows shares in percent.
+        decimals: digits after the point.
+        sign: write + before a positive number.
+    """
+
+    def digits(number: float) -> str:
+        rounded = round(scale * number, decimals) + 0.0  # turns -0.0 into 0.0
+        return f"{rounded:{'+' if sign else ''},.{decimals}f}"
+
+    if value is None or math.isnan(value):
+        return DASH
+    if low is not None and high is not None:
+        is_defined = not (math.isnan(low) or math.isnan(high))
+        return f"{digits(value)} [{digits(low)}, {digits(high)}]" if is_defined else f"{digits(value)} [{DASH}]"
+    return digits(value) if sd is None or math.isnan(sd) else f"{digits(value)} ± {digits(sd)}"

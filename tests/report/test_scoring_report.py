@@ -1,0 +1,84 @@
+import functools
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cxr.config import ScoreConfig
+from cxr.images.synthetic import draw_inbox
+from cxr.pipeline import score_inbox
+from cxr.report.scoring_report import markdown, write_scoring_report
+from cxr.serving.outcome import Outcome
+from cxr.serving.scoring_runs import ScoringRun
+from cxr.wording import DISCLAIMER
+from data_checks.gate import check_scores
+from data_checks.tolerances import Tolerances
+
+HOSTILE = 'a|b`c<img src=x onerror=alert(1)>".jpeg'
+
+
+@pytest.fixture(scope="module")
+def concluded(home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ScoringRun, list[Outcome]]:
+    """A scoring run of six images and six other files, one of them with a hostile name."""
+    place = tmp_path_factory.mktemp("concluded")
+    draw_inbox(place / "inbox", n_images=6, seed=2)
+    letter = place / "inbox" / "ward-3" / "letter.jpeg"
+    letter.rename(letter.with_name(HOSTILE))
+    folders = {"out": place / "scores", "models": home / "models", "cache": home / "cache"}
+    config = ScoreConfig(name="tiny", settle=0, device="cpu", precision="fp32", compile="off", force=True, **folders)
+    return score_inbox(place / "inbox", config, functools.partial(check_scores, limit=Tolerances()))
+
+
+def test_the_page_shows_every_count_and_a_picture_of_what_can_be_shown(
+    concluded: tuple[ScoringRun, list[Outcome]],
+) -> None:
+    scoring_run, (outcome,) = concluded
+    page = scoring_run.folder.report.read_text()
+    assert (outcome.n_scored, outcome.n_quarantined) == (6, 6)
+    assert "<b>6</b>images scored" in page
+    assert "<b>6</b>files quarantined" in page
+    assert DISCLAIMER in page
+    n_shown = len(outcome.nearest) + len(outcome.disagreeing)
+    assert len(re.findall(r'<img src="data:image/jpeg;base64,[^"]+" alt="image ', page)) == n_shown
+    for row in outcome.quarantined:
+        assert row["reason"].replace("_", " ") in page
+
+
+def test_a_hostile_file_name_stays_text_and_the_page_needs_no_network(
+    concluded: tuple[ScoringRun, list[Outcome]],
+) -> None:
+    page = concluded[0].folder.report.read_text()
+    assert "<img src=x" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+
+
+def test_a_page_drawn_when_the_images_are_gone_has_no_pictures(
+    concluded: tuple[ScoringRun, list[Outcome]], tmp_path: Path
+) -> None:
+    scoring_run, outcomes = concluded
+    inbox = shutil.move(scoring_run.inbox, tmp_path / "away")
+    try:
+        write_scoring_report(scoring_run, outcomes)
+        page = scoring_run.folder.report.read_text()
+    finally:
+        shutil.move(inbox, scoring_run.inbox)
+    assert "data:image/jpeg" not in page
+    assert "image-0001.jpeg" in page
+
+
+def test_names_cannot_break_out_of_the_markdown_table(tmp_path: Path) -> None:
+    scoring_run = ScoringRun(
+        tmp_path, ScoreConfig(name="tiny", out=tmp_path / "scores"), "3", "2026-01-01T00-00-00Z", 2
+    )
+    outcomes = [
+        Outcome("ward|`[x](y)`\n# 1", "held", n_scored=1200, n_quarantined=1, reasons={"empty": 1}),
+        Outcome("ward 2", "published", n_scored=34),
+    ]
+    text = markdown(scoring_run, outcomes)
+    lines = text.splitlines()
+    assert lines[0] == "# tiny 3: 1,234 scored, 1 quarantined, 0 waiting, 1,201 held"
+    assert lines[4] == "| `ward???x?(y)??? 1` | held | 1200 | 1 | 0 | 1 × empty |"
+    assert lines[5] == "| `ward 2` | published | 34 | 0 | 0 |  |"
+    assert lines[-1].endswith(DISCLAIMER)

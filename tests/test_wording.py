@@ -1,0 +1,39 @@
+import pytest
+
+from cxr.wording import display_name, format_estimate
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("roc_auc", "ROC-AUC"),
+        ("half", "0.5"),
+        ("sensitivity_95", "sensitivity ≥ 0.95"),
+        ("balanced_accuracy", "balanced accuracy"),
+        ("accuracy", "accuracy"),
+    ],
+)
+def test_a_name_of_a_table_is_shown_as_a_person_writes_it(name: str, shown: str) -> None:
+    assert display_name(name) == shown
+
+
+def test_a_value_is_shown_with_its_interval_or_its_standard_deviation() -> None:
+    assert format_estimate(0.9123) == "91.2"
+    assert format_estimate(0.9123, 0.8901, 0.9312) == "91.2 [89.0, 93.1]"
+    assert format_estimate(0.9123, sd=0.0049) == "91.2 ± 0.5"
+    assert format_estimate(1234.5678, scale=1, decimals=2) == "1,234.57"
+    assert format_estimate(0.0123, -0.0456, 0.0702, sign=True) == "+1.2 [-4.6, +7.0]"
+
+
+def test_what_is_undefined_is_a_dash() -> None:
+    assert format_estimate(NAN) == format_estimate(None) == format_estimate(NAN, NAN, NAN) == "–"
+    assert format_estimate(NAN, sd=0.1) == "–"
+    assert format_estimate(1.0, NAN, NAN) == "100.0 [–]"
+    assert format_estimate(0.5, sd=NAN) == "50.0"
+
+
+def test_what_rounds_to_0_has_no_sign() -> None:
+    assert format_estimate(-0.0001, scale=1, decimals=3) == "0.000"
+    assert format_estimate(-0.1, scale=1) == "-0.1"
