@@ -94,6 +94,13 @@ class DataConfig:
 class TrainConfig(DataConfig):
     """One cross-validated training run on these images.
 
+    Each field is checked where the config is made: a value out of range raises a `CxrError`.
+
+    Example:
+        >>> config = cxr.TrainConfig(data="chest_xray", folds=3)
+        >>> config.weights, config.size
+        ('imagenet-v1', 224)
+
     Attributes:
         weights: Where the ResNet-50 starts: imagenet-v1, imagenet-v2, none, or a .pth or .safetensors file.
         trainable: What is trained: head (frozen feature extractor), layer4 (and head), or all.
@@ -136,7 +143,7 @@ class TrainConfig(DataConfig):
             )
         if self.views > 1 and self.trainable == "all":
             raise ConfigError(
-                f"--views is for frozen layers, which see each image once; --trainable all augments every batch instead: "
+                "--views is for frozen layers, which see each image once; --trainable all augments every batch instead: "
                 f"leave out --views {self.views}, or give --trainable head."
             )
 
@@ -163,6 +170,10 @@ class RunLocation:
 @dataclass(frozen=True, kw_only=True)
 class Execution(RunLocation):
     """Where a run is kept and computed.
+
+    Example:
+        >>> cxr.Execution(run_id="first", devices="cpu").experiments.name
+        'experiments'
 
     Attributes:
         runner: What trains the folds: this machine's devices (local), the workers of the pool cxr-gpu (workers), or the
@@ -193,8 +204,8 @@ class Execution(RunLocation):
         _require_choice("runner", self.runner, ("local", "workers", "ray"))
         if self.runner == "workers" and self.devices not in ("auto", "cpu"):
             raise ConfigError(
-                f"--devices must be auto or cpu with --runner workers, got {self.devices!r}: each worker finds its own, "
-                "so start one for each device."
+                f"--devices must be auto or cpu with --runner workers, got {self.devices!r}: each worker finds its own "
+                "device, so start one for each."
             )
         _require_range("gpus-per-fold", self.gpus_per_fold, 0, 1)
 
@@ -203,6 +214,10 @@ class Execution(RunLocation):
 class ScoreConfig:
     """Which model scores an inbox, how, and where the scores go.
 
+    Example:
+        >>> cxr.ScoreConfig(name="pneumonia", precision="fp32").models.name
+        'models'
+
     Attributes:
         name: Name of the model; its champion scores.
         out: Folder of the scores.
@@ -210,7 +225,7 @@ class ScoreConfig:
         cache: Folder for compiled kernels; safe to delete.
         settle: Seconds that a file must have been unchanged for; other files wait for the next scoring run.
         force: Publish the batches that the checks would hold.
-        device: auto, cpu, or cuda:<index>.
+        device: auto, cpu, or cuda:N.
         precision: Arithmetic: fp32, bf16, int8, or the fastest that the device has and the package allows (auto): int8
             if it was packaged with --int8, else bf16 if that moves no probability by more than 0.01.
         compile: Compile the network: on, off, or if the number of images repays it (auto).

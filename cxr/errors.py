@@ -43,7 +43,15 @@ Reason = Literal[
 
 
 class CxrError(Exception):
-    """A mistake that the user can correct, explained in one sentence."""
+    """A mistake that the user can correct, explained in one sentence: the rule, the value, and the way out.
+
+    Example:
+        >>> try:
+        ...     cxr.TrainConfig(data="chest_xray", folds=1)
+        ... except cxr.CxrError as error:
+        ...     print(error)
+        --folds must lie between 2 and 20, got 1.
+    """
 
 
 class ConfigError(CxrError):

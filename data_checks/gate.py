@@ -114,9 +114,7 @@ def _no_folds(reason: str) -> Verdict:
     return Verdict(folds.TABLE.name, folds.TABLE.grain, "critical", [finding])
 
 
-def _write_baseline(
-    folder: RunFolder, images: pd.DataFrame, assigned: pd.DataFrame, classes: Classes
-) -> pd.DataFrame:
+def _write_baseline(folder: RunFolder, images: pd.DataFrame, assigned: pd.DataFrame, classes: Classes) -> pd.DataFrame:
     baseline = measure_acquisition_baseline(images, assigned, classes)
     files.write_table(folder.acquisition_baseline, baseline)
     auc = baseline.query("features == 'all' and metric == 'roc_auc'")["value"].iloc[0]

@@ -39,24 +39,24 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 LONG = (
-    "test_train_cv",
+    "flows/test_train_cv",
     "test_pipeline",
-    "test_scoring_runs",
-    "test_object_store",
-    "test_services",
-    "test_workers",
-    "test_ray_cluster",
-    "test_server",
-    "test_postgresql",
+    "serving/test_scoring_runs",
+    "storage/test_object_store",
+    "deployments/test_services",
+    "tasks/test_workers",
+    "tasks/test_ray_cluster",
+    "deployments/test_server",
+    "deployments/test_postgresql",
     "test_library",
 )
-"""Test modules that take minutes, by stem; `test_conftest` checks that each is there."""
+"""Test modules that take minutes, the longest first; `test_conftest` checks that each is there."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the modules that take minutes, so that the processes that share the modules end together."""
-    place = {stem: k for k, stem in enumerate(LONG)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+    place = {Path(__file__).parent / f"{name}.py": k for k, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(LONG)))
 
 
 @pytest.fixture(scope="session")

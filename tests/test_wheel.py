@@ -1,0 +1,147 @@
+"""The wheel: what it holds, and that it works outside the checkout with nothing else of the project at hand."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import cxr
+from cxr.images.synthetic import draw_examples
+from tests.support.processes import BIN, PROJECT
+
+CORE = {"sample", "train", "train-fold", "evaluate", "report", "package", "promote", "models", "explain", "release"}
+APPLICATION = {"validate", "score", "up", "deploy", "app", "demo"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the checkout."""
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(out)]
+    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheel and the libraries that it needs, which knows nothing of the checkout."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, symlinks=True)
+    python = folder / "bin" / "python"
+    site = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
+    zipfile.ZipFile(wheel).extractall(site)
+    (Path(site) / "libraries.pth").write_text(sysconfig.get_path("purelib"))  # .pth files in there do not count
+    return python
+
+
+def run(python: Path, *words: str, cwd: Path, path: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"PYTHONPATH": path} if path else {}
+    return subprocess.run(
+        [str(python), *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def verbs(help_text: str) -> set[str]:
+    return {line.strip("│ ").partition(" ")[0] for line in help_text.splitlines() if line.startswith("│")}
+
+
+def test_it_holds_cxr_alone_with_its_templates_and_checklists(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    dist_info = f"cxr-{cxr.__version__}.dist-info"
+    assert {name.partition("/")[0] for name in names} == {"cxr", dist_info}
+    sources = {path.relative_to(PROJECT).as_posix() for path in (PROJECT / "cxr").rglob("*.*")}
+    expected = {name for name in sources if "__pycache__" not in name}
+    assert expected == {name for name in names if name.startswith("cxr/")}
+    endings = {name.rpartition(".")[2] for name in expected}
+    assert endings == {"py", "j2", "toml", "typed"}
+
+
+def test_the_checkout_is_out_of_reach(python: Path, tmp_path: Path) -> None:
+    code = "import cxr, importlib.util as u; print(cxr.__file__, *(u.find_spec(n) for n in ('flows', 'tasks', 'app')))"
+    words = run(python, "-c", code, cwd=tmp_path).stdout.split()
+    assert Path(words[0]).is_relative_to(python.parents[1])
+    assert words[1:] == ["None"] * 3
+
+
+def test_it_offers_the_verbs_of_the_core_and_no_others(python: Path, tmp_path: Path) -> None:
+    as_module = run(python, "-m", "cxr", "--help", cwd=tmp_path)
+    script = "import sys; sys.argv = ['cxr', '--help']; from cxr.cli.main import main; main()"
+    as_script = run(python, "-c", script, cwd=tmp_path)
+    for result in (as_module, as_script):
+        assert result.returncode == 0, result.stderr
+        assert verbs(result.stdout) >= CORE
+        assert not verbs(result.stdout) & APPLICATION
+    assert run(python, "-m", "cxr", "--version", cwd=tmp_path).stdout.strip() == cxr.__version__
+
+
+def test_its_verbs_work(python: Path, home: Path, tmp_path: Path) -> None:
+    drawn = run(python, "-m", "cxr", "sample", "images", "--images", "40", cwd=tmp_path)
+    assert drawn.returncode == 0, drawn.stderr
+    assert len(list((tmp_path / "images").rglob("*.jpeg"))) == 40
+    written = run(python, "-m", "cxr", "report", "run", f"--experiments={copy_of_run(home, tmp_path)}", cwd=tmp_path)
+    assert written.returncode == 0, written.stderr  # with templates and checklists
+    assert (tmp_path / "experiments" / "run" / "report.html").exists()
+
+
+def copy_of_run(home: Path, place: Path) -> Path:
+    """Return a folder of runs that holds a copy of the finished run, whose weights are links."""
+    source, target = home / "experiments" / "run", place / "experiments" / "run"
+    for file in source.rglob("*"):
+        if file.is_file() and not file.name.startswith("report"):
+            (target / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+            (target / file.relative_to(source)).hardlink_to(file)
+    return target.parent
+
+
+def test_the_library_predicts_as_in_the_checkout(python: Path, home: Path, tmp_path: Path) -> None:
+    paths = []
+    for number, data in enumerate(draw_examples().values()):
+        paths.append(str(tmp_path / f"{number}.jpeg"))
+        Path(paths[-1]).write_bytes(data)
+    code = (
+        "import sys, cxr\n"
+        "predictor = cxr.Predictor(cxr.load_champion(sys.argv[1], 'tiny'), device='cpu', cache=sys.argv[2])\n"
+        "predictor.predict_files(sys.argv[3:]).to_parquet('table.parquet')"
+    )
+    result = run(python, "-c", code, str(home / "models"), str(home / "cache"), *paths, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    package = cxr.load_champion(home / "models", "tiny")
+    expected = cxr.Predictor(package, device="cpu", cache=home / "cache").predict_files(paths)
+    table = pd.read_parquet(tmp_path / "table.parquet")
+    pd.testing.assert_frame_equal(table.drop(columns="scored_at"), expected.drop(columns="scored_at"), rtol=1e-5)
+    assert set(table["status"]) == {"ok"}
+
+
+@pytest.fixture
+def strangers(tmp_path: Path) -> str:
+    """A folder with packages of the project's names that are somebody else's, ahead on the path."""
+    for name in ("flows", "tasks", "app", "data_checks", "deployments"):
+        (tmp_path / "strangers" / name).mkdir(parents=True)
+        (tmp_path / "strangers" / name / "__init__.py").write_text("raise ImportError('somebody else\\'s')")
+    return os.pathsep.join([str(tmp_path / "strangers"), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def test_in_the_checkout_packages_of_the_same_names_do_no_harm(strangers: str, tmp_path: Path) -> None:
+    script = str(BIN / "cxr")
+    result = run(Path(sys.executable), script, "--help", cwd=tmp_path, path=strangers)
+    assert result.returncode == 0, result.stderr
+    assert verbs(result.stdout) >= CORE | APPLICATION
+    refused = run(Path(sys.executable), script, "score", "nowhere", "--name=none", cwd=tmp_path, path=strangers)
+    assert refused.returncode == 2, refused.stderr
+    assert "somebody else" not in refused.stderr
+
+
+def test_installed_beside_packages_of_the_same_names_it_ignores_them(
+    python: Path, strangers: str, tmp_path: Path
+) -> None:
+    script = "import sys; sys.argv = ['cxr', 'models']; from cxr.cli.main import main; main()"
+    result = run(python, "-c", script, cwd=tmp_path, path=str(tmp_path / "strangers"))
+    assert result.returncode == 0, result.stderr
