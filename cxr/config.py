@@ -143,7 +143,7 @@ class TrainConfig(DataConfig):
             )
         if self.views > 1 and self.trainable == "all":
             raise ConfigError(
-                "--views is for frozen layers, which see each image once; with --trainable all, augmentation does this: "
+                "--views is for frozen layers, which see each image once; --trainable all augments each batch instead: "
                 f"leave out --views {self.views}, or give --trainable head."
             )
 

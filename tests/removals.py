@@ -1,10 +1,10 @@
-"""What protects a run from a fault, taken away piece by piece: the test of the fault has to fail each time.
+"""Remove each protection from a fault, one at a time: the test of that fault has to fail.
 
-    python -m tests.removals            all of them, two at a time; half an hour and more
+    python -m tests.removals            all of them, two at a time; takes half an hour or more
     python -m tests.removals "disk full" damaged
 
-Each removal happens in a copy of the project. Printed is whether the test noticed, and its first complaint; the exit
-code is 1 if one did not.
+Each removal happens in a copy of the project. For each, the script prints whether the test noticed and the test's
+first complaint; the exit code is 1 if a test did not notice.
 """
 
 import os
@@ -24,7 +24,7 @@ LEFT_OUT = shutil.ignore_patterns(".venv", ".uv", ".git", "__pycache__", ".*_cac
 
 @dataclass(frozen=True)
 class Removal:
-    """A text of a file that protects from a fault, what takes its place, and the test that has to notice."""
+    """A text that protects from a fault, the file that holds it, its replacement, and the test that has to notice."""
 
     fault: str
     file: str
@@ -33,7 +33,7 @@ class Removal:
     test: str
 
     def apply(self, project: Path) -> None:
-        """Change the file; ValueError if the text does not stand there exactly once."""
+        """Change the file; raise ValueError unless it holds the text exactly once."""
         text = (project / self.file).read_text()
         if text.count(self.old) != 1:
             raise ValueError(f"{self.file} has {self.old!r} {text.count(self.old)} times")
@@ -100,8 +100,8 @@ REMOVALS = (
     Removal(
         "SIGTERM: the folds are killed and not asked",
         "cxr/cli/terminal.py",
-        "        one.terminate()\n",
-        "        one.kill()\n",
+        "        process.terminate()\n",
+        "        process.kill()\n",
         CROSS + "the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables",
     ),
     Removal(
@@ -300,9 +300,9 @@ REMOVALS = (
 
 
 def main() -> None:
-    """Take each protection away, all of them or those whose fault has one of the words; say which tests noticed."""
+    """Remove all protections, or those whose fault contains one of the words given; print which tests noticed."""
     words = sys.argv[1:]
-    chosen = [one for one in REMOVALS if not words or any(word in one.fault for word in words)]
+    chosen = [removal for removal in REMOVALS if not words or any(word in removal.fault for word in words)]
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         noticed = list(pool.map(_try, chosen))
     print(f"{sum(noticed)} of {len(chosen)} noticed")
@@ -320,8 +320,8 @@ def _try(removal: Removal) -> bool:
         ended = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     has_failed = ended.returncode == 1
     complaint = re.search(r"^E +(.*)", ended.stdout, re.MULTILINE)
-    told = complaint.group(1)[:150] if complaint else ended.stdout[-300:]
-    print(f"{'noticed' if has_failed else 'NOT NOTICED'} | {removal.fault} | {removal.test} | {told}", flush=True)
+    message = complaint.group(1)[:150] if complaint else ended.stdout[-300:]
+    print(f"{'noticed' if has_failed else 'NOT NOTICED'} | {removal.fault} | {removal.test} | {message}", flush=True)
     return has_failed
 
 

@@ -39,7 +39,7 @@ def test_the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables(
     assert not any(member.is_running() for member in family)
     log = (tmp_path / "log").read_text()
     assert "fold 0: stopped after epoch" in log
-    assert log.endswith("stopped: the same command goes on from here\n")
+    assert log.endswith("stopped: rerun the same command to resume\n")
     assert "Traceback" not in log
 
     process, _ = start_and_wait_for_epoch_2(1, command, tmp_path, environment)
@@ -58,7 +58,7 @@ def test_the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables(
     assert process.wait(timeout=120) == 0, (tmp_path / "log").read_text()
     log = (tmp_path / "log").read_text()
     assert "fold 0: already complete" in log
-    assert "checks   not made: `cxr validate` judges the images" in log
+    assert "checks   none: `cxr validate` checks the images" in log
     assert_same_tables(tmp_path, undisturbed)
     names = [{p.name for p in (folder / "experiments" / "run").iterdir()} for folder in (tmp_path, undisturbed)]
     assert names[1] - names[0] == {"checks"}

@@ -1,4 +1,4 @@
-"""What no change may bring in: secrets on disk, code in data."""
+"""Secrets never reach a disk, and data never runs as code."""
 
 import ast
 import subprocess
@@ -16,7 +16,7 @@ ROOMS = ("app", "benchmarks", "cxr", "data_checks", "flows", "tasks", "tests")
 def test_no_secret_of_the_environment_reaches_a_file_the_output_or_prefect(
     undisturbed: Path, server: dict[str, str]
 ) -> None:
-    assert_no_secret(undisturbed)  # what the run said is among the files
+    assert_no_secret(undisturbed)  # the run's output is among the files
     home = Path(server["PREFECT_HOME"])
     assert (home / "prefect.db").exists()
     assert_no_secret(home)  # its database holds parameters, logs and artifacts
@@ -35,7 +35,7 @@ def test_every_file_of_weights_or_state_is_read_as_tensors_alone() -> None:
 
 
 class RunsCode:
-    """What a hostile weights file holds: reading it as a pickle writes a file."""
+    """An object in a hostile weights file: reading it as a pickle writes a file."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -48,11 +48,11 @@ def test_weights_that_would_run_code_are_refused_in_one_sentence(sample: Path, t
     evil = tmp_path / "evil.pth"
     torch.save({"conv1.weight": RunsCode(tmp_path / "was run")}, evil)
     words = ["train", f"--data={sample}", f"--weights={evil}", "--size=32", "--devices=cpu", "--run-id=run"]
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "cxr", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
-    assert told.returncode == 2, told.stderr
-    assert f"error: weights file {evil} contains more than tensors, and loading it would run code" in told.stderr
-    assert "Traceback" not in told.stderr
+    assert result.returncode == 2, result.stderr
+    assert f"error: weights file {evil} contains more than tensors, and loading it would run code" in result.stderr
+    assert "Traceback" not in result.stderr
     assert not (tmp_path / "was run").exists()
     assert not (tmp_path / "experiments" / "run").exists()

@@ -1,6 +1,7 @@
 """The wheel: what it holds, and that it works outside the checkout with nothing else of the project at hand."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -13,6 +14,7 @@ import pytest
 
 import cxr
 from cxr.images.synthetic import draw_examples
+from cxr.training.provenance import code_provenance
 from tests.support.processes import BIN, PROJECT
 
 CORE = {"sample", "train", "train-fold", "evaluate", "report", "package", "promote", "models", "explain", "release"}
@@ -62,6 +64,25 @@ def test_it_holds_cxr_alone_with_its_templates_and_checklists(wheel: Path) -> No
     assert expected == {name for name in names if name.startswith("cxr/")}
     endings = {name.rpartition(".")[2] for name in expected}
     assert endings == {"py", "j2", "toml", "typed"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["__init__.py", "metrics/delong.py", "export/model_card.md.j2", "report/page.html.j2", "report/checklists.toml"],
+)
+def test_the_provenance_of_a_run_notices_a_changed_byte_anywhere(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = code_provenance()
+    assert before["requirements_lock_sha256"] is not None
+    copy = tmp_path / "cxr"
+    shutil.copytree(PROJECT / "cxr", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(cxr, "__file__", str(copy / "__init__.py"))
+    assert code_provenance()["cxr_source_sha256"] == before["cxr_source_sha256"]
+    assert code_provenance()["requirements_lock_sha256"] is None  # as with the wheel
+    data = (copy / name).read_bytes()
+    (copy / name).write_bytes(data[:-1] + b"#")
+    assert code_provenance()["cxr_source_sha256"] != before["cxr_source_sha256"]
 
 
 def test_the_checkout_is_out_of_reach(python: Path, tmp_path: Path) -> None:

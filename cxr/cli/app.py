@@ -1,4 +1,4 @@
-"""The command line application, its shared parameters, and the verb that needs nothing."""
+"""The command line's application, the parameters that verbs share, and the verb that draws images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -29,19 +29,19 @@ Experiments = Annotated[Path, Parameter(help="Folder that holds all runs, or a U
 Models = Annotated[Path, Parameter(help="Folder that holds all models.")]
 
 
-Device = Annotated[str, Parameter(help="cpu, cuda:<index>, or auto: a GPU if there is one.")]
+Device = Annotated[str, Parameter(help="cpu, cuda:N, or auto: a GPU if there is one.")]
 
 
 @app.command
 def sample(out: Path, /, *, images: Annotated[int, Parameter(alias="--films")] = 400, seed: int = 0) -> None:
-    """Draw a synthetic data set in the Kaggle set's layout and naming, to try everything without real images.
+    """Draw a synthetic data set, laid out and named like the Kaggle set, to try everything without real images.
 
     Example: cxr sample images --images 400 --seed 0
 
     Args:
-        out: Folder to make; it must not exist, or be empty.
+        out: Folder to make; it must be empty or not exist.
         images: Number of image files, 40 or more.
-        seed: The same seed draws the same files.
+        seed: The same seed gives the same files.
     """
     from cxr.images.synthetic import draw_images
 

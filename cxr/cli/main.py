@@ -1,11 +1,11 @@
-"""Which verbs there are: `cxr` in a checkout has all of them, `python -m cxr` and an installed wheel the core's."""
+"""Which verbs there are: all of them for `cxr` in a checkout; the core's for `python -m cxr` and the wheel."""
 
 import importlib
 import sys
 from pathlib import Path
 
 import cxr
-from cxr.cli import models, runs  # noqa: F401 importing them adds their verbs to the application
+from cxr.cli import analyses, models, runs  # noqa: F401 importing a module adds its verbs to the application
 from cxr.cli.app import app
 from cxr.cli.terminal import run_command
 
@@ -17,7 +17,7 @@ def run_core() -> None:
 
 
 def main() -> None:
-    """Run the `cxr` command: in a checkout with its flows, elsewhere as `run_core` does."""
+    """Run the `cxr` command: in a checkout with the verbs of `flows.cli`, elsewhere like `run_core`."""
     checkout = Path(cxr.__file__).parents[1]
     if not (checkout / "prefect.yaml").is_file():
         run_core()

@@ -21,7 +21,7 @@ def explain(
     device: Device = "auto",
     cache: Path = Path("cache"),
 ) -> None:
-    """Show what the champion says of images, and where it looked (Grad-CAM); exit code 2 if a file is no image.
+    """Show what the champion predicts for images, and where it looked (Grad-CAM); exit code 2 if a file is no image.
 
     Example: cxr explain image.jpeg --name pneumonia
 
@@ -29,20 +29,21 @@ def explain(
         images: JPEG, PNG or DICOM files.
         name: Name of the model.
         out: Folder for the pictures and explanations.parquet.
-        target: The class that is asked for; by default the one that is called.
-        opacity: Of the map where it is strongest, 0 to 1.
+        target: The class to show the map for; by default the predicted class.
+        opacity: Opacity of the map where it is strongest, 0 to 1.
         cache: Folder for compiled kernels, as for `cxr score`; safe to delete.
     """
     from cxr.errors import ConfigError
     from cxr.storage.run_folder import ExplanationFolder
 
     if not images:
-        raise ConfigError("name an image or more: cxr explain image.jpeg --name NAME.")
+        raise ConfigError("name one or more images: cxr explain image.jpeg --name NAME.")
     from cxr.cli import tables
     from cxr.serving.explanations import explain_images
     from cxr.serving.registry import load_champion
 
-    package, folder = load_champion(models, name), ExplanationFolder(out)
+    package = load_champion(models, name)
+    folder = ExplanationFolder(out)
     table = explain_images(package, images, folder, target=target, opacity=opacity, device=device, cache=cache)
     tables.show_explanations(table, package, folder)
     if (table["status"] != "ok").any():
@@ -62,24 +63,25 @@ def package(
     onnx: bool = False,
     int8: bool = False,
 ) -> None:
-    """Make a finished run the next version of a model: weights, calibration, thresholds, and a card, in one folder.
+    """Package a finished run as the next version of a model: weights, calibration, thresholds and a card in a folder.
 
     Example: cxr package real64 --name pneumonia --promote
 
     Args:
         run: Run id, or path of the run's folder.
         name: Name of the model.
-        operating_point: Which threshold calls an image positive: half (0.5), youden, sensitivity_95, or specificity_95.
-        promote: Make it the champion as well, as `cxr promote` does.
-        onnx: Write model.onnx as well, from uint8 squares to calibrated probabilities; needs the extra [onnx].
-        int8: Write the layers in 8-bit integers as well, and score with them; refused if of 1,000 images the fold that
-            never saw them moves more than 1 % by more than 0.01 in probability, or ROC-AUC by more than 0.001; needs
-            the extra [onnx], and a processor with VNNI or AMX.
+        operating_point: The threshold for a positive prediction: half (0.5), youden, sensitivity_95 or specificity_95.
+        promote: Also make it the champion, as `cxr promote` does.
+        onnx: Also write model.onnx, from uint8 squares to calibrated probabilities; needs the extra [onnx].
+        int8: Also write the layers in 8-bit integers, and score with them. Refused if more than 1 % of 1,000 held-out
+            images move by more than 0.01 in probability, or ROC-AUC by more than 0.001. Needs the extra [onnx], and a
+            processor with VNNI or AMX.
     """
     from cxr.storage.model_folder import ModelFolder
     from cxr.storage.run_folder import RunFolder
 
-    folder, model = RunFolder.existing(run, experiments), ModelFolder.named(models, name)
+    folder = RunFolder.existing(run, experiments)
+    model = ModelFolder.named(models, name)
     from cxr.cli import terminal
     from cxr.export.build import make_package
     from cxr.serving import registry
@@ -93,19 +95,19 @@ def package(
     print(f"package  {made.path}")
     print(f"card     {made.card}")
     if registry.champion_version(model) != made.version:
-        print(f"to let it score: cxr promote {name} {made.version}")
+        print(f"to score with it: cxr promote {name} {made.version}")
 
 
 @app.command
 def promote(name: str, version: str, /, *, models: Models = Path("models"), force: bool = False) -> None:
-    """Make a version of a model its champion, unless the images that both were judged on show it worse.
+    """Make a version of a model its champion, unless it is shown to be worse on the images that both have predicted.
 
     Example: cxr promote pneumonia 2
 
     Args:
         name: Name of the model.
         version: Version, as `cxr models` shows it.
-        force: Promote a version that is shown worse, or cannot be compared.
+        force: Promote a version even if it is shown to be worse, or cannot be compared.
     """
     from cxr.cli import terminal
     from cxr.serving import registry
@@ -118,7 +120,7 @@ def promote(name: str, version: str, /, *, models: Models = Path("models"), forc
 
 @app.command
 def rollback(name: str, /, *, models: Models = Path("models")) -> None:
-    """Make the champion before this one the champion again.
+    """Make the previous champion the champion again.
 
     Example: cxr rollback pneumonia
 
@@ -136,7 +138,7 @@ def rollback(name: str, /, *, models: Models = Path("models")) -> None:
 
 @app.command
 def models(*, models: Models = Path("models")) -> None:
-    """Show every version of every model, and which are champions.
+    """Show every version of every model, and which one is the champion.
 
     Example: cxr models
     """
@@ -148,7 +150,7 @@ def models(*, models: Models = Path("models")) -> None:
 
 @app.command
 def release(batch: str, /, *, out: Annotated[Path, Parameter(help="Folder of the scores.")] = Path("scores")) -> None:
-    """Publish what the checks have held of a batch.
+    """Publish the scores of a batch that the checks have held.
 
     Example: cxr release 2026-11-23
 

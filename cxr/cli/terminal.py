@@ -1,7 +1,7 @@
-"""What a person at the command line sees: log lines, progress bars, the table at the end, an error.
+"""How a command runs in a terminal: log lines and progress bars while it works, signals and errors at its end.
 
-On a terminal long work shows a bar for each record that carries `bar`, `done` and `of`; elsewhere, and
-in a log file, the same records are plain lines. Logs go to stderr, results to stdout.
+On a terminal, long work shows a progress bar for each log record with the attributes `bar`, `done` and `of`; elsewhere
+the same records are plain lines. Logs go to stderr, results to stdout.
 """
 
 import logging
@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -19,16 +19,14 @@ from cxr.errors import CxrError, FoldFailedError
 from cxr.storage.local_files import DISK_FULL
 from cxr.training import supervision
 
-if TYPE_CHECKING:
-    pass
-
-FOLDS_STOP_IN_S, OTHERS_STOP_IN_S = 20, 5
-"""A fold's process ends after the batch that it is at; Prefect's workers wait for 30 s."""
+FOLDS_STOP_IN_S = 20
+"""A fold's process ends after its current batch; Prefect's workers wait for 30 s."""
+OTHERS_STOP_IN_S = 5
 
 
 @contextmanager
 def bars() -> Iterator[None]:
-    """Show progress bars while the block runs, if stderr is a terminal."""
+    """Show progress bars inside the block, if stderr is a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield
@@ -44,7 +42,7 @@ def bars() -> Iterator[None]:
 
 
 class _BarHandler(logging.Handler):
-    """Moves the bar that a record speaks of."""
+    """Advances the bar that a log record names."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__(logging.INFO)
@@ -62,7 +60,7 @@ class _BarHandler(logging.Handler):
 
 @contextmanager
 def log_lines() -> Iterator[None]:
-    """Show the core's log records as lines on stderr, and bars, while the block runs."""
+    """Show the core's log records as lines on stderr, and progress bars, inside the block."""
     logger = logging.getLogger("cxr")
     with bars():
         handler = logging.StreamHandler()
@@ -76,49 +74,56 @@ def log_lines() -> Iterator[None]:
 
 
 def stop_on_signals() -> None:
-    """Let Ctrl-C and SIGTERM end this process and all that it has started: exit code 130, 143.
+    """Let Ctrl-C and SIGTERM end this process and all its children, with exit code 130 or 143.
 
-    The folds' processes write down where they are. Nothing else is lost that a kill would not lose; Prefect,
-    left to itself, would wait for its embedded server, which Ctrl-C ends as well.
+    Each fold's process saves its state first. Without this, Prefect would wait for its embedded server, which the same
+    Ctrl-C ends.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
 
 
 def _stop(number: int, _: object) -> NoReturn:
-    import psutil
-
-    for again in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(again, signal.SIG_DFL)  # who asks twice does not want to wait
-    family = psutil.Process().children(recursive=True)
-    for one in family:
-        one.terminate()
-    psutil.wait_procs([one for one in family if one.pid in supervision.running()], timeout=FOLDS_STOP_IN_S)
-    _, alive = psutil.wait_procs(family, timeout=OTHERS_STOP_IN_S)
-    for one in alive:
-        one.kill()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, signal.SIG_DFL)  # a second Ctrl-C ends the process at once
+    _end_children()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.show_cursor()
-    console.print("\nstopped: the same command goes on from here", style="red", markup=False)
+    console.print("\nstopped: rerun the same command to resume", style="red", markup=False)
     os._exit(128 + number)
 
 
+def _end_children() -> None:
+    """Terminate all descendants, wait for the folds to save their state, and kill those that do not end."""
+    import psutil
+
+    family = psutil.Process().children(recursive=True)
+    for process in family:
+        process.terminate()
+    folds = [process for process in family if process.pid in supervision.running()]
+    psutil.wait_procs(folds, timeout=FOLDS_STOP_IN_S)
+    _, alive = psutil.wait_procs(family, timeout=OTHERS_STOP_IN_S)
+    for process in alive:
+        process.kill()
+
+
 def run_command(command: Callable[[], object]) -> NoReturn:
-    """Run a command line; a user's mistake ends it with one red sentence and exit code 2."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    """Run a command line and exit: with 0, or a red sentence and 2 for a user's mistake, 1 for a failed fold."""
     try:
         command()
     except CxrError as error:
-        console.print(f"error: {error}", style="red", markup=False)
-        sys.exit(2)
+        _exit_with(f"error: {error}", 2)
     except FoldFailedError as error:
-        console.print(f"failed: {error}", style="red", markup=False)
-        sys.exit(1)
+        _exit_with(f"failed: {error}", 1)
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        console.print(f"error: no space is left on the disk ({error}): free some.", style="red", markup=False)
-        sys.exit(2)
+        _exit_with(f"error: no space is left on the disk ({error}): free some.", 2)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
+
+
+def _exit_with(sentence: str, code: int) -> NoReturn:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(sentence, style="red", markup=False)
+    sys.exit(code)

@@ -10,7 +10,7 @@ from cxr.export.build import make_package
 from cxr.export.reference import fit_image_novelty, reference_table
 from cxr.images.vitals import measure_levels
 from cxr.metrics.drift import ACQUISITION
-from cxr.serving.novelty import fit_novelty, layout
+from cxr.serving.novelty import brightness_map, fit_novelty
 from cxr.serving.package import load_package
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
@@ -58,8 +58,8 @@ def test_novelty_is_fitted_on_features_and_on_brightness_maps() -> None:
 
     novelty = fit_image_novelty(features, squares)
     np.testing.assert_array_equal(novelty.network.mean, squares.reshape(30, -1)[:, :5].mean(axis=0, dtype=np.float32))
-    np.testing.assert_array_equal(novelty.layout.scale, fit_novelty(layout(squares)).scale)
-    expected = np.hypot(novelty.network.distance(features(squares)), novelty.layout.distance(layout(squares)))
+    np.testing.assert_array_equal(novelty.brightness.scale, fit_novelty(brightness_map(squares)).scale)
+    expected = np.hypot(novelty.network.distance(features(squares)), novelty.brightness.distance(brightness_map(squares)))
     np.testing.assert_array_equal(novelty.distance(features(squares), squares), expected)
 
 

@@ -81,7 +81,7 @@ def test_ctrl_c_ends_a_run_at_once_with_all_its_processes_and_the_same_command_g
     assert process.wait(timeout=40) == 130
     assert not any(member.is_running() for member in family)
     log = (tmp_path / "log").read_text()
-    assert log.endswith("stopped: the same command goes on from here\n")
+    assert log.endswith("stopped: rerun the same command to resume\n")
     assert "Traceback" not in log
     result = train(sample, tmp_path, server)
     assert result.returncode == 0, result.stderr

@@ -74,9 +74,9 @@ def test_the_command_goes_on_after_a_bad_file_and_says_so(
         app(["explain", str(text), str(tmp_path / "absent.png"), str(images[0]), *where])
     assert ended.value.code == 2
     printed = capsys.readouterr().out
-    assert "letter.jpeg': not judged, not an image" in printed
-    assert "absent.png': not judged" in printed
-    assert "where it looked for NORMAL" in printed
+    assert "letter.jpeg': not predicted, not an image" in printed
+    assert "absent.png': not predicted" in printed
+    assert "where the model looked for NORMAL" in printed
     table = pd.read_parquet(tmp_path / "out" / "explanations.parquet")
     assert table["status"].tolist() == ["quarantined", "quarantined", "ok"]
 
@@ -98,6 +98,6 @@ def test_a_mistake_is_reported_in_one_sentence_and_nothing_is_written(
     (tmp_path / "empty.png").touch()
     with pytest.raises(DataError, match="none of the 1 files is an image"):
         explain_images(package, [tmp_path / "empty.png"], folder)
-    with pytest.raises(ConfigError, match="name an image"):
+    with pytest.raises(ConfigError, match="name one or more images"):
         app(["explain", "--name", "tiny"])
     assert not folder.path.exists()

@@ -1,0 +1,135 @@
+"""Verbs that ask more of finished runs: stress, learning curve, comparison, MLflow."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cxr.cli.app import Device, Experiments, app
+from cxr.cli.runs import locked_run
+
+
+@app.command
+def stress(
+    run: str,
+    /,
+    *,
+    images: Annotated[int, Parameter(alias="--films")] = 400,
+    seed: int = 0,
+    device: Device = "auto",
+    experiments: Experiments = Path("experiments"),
+) -> None:
+    """Evaluate degraded held-out images (blur, noise, contrast, JPEG, rotation), and write the run's report again.
+
+    Example: cxr stress real64
+
+    Args:
+        run: Run id, or path of the run's folder.
+        images: How many images at most, a random sample with each class by its share; each is predicted 21 times.
+        seed: The same seed gives the same images, noise and rotations.
+    """
+    from cxr.storage.run_folder import RunFolder
+
+    folder = RunFolder.existing(run, experiments)
+    from cxr.cli import tables
+    from cxr.evaluation.stress import stress
+    from cxr.network.devices import resolve_device
+    from cxr.report.run_report import write_report
+
+    with locked_run(folder) as finished:
+        table = stress(finished, n_images=images, seed=seed, device=resolve_device(device))
+        path = write_report(finished)
+    tables.show_stress(table, finished.classes)
+    print(f"table    {folder.table('stress')}")
+    print(f"report   {path}")
+
+
+@app.command
+def learning_curve(
+    run: str,
+    /,
+    *,
+    share: tuple[float, ...] = (0.25, 0.5),
+    device: Device = "auto",
+    experiments: Experiments = Path("experiments"),
+) -> None:
+    """Train a finished run again on shares of its patients, to see if more images would help; rewrite its report.
+
+    This takes as long as training the shares: seconds for a head on a frozen trunk. If it is killed, rerun the same
+    command to resume it.
+
+    Example: cxr learning-curve real64 --share 0.1 --share 0.5
+
+    Args:
+        run: Run id, or path of the run's folder.
+        share: Share of each fold's training patients, above 0 and below 1; may be repeated.
+    """
+    from cxr.storage.run_folder import RunFolder
+
+    folder = RunFolder.existing(run, experiments)
+    from cxr.cli import tables
+    from cxr.evaluation.learning_curve import learning_curve
+    from cxr.network.devices import keep_freed_memory, resolve_device
+    from cxr.report.run_report import write_report
+
+    keep_freed_memory()
+    with locked_run(folder) as finished:
+        table = learning_curve(finished, share, device=resolve_device(device))
+        path = write_report(finished)
+    tables.show_learning_curve(table, finished.classes)
+    print(f"table    {folder.table('learning_curve')}")
+    print(f"report   {path}")
+
+
+@app.command
+def mlflow(run: str, /, *, store: str = "sqlite:///mlflow.db", experiments: Experiments = Path("experiments")) -> None:
+    """Log a finished run to MLflow: parameters, metrics, tables and report, with a nested run for each fold.
+
+    Needs the extra [mlflow]. To look at it: `mlflow ui --backend-store-uri sqlite:///mlflow.db`.
+
+    Example: cxr mlflow real64
+
+    Args:
+        run: Run id, or path of the run's folder.
+        store: sqlite:///FILE, with artifacts in the folder mlartifacts beside it, or the http address of a server.
+    """
+    from cxr.report.tracking import log_run, require_mlflow
+    from cxr.storage.run_folder import RunFolder
+
+    folder = RunFolder.existing(run, experiments)
+    require_mlflow(store)
+    from cxr.cli import terminal
+    from cxr.training.run import load_run
+
+    with terminal.log_lines():
+        logged = log_run(load_run(folder), store)
+    print(f"MLflow   {logged} in {store}")
+
+
+@app.command
+def compare(
+    first: str, second: str, /, *more: str, experiments: Experiments = Path("experiments"), out: Path | None = None
+) -> None:
+    """Compare finished runs on the images that all of them predicted: paired differences, and which images changed.
+
+    Example: cxr compare real64 real96
+
+    Args:
+        first: Run id, or path of a run's folder; the other runs are compared with it.
+        second: Another run.
+        more: Further runs.
+        out: Folder for the two tables; by default comparisons/FIRST_SECOND.
+    """
+    from cxr.storage.run_folder import ComparisonFolder, RunFolder
+
+    runs = [RunFolder.existing(run, experiments) for run in (first, second, *more)]
+    from cxr.cli import tables
+    from cxr.evaluation import comparison
+    from cxr.evaluation.comparison import write_comparison
+
+    compared = comparison.compare(runs)
+    folder = ComparisonFolder(out or Path("comparisons") / "_".join(run.run_id for run in runs))
+    write_comparison(folder, compared)
+    tables.show_comparison(compared)
+    print(f"tables   {folder.metrics}")
+    print(f"         {folder.changed_images}")
