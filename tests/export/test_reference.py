@@ -59,7 +59,8 @@ def test_novelty_is_fitted_on_features_and_on_brightness_maps() -> None:
     novelty = fit_image_novelty(features, squares)
     np.testing.assert_array_equal(novelty.network.mean, squares.reshape(30, -1)[:, :5].mean(axis=0, dtype=np.float32))
     np.testing.assert_array_equal(novelty.brightness.scale, fit_novelty(brightness_map(squares)).scale)
-    expected = np.hypot(novelty.network.distance(features(squares)), novelty.brightness.distance(brightness_map(squares)))
+    distance = novelty.brightness.distance(brightness_map(squares))
+    expected = np.hypot(novelty.network.distance(features(squares)), distance)
     np.testing.assert_array_equal(novelty.distance(features(squares), squares), expected)
 
 
