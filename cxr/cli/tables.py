@@ -100,7 +100,7 @@ def show_models(table: "pd.DataFrame") -> None:
     numbers = ("size", "n_images", "roc_auc")
     shown = _table(table.columns, left=[column for column in table.columns if column not in numbers])
     for row in table.to_dict("records"):
-        auc = DASH if math.isnan(row["roc_auc"]) else f"{row['roc_auc']:.1f}"
+        auc = format_estimate(row["roc_auc"], scale=1)
         shown.add_row(*map(str, (row | {"champion": "yes" if row["champion"] else "", "roc_auc": auc}).values()))
     _print(shown, 100)
     if table.empty:
@@ -128,7 +128,7 @@ def show_comparison(comparison: "Comparison") -> None:
     for row in rows.to_dict("records"):
         value = format_estimate(row["value"], decimals=2)
         difference = format_estimate(row["difference"], row["ci_low"], row["ci_high"], decimals=2, sign=True)
-        p = f"{row['p_value']:.3g} ({row['test']})".replace("nan", DASH)
+        p = DASH if math.isnan(row["p_value"]) else f"{row['p_value']:.3g} ({row['test']})"
         shown.add_row(str(row["run"]), str(row["metric"]), value, difference, p)
     _print(shown, 100)
     print(f"changed  {len(comparison.changed):,} images are predicted differently")
@@ -192,8 +192,4 @@ def _print(table: Table, least_width: int) -> None:
 
 def _three_metrics(rows: "pd.DataFrame", column: str) -> list[str]:
     values = rows.set_index("metric")[column]
-    return [_dashed(f"{100 * values[metric]:.1f}") for metric in THREE_METRICS]
-
-
-def _dashed(text: str) -> str:
-    return text.replace("nan", DASH)
+    return [format_estimate(values[metric]) for metric in THREE_METRICS]

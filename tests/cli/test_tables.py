@@ -37,7 +37,7 @@ def test_a_runs_results_are_in_percent_with_a_dash_for_what_is_undefined(
     tables.show_results(folder)
     lines = printed()
     assert "roc_auc 98.8 ± 1.2 98.0 [97.0, 99.0] 97.5" in lines
-    assert "f1 – ± – – [–, –] 93.9" in lines
+    assert "f1 – – 93.9" in lines
     assert "checks none: `cxr validate` checks the images" in lines
     assert not any(line.startswith("report") for line in lines)
     folder.report.touch()
@@ -104,11 +104,13 @@ def test_a_comparison_shows_differences_in_points_and_counts_what_is_left_out(
     printed: Callable[[], list[str]],
 ) -> None:
     row = {"run": "b", "class": None, "metric": "accuracy", "value": 0.91, "difference": -0.021, "test": "McNemar"}
-    metrics = pd.DataFrame([row | {"ci_low": -0.03, "ci_high": -0.01, "p_value": 0.0123}])
+    first = row | {"run": "a", "difference": NAN, "ci_low": NAN, "ci_high": NAN, "p_value": NAN, "test": None}
+    metrics = pd.DataFrame([first, row | {"ci_low": -0.03, "ci_high": -0.01, "p_value": 0.0123}])
     comparison = Comparison(2000, {"a": 0, "b": 5}, metrics, pd.DataFrame({"path": ["x.png"] * 1200}))
     tables.show_comparison(comparison)
     lines = printed()
     assert "2,000 images in common (5 more in b, left out)" in lines
+    assert "a accuracy 91.00 – –" in lines
     assert "b accuracy 91.00 -2.10 [-3.00, -1.00] 0.0123 (McNemar)" in lines
     assert "changed 1,200 images are predicted differently" in lines
 
