@@ -3,12 +3,17 @@
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from app.server import Folders
-from cxr.wording import DISCLAIMER
+PROJECT = str(Path(__file__).parents[1])
+if sys.path[0] != PROJECT:
+    sys.path.insert(0, PROJECT)  # Streamlit puts this file's own folder there, and finds anybody's `app` after it
+
+from app.server import Folders  # noqa: E402
+from cxr.wording import DISCLAIMER  # noqa: E402
 
 # The views, in the order of their links; each is the module of that name, and the first one is the default.
 # No string may stand alone in this file: Streamlit shows it on the page.

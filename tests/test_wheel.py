@@ -160,6 +160,16 @@ def test_in_the_checkout_packages_of_the_same_names_do_no_harm(strangers: str, t
     assert "somebody else" not in refused.stderr
 
 
+def test_the_page_of_the_checkout_is_found_before_a_package_of_its_name(strangers: str, tmp_path: Path) -> None:
+    page = str(PROJECT / "app" / "main.py")
+    code = (
+        "from streamlit.testing.v1 import AppTest\n"
+        f"print([error.value for error in AppTest.from_file({page!r}, default_timeout=100).run().exception])"
+    )
+    result = run(BIN / "python", "-c", code, cwd=tmp_path, path=strangers)
+    assert result.stdout == "[]\n", result.stderr
+
+
 def test_installed_beside_packages_of_the_same_names_it_ignores_them(
     python: Path, strangers: str, tmp_path: Path
 ) -> None:
