@@ -30,6 +30,7 @@ Reason = Literal[
     "empty",
     "link_leaves_inbox",
     "link_to_folder",
+    "missing_decoder",
     "not_a_file",
     "not_an_image",
     "permission_denied",

@@ -24,6 +24,7 @@ from cxr.config import DataConfig
 from cxr.errors import ConfigError, DataError, UnreadableError
 from cxr.images import dicom
 from cxr.images.decoding import Header, open_prepared
+from cxr.images.dicom_file import is_dicom
 from cxr.images.reading import read
 from cxr.images.source import MAX_IMAGE_BYTES, Listing, Source, SourceImage
 from cxr.images.vitals import Vitals, measure, open_vitals
@@ -102,7 +103,7 @@ class _Reader:
         return image_id not in self.thumbnails or (self.prepared is not None and image_id not in self.prepared)
 
     def _patient_id(self, data: bytes) -> str | None:
-        return dicom.hash_patient(data, self.patient_key) if self.patient_key and dicom.is_dicom(data) else None
+        return dicom.hash_patient(data, self.patient_key) if self.patient_key and is_dicom(data) else None
 
     def keep(self, entries: list[_Entry]) -> None:
         """Add to the cache what it lacks of these images."""

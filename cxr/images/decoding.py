@@ -21,19 +21,19 @@ from PIL import Image, ImageOps
 
 from cxr.errors import UnreadableError
 from cxr.images import dicom
+from cxr.images.dicom_file import MAX_PIXELS, is_dicom
 from cxr.storage.cache_folder import CacheFolder
 from cxr.storage.image_arrays import ImageArrays
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-DECODER = "v2"
+DECODER = "v3"
 """Part of the cache's key: change it whenever decoding gives other pixels, and images are decoded again."""
 FORMATS = ("JPEG", "PNG")
 OTHER_FORMATS = ("BMP", "GIF", "JPEG2000", "TIFF", "WEBP")
 """Recognised so that the refusal can name them; never decoded."""
 MIN_SIDE_PX = 32
-MAX_PIXELS = 100_000_000
 DECODED_PX = 256
 """Images are decoded to at least this side, whatever square is asked for, so that squares of all sizes agree."""
 BITS = {"I": 16, "1": 1}
@@ -89,6 +89,8 @@ class EncodedImage:
             self.file.draft("L" if self.file.mode == "L" else "YCbCr", (side, side))
             self.file.load()
             return _picture(self.file)
+        except MemoryError:
+            raise
         except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
             reason = "truncated" if "truncated" in str(error) else "damaged"
             raise UnreadableError(reason, str(error)) from error
@@ -101,7 +103,7 @@ def open_image(data: bytes) -> EncodedImage:
         UnreadableError: the bytes are empty, no JPEG, PNG or DICOM image, or the image is under 32 px on a side or over
             100 million pixels.
     """
-    if dicom.is_dicom(data):
+    if is_dicom(data):
         file = dicom.parse(data)
         header = Header(*dicom.read_size(file))
     else:

@@ -70,8 +70,8 @@ def test_a_colour_capture_becomes_luma() -> None:
         ({"Modality": "CT"}, "DICOM of something else: modality 'CT'"),
         ({"NumberOfFrames": 2, "PixelData": RAMP.tobytes() * 2}, "several frames"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "palette"),
-        ({"PixelData": RAMP.tobytes()[:100]}, "DICOM that cannot be decoded"),
-        ({"Rows": None}, "DICOM that cannot be decoded"),
+        ({"PixelData": RAMP.tobytes()[:100]}, "truncated: DICOM with 100 of 15,360 bytes of pixels"),
+        ({"Rows": None}, r"damaged: Rows \(0028,0010\) is missing or no whole number"),
         ({"Rows": 30_000, "Columns": 30_000}, "too large: 30000×30000"),
         ({"Rows": 16, "PixelData": RAMP[:16].tobytes()}, "too small"),
         ({"syntax": DeflatedExplicitVRLittleEndian}, "deflated"),
@@ -85,9 +85,12 @@ def test_a_dicom_that_is_no_image_has_a_reason_without_a_name_in_it(tags: dict, 
 
 
 def test_pixels_that_are_not_what_the_syntax_says_are_damaged() -> None:
-    data = make_dicom()
+    data = make_dicom(StudyInstanceUID="1.2")
+    uid = b"\x02\x00\x10\x00UI\x14\x00" + ExplicitVRLittleEndian.encode() + b"\0"
+    assert data.count(uid) == 1
+    longer = b"\x02\x00\x10\x00UI\x16\x00" + JPEG2000Lossless.encode()
     with pytest.raises(UnreadableError, match="DICOM that cannot be decoded"):
-        decode_square(data.replace(ExplicitVRLittleEndian.encode() + b"\0", JPEG2000Lossless.encode()[:20]), 64)
+        decode_square(data.replace(uid, longer), 64)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
 
 def draw_negatives(images: Path, batch: Path) -> None:
@@ -26,7 +26,7 @@ def make_dicom(pixels: np.ndarray = RAMP, *, syntax: str = ExplicitVRLittleEndia
     meta.TransferSyntaxUID = syntax
     meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
     meta.MediaStorageSOPInstanceUID = generate_uid()
-    image = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    image = FileDataset("", {}, bytes(128), meta, syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian)
     usual = {
         "SOPClassUID": meta.MediaStorageSOPClassUID,
         "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
@@ -52,3 +52,17 @@ def make_dicom(pixels: np.ndarray = RAMP, *, syntax: str = ExplicitVRLittleEndia
     stream = io.BytesIO()
     image.save_as(stream, enforce_file_format=True)
     return stream.getvalue()
+
+
+def spread(values: np.ndarray) -> np.ndarray:
+    """Values from 0, for the least, to 255, for the largest."""
+    exact = values.astype(float)
+    return ((exact - exact.min()) * 255 / (exact.max() - exact.min())).round().astype(int)
+
+
+def colour(bits: int) -> np.ndarray:
+    """A colour image of 64 × 64 pixels that uses all of its bits."""
+    y, x = np.mgrid[:64, :64]
+    most = 2**bits - 1
+    exact = np.stack([x * most / 63, y * most / 63, (x + y) * most / 126], axis=-1)
+    return exact.round().astype(np.uint8 if bits == 8 else np.uint16)
