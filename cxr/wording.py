@@ -39,7 +39,7 @@ def format_estimate(
 ) -> str:
     """Return `value`, `value ± sd` or `value [low, high]`, such as `91.2 [89.0, 93.1]`.
 
-    A value that is None or NaN gives a dash. A NaN interval gives `value [–]`, a NaN standard deviation the bare value.
+    A value that is None or NaN gives a dash; a NaN interval gives `value [–]`, a NaN standard deviation `value ± –`.
 
     Args:
         value: the estimate.
@@ -60,4 +60,6 @@ def format_estimate(
     if low is not None and high is not None:
         is_defined = not (math.isnan(low) or math.isnan(high))
         return f"{digits(value)} [{digits(low)}, {digits(high)}]" if is_defined else f"{digits(value)} [{DASH}]"
-    return digits(value) if sd is None or math.isnan(sd) else f"{digits(value)} ± {digits(sd)}"
+    if sd is not None:
+        return f"{digits(value)} ± {DASH if math.isnan(sd) else digits(sd)}"
+    return digits(value)

@@ -53,10 +53,9 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data
     else:
         assigned = files.read_table(folder.folds)
         rows = folds.describe(assigned, images, pairs, config)
-        classes = Classes(data["classes"])
-        suite = folds.expectations(config.folds, len(classes), limit)
+        suite = folds.expectations(config.folds, len(data["classes"]), limit)
         verdicts.append(run_suite(context, folds.TABLE, rows, suite))
-        rows = acquisition_baseline.describe(_write_baseline(folder, images, assigned, classes))
+        rows = acquisition_baseline.describe(_write_baseline(folder, images, assigned, Classes(data["classes"])))
         suite = acquisition_baseline.expectations(limit)
         verdicts.append(run_suite(context, acquisition_baseline.TABLE, rows, suite))
     if data_docs:

@@ -31,7 +31,7 @@ def test_what_is_undefined_is_a_dash() -> None:
     assert format_estimate(NAN) == format_estimate(None) == format_estimate(NAN, NAN, NAN) == "–"
     assert format_estimate(NAN, sd=0.1) == "–"
     assert format_estimate(1.0, NAN, NAN) == "100.0 [–]"
-    assert format_estimate(0.5, sd=NAN) == "50.0"
+    assert format_estimate(0.5, sd=NAN) == "50.0 ± –"
 
 
 def test_what_rounds_to_0_has_no_sign() -> None:

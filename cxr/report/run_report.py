@@ -1,7 +1,7 @@
 """The report of a run: one HTML file that needs no network, and its figures and tables as files beside it.
 
-The tables are read as the checks have judged them; nothing is computed here but the tables of the figures. Every
-number on the page names the table that it comes from. An analysis that was not done is reported as not done.
+The tables are read as the checks left them; only those behind the figures are computed here. Every number on the page
+names the table that it comes from. An analysis that was not done is reported as not done.
 """
 
 import dataclasses
@@ -143,7 +143,7 @@ def _sources(folder: RunFolder, tables: Tables, gaps: Tables) -> dict[str, tuple
 def _figures(run: Run, images: OutOfFold, tables: Tables) -> dict[str, Figure]:
     folder, curves = run.folder, analyses.curve_tables(images)
     metrics = tables["metrics"]
-    positive = metrics["class"] == (run.classes[1] if images.is_binary else "macro")
+    positive = metrics["class"] == run.classes.headline
     by_fold = metrics[(metrics["scope"] == "fold") & positive]
     by_fold = by_fold.assign(level="fold " + by_fold["fold"].astype("string"))
     pooled = metrics[(metrics["scope"] == "pooled") & positive].set_index("metric")
@@ -167,7 +167,7 @@ def _figures(run: Run, images: OutOfFold, tables: Tables) -> dict[str, Figure]:
     ]
     if images.is_binary:
         drawn.append(figures.net_benefit(analyses.decision_table(images)))
-    shown = run.classes[1] if images.is_binary else "macro"
+    shown = run.classes.headline
     for name, draw in (("stress", figures.robustness), ("learning_curve", figures.learning)):
         if name in tables:
             drawn.append(draw(tables[name][tables[name]["class"] == shown], FOLD_METRICS))

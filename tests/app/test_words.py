@@ -5,7 +5,6 @@ from markdown_it import MarkdownIt
 from app import words
 from cxr.classes import Classes
 from cxr.serving.predictor import Prediction
-from cxr.wording import format_estimate
 
 TWO = Classes(("NORMAL", "PNEUMONIA"))
 THREE = Classes(("NORMAL", "bacteria", "virus"))
@@ -73,16 +72,3 @@ def test_folds_agree_differ_or_disagree(values: list[float], spread: float, begi
     sentence = words.agreement(TWO, known, 0.5)
     assert sentence.startswith(beginning)
     assert sentence.endswith(f"range from {min(values):.1%} to {max(values):.1%}.")
-
-
-@pytest.mark.parametrize(
-    ("values", "sd", "shown"),
-    [
-        ((0.912,), None, "91.2"),
-        ((0.912, 0.89, 0.931), None, "91.2 [89.0, 93.1]"),
-        ((0.912,), 0.013, "91.2 ± 1.3"),
-        ((float("nan"), 0.1, 0.2), None, "–"),
-    ],
-)
-def test_shares_are_shown_in_percent(values: tuple[float, ...], sd: float | None, shown: str) -> None:
-    assert format_estimate(*values, sd=sd).replace("\N{NO-BREAK SPACE}", " ") == shown

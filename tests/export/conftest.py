@@ -8,7 +8,7 @@ from cxr.export.build import make_package
 from cxr.serving.package import Package, load_package
 from cxr.storage.model_folder import ModelFolder
 from cxr.training.run import Run
-from tests.export.test_build import finished_run
+from tests.support.runs import finished_run
 
 
 @pytest.fixture(scope="session")
