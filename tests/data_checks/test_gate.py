@@ -316,7 +316,7 @@ def test_a_verdict_of_an_earlier_look_does_not_stay(sample: Path, tmp_path: Path
 
 def test_no_folds_is_a_verdict_with_the_reason(sample: Path, tmp_path: Path, cache: Path) -> None:
     verdicts = check(sample, RunFolder(tmp_path / "run"), cache, folds=20)
-    with pytest.raises(ChecksFailedError, match="20 patients or more"):
+    with pytest.raises(ChecksFailedError, match="at least 20 patients"):
         gate.require(verdicts, tmp_path)
     (folds,) = [v for v in verdicts if v.table == "folds"]
     assert "fewer than the 20 folds" in folds.findings[0].unexpected[0]["value"]

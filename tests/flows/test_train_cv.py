@@ -95,7 +95,7 @@ def test_a_mistake_ends_a_flow_with_one_sentence_and_code_2(
     command = [word.replace("--folds=2", "--folds=20") for word in train_command(sample, tmp_path)]
     result = subprocess.run(command, env=server, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 2
-    assert "error: the checks stop here: manifest: Each class has 20 patients or more" in result.stderr
+    assert "error: the checks stop here: manifest: Every class has at least 20 patients" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "experiments" / "run" / "config.json").exists()
     assert (tmp_path / "experiments" / "run" / "checks" / "report.html").exists()
