@@ -3,11 +3,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cxr.config import TrainConfig
 from cxr.evaluation.overview import STARTING_PROJECT, headline, list_runs
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
+from cxr.training.run import load_run
 
-CONFIG = {"trainable": "all", "size": 64, "epochs": 6, "folds": 2}
+CONFIG = TrainConfig(data="images", weights="none", trainable="all", size=64, epochs=6, folds=2)
 ROW = {"mean": 0.9, "sd": 0.01, "pooled": 0.89, "ci_low": 0.87, "ci_high": 0.91}
 
 
@@ -16,8 +18,12 @@ def write_run(place: Path, name: str, classes: list[str], rows: list[tuple[str |
     record = {
         "format": files.FORMAT,
         "begun_at": f"2026-01-01T00:00:0{len(classes)}+00:00",
-        "config": CONFIG,
-        "config_hash": "hash",
+        "config": CONFIG.as_dict(),
+        "identity": {"data": "hash of the images", "weights": "none"},
+        "cache": "cache",
+        "devices": ["cpu"],
+        "n_threads": [1, 1],
+        "compile": "off",
         "classes": classes,
         "positive": classes[1] if len(classes) == 2 else None,
         "images": {"used": 7},
@@ -50,7 +56,7 @@ def test_runs_are_listed_oldest_first_with_what_is_finished(tmp_path: Path) -> N
     three = write_run(tmp_path, "three", ["a", "b", "c"], [("macro", "roc_auc")])
     write_run(tmp_path, "two", ["N", "P"], None)
     (tmp_path / "no_run").mkdir()
-    files.write_json(three.fold(0).complete, {"config_hash": "hash"})
+    files.write_json(three.fold(0).complete, {"config_hash": load_run(three).config_hash})
     files.write_json(three.fold(1).complete, {"config_hash": "another config"})
     table = list_runs(tmp_path)
     assert table["run"].tolist() == ["two", "three"]
