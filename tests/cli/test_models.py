@@ -25,5 +25,5 @@ def test_mistakes_are_errors_of_the_users(home: Path, tmp_path: Path) -> None:
         app(["promote", "tiny", "9", models])
     with pytest.raises(ConfigError, match="name one or more images"):
         app(["explain", "--name", "tiny", models])
-    with pytest.raises(RunError, match="no rows of batch .batch. are held"):
+    with pytest.raises(RunError, match=r"no rows of batch .batch. are held"):
         app(["release", "batch", f"--out={tmp_path / 'scores'}"])
