@@ -14,7 +14,7 @@ def test_models_are_listed_with_their_champion(home: Path, capsys: pytest.Captur
 
 def test_promoting_the_champion_again_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     app(["promote", "tiny", "1", f"--models={home / 'models'}"])
-    assert "champion already" in capsys.readouterr().out
+    assert "already champion" in capsys.readouterr().out
 
 
 def test_mistakes_are_errors_of_the_users(home: Path, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def torture(image: Image.Image) -> dict[str, tuple[bytes, str | None]]:
         "blank.png": (encoded(Image.new("L", (300, 300), 128), "PNG"), "blank"),
         "photograph.jpeg": (encoded(Image.fromarray(colour).resize((320, 240))), "colour_photograph"),
         "ct.dcm": (make_dicom(Modality="CT"), "dicom_of_something_else"),
-        "damaged.dcm": (make_dicom()[:400], "damaged"),
+        "damaged.dcm": (make_dicom()[:3000], "truncated"),
     }
 
 
