@@ -63,7 +63,7 @@ def test_changed_data_is_another_run_and_moved_data_is_the_same(begin: Begin, sa
     shutil.copytree(sample, moved)
     assert begin(data=str(moved)).config.data == str(moved)
     next(moved.rglob("IM-*.jpeg")).unlink()
-    with pytest.raises(RunError, match="another config: data"):
+    with pytest.raises(RunError, match="begun with other images: data"):
         begin(data=str(moved))
 
 
