@@ -105,6 +105,7 @@ def _show_calibration_errors(folder: RunFolder) -> None:
     wide = errors.pivot_table(index=["class", "measure"], columns="stage", values="value", sort=False)
     wide = wide.reset_index().set_index("measure")
     st.table(wide.map(lambda value: f"{value:.4f}" if isinstance(value, float) else value))
+    st.caption("Brier score: summed over classes; of two classes, twice scikit-learn's brier_score_loss.")
 
 
 def _show_parts(folder: RunFolder) -> None:

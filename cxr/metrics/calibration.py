@@ -91,6 +91,7 @@ def cross_fit(logits: NDArray[np.float64], target: NDArray[np.int64], fold: NDAr
 def calibration_errors(probability: NDArray[np.float64], target: NDArray[np.int64]) -> dict[str, float]:
     """Return log_loss, brier (summed over classes) and ece.
 
+    For two classes `brier` is twice that of the positive class alone, which is scikit-learn's `brier_score_loss`.
     `ece` is the expected calibration error of the most probable class, in 15 bins of equally many images.
 
     Args:

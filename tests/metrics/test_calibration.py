@@ -3,6 +3,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 from scipy.stats import norm
+from sklearn.metrics import brier_score_loss
 
 from cxr.classes import Classes
 from cxr.metrics.calibration import (
@@ -138,6 +139,13 @@ def test_an_images_own_fold_does_not_touch_its_probability() -> None:
     after = cross_fit(logits, np.where(fold == 0, 1 - target, target), fold)
     np.testing.assert_array_equal(before[fold == 0], after[fold == 0])
     assert (before[fold != 0] != after[fold != 0]).any()
+
+
+def test_the_brier_score_of_two_classes_is_twice_that_of_scikit_learn() -> None:
+    generator = np.random.default_rng(0)
+    positive, truth = generator.uniform(size=50), generator.integers(0, 2, 50)
+    errors = calibration_errors(np.stack([1 - positive, positive], axis=1), truth)
+    assert errors["brier"] == pytest.approx(2 * brier_score_loss(truth, positive))
 
 
 def test_errors_of_two_images_are_those_a_hand_computes() -> None:
