@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.results import keep
+from cxr.dataset.layout import list_images
 from cxr.images.decoding import decode_square, stretch
-from cxr.images.source import list_images, open_source
+from cxr.images.source import open_source
 
 SIZE = 224
 

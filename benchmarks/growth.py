@@ -21,9 +21,10 @@ from benchmarks.results import keep
 from benchmarks.scoring import score_as_process, timed_process
 from cxr.config import Execution, TrainConfig
 from cxr.dataset.examination import examine
+from cxr.dataset.layout import list_images
 from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
-from cxr.images.source import list_images, open_source
+from cxr.images.source import open_source
 from cxr.serving import registry
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder

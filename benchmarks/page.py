@@ -21,7 +21,8 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.results import keep
-from cxr.images.source import list_images, open_source
+from cxr.dataset.layout import list_images
+from cxr.images.source import open_source
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 from deployments.services import answers

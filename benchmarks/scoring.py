@@ -24,10 +24,11 @@ from benchmarks.processes import run_measured
 from benchmarks.results import keep
 from cxr.config import Execution, ScoreConfig, TrainConfig
 from cxr.dataset.examination import examine
+from cxr.dataset.layout import list_images
 from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
 from cxr.images.inbox import Arrival
-from cxr.images.source import list_images, open_source
+from cxr.images.source import open_source
 from cxr.network.int8 import load_int8, quantise
 from cxr.network.resnet import normalise, to_grey
 from cxr.serving import registry

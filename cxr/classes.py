@@ -1,5 +1,8 @@
 """The classes of a model, in output order, and which of them is positive."""
 
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Self
 
 MACRO = "macro"
@@ -43,3 +46,22 @@ class Classes(tuple[str, ...]):
     def logit_columns(self) -> list[str]:
         """Names of the columns with each class's logit."""
         return [f"logit_{name}" for name in self]
+
+
+def spelt_alike(names: Iterable[str]) -> list[str]:
+    """Return the first names that differ only in letter case, spaces or Unicode form; empty if all names differ.
+
+    Such names are one class to a person. Source: the Unicode Standard, D145 (canonical caseless matching).
+    """
+    spellings: defaultdict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(names)):
+        caseless = unicodedata.normalize("NFD", name).casefold()
+        spellings[" ".join(unicodedata.normalize("NFC", caseless).split())].append(name)
+    return next((alike for alike in spellings.values() if len(alike) > 1), [])
+
+
+def spell_apart(names: Iterable[str]) -> list[str]:
+    """Return each name in quotation marks; with escapes where two of them would look alike."""
+    names = list(names)
+    look_alike = len({unicodedata.normalize("NFC", name) for name in names}) < len(names)
+    return [ascii(name) if look_alike else repr(name) for name in names]

@@ -18,14 +18,24 @@ from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run
 from cxr.verdict import Finding, Verdict
-from data_checks import acquisition_baseline, drift, folds, manifest, metrics, near_duplicates, predictions, scores
+from data_checks import (
+    acquisition_baseline,
+    drift,
+    folds,
+    left_aside,
+    manifest,
+    metrics,
+    near_duplicates,
+    predictions,
+    scores,
+)
 from data_checks.report import write_report
 from data_checks.suite import open_context, run_suite
 from data_checks.tolerances import Tolerances
 
 log = logging.getLogger("cxr.checks")
 
-TABLES = ("manifest", "near_duplicates", "folds", "acquisition_baseline", "predictions", "metrics")
+TABLES = ("manifest", "left_aside", "near_duplicates", "folds", "acquisition_baseline", "predictions", "metrics")
 """Tables of a run that have a verdict, in the order of the report."""
 
 
@@ -33,7 +43,7 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data
     """Check the tables that `examine` wrote into the folder; write the verdicts and the report; return the verdicts.
 
     Args:
-        folder: holds the manifest, the near-duplicates, the folds and `data.json`.
+        folder: holds the manifest, the files left aside, the near-duplicates, the folds and `data.json`.
         config: as `examine` got it.
         limit: what is still acceptable.
         data_docs: write Great Expectations' own pages as well.
@@ -44,6 +54,8 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data
     data = files.read_json(folder.data)
     suite = manifest.expectations(config.folds, _class_names(data, config), _folders(images, data), limit)
     verdicts = [run_suite(context, manifest.TABLE, manifest.describe(images), suite)]
+    rows = left_aside.describe(files.read_table(folder.left_aside), images)
+    verdicts.append(run_suite(context, left_aside.TABLE, rows, left_aside.expectations(limit)))
     rows = near_duplicates.describe(pairs, images)
     verdicts.append(run_suite(context, near_duplicates.TABLE, rows, near_duplicates.expectations()))
     if data["no_folds_because"]:

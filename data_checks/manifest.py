@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from cxr.dataset.patients import SHARED
 from data_checks.expect import absent, all_of, between, matching, one_of, present, unique
 from data_checks.suite import Table
 from data_checks.tolerances import Tolerances
@@ -41,6 +42,7 @@ def describe(manifest: pd.DataFrame) -> pd.DataFrame:
         elongation=pd.concat([ratio, 1 / ratio], axis=1).max(axis=1),
         patients_of_class=patient[used].groupby(label[used]).transform("nunique"),
         share_of_class=label[used].map(label[used].value_counts(normalize=True)),
+        shared_patient_id=manifest["reason"].where(used & (manifest["reason"] == SHARED)),
         images_of_patient=manifest[used].groupby("patient_id")["path"].transform("size"),
         classes_of_patient=manifest[used].groupby("patient_id")["label"].transform("nunique"),
         usual_bits=(manifest["bits"] == _most_frequent(manifest["bits"])).where(readable).astype("object"),
@@ -120,12 +122,16 @@ def _pixels(limit: Tolerances) -> list["Expectation"]:
 def _remarks(limit: Tolerances) -> list["Expectation"]:
     most_images = limit.images_per_patient
     lumped = f"No patient has more than {most_images:g} images; if one has, check the pattern that finds patient ids."
+    own = (
+        "Every PatientID is a patient's; one that many share counts as missing, and --patient-pattern is used instead."
+    )
     traced = "Every image has a patient id; without it, leakage between folds cannot be ruled out."
     once = "No image occurs twice, byte for byte; copies are used neither in training nor in evaluation."
     plain = "Paths hold only plain letters, digits, '.', '_' and '-'; others work in cxr but may break other tools."
     one_class = "All images of a patient are of one class; if not, check that it is one patient."
     return [
         between("images_of_patient", "warning", lumped, most=most_images),
+        absent("shared_patient_id", "warning", own),
         present("patient_id", "warning", traced),
         absent("copy_of", "info", once),
         between("classes_of_patient", "info", one_class, most=1),

@@ -20,6 +20,8 @@ class Tolerances:
 
     readable_share: float = 0.95
     """If fewer files can be read, the folder is broken, not just single images; critical."""
+    left_aside_share: float = 0.1
+    """If more files are hidden or no images by their names, images may be among them; a list beside them is one."""
     blank_contrast: float = BLANK_CONTRAST
     """An image whose grey levels have a smaller standard deviation is blank."""
     blank_share: float = 0.01

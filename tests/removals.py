@@ -40,6 +40,8 @@ class Removal:
         (project / self.file).write_text(text.replace(self.old, self.new))
 
 
+LAYOUT = "tests/dataset/test_layout.py::test_"
+LABELS = "tests/dataset/test_labels.py::test_"
 TRAIN = "tests/flows/test_train_cv.py::test_"
 CROSS = "tests/test_pipeline.py::test_"
 SERVICES = "tests/deployments/test_services.py::test_"
@@ -295,6 +297,62 @@ REMOVALS = (
         'state = torch.load(file, map_location="cpu", weights_only=True)',
         'state = torch.load(file, map_location="cpu", weights_only=False)',
         "tests/test_security.py::test_weights_that_would_run_code_are_refused_in_one_sentence",
+    ),
+    Removal(
+        "hidden folders are classes",
+        "cxr/dataset/layout.py",
+        "    if is_hidden(path):",
+        "    if False:",
+        LAYOUT + "hidden_and_system_folders_are_no_classes_and_are_left_aside_by_name",
+    ),
+    Removal(
+        "two spellings are two classes",
+        "cxr/dataset/labels.py",
+        "if alike := spelt_alike(place):",
+        "if (alike := spelt_alike(place)) and not alike:",
+        LABELS + "two_spellings_of_a_class_are_an_error_that_shows_both",
+    ),
+    Removal(
+        "the positive class is asked for at the end",
+        "cxr/dataset/labels.py",
+        "    if len(labels) > 1:",
+        "    if not labels:",
+        LABELS + "the_positive_class_is_asked_for_before_an_image_is_read",
+    ),
+    Removal(
+        "zip members of one path vanish",
+        "cxr/images/source.py",
+        "elif path in self._members:",
+        "elif False:",
+        "tests/images/test_source.py::test_a_zip_with_two_members_for_one_path_is_refused_and_names_both",
+    ),
+    Removal(
+        "a system's folder is a batch",
+        "cxr/images/inbox.py",
+        "litter(Path(name) / path)",
+        "litter(path)",
+        "tests/images/test_inbox.py::test_thumbnails_and_older_copies_that_systems_keep_are_no_images",
+    ),
+    Removal(
+        "ANONYMOUS is a patient",
+        "cxr/images/dicom.py",
+        "    if _is_placeholder(patient_id):",
+        "    if False:",
+        "tests/images/test_dicom.py::test_an_id_that_stands_for_nobody_is_a_placeholder",
+    ),
+    Removal(
+        "an id that most images share is a patient",
+        "cxr/dataset/patients.py",
+        "if n >= least}",
+        "if n < 0}",
+        "tests/dataset/test_patients.py::test_an_id_that_most_images_share_is_nobodys",
+    ),
+    Removal(
+        "files left aside are part of no verdict",
+        "data_checks/left_aside.py",
+        "mostly=1 - limit.left_aside_share",
+        "mostly=0",
+        "tests/data_checks/test_left_aside.py::test_files_left_aside_are_part_of_the_verdict",
     ),
 )
 

@@ -44,12 +44,15 @@ def show_results(folder: "RunFolder") -> None:
 
 def show_checks(folder: "RunFolder") -> None:
     """Print what the data checks found, what acquisition alone predicts, and where the report is."""
+    from cxr.dataset.layout import name_left_aside
     from cxr.storage import files
 
     data = files.read_json(folder.data)
     print("images    " + " → ".join(f"{n:,} {name}" for name, n in data["images"].items()))
     copies = "{groups} byte-identical groups ({images} images), {across_classes} across classes"
     print("copies   " + copies.format(**data["identical"]))
+    for line in name_left_aside(files.read_table(folder.left_aside)):
+        print(f"left aside {line}")
     table = files.read_table(folder.expectations)
     _show_expectations(table)
     if folder.acquisition_baseline.exists():

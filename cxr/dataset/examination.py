@@ -13,12 +13,14 @@ import pandas as pd
 from cxr.classes import Classes
 from cxr.config import DataConfig
 from cxr.dataset.folds import assign_folds, certify
-from cxr.dataset.manifest import build_manifest, class_names, count_identical, count_images, data_hash
+from cxr.dataset.labels import class_names, require_labels
+from cxr.dataset.layout import Listing, count_kinds, left_aside_table, list_images, name_left_aside
+from cxr.dataset.manifest import build_manifest, count_identical, count_images, data_hash
 from cxr.dataset.near_duplicates import find_near_duplicates
 from cxr.dataset.pictures import squares_of
 from cxr.errors import DataError, FoldError, RunError
 from cxr.images.decoding import DECODED_PX
-from cxr.images.source import Listing, list_images, open_source
+from cxr.images.source import open_source
 from cxr.images.vitals import open_vitals
 from cxr.storage import events, files
 from cxr.storage.run_folder import RunFolder
@@ -37,13 +39,14 @@ def examine(config: DataConfig, folder: RunFolder, *, cache: Path, size: int | N
 
     Raises:
         ConfigError: the positive class or the holdout does not fit the data, or the cache is a URL; nothing is written.
-        DataError: no images are found; nothing is written.
+        DataError: no images are found, or two classes are spelt almost alike; nothing is written.
         RunError: the run was begun with other images.
     """
     files.require_local("--cache", cache)
     with events.stage(folder.events, "examine") as stage:
         source = open_source(config.data)
         listing = list_images(source)
+        require_labels(listing, config)
         manifest = build_manifest(source, listing, config, cache, size)
         stage.n_images = len(manifest)
         _log_images(manifest, listing)
@@ -64,7 +67,7 @@ def _assign_and_write(
         "data_hash": data_hash(manifest),
         "images": count_images(manifest),
         "identical": count_identical(manifest),
-        "left_aside": listing.left_aside,
+        "left_aside": count_kinds(listing.left_aside),
         "class_folders": sorted(
             {image.class_folder for image in listing.images} | _folder_names(listing.empty_folders)
         ),
@@ -87,6 +90,7 @@ def _assign_and_write(
         )
     except (DataError, FoldError) as error:
         facts["no_folds_because"] = str(error)
+    files.write_table(folder.left_aside, left_aside_table(listing.left_aside))
     _write(folder, manifest, near_duplicates, folds, certificate, facts)
 
 
@@ -117,8 +121,8 @@ def _log_images(manifest: pd.DataFrame, listing: Listing) -> None:
     log.info("images: %s", " → ".join(f"{n:,} {name}" for name, n in count_images(manifest).items()))
     for row in manifest[manifest["status"] == "unreadable"].head(20).itertuples():
         log.warning("unreadable: %s (%s)", row.path, row.reason)
-    for kind, n_files in listing.left_aside.items():
-        log.info("left aside: %d × %s", n_files, kind)
+    for line in name_left_aside(left_aside_table(listing.left_aside)):
+        log.info("left aside: %s", line)
 
 
 def _require_same_images(folder: RunFolder, current: str) -> None:

@@ -87,11 +87,20 @@ def group_images(images: pd.DataFrame, near_duplicates: pd.DataFrame) -> pd.Seri
 
 def _require_groups(images: pd.DataFrame, n_folds: int) -> None:
     n_groups = images.groupby("label")["group_id"].nunique().sort_values()
-    if n_groups.iloc[0] < n_folds:
-        raise FoldError(
-            f"class {n_groups.index[0]!r} has {n_groups.iloc[0]} groups of images (patients), fewer than the "
-            f"{n_folds} folds: give --folds {max(n_groups.iloc[0], 2)} or less, or more images of that class."
+    label, n_least = n_groups.index[0], int(n_groups.iloc[0])
+    if n_least >= n_folds:
+        return
+    if n_least > 1:
+        way_out = f"give --folds {n_least} or less, or more images of that class."
+    else:
+        way_out = (
+            f"all belong to {images.loc[images['label'] == label, 'group_id'].iloc[0]!r}. Give images of more "
+            "patients; if these are of several, give the --patient-pattern that finds them."
         )
+    noun = "groups" if n_least > 1 else "group"
+    raise FoldError(
+        f"class {label!r} has {n_least} {noun} of images (patients), fewer than the {n_folds} folds: {way_out}"
+    )
 
 
 def certify(
@@ -194,9 +203,15 @@ def _parted_pairs(known: pd.DataFrame, near_duplicates: pd.DataFrame) -> list[st
 
 
 def _patient_key(known: pd.DataFrame, config: DataConfig) -> str:
-    if known["patient_id"].isna().all():
+    patient_ids = known["patient_id"].dropna()
+    if patient_ids.empty:
         return "none: no file name holds a patient id, so every image is its own group and leakage is not excluded"
-    return f"file name, first group of {config.patient_pattern!r}"
+    from_name = f"file name, first group of {config.patient_pattern!r}"
+    return f"PatientID of DICOM as a keyed hash, or {from_name}" if _any_of_dicom(patient_ids) else from_name
+
+
+def _any_of_dicom(patient_ids: pd.Series) -> bool:
+    return bool(patient_ids.str.fullmatch(r"dicom-[0-9a-f]{16}").any())
 
 
 def read_folds(run: RunFolder, config: DataConfig) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import logging
 import os
-import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.config import DataConfig
-from cxr.errors import ConfigError, DataError, UnreadableError
+from cxr.dataset.labels import label_of, subtype_of
+from cxr.dataset.layout import PICTURE_SUFFIXES, Listing, SourceImage
+from cxr.dataset.patients import Patient, find_patients
+from cxr.errors import UnreadableError
 from cxr.images import dicom
 from cxr.images.decoding import Header, open_prepared
 from cxr.images.dicom_file import is_dicom
 from cxr.images.reading import read
-from cxr.images.source import MAX_IMAGE_BYTES, Listing, Source, SourceImage
+from cxr.images.source import MAX_IMAGE_BYTES, Source
 from cxr.images.vitals import Vitals, measure, open_vitals
 
 log = logging.getLogger(__name__)
@@ -48,7 +51,6 @@ COLUMNS = [
     "reason",
     *VITALS,
 ]
-SUBTYPE = re.compile(r"_(bacteria|virus)(?=[_.])", re.IGNORECASE)
 CHUNK = 512
 """Images read between two writes to the cache."""
 
@@ -72,12 +74,14 @@ class _Entry:
 class _Reader:
     """Reads images; caches thumbnails with vital signs and, if a size is given, squares."""
 
-    def __init__(self, source: Source, cache: Path, size: int | None, *, with_dicom: bool) -> None:
+    def __init__(self, source: Source, cache: Path, size: int | None) -> None:
         self.source = source
+        self.cache = cache
         self.thumbnails = open_vitals(cache)
         self.size = size
         self.prepared = open_prepared(cache, size) if size else None
-        self.patient_key = dicom.patient_key(cache) if with_dicom else None
+        self._patient_key: bytes | None = None
+        self._first_dicom = threading.Lock()
 
     def read(self, image: SourceImage) -> _Entry:
         if image.n_bytes > MAX_IMAGE_BYTES:
@@ -103,7 +107,11 @@ class _Reader:
         return image_id not in self.thumbnails or (self.prepared is not None and image_id not in self.prepared)
 
     def _patient_id(self, data: bytes) -> str | None:
-        return dicom.hash_patient(data, self.patient_key) if self.patient_key and is_dicom(data) else None
+        if not is_dicom(data):
+            return None
+        with self._first_dicom:
+            self._patient_key = self._patient_key or dicom.patient_key(self.cache)
+        return dicom.hash_patient(data, self._patient_key)
 
     def keep(self, entries: list[_Entry]) -> None:
         """Add to the cache what it lacks of these images."""
@@ -132,22 +140,22 @@ def build_manifest(
     Raises:
         DataError: there are DICOM images, and pydicom is not installed.
     """
-    n_dicom = sum(image.path.lower().endswith(".dcm") for image in listing.images)
+    n_dicom = sum(not image.path.lower().endswith(PICTURE_SUFFIXES) for image in listing.images)
     if n_dicom:
         dicom.require_pydicom(n_dicom)
-    reader = _Reader(source, cache, size, with_dicom=n_dicom > 0)
-    rows: list[dict[str, Any]] = []
+    reader = _Reader(source, cache, size)
+    found: list[_Entry] = []
     total = len(listing.images)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, total, CHUNK):
             images = listing.images[start : start + CHUNK]
             entries = list(pool.map(reader.read, images))
-            rows += [_row(image, entry, config) for image, entry in zip(images, entries, strict=True)]
             reader.keep(entries)
+            found += [dataclasses.replace(entry, square=None, thumbnail=None, vitals=None) for entry in entries]
             log.info(
-                "read %d of %d images", len(rows), total, extra={"bar": "images read", "done": len(rows), "of": total}
+                "read %d of %d images", len(found), total, extra={"bar": "images read", "done": len(found), "of": total}
             )
-    manifest = _table(rows, reader.thumbnails.facts())
+    manifest = _table(_rows(listing.images, found, config), reader.thumbnails.facts())
     _mark_copies(manifest)
     return manifest
 
@@ -161,26 +169,28 @@ def _table(rows: list[dict[str, Any]], vitals: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table, vitals.reindex(readable).reindex(columns=VITALS).reset_index(drop=True)], axis=1)
 
 
-def _row(image: SourceImage, entry: _Entry, config: DataConfig) -> dict[str, Any]:
-    name = image.path.rsplit("/", 1)[-1]
-    subtype_match = SUBTYPE.search(name)
-    subtype = subtype_match.group(1).lower() if subtype_match else None
-    patient_match = re.search(config.patient_pattern, name)
+def _rows(images: list[SourceImage], entries: list[_Entry], config: DataConfig) -> list[dict[str, Any]]:
+    names = [image.path.rpartition("/")[2] for image in images]
+    patients = find_patients(names, [entry.patient_id for entry in entries], config.patient_pattern)
+    return [_row(*facts, config) for facts in zip(images, entries, patients, strict=True)]
+
+
+def _row(image: SourceImage, entry: _Entry, patient: Patient, config: DataConfig) -> dict[str, Any]:
     header = entry.header
     return {
         "image_id": entry.image_id,
         "path": image.path,
-        "label": subtype if subtype and config.label_from == "subtype" else image.class_folder,
-        "subtype": subtype,
+        "label": label_of(image, config),
+        "subtype": subtype_of(image),
         "split": image.split,
-        "patient_id": entry.patient_id or (patient_match.group(1) if patient_match else None),
+        "patient_id": patient.patient_id,
         "width": header.width if header else None,
         "height": header.height if header else None,
         "mode": header.mode if header else None,
         "bits": header.bits if header else None,
         "n_bytes": image.n_bytes,
         "status": "used" if header else "unreadable",
-        "reason": entry.reason,
+        "reason": entry.reason or patient.remark,
     }
 
 
@@ -220,29 +230,3 @@ def count_identical(manifest: pd.DataFrame) -> dict[str, int]:
         "images": int(copies.size().sum()),
         "across_classes": int((copies["label"].nunique() > 1).sum()),
     }
-
-
-def class_names(manifest: pd.DataFrame, config: DataConfig) -> list[str]:
-    """Return the class names in output order: sorted; for two classes the positive class is last.
-
-    Raises:
-        DataError: fewer than two classes have a usable image.
-        ConfigError: `positive` is not one of two classes, or is given for more than two; or subtypes are asked for and
-            no image has one.
-    """
-    used = manifest[manifest["status"] == "used"]
-    names = sorted(used["label"].unique())
-    if len(names) < 2:
-        raise DataError(f"two classes or more are needed, but usable images were found only in {names or 'none'}.")
-    if config.label_from == "subtype" and used["subtype"].isna().all():
-        raise ConfigError("--label-from subtype needs names like person1_bacteria_2.jpeg, but no image has a subtype.")
-    if len(names) > 2:
-        if config.positive is not None:
-            raise ConfigError(f"--positive is for two classes; {len(names)} were found: {', '.join(names)}.")
-        return names
-    positive = config.positive or "PNEUMONIA"
-    if positive not in names:
-        raise ConfigError(
-            f"--positive must name one of the classes {names[0]!r} and {names[1]!r}, got {config.positive!r}."
-        )
-    return sorted(names, key=lambda name: name == positive)

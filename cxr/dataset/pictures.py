@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr.config import DataConfig
+from cxr.dataset.layout import Listing, list_images
 from cxr.errors import DataError
 from cxr.images.decoding import Picture, decode_image, stretch
-from cxr.images.source import Listing, Source, list_images, open_source
+from cxr.images.source import Source, open_source
 
 
 def read_pictures(config: DataConfig, least_px: int) -> Callable[[str, str], Picture]:

@@ -21,7 +21,7 @@ from cxr.classes import Classes
 from cxr.config import DataConfig
 from cxr.dataset.examination import examine
 from cxr.dataset.folds import group_images
-from cxr.dataset.manifest import class_names
+from cxr.dataset.labels import class_names
 from cxr.errors import DataError, RunError
 from cxr.evaluation.analyses import RATES
 from cxr.evaluation.out_of_fold import OutOfFold

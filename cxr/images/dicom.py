@@ -12,6 +12,7 @@ look-up).
 import hashlib
 import hmac
 import secrets
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,16 @@ from cxr.storage.cache_folder import CacheFolder
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+PLACEHOLDER = "dicom-placeholder"
+"""Takes the place of a patient's hash where the id is a word that stands for nobody."""
+WORDS = (
+    "anon anonym anonyme anonymisiert anonymised anonymized anonymous anonymus anonimo blank default deidentified "
+    "desconocido dummy empty hidden id inconnu na nan nil noid noname none notapplicable notavailable null patient "
+    "patientid redacted removed sconosciuto subject test unbekannt undefined unk unknown unnamed unspecified"
+)
+PLACEHOLDERS = frozenset(WORDS.split())
+"""What anonymisation tools and people write for an id, in lower case without spaces and punctuation."""
 
 
 def require_pydicom(n_images: int) -> None:
@@ -68,7 +79,7 @@ def decode_pixels(image: "Dataset") -> Image.Image:
 
 
 def hash_patient(data: bytes, key: bytes) -> str | None:
-    """Return the keyed hash of the patient id in a DICOM file; None if the file has no id.
+    """Return the keyed hash of the patient id in a DICOM file, or PLACEHOLDER; None if the file has no id.
 
     Args:
         data: the bytes of the file.
@@ -83,7 +94,17 @@ def hash_patient(data: bytes, key: bytes) -> str | None:
         raise
     except Exception as error:
         raise UnreadableError("damaged", f"its patient id cannot be read ({type(error).__name__})") from None
-    return "dicom-" + hmac.new(key, patient_id.encode(), hashlib.sha256).hexdigest()[:16] if patient_id else None
+    if not patient_id:
+        return None
+    if _is_placeholder(patient_id):
+        return PLACEHOLDER
+    return "dicom-" + hmac.new(key, patient_id.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def _is_placeholder(patient_id: str) -> bool:
+    """Return whether an id stands for nobody: a known word, or one sign again and again as in 0000, XXX or ***."""
+    letters = "".join(sign for sign in unicodedata.normalize("NFKD", patient_id).casefold() if sign.isalnum())
+    return not letters or letters in PLACEHOLDERS or set(letters) in ({"0"}, {"x"})
 
 
 def patient_key(cache: Path) -> bytes:

@@ -49,7 +49,7 @@ class Batch:
     n_waiting: int
     """Number of files that changed too recently to be read."""
     left_aside: dict[str, int]
-    """Number of files that Finder or Windows left, by kind."""
+    """Number of files that systems left, such as Finder's and thumbnails, by kind."""
 
 
 def batch_names(inbox: Path) -> dict[str, str]:
@@ -85,7 +85,7 @@ def list_batch(inbox: Path, name: str, folder: str, settle_s: float) -> Batch:
         path = Path(file).relative_to(folder)
         if refused:
             arrivals.append(Arrival(printable(path), file, 0, 0, refused))
-        elif kind := litter(path):
+        elif kind := litter(Path(name) / path):
             left_aside[kind] += 1
         elif (arrival := _arrival(file, printable(path), root, settled_before)) is not None:
             arrivals.append(arrival)

@@ -1,18 +1,15 @@
 """Where the bytes of images come from: a folder, a zip, or the Kaggle set.
 
 A source lists its files and reads one at a time. Nothing is unpacked, moved or written, so a path in a hostile archive
-cannot do harm. Only files at ROOT/[split/]CLASS/image.(jpeg|jpg|png|dcm) are images. Other files that archives are
-known to contain (Finder and Windows files, the nested second copy inside the real Kaggle archive) are recognised and
-counted.
+cannot do harm. A path names one file: a zip in which two members have the same path is refused. Which files are
+images, and of which class, `cxr.dataset.layout` says; `litter` knows what systems leave among them.
 """
 
 import os
 import re
 import stat
 import zipfile
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Protocol
 
@@ -20,14 +17,24 @@ from cxr.errors import DataError
 
 KAGGLE = "kaggle"
 KAGGLE_DATASET = "paultimothymooney/chest-xray-pneumonia"
-LAYOUT = "Expected ROOT/[split/]CLASS/image.(jpeg|jpg|png|dcm), with split one of train, val, test."
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-IMAGE_SUFFIXES = {".jpeg", ".jpg", ".png", ".dcm"}
 MAX_IMAGE_BYTES = 256 * 2**20
 MAX_ZIP_RATIO = 100
 """How many times its own size a zip may unpack to; X-ray JPEGs and PNGs hardly shrink in a zip."""
 MAX_ZIP_FREE_BYTES = 256 * 2**20
 """A zip that unpacks to no more than this is never refused."""
+MACOS_FOLDER = "__macosx"
+SYSTEM_FOLDERS = frozenset(
+    {
+        *("$recycle.bin", "recycler", "system volume information"),  # Windows
+        *(".appledouble", ".documentrevisions-v100", ".fseventsd", ".spotlight-v100", ".temporaryitems", ".trashes"),
+        *("lost+found", ".thumbnails"),  # Linux
+        *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", ".@__thumb", "@__thumb"),  # NAS
+        ".ipynb_checkpoints",
+    }
+)
+"""Folders that systems make for themselves, in lower case. Some hold thumbnails or older copies of images."""
+SETTINGS = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini"})
+"""Files that systems write about a folder, in lower case."""
 
 
 class Source(Protocol):
@@ -50,30 +57,9 @@ class Source(Protocol):
         """
         ...
 
-
-@dataclass(frozen=True)
-class SourceImage:
-    """A file at a place where an image is expected, not read yet."""
-
-    path: str
-    """Relative to ROOT, POSIX; the same for a folder and for a zip of it."""
-    key: str
-    """Its path in the source."""
-    class_folder: str
-    split: str | None
-    n_bytes: int
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The contents of a source."""
-
-    images: list[SourceImage]
-    """Ordered by path."""
-    left_aside: dict[str, int]
-    """Number of files that are no images, by kind."""
-    empty_folders: list[str]
-    """Class folders without an image, relative to ROOT."""
+    def head(self, path: str, n_bytes: int) -> bytes:
+        """Return a file's first bytes, `n_bytes` at most; it raises what `read` raises."""
+        ...
 
 
 def open_source(data: str) -> Source:
@@ -122,29 +108,52 @@ class FolderSource:
                 self._empty.append(printable(folder.relative_to(root)))
 
     def sizes(self) -> Mapping[str, int]:
-        return {name: path.stat().st_size if path.exists() else 0 for name, path in self._paths.items()}
+        return {name: _size(path) for name, path in self._paths.items()}
 
     def empty_folders(self) -> list[str]:
         return self._empty
 
     def read(self, path: str) -> bytes:
+        return self.head(path, -1)
+
+    def head(self, path: str, n_bytes: int) -> bytes:
         file = self._paths[path]
         if not stat.S_ISREG(file.stat().st_mode):
             raise OSError("not a regular file")
-        return file.read_bytes()
+        with file.open("rb") as stream:
+            return stream.read(n_bytes)
+
+
+def _size(path: Path) -> int:
+    """Return a file's size in bytes; 0 where it has none to tell, and reading it gives the reason."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _walk(root: Path) -> Iterable[tuple[Path, list[str], bool]]:
-    """Yield each folder, the names of its files, and whether it contains no folder."""
+    """Yield each folder, the names of its files, and whether it contains no folder.
+
+    A hidden or system folder that may not be listed, such as lost+found, is yielded as if it were a file.
+    """
+    locked: list[Path] = []
 
     def stop(error: OSError) -> None:
-        raise DataError(f"the folder {error.filename!r} cannot be listed ({error.strerror}): check its permissions.")
+        path = Path(error.filename).relative_to(root)
+        if not litter(path) and not is_hidden(path):
+            raise DataError(
+                f"the folder {error.filename!r} cannot be listed ({error.strerror}): check its permissions."
+            )
+        locked.append(Path(error.filename))
 
     seen: set[str] = set()
     for folder, subfolders, names in os.walk(root, onerror=stop, followlinks=True):
         seen.add(os.path.realpath(folder))
         subfolders[:] = sorted(name for name in subfolders if os.path.realpath(Path(folder, name)) not in seen)
         yield Path(folder), sorted(names), not subfolders
+    for folder in locked:
+        yield folder.parent, [folder.name], False
 
 
 def printable(path: PurePath) -> str:
@@ -164,10 +173,10 @@ class ZipSource:
             self._archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError) as error:
             raise DataError(f"the zip {str(path)!r} cannot be opened: {error}.") from error
-        self._members = {info.filename: info for info in self._archive.infolist() if not info.is_dir()}
-        for name in self._members:
-            if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or re.match(r"[A-Za-z]:", name):
-                raise DataError(f"the zip {str(path)!r} is unsafe: member {name!r} leads out of it.")
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        self._folders: set[str] = set()
+        for info in self._archive.infolist():
+            self._add(info, path)
         unpacked = sum(info.file_size for info in self._archive.infolist())
         if unpacked > max(MAX_ZIP_FREE_BYTES, MAX_ZIP_RATIO * path.stat().st_size):
             raise DataError(
@@ -175,15 +184,36 @@ class ZipSource:
                 f"more than {MAX_ZIP_RATIO} times its own size."
             )
 
+    def _add(self, info: zipfile.ZipInfo, archive: Path) -> None:
+        """Add a member under its path: Windows tools separate names by backslashes, others write `./` or `//`."""
+        name = info.filename.replace("\\", "/")
+        parts = name.split("/")
+        if name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", name):
+            raise DataError(f"the zip {str(archive)!r} is unsafe: member {info.filename!r} leads out of it.")
+        path = "/".join(part for part in parts if part not in {"", "."})
+        if name.endswith("/"):
+            self._folders.add(path)
+        elif path in self._members:
+            raise DataError(
+                f"the zip {str(archive)!r} has two members for one path, {self._members[path].filename!r} and "
+                f"{info.filename!r}, and only one could be read: make the archive again with one of them."
+            )
+        else:
+            self._members[path] = info
+
     def sizes(self) -> Mapping[str, int]:
-        return {name: info.file_size for name, info in self._members.items()}
+        return {path: info.file_size for path, info in self._members.items()}
 
     def empty_folders(self) -> list[str]:
-        folders = {info.filename.rstrip("/") for info in self._archive.infolist() if info.is_dir()}
-        filled = {parent.as_posix() for name in [*self._members, *folders] for parent in PurePosixPath(name).parents}
-        return sorted(folders - filled)
+        filled = {
+            parent.as_posix() for path in [*self._members, *self._folders] for parent in PurePosixPath(path).parents
+        }
+        return sorted(self._folders - filled)
 
     def read(self, path: str) -> bytes:
+        return self.head(path, -1)
+
+    def head(self, path: str, n_bytes: int) -> bytes:
         info = self._members[path]
         if stat.S_ISLNK(info.external_attr >> 16):
             raise OSError("a link inside a zip")
@@ -191,80 +221,21 @@ class ZipSource:
             raise OSError("encrypted in the zip")
         if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
             raise OSError("compressed in an unusual way in the zip")  # zipfile bounds only deflate's output
-        return self._archive.read(info)
-
-
-def list_images(source: Source) -> Listing:
-    """Return the images of a source, and what else is in it.
-
-    Raises:
-        DataError: there is no image, an image is in no class folder, or images are under several roots.
-    """
-    sizes = source.sizes()
-    left_aside: Counter[str] = Counter()
-    candidates: list[str] = []
-    for key in sizes:
-        kind = _kind(key)
-        if kind == "image":
-            candidates.append(key)
-        else:
-            left_aside[kind] += 1
-    if not candidates:
-        raise DataError(f"no image found among {len(sizes)} files. {LAYOUT}")
-    roots = Counter(_root(key) for key in candidates)
-    root = min(roots, key=lambda parts: (len(parts), parts))
-    images: list[SourceImage] = []
-    for key in sorted(candidates):
-        if _root(key) == root:
-            images.append(_image(key, root, sizes[key]))
-        elif _is_nested_copy(key, root, sizes):
-            left_aside["nested copy"] += 1
-        else:
-            others = sorted("/".join(parts) or "." for parts in roots)
-            raise DataError(f"images lie under {len(others)} roots, such as {others[0]!r} and {others[1]!r}. {LAYOUT}")
-    empty = [folder for folder in source.empty_folders() if _is_class_folder(folder, root)]
-    below_root = [PurePosixPath(folder).relative_to(PurePosixPath(*root)).as_posix() for folder in sorted(empty)]
-    return Listing(sorted(images, key=lambda image: image.path), dict(left_aside), below_root)
-
-
-def _is_class_folder(folder: str, root: tuple[str, ...]) -> bool:
-    """Return whether a folder is at ROOT/[split/]CLASS."""
-    parts = PurePosixPath(folder).parts
-    below = parts[len(root) :]
-    hidden = any(part.startswith((".", "__")) for part in below)
-    is_class = len(below) == 1 and below[0].lower() not in SPLITS
-    is_split_class = len(below) == 2 and below[0].lower() in SPLITS
-    return parts[: len(root)] == root and (is_class or is_split_class) and not hidden
-
-
-def _kind(key: str) -> str:
-    path = PurePosixPath(key)
-    return litter(path) or ("image" if path.suffix.lower() in IMAGE_SUFFIXES else "other file")
+        with self._archive.open(info) as stream:
+            return stream.read(n_bytes)
 
 
 def litter(path: PurePath) -> str | None:
-    """Return the kind of a file that Finder or Windows left; None for any other file."""
-    if "__MACOSX" in path.parts or path.name.startswith("._"):
+    """Return the kind of a file that a system and not a person has put there; None for any other file."""
+    parts = [part.casefold() for part in path.parts]
+    if MACOS_FOLDER in parts or path.name.startswith("._"):
         return "macOS copy"
-    return "folder settings" if path.name in {".DS_Store", "Thumbs.db", "desktop.ini"} else None
+    if path.name.casefold() in SETTINGS:
+        return "folder settings"
+    is_system = any(part in SYSTEM_FOLDERS or part.startswith(".trash-") for part in parts)
+    return "system folder" if is_system else None
 
 
-def _root(key: str) -> tuple[str, ...]:
-    """Return the folders above [split/]CLASS/image."""
-    folders = PurePosixPath(key).parts[:-1]
-    if not folders:
-        raise DataError(f"every image needs a class folder, but {key!r} lies in none. {LAYOUT}")
-    above_class = folders[:-1]
-    return above_class[:-1] if above_class and above_class[-1].lower() in SPLITS else above_class
-
-
-def _image(key: str, root: tuple[str, ...], n_bytes: int) -> SourceImage:
-    parts = PurePosixPath(key).parts[len(root) :]
-    split = SPLITS[parts[0].lower()] if len(parts) == 3 else None
-    return SourceImage("/".join(parts), key, class_folder=parts[-2], split=split, n_bytes=n_bytes)
-
-
-def _is_nested_copy(key: str, root: tuple[str, ...], sizes: Mapping[str, int]) -> bool:
-    """Return whether `root` has a file of the same relative path and size as an image further down."""
-    below = PurePosixPath(key).parts[len(_root(key)) :]
-    return sizes.get("/".join((*root, *below))) == sizes[key]
+def is_hidden(path: PurePath) -> bool:
+    """Return whether a file or a folder above it is hidden: its name begins with a dot."""
+    return any(part.startswith(".") for part in path.parts)

@@ -131,6 +131,10 @@ class RunFolder:
         return self.path / "manifest.parquet"
 
     @property
+    def left_aside(self) -> Path:
+        return self.path / "left_aside.parquet"
+
+    @property
     def near_duplicates(self) -> Path:
         return self.path / "near_duplicates.parquet"
 

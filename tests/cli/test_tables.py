@@ -55,9 +55,12 @@ def test_checks_are_counted_by_severity_and_what_failed_is_named(
     failed = {"severity": "warning", "passed": False, "table": "manifest", "sentence": "No copies.", "n_unexpected": 3}
     rows = pd.DataFrame([passed | {"examples": ""}, failed | {"examples": "a.png"}])
     files.write_table(folder.expectations, rows)
+    aside = pd.DataFrame({"path": [".old/1.png", ".old/2.png"], "kind": "hidden folder", "n_bytes": 1})
+    files.write_table(folder.left_aside, aside)
     tables.show_checks(folder)
     lines = printed()
     assert "images 1,200 found → 1,190 used" in lines
+    assert "left aside 2 × hidden folder: '.old/1.png', '.old/2.png'" in lines
     assert "critical 1 of 1 expectations passed" in lines
     assert "warning 0 of 1 expectations passed" in lines
     assert "warning, manifest: No copies." in lines

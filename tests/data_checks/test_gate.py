@@ -70,6 +70,18 @@ def plant_truncated(root: Path) -> str:
     return plant("train/NORMAL/IM-7777-0001.jpeg", whole[: len(whole) // 2])(root)
 
 
+def plant_hidden(root: Path) -> str:
+    for number in range(40):
+        plant(f"train/.backup/NORMAL/{number}.jpeg", b"-")(root)
+    return "train/.backup/NORMAL/0.jpeg"
+
+
+def plant_another_format(root: Path) -> str:
+    for number in range(40):
+        plant(f"train/NORMAL/{number}.tif", b"-")(root)
+    return "train/NORMAL/0.tif"
+
+
 def plant_rare_class(root: Path) -> str:
     for number in range(3):
         plant(f"train/TUBERCULOSIS/t{number}.png", picture(np.roll(NOISE, number * 40, axis=1)))(root)
@@ -122,6 +134,8 @@ PLANTS = {
     "a re-encoded copy under another patient": (plant_under_another_patient, "warning", "one_patient"),
     "a tiny image": (plant("train/NORMAL/IM-7777-0001.png", picture(NOISE[:40, :40])), "warning", "side"),
     "a strip": (plant("train/NORMAL/IM-7777-0001.png", picture(np.tile(NOISE, 4))), "warning", "elongation"),
+    "a hidden folder as large as the set": (plant_hidden, "warning", "unexplained"),
+    "images in a format that is not read": (plant_another_format, "critical", "image"),
     "an image without a patient": (plant("train/NORMAL/other.png", picture(NOISE)), "warning", "patient_id"),
 }
 
@@ -167,7 +181,7 @@ def test_what_is_planted_is_named_with_its_severity(what: str, images: Path, tmp
 def test_a_whole_set_passes_with_the_warnings_that_are_due(sample: Path, tmp_path: Path, cache: Path) -> None:
     verdicts = check(sample, RunFolder(tmp_path / "run"), cache)
     assert not any(v.failed("critical") for v in verdicts)
-    assert {v.table for v in verdicts} == {"manifest", "near_duplicates", "folds", "acquisition_baseline"}
+    assert {v.table for v in verdicts} == {"manifest", "left_aside", "near_duplicates", "folds", "acquisition_baseline"}
     warned = {f.column for v in verdicts for f in v.failed("warning")}
     assert "unreadable_because" in warned, "one drawn image is truncated"
     assert "copy_of" in {f.column for v in verdicts for f in v.failed("info")}, "three are copies"
@@ -310,7 +324,7 @@ def test_a_verdict_of_an_earlier_look_does_not_stay(sample: Path, tmp_path: Path
     folder = RunFolder(tmp_path / "run")
     check(sample, folder, cache)
     check(sample, folder, cache, folds=20)
-    assert [v.table for v in gate.read_verdicts(folder)] == ["manifest", "near_duplicates", "folds"]
+    assert [v.table for v in gate.read_verdicts(folder)] == ["manifest", "left_aside", "near_duplicates", "folds"]
     assert "acquisition_baseline" not in set(files.read_table(folder.expectations)["table"])
 
 

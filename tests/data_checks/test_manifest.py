@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from cxr.dataset.patients import SHARED
 from data_checks import manifest
 from data_checks.tolerances import Tolerances
 from tests.data_checks.conftest import Failed
@@ -53,6 +54,11 @@ DAMAGE = {
     "another bit depth": (first(bits=16), {("usual_bits", "warning")}),
     "an edited image": (first(mode="RGBA"), {("mode", "warning")}),
     "no patient": (first(patient_id=None), {("patient_id", "warning")}),
+    "a placeholder for a patient": (
+        first(patient_id=None, reason=SHARED),
+        {("shared_patient_id", "warning"), ("patient_id", "warning")},
+    ),
+    "a placeholder, and the patient in the name": (first(reason=SHARED), {("shared_patient_id", "warning")}),
     "a copy": (first(status="duplicate", reason="copy of p2"), {("copy_of", "info")}),
     "a patient of two classes": (first(patient_id="p1"), {("classes_of_patient", "info")}),
     "an unusual path": (first(path="train/A/Röntgen.jpeg"), {("plain_path", "info")}),

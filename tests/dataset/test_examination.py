@@ -32,6 +32,8 @@ def test_a_data_set_gets_manifest_copies_folds_and_certificate(sample: Path, tmp
     assert (facts["classes"], facts["no_folds_because"]) == (["NORMAL", "PNEUMONIA"], None)
     assert facts["class_folders"] == ["NORMAL", "PNEUMONIA"]
     assert facts["left_aside"] == {"other file": 1}
+    aside = files.read_table(folder.left_aside)
+    assert aside[["path", "kind"]].to_numpy().tolist() == [["SYNTHETIC.txt", "other file"]]
 
 
 def test_a_data_set_without_folds_has_a_manifest_and_the_reason(tree: Tree, image: MakeImage, tmp_path: Path) -> None:
@@ -55,7 +57,7 @@ def test_folds_of_an_earlier_examination_are_removed_when_there_are_none_now(
     assert folder.folds.exists()
     (root / "B" / "4.png").unlink()
     examined(root, tmp_path, folds=2, positive="B")
-    assert "class 'B' has 1 groups" in files.read_json(folder.data)["no_folds_because"]
+    assert "class 'B' has 1 group of" in files.read_json(folder.data)["no_folds_because"]
     assert not folder.folds.exists()
 
 

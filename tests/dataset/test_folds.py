@@ -139,6 +139,15 @@ def test_a_class_with_fewer_groups_than_folds_is_refused() -> None:
         assign_folds(manifest, NO_PAIRS, TrainConfig(data="x"))
 
 
+def test_a_class_of_one_patient_is_refused_without_advice_that_cannot_help() -> None:
+    manifest = draw_manifest().query("label == 'A' or patient_id == 'p1'").reset_index(drop=True)
+    with pytest.raises(FoldError) as caught:
+        assign_folds(manifest, NO_PAIRS, TrainConfig(data="x", folds=2))
+    assert "class 'B' has 1 group of images (patients), fewer than the 2 folds: all belong to 'p1'" in str(caught.value)
+    assert "--patient-pattern" in str(caught.value)
+    assert "--folds 2" not in str(caught.value)
+
+
 def test_the_certificate_counts_what_one_counts_by_hand() -> None:
     manifest = pd.DataFrame(
         {
@@ -174,6 +183,16 @@ def test_data_without_ids_says_that_leakage_is_not_excluded() -> None:
     folds = assign_folds(manifest, NO_PAIRS, config)
     assert folds["group_id"].nunique() == manifest["image_id"].nunique()
     assert certify(manifest, NO_PAIRS, folds, config)["patient_key"].startswith("none: no file name holds a patient id")
+
+
+def test_the_certificate_says_where_ids_come_from() -> None:
+    manifest, config = draw_manifest(), TrainConfig(data="x")
+    assert certify(manifest, NO_PAIRS, assign_folds(manifest, NO_PAIRS, config), config)["patient_key"] == (
+        f"file name, first group of {config.patient_pattern!r}"
+    )
+    manifest.loc[0, "patient_id"] = "dicom-0123456789abcdef"
+    certificate = certify(manifest, NO_PAIRS, assign_folds(manifest, NO_PAIRS, config), config)
+    assert certificate["patient_key"].startswith("PatientID of DICOM as a keyed hash, or file name")
 
 
 def damage(folds: pd.DataFrame, how: str) -> pd.DataFrame:

@@ -5,13 +5,15 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-import pytest
 
 from cxr.config import TrainConfig
 from cxr.dataset import manifest
-from cxr.errors import ConfigError, DataError
-from cxr.images.source import list_images, open_source
+from cxr.dataset.layout import list_images
+from cxr.dataset.patients import SHARED
+from cxr.images.source import open_source
+from tests.support.images import make_dicom
 
 Tree = Callable[[dict[str, bytes]], Path]
 SourceImage = Callable[..., bytes]
@@ -156,29 +158,19 @@ def test_an_image_prepared_before_is_not_decoded_again(sample: Path, tmp_path: P
     assert sorted((tmp_path / "cache").rglob("*.npy")) == shards
 
 
-@pytest.mark.parametrize(
-    ("classes", "positive", "expected"),
-    [
-        (["NORMAL", "PNEUMONIA"], None, ["NORMAL", "PNEUMONIA"]),
-        (["NORMAL", "PNEUMONIA"], "NORMAL", ["PNEUMONIA", "NORMAL"]),
-        (["a", "b", "c"], None, ["a", "b", "c"]),
-        (["a", "b"], "a", ["b", "a"]),
-        (["a", "b"], None, "--positive must name one of the classes 'a' and 'b', got None"),
-        (["a", "b"], "c", "--positive must name one of the classes 'a' and 'b', got 'c'"),
-        (["a", "b", "c"], "a", "--positive is for two classes; 3 were found: a, b, c"),
-    ],
-)
-def test_the_positive_class_is_last_of_two(classes: list[str], positive: str | None, expected: list[str] | str) -> None:
-    table = pd.DataFrame({"label": classes, "status": "used", "subtype": None})
-    config = TrainConfig(data="x", positive=positive)
-    if isinstance(expected, list):
-        assert manifest.class_names(table, config) == expected
-    else:
-        with pytest.raises(ConfigError, match=expected):
-            manifest.class_names(table, config)
+def test_the_same_placeholder_in_all_dicom_files_leaves_the_patient_to_the_pattern(tree: Tree, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4095, (6, 64, 64), dtype=np.uint16)
+    ids = ["ANONYMOUS", "anonymous ", "Anonymous^", "0000", "n/a", "REAL-7"]
+    root = tree({f"{'AB'[k % 2]}/p{k // 2}_{k}.dcm": make_dicom(pixels[k], PatientID=ids[k]) for k in range(6)})
+    rows = build(root, tmp_path / "cache", patient_pattern=r"^(p\d+)_").set_index("path")
+    rows = rows.sort_index(key=lambda paths: paths.str[-5])
+    assert rows["patient_id"].tolist()[:5] == ["p0", "p0", "p1", "p1", "p2"]
+    assert rows["patient_id"].iloc[5].startswith("dicom-")
+    assert rows["reason"].fillna("-").tolist() == [SHARED] * 5 + ["-"]
+    assert (rows["status"] == "used").all()
 
 
-def test_one_class_is_not_enough() -> None:
-    table = pd.DataFrame({"label": ["A", "B"], "status": ["used", "unreadable"], "subtype": None})
-    with pytest.raises(DataError, match="two classes or more"):
-        manifest.class_names(table, TrainConfig(data="x"))
+def test_a_dicom_file_named_as_a_picture_keeps_its_patient(tree: Tree, tmp_path: Path) -> None:
+    rows = build(tree({"A/1.png": make_dicom(), "B/2.jpeg": make_dicom()}), tmp_path / "cache")
+    assert rows["patient_id"].str.fullmatch("dicom-[0-9a-f]{16}").all()
+    assert rows["patient_id"].nunique() == 1

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from cxr.config import DataConfig
+from cxr.dataset.layout import list_images
 from cxr.dataset.pictures import read_pictures, read_squares, squares_of
 from cxr.errors import DataError
 from cxr.images.decoding import decode_square
-from cxr.images.source import list_images, open_source
+from cxr.images.source import open_source
 
 
 @pytest.fixture

@@ -153,3 +153,22 @@ def test_without_pydicom_the_way_out_is_named(hospital: Path, tmp_path: Path) ->
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout == "12 images are DICOM, which needs pydicom: install cxr with the extra [dicom].\n"
+
+
+NOBODY = ["ANONYMOUS", "anon", "Anonymized^^^", "UNKNOWN", "n/a", "NA", "0", "00", "XXX", "---", "de-identified"]
+
+
+@pytest.mark.parametrize("patient_id", NOBODY)
+def test_an_id_that_stands_for_nobody_is_a_placeholder(patient_id: str) -> None:
+    assert dicom.hash_patient(make_dicom(PatientID=patient_id), b"key") == dicom.PLACEHOLDER
+
+
+@pytest.mark.parametrize("patient_id", ["ANON0001", "100", "A0", "NA-7", "Anonymous-2"])
+def test_a_pseudonym_is_a_patient(patient_id: str) -> None:
+    hashed = dicom.hash_patient(make_dicom(PatientID=patient_id), b"key")
+    assert hashed is not None
+    assert hashed != dicom.PLACEHOLDER
+
+
+def test_without_an_id_there_is_no_placeholder() -> None:
+    assert dicom.hash_patient(make_dicom(PatientID="  "), b"key") is None

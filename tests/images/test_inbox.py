@@ -225,6 +225,20 @@ def test_files_that_finder_and_windows_leave_are_counted_and_are_no_images(tree:
     assert batch.left_aside == {"folder settings": 4, "macOS copy": 3}
 
 
+def test_thumbnails_and_older_copies_that_systems_keep_are_no_images(tree: Tree) -> None:
+    names = ["ward/@eaDir/1.png/SYNOPHOTO_THUMB_XL.jpg", "ward/.thumbnails/1.png", "#recycle/1.png"]
+    inbox = tree(dict.fromkeys(names, b"-") | {"ward/1.png": b"1"})
+    batches = {name: listed(inbox, name) for name in batch_names(inbox)}
+    assert {name: [arrival.path for arrival in batch.arrivals] for name, batch in batches.items()} == {
+        "#recycle": [],
+        "ward": ["1.png"],
+    }
+    assert {name: batch.left_aside for name, batch in batches.items()} == {
+        "#recycle": {"system folder": 1},
+        "ward": {"system folder": 2},
+    }
+
+
 def test_files_and_folders_that_may_not_be_read_are_named(tree: Tree) -> None:
     inbox = tree({"ward/1.png": b"1", "ward/locked.png": b"2", "ward/locked/3.png": b"3"})
     reasons = reasons_under({"ward/locked.png": 0, "ward/locked": 0}, inbox)

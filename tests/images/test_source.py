@@ -1,80 +1,20 @@
+import errno
 import os
 import stat
 import sys
 import types
+import warnings
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from cxr.errors import DataError
 from cxr.images import source
-from cxr.images.source import list_images, open_source
+from cxr.images.source import litter, open_source
 
 Tree = Callable[[dict[str, bytes]], Path]
-
-
-def zipped(root: Path, archive: Path) -> Path:
-    with zipfile.ZipFile(archive, "w") as file:
-        for path in sorted(root.rglob("*")):
-            if path.is_file():
-                file.write(path, path.relative_to(root.parent))
-    return archive
-
-
-def test_a_folder_and_a_zip_of_it_list_the_same_images(tree: Tree, tmp_path: Path) -> None:
-    root = tree({"train/A/1.jpeg": b"1", "test/B/2.PNG": b"22", "val/B/3.jpg": b"333", "notes.csv": b"-"})
-    of_folder = list_images(open_source(str(root)))
-    of_zip = list_images(open_source(str(zipped(root, tmp_path / "images.zip"))))
-    facts = [(image.path, image.class_folder, image.split, image.n_bytes) for image in of_folder.images]
-    assert facts == [
-        ("test/B/2.PNG", "B", "test", 2),
-        ("train/A/1.jpeg", "A", "train", 1),
-        ("val/B/3.jpg", "B", "val", 3),
-    ]
-    assert facts == [(image.path, image.class_folder, image.split, image.n_bytes) for image in of_zip.images]
-    assert of_folder.left_aside == of_zip.left_aside == {"other file": 1}
-
-
-def test_classes_need_no_split_folder(tree: Tree) -> None:
-    images = list_images(open_source(str(tree({"A/1.png": b"1", "B/2.png": b"2"})))).images
-    assert [(image.class_folder, image.split) for image in images] == [("A", None), ("B", None)]
-
-
-def test_other_files_of_the_real_kaggle_archive_are_counted_and_not_read(tree: Tree) -> None:
-    images = {"train/NORMAL/IM-1.jpeg": b"one", "test/PNEUMONIA/person1_virus_2.jpeg": b"three"}
-    junk = {
-        "__MACOSX/chest_xray/train/NORMAL/._IM-1.jpeg": b"x",
-        "chest_xray/train/NORMAL/._IM-1.jpeg": b"x",
-        "chest_xray/train/.DS_Store": b"x",
-        "chest_xray/Thumbs.db": b"x",
-        "chest_xray/__MACOSX/chest_xray/train/NORMAL/._IM-1.jpeg": b"x",
-    }
-    outer = {f"chest_xray/{name}": data for name, data in images.items()}
-    nested = {f"chest_xray/chest_xray/{name}": data for name, data in images.items()}
-    root = tree(outer | nested | junk)
-    for data in (root, root / "chest_xray"):
-        listing = list_images(open_source(str(data)))
-        assert [image.path for image in listing.images] == sorted(images)
-        assert listing.left_aside["nested copy"] == 2
-    whole = list_images(open_source(str(root)))
-    assert whole.left_aside == {"nested copy": 2, "macOS copy": 3, "folder settings": 2}
-
-
-def test_images_under_two_roots_that_are_no_copies_are_an_error(tree: Tree) -> None:
-    with pytest.raises(DataError, match=r"2 roots.*Expected ROOT"):
-        list_images(open_source(str(tree({"a/A/1.png": b"1", "b/A/2.png": b"2"}))))
-
-
-def test_images_without_a_class_folder_are_an_error_that_shows_the_layout(tree: Tree) -> None:
-    with pytest.raises(DataError, match=r"'1.png' lies in none.*Expected ROOT"):
-        list_images(open_source(str(tree({"1.png": b"1"}))))
-
-
-def test_a_folder_without_images_is_an_error(tree: Tree) -> None:
-    with pytest.raises(DataError, match="no image found among 1 files"):
-        list_images(open_source(str(tree({"A/readme.txt": b"1"}))))
 
 
 @pytest.mark.parametrize("data", ["nowhere", "nowhere.zip"])
@@ -117,7 +57,7 @@ def test_a_link_in_a_zip_is_not_followed(tmp_path: Path) -> None:
 def test_a_folder_that_links_to_itself_is_walked_once(tree: Tree) -> None:
     root = tree({"A/1.png": b"1", "B/1.png": b"2"})
     (root / "A" / "again").symlink_to(root, target_is_directory=True)
-    assert [image.path for image in list_images(open_source(str(root))).images] == ["A/1.png", "B/1.png"]
+    assert list(open_source(str(root)).sizes()) == ["A/1.png", "B/1.png"]
 
 
 def test_names_that_are_no_unicode_are_listed_and_read(tree: Tree) -> None:
@@ -125,7 +65,7 @@ def test_names_that_are_no_unicode_are_listed_and_read(tree: Tree) -> None:
     with open(os.fsencode(root) + b"/A/caf\xe9.png", "wb") as file:  # noqa: PTH123 bytes are no Path
         file.write(b"2")
     opened = open_source(str(root))
-    names = [image.key for image in list_images(opened).images]
+    names = list(opened.sizes())
     assert names == ["A/1.png", r"A/caf\xe9.png"]
     assert opened.read(names[1]) == b"2"
 
@@ -139,3 +79,79 @@ def test_kaggle_out_of_reach_says_how_to_get_the_archive_by_hand(monkeypatch: py
         DataError, match=rf"by hand from https://www.kaggle.com/datasets/{source.KAGGLE_DATASET} .*\.zip"
     ):
         open_source("kaggle")
+
+
+def archive_of(place: Path, members: list[str]) -> Path:
+    """A zip with these members, each holding its own raw name: written as they are, whatever they look like."""
+    path = place / "x.zip"
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+        warnings.simplefilter("ignore", UserWarning)  # zipfile's own, about a name that is there already
+        for name in members:
+            archive.writestr(zipfile.ZipInfo(name), b"" if name.endswith(("/", "\\")) else name.encode())
+    return path
+
+
+def test_backslashes_in_a_zip_are_read_as_windows_tools_mean_them(tmp_path: Path) -> None:
+    opened = open_source(str(archive_of(tmp_path, ["train\\", "train\\A\\1.png", "train\\B\\", "./train//A/2.png"])))
+    assert opened.sizes() == {"train/A/1.png": 13, "train/A/2.png": 16}
+    assert opened.read("train/A/1.png") == b"train\\A\\1.png"
+    assert opened.empty_folders() == ["train/B"]
+
+
+@pytest.mark.parametrize("twin", ["A/1.png", "A//1.png", "A/./1.png", "./A/1.png", "A\\1.png", "A/1.png\0.txt"])
+def test_a_zip_with_two_members_for_one_path_is_refused_and_names_both(tmp_path: Path, twin: str) -> None:
+    with pytest.raises(DataError, match=r"two members for one path, 'A/1\.png' and '.*A.*1\.png'.*again"):
+        open_source(str(archive_of(tmp_path, ["A/1.png", "B/1.png", twin])))
+
+
+def test_members_whose_names_differ_in_letter_case_are_two_files(tmp_path: Path) -> None:
+    opened = open_source(str(archive_of(tmp_path, ["A/1.png", "A/1.PNG"])))
+    assert {path: opened.read(path) for path in opened.sizes()} == {"A/1.png": b"A/1.png", "A/1.PNG": b"A/1.PNG"}
+
+
+@pytest.mark.parametrize("name", ["lost+found", ".cache"])
+def test_a_hidden_or_system_folder_that_may_not_be_listed_stops_nothing(
+    tree: Tree, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree({"A/1.png": b"1", f"{name}/2.png": b"2"})
+    deny_listing(monkeypatch, name)
+    assert list(open_source(str(root)).sizes()) == ["A/1.png", name]
+
+
+def test_a_class_folder_that_may_not_be_listed_is_an_error(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tree({"A/1.png": b"1", "B/2.png": b"2"})
+    deny_listing(monkeypatch, "B")
+    with pytest.raises(DataError, match="cannot be listed"):
+        open_source(str(root))
+
+
+def deny_listing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let the system refuse to list a folder, as it does to anybody but root."""
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == name:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("A/._1.png", "macOS copy"),
+        ("__MACOSX/A/1.png", "macOS copy"),
+        ("A/Thumbs.db", "folder settings"),
+        ("A/THUMBS.DB", "folder settings"),
+        ("A/@eaDir/1.png/SYNOPHOTO_THUMB_XL.jpg", "system folder"),
+        ("$RECYCLE.BIN/S-1-5/1.png", "system folder"),
+        ("System Volume Information/1.png", "system folder"),
+        ("A/.Trash-1000/files/1.png", "system folder"),
+        ("A/.ipynb_checkpoints/1-checkpoint.png", "system folder"),
+        ("A/1.png", None),
+        ("recycle/1.png", None),
+    ],
+)
+def test_what_systems_leave_is_recognised_by_its_name(path: str, kind: str | None) -> None:
+    assert litter(PurePosixPath(path)) == kind
