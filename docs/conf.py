@@ -20,6 +20,7 @@ author = "The cxr authors"
 html_title = "cxr"
 html_theme = "furo"
 html_show_sphinx = False
+html_show_copyright = False
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "cyclopts.ext.sphinx"]
 exclude_patterns = ["_build"]

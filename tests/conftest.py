@@ -2,7 +2,9 @@
 
 import io
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,9 +16,8 @@ import torch
 import torchvision
 from PIL import Image
 
-from cxr.config import Execution, TrainConfig
+from cxr.config import Execution
 from cxr.dataset.examination import examine
-from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
 from cxr.images.synthetic import draw_images, draw_inbox
 from cxr.serving import registry
@@ -24,14 +25,14 @@ from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.training import run
 from cxr.training.run import Run
-from cxr.training.trainer import train_fold
 from flows.cli import app as cli
 from tests.support.disks import disk_of
 from tests.support.processes import run_to_the_end
 from tests.support.ray import RayNode, ray_nodes
-from tests.support.runs import train_command
+from tests.support.runs import SMALL, Finished, finish_run, is_examined_alike, small_config, train_command
 from tests.support.secrets import SECRETS
 from tests.support.servers import PrefectServer
+from tests.support.shared import make_once
 
 # Tests that a shell starts in the background ignore SIGINT, and so would their children: Prefect's worker, which turns
 # SIGTERM into SIGINT, would never end.
@@ -62,18 +63,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eighty drawn images in the Kaggle layout, with three copies and a truncated file among them."""
-    out = tmp_path_factory.mktemp("sample") / "chest_xray"
-    draw_images(out, n_images=80, seed=1)
-    return out
+    made = make_once(tmp_path_factory, "sample", lambda place: draw_images(place / "chest_xray", n_images=80, seed=1))
+    return made / "chest_xray"
 
 
 @pytest.fixture(scope="session")
 def weights_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A ResNet-50 state dict made on the spot, as torchvision saves it."""
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("weights") / "resnet50.pth"
-    torch.save(torchvision.models.resnet50().state_dict(), file)
-    return str(file)
+
+    def make(place: Path) -> None:
+        torch.manual_seed(0)
+        torch.save(torchvision.models.resnet50().state_dict(), place / "resnet50.pth")
+
+    return str(make_once(tmp_path_factory, "weights", make) / "resnet50.pth")
 
 
 @pytest.fixture
@@ -103,16 +105,30 @@ def tree(tmp_path: Path) -> Callable[[dict[str, bytes]], Path]:
     return write
 
 
+@pytest.fixture(scope="session")
+def examined(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `run`, in which the drawn images were examined for a small run, and the `cache` of that."""
+
+    def make(place: Path) -> None:
+        examine(small_config(sample), RunFolder.named(place, "run"), cache=place / "cache", size=SMALL["size"])
+
+    return make_once(tmp_path_factory, "examined", make)
+
+
 @pytest.fixture
-def begin(tmp_path: Path, sample: Path) -> Callable[..., Run]:
+def begin(tmp_path: Path, sample: Path, examined: Path) -> Callable[..., Run]:
     """Begin a small run on the drawn images: begin("name", epochs=1, …)."""
 
     def begin_run(run_id: str = "run", devices: str = "cpu", **fields: object) -> Run:
-        small = {"data": str(sample), "weights": "none", "trainable": "all", "size": 32, "folds": 2, "epochs": 1}
-        config = TrainConfig(**(small | {"batch_size": 16} | fields))
+        config = small_config(sample, **fields)
         folder = RunFolder.named(tmp_path / "experiments", run_id)
-        examine(config, folder, cache=tmp_path / "cache", size=config.size)
-        return run.begin_run(config, folder, Execution(cache=tmp_path / "cache", devices=devices))
+        cache = tmp_path / "cache"
+        if is_examined_alike(config, small_config(sample)) and not folder.path.exists():
+            shutil.copytree(examined / "run", folder.path)
+            shutil.copytree(examined / "cache", cache, dirs_exist_ok=True)
+        else:
+            examine(config, folder, cache=cache, size=config.size)
+        return run.begin_run(config, folder, Execution(cache=cache, devices=devices))
 
     return begin_run
 
@@ -120,17 +136,14 @@ def begin(tmp_path: Path, sample: Path) -> Callable[..., Run]:
 @pytest.fixture(scope="session")
 def home(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model `tiny`, champion version 1, made of a run on the drawn images."""
-    home = tmp_path_factory.mktemp("home")
-    config = TrainConfig(data=str(sample), weights="none", trainable="all", size=64, folds=2, epochs=2, batch_size=8)
-    folder = RunFolder.named(home / "experiments", "run")
-    examine(config, folder, cache=home / "cache", size=config.size)
-    begun = run.begin_run(config, folder, Execution(cache=home / "cache", devices="cpu"))
-    for fold in range(config.folds):
-        train_fold(begun, fold, "cpu")
-    evaluate(begun)
-    model = ModelFolder.named(home / "models", "tiny")
-    registry.promote(model, make_package(begun, model).version)
-    return home
+
+    def make(place: Path) -> None:
+        begun = finish_run(place, "run", small_config(sample, size=64, epochs=2, batch_size=8))
+        model = ModelFolder.named(place / "models", "tiny")
+        registry.promote(model, make_package(begun, model).version)
+
+    made = make_once(tmp_path_factory, "home", make)
+    return Path(shutil.copytree(made, tmp_path_factory.mktemp("home"), dirs_exist_ok=True))
 
 
 @pytest.fixture(scope="session")
@@ -146,6 +159,22 @@ def scored(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def finished(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Train a small run on the drawn images to its end, once for all tests: finished(trainable="head", …).
+
+    Do not write into it.
+    """
+
+    def finished_run(**fields: object) -> Run:
+        config = small_config(sample, **fields)
+        name = f"{config.trainable}-{config.label_from}-{config.holdout}"
+        place = make_once(tmp_path_factory, name, lambda place: finish_run(place, name, config))
+        return run.load_run(RunFolder.named(place / "experiments", name))
+
+    return finished_run
+
+
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Run a Prefect server for the tests; yields the environment that its clients need."""
     server = PrefectServer(tmp_path_factory.mktemp("prefect"))
@@ -156,14 +185,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
 
 
 @pytest.fixture(scope="session")
-def undisturbed(sample: Path, server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of `cxr train` that was not disturbed, with its output in `stdout` and `stderr`."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    result = run_to_the_end(train_command(sample, folder), server | SECRETS)
-    assert result.returncode == 0, result.stderr
-    (folder / "stdout").write_text(result.stdout)
-    (folder / "stderr").write_text(result.stderr)
-    return folder
+def undisturbed(sample: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """The folder of a run of `cxr train` that was not disturbed.
+
+    Its output is in `stdout` and `stderr`, and the database of its Prefect server in `prefect.db`.
+    """
+
+    def make(folder: Path) -> None:
+        server = request.getfixturevalue("server")
+        result = run_to_the_end(train_command(sample, folder), server | SECRETS)
+        assert result.returncode == 0, result.stderr
+        (folder / "stdout").write_text(result.stdout)
+        (folder / "stderr").write_text(result.stderr)
+        with sqlite3.connect(Path(server["PREFECT_HOME"]) / "prefect.db") as database:
+            database.execute("VACUUM INTO ?", [str(folder / "prefect.db")])
+
+    return make_once(tmp_path_factory, "undisturbed", make)
 
 
 @pytest.fixture(scope="session")

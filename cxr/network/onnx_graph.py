@@ -28,6 +28,8 @@ def write_graph(layers: nn.Module, example_N: Tensor, path: Path, *, inputs: str
         inputs: name of the graph's input.
         outputs: name of its output.
     """
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with torch.no_grad(), warnings.catch_warnings(), files.replacing(path) as temporary:
         warnings.simplefilter("ignore")  # the exporter's own deprecations
@@ -42,4 +44,5 @@ def write_graph(layers: nn.Module, example_N: Tensor, path: Path, *, inputs: str
         )
         if program is None:
             raise RuntimeError("torch.onnx.export returned no program")
+        ClearMetadataAndDocStringPass()(program.model)  # torch's stack traces, which name paths of this machine
         program.save(str(temporary), external_data=False)

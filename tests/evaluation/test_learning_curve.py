@@ -1,6 +1,5 @@
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -10,14 +9,14 @@ from cxr.errors import ConfigError
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
-from tests.support.runs import finished_run
+from tests.support.runs import Finished
 
 
 @pytest.fixture(scope="module")
-def folder(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def folder(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A finished run with a learning curve of one share."""
     place = tmp_path_factory.mktemp("learning")
-    shutil.copytree(finished_run(sample).folder.path, place / "run")
+    shutil.copytree(finished().folder.path, place / "run")
     app(["learning-curve", "run", "--share", "0.5", "--experiments", str(place), "--device", "cpu"])
     return RunFolder(place / "run")
 

@@ -20,14 +20,14 @@ from cxr.network.resnet import Classifier, predict_logits
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, load_run
-from tests.support.runs import finished_run
+from tests.support.runs import Finished
 
 
 @pytest.fixture
-def run(sample: Path, tmp_path: Path) -> Run:
+def run(finished: Finished, tmp_path: Path) -> Run:
     """A copy of a finished run with the split `test` held out, to write into."""
-    finished = finished_run(sample, holdout="test")
-    shutil.copytree(finished.folder.path, tmp_path / "experiments" / "holdout")
+    made = finished(holdout="test")
+    shutil.copytree(made.folder.path, tmp_path / "experiments" / "holdout")
     return load_run(RunFolder(tmp_path / "experiments" / "holdout"))
 
 
@@ -90,9 +90,9 @@ def test_the_report_sets_the_test_beside_cross_validation(run: Run, capsys: pyte
     assert str(run.folder.report) in capsys.readouterr().out
 
 
-def test_a_run_without_a_held_out_test_set_cannot_open_one(sample: Path) -> None:
+def test_a_run_without_a_held_out_test_set_cannot_open_one(finished: Finished) -> None:
     with pytest.raises(RunError, match="--holdout test"):
-        open_held_out_test(finished_run(sample))
+        open_held_out_test(finished())
 
 
 def test_an_external_test_leaves_out_the_images_that_the_run_was_made_from(run: Run, tmp_path: Path) -> None:
@@ -124,9 +124,9 @@ def test_an_external_test_set_of_known_images_or_of_other_classes_is_refused(run
         evaluate_external(run, str(known))
 
 
-def test_three_classes_are_evaluated_by_the_most_probable_one(sample: Path, tmp_path: Path) -> None:
-    finished = finished_run(sample, label_from="subtype", holdout="test")
-    shutil.copytree(finished.folder.path, tmp_path / "three")
+def test_three_classes_are_evaluated_by_the_most_probable_one(finished: Finished, tmp_path: Path) -> None:
+    made = finished(label_from="subtype", holdout="test")
+    shutil.copytree(made.folder.path, tmp_path / "three")
     run = load_run(RunFolder(tmp_path / "three"))
     folder = open_held_out_test(run)
     predictions, metrics = files.read_table(folder.predictions), files.read_table(folder.metrics)

@@ -15,7 +15,7 @@ from cxr.evaluation.tables import metrics_table
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
-from tests.support.runs import finished_run
+from tests.support.runs import Finished
 
 GENERATOR = np.random.default_rng(0)
 SMOOTH = Image.fromarray(GENERATOR.integers(60, 200, (4, 6), dtype=np.uint8)).resize((240, 160))
@@ -24,10 +24,10 @@ ID = "0" * 64
 
 
 @pytest.fixture(scope="module")
-def folder(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def folder(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A finished run after `cxr stress` with twenty images."""
     place = tmp_path_factory.mktemp("stressed")
-    shutil.copytree(finished_run(sample).folder.path, place / "run")
+    shutil.copytree(finished().folder.path, place / "run")
     app(["stress", "run", "--images", "20", "--experiments", str(place), "--device", "cpu"])
     return RunFolder(place / "run")
 

@@ -8,7 +8,7 @@ from cxr.export.build import make_package
 from cxr.serving.package import Package, load_package
 from cxr.storage.model_folder import ModelFolder
 from cxr.training.run import Run
-from tests.support.runs import finished_run
+from tests.support.runs import Finished
 
 
 @pytest.fixture(scope="session")
@@ -17,15 +17,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def head(sample: Path, weights_file: str) -> Run:
+def head(finished: Finished, weights_file: str) -> Run:
     """A finished run with a frozen trunk."""
-    return finished_run(sample, weights=weights_file, trainable="head")
+    return finished(weights=weights_file, trainable="head")
 
 
 @pytest.fixture(scope="session")
-def whole(sample: Path) -> Run:
+def whole(finished: Finished) -> Run:
     """A finished run of which everything was trained."""
-    return finished_run(sample)
+    return finished()
 
 
 @pytest.fixture(scope="session", params=["head", "all"])
@@ -36,6 +36,6 @@ def packaged(request: pytest.FixtureRequest, models: Path) -> tuple[Run, Package
 
 
 @pytest.fixture(scope="session")
-def three(sample: Path, weights_file: str) -> Run:
+def three(finished: Finished, weights_file: str) -> Run:
     """A finished run with three classes."""
-    return finished_run(sample, weights=weights_file, trainable="head", label_from="subtype")
+    return finished(weights=weights_file, trainable="head", label_from="subtype")

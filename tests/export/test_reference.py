@@ -16,11 +16,11 @@ from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
-from tests.support.runs import finished_run
+from tests.support.runs import Finished
 
 
-def test_a_run_and_its_package_hold_the_same_reference(sample: Path, tmp_path: Path) -> None:
-    run = finished_run(sample)
+def test_a_run_and_its_package_hold_the_same_reference(finished: Finished, tmp_path: Path) -> None:
+    run = finished()
     images = load_package(make_package(run, ModelFolder.named(tmp_path, "same"))).images()
     table = files.read_table(run.folder.table("drift_reference"))
     assert set(table["measure"]) == set(ACQUISITION)
@@ -34,10 +34,10 @@ def test_a_run_and_its_package_hold_the_same_reference(sample: Path, tmp_path: P
 
 
 def test_a_run_whose_images_are_gone_has_a_reference_of_sizes_and_says_so(
-    sample: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    finished: Finished, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = RunFolder(tmp_path / "gone")
-    shutil.copytree(finished_run(sample).folder.path, folder.path)
+    shutil.copytree(finished().folder.path, folder.path)
     before = files.read_table(folder.table("drift_reference")).set_index(["measure", "quantile"])["value"]
     record = files.read_record(folder.config)
     away = record | {"cache": str(tmp_path), "config": record["config"] | {"data": str(tmp_path / "away")}}

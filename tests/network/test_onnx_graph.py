@@ -42,6 +42,12 @@ def test_the_weights_are_inside_the_one_file(graph: Path) -> None:
     assert all(tensor.data_location == onnx.TensorProto.DEFAULT for tensor in model.graph.initializer)
 
 
+def test_the_file_names_no_path_of_the_machine_that_wrote_it(graph: Path) -> None:
+    data = graph.read_bytes()
+    assert b".py" not in data
+    assert str(Path(torch.__file__).parents[1]).encode() not in data
+
+
 @pytest.mark.parametrize("option", ["--onnx", "--int8"])
 def test_missing_packages_are_reported_with_the_option_that_needs_them(
     monkeypatch: pytest.MonkeyPatch, option: str

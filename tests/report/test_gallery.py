@@ -12,12 +12,12 @@ from cxr.evaluation.subgroups import most_confident_errors
 from cxr.report.gallery import GALLERY_PX, gallery
 from cxr.storage import files
 from cxr.training.run import Run
-from tests.support.runs import finished_run
+from tests.support.runs import Finished
 
 
 @pytest.fixture(scope="module")
-def run(sample: Path) -> Run:
-    return finished_run(sample)
+def run(finished: Finished) -> Run:
+    return finished()
 
 
 def test_each_error_has_its_image_and_the_map_of_the_same_size(run: Run) -> None:

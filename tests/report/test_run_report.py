@@ -16,7 +16,7 @@ from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, load_run
 from flows.cli import app as cli
-from tests.support.runs import finished_run
+from tests.support.runs import Finished
 
 FIGURES = {
     "roc",
@@ -51,10 +51,10 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    finished = finished_run(sample)
+def run(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    made = finished()
     copy = tmp_path_factory.mktemp("report") / "experiments" / "first"
-    shutil.copytree(finished.folder.path, copy)
+    shutil.copytree(made.folder.path, copy)
     write_report(load_run(RunFolder(copy)))
     return load_run(RunFolder(copy))
 
@@ -190,8 +190,8 @@ def test_a_missing_table_is_named_with_the_command_that_writes_it(run: Run, tmp_
         write_report(load_run(older))
 
 
-def test_three_classes_have_a_report_that_says_what_does_not_apply(sample: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished_run(sample, label_from="subtype").folder.path, tmp_path / "three")
+def test_three_classes_have_a_report_that_says_what_does_not_apply(finished: Finished, tmp_path: Path) -> None:
+    shutil.copytree(finished(label_from="subtype").folder.path, tmp_path / "three")
     app(["report", "three", "--experiments", str(tmp_path)])
     text = (tmp_path / "three" / "report.html").read_text()
     assert "Not applicable: operating points are defined for two classes; this run has 3." in text

@@ -11,13 +11,13 @@ from cxr.report.tracking import require_mlflow
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, load_run
-from tests.support.runs import finished_run
+from tests.support.runs import Finished
 
 
 @pytest.fixture(scope="module")
-def run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Run:
     place = tmp_path_factory.mktemp("tracked")
-    shutil.copytree(finished_run(sample).folder.path, place / "run")
+    shutil.copytree(finished().folder.path, place / "run")
     return load_run(RunFolder(place / "run"))
 
 

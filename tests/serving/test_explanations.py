@@ -14,14 +14,14 @@ from cxr.serving.registry import load_champion, promote
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import ExplanationFolder
-from tests.support.runs import finished_run
+from tests.support.runs import Finished
 
 
 @pytest.fixture(scope="module")
-def models(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("explained") / "models"
     model = ModelFolder.named(place, "tiny")
-    promote(model, make_package(finished_run(sample), model).version)
+    promote(model, make_package(finished(), model).version)
     return place
 
 

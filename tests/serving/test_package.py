@@ -21,7 +21,7 @@ from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder, PackageFolder
 from cxr.training.run import Run
 from tests.support.packages import replace, sign
-from tests.support.runs import finished_run
+from tests.support.runs import Finished
 
 FILES = [
     "README.md",
@@ -35,9 +35,9 @@ FILES = [
 
 
 @pytest.fixture(scope="module")
-def run(sample: Path, weights_file: str) -> Run:
+def run(finished: Finished, weights_file: str) -> Run:
     """A finished run with a frozen trunk."""
-    return finished_run(sample, weights=weights_file, trainable="head")
+    return finished(weights=weights_file, trainable="head")
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from cxr.storage.model_folder import ModelFolder, PackageFolder
 from cxr.training.run import Run
 from tests.support.packages import replace, sign
 from tests.support.processes import PROJECT, start_process
-from tests.support.runs import finished_run
+from tests.support.runs import Finished
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 GOOD, AS_GOOD, BETTER, WORSE = (3.0, 0), (3.0, 1), (9.0, 2), (0.3, 3)
@@ -32,9 +32,9 @@ GOOD, AS_GOOD, BETTER, WORSE = (3.0, 0), (3.0, 1), (9.0, 2), (0.3, 3)
 
 
 @pytest.fixture(scope="module")
-def run(sample: Path, weights_file: str) -> Run:
+def run(finished: Finished, weights_file: str) -> Run:
     """A finished run with a frozen trunk."""
-    return finished_run(sample, weights=weights_file, trainable="head")
+    return finished(weights=weights_file, trainable="head")
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,14 @@
 """Small runs on the drawn images, and how two of them are compared."""
 
-import functools
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
 
-from cxr.config import Execution, TrainConfig
+from cxr.config import DataConfig, Execution, TrainConfig
 from cxr.dataset.examination import examine
 from cxr.evaluation.tables import evaluate
 from cxr.storage.run_folder import RunFolder
@@ -16,6 +16,8 @@ from cxr.training.run import Run, begin_run
 from cxr.training.trainer import train_fold
 from tests.support.processes import BIN, start_and_wait_for
 
+Finished = Callable[..., Run]
+"""Of the fixture `finished`."""
 TABLES = ("metrics/predictions.parquet", "metrics/metrics.parquet", "metrics/summary.parquet", "folds.parquet")
 PARAMETERS = {
     "weights": "none",
@@ -26,6 +28,9 @@ PARAMETERS = {
     "batch_size": 16,
     "devices": "cpu",
 }
+"""Of a training in a process of its own, as flags and flow parameters."""
+SMALL = {"weights": "none", "trainable": "all", "size": 32, "folds": 2, "epochs": 1, "batch_size": 16}
+"""Of a training within a test."""
 
 
 def train_command(
@@ -53,13 +58,20 @@ def assert_same_tables(left: Path, right: Path) -> None:
         pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
-@functools.cache
-def finished_run(sample: Path, **fields: object) -> Run:
-    """Train a tiny run on the drawn images to its end, once for all tests; do not write into it."""
-    place = sample.parent / "finished"
-    small = {"data": str(sample), "weights": "none", "trainable": "all", "size": 32, "folds": 2, "epochs": 1}
-    config = TrainConfig(**(small | {"batch_size": 16} | fields))
-    folder = RunFolder.named(place / "experiments", f"{config.trainable}-{config.label_from}-{config.holdout}")
+def small_config(sample: Path, **changed: object) -> TrainConfig:
+    """Return the config of a tiny run on the drawn images, with some fields changed."""
+    return TrainConfig(**({"data": str(sample)} | SMALL | changed))
+
+
+def is_examined_alike(config: TrainConfig, other: TrainConfig) -> bool:
+    """Return whether two configs ask for the same images, folds and squares."""
+    names = [*(field.name for field in fields(DataConfig)), "size"]
+    return all(getattr(config, name) == getattr(other, name) for name in names)
+
+
+def finish_run(place: Path, run_id: str, config: TrainConfig) -> Run:
+    """Train a run to its end in this process; `experiments` and `cache` lie in `place`."""
+    folder = RunFolder.named(place / "experiments", run_id)
     examine(config, folder, cache=place / "cache", size=config.size)
     run = begin_run(config, folder, Execution(cache=place / "cache", devices="cpu"))
     for fold in range(config.folds):
