@@ -193,8 +193,10 @@ def remove(*paths: Path) -> None:
 
 
 def _record(folder: Path, changed: Sums) -> None:
-    """Put these hashes in the place of those that a folder's record holds for these files."""
+    """Replace the hashes of these files in a folder's record; a record with none left is removed."""
     before = recorded(folder)
     after = {name: digests for name, digests in (before | changed).items() if digests}
-    if after != before:
+    if not after:
+        (folder / SUMS).unlink(missing_ok=True)
+    elif after != before:
         files.write_text(folder / SUMS, as_text(after))
