@@ -32,7 +32,7 @@ def test_a_finished_fold_leaves_weights_predictions_curve_and_no_checkpoint(begi
     run = begin()
     train_fold(run, 1, "cpu")
     folder = run.folder.fold(1)
-    names = {"weights.safetensors", "predictions.parquet", "epochs.parquet", "complete.json"}
+    names = {"weights.safetensors", "predictions.parquet", "epochs.parquet", "complete.json", "SHA256SUMS"}
     assert {path.name for path in folder.path.iterdir() if not path.name.startswith(".")} == names
     predictions = files.read_table(folder.predictions)
     assert predictions.columns.tolist() == [
