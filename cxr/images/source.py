@@ -122,7 +122,7 @@ class FolderSource:
                 self._empty.append(printable(folder.relative_to(root)))
 
     def sizes(self) -> Mapping[str, int]:
-        return {name: path.stat().st_size if path.exists() else 0 for name, path in self._paths.items()}
+        return {name: _size(path) for name, path in self._paths.items()}
 
     def empty_folders(self) -> list[str]:
         return self._empty
@@ -131,7 +131,28 @@ class FolderSource:
         file = self._paths[path]
         if not stat.S_ISREG(file.stat().st_mode):
             raise OSError("not a regular file")
-        return file.read_bytes()
+        with file.open("rb") as stream:
+            data = stream.read(MAX_IMAGE_BYTES + 1)
+        if len(data) > MAX_IMAGE_BYTES:
+            raise OSError(f"it has grown to more than {MAX_IMAGE_BYTES:,} bytes")
+        return data
+
+
+def _size(file: Path) -> int:
+    """Return a file's size in bytes; 0 for a broken link, which is refused when it is read.
+
+    Raises:
+        DataError: its folder may be listed and not entered.
+    """
+    try:
+        return file.stat().st_size
+    except PermissionError as error:
+        raise DataError(
+            f"the files in {str(file.parent)!r} cannot be looked at ({error.strerror}): give yourself permission to "
+            "enter the folder (chmod u+x)."
+        ) from error
+    except OSError:
+        return 0
 
 
 def _walk(root: Path) -> Iterable[tuple[Path, list[str], bool]]:

@@ -1,6 +1,7 @@
 import os
 import stat
 import sys
+import tempfile
 import types
 import zipfile
 from collections.abc import Callable
@@ -139,3 +140,41 @@ def test_kaggle_out_of_reach_says_how_to_get_the_archive_by_hand(monkeypatch: py
         DataError, match=rf"by hand from https://www.kaggle.com/datasets/{source.KAGGLE_DATASET} .*\.zip"
     ):
         open_source("kaggle")
+
+
+def test_a_link_that_the_system_cannot_follow_is_listed_and_refused_when_it_is_read(tree: Tree) -> None:
+    root = tree({"A/1.png": b"1", "B/2.png": b"2"})
+    (root / "B" / "3.png").symlink_to("x" * 300)
+    opened = open_source(str(root))
+    assert [(image.path, image.n_bytes) for image in list_images(opened).images][-1] == ("B/3.png", 0)
+    with pytest.raises(OSError, match="File name too long"):
+        opened.read("B/3.png")
+
+
+def test_a_folder_that_may_be_listed_and_not_entered_is_named() -> None:
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "images" / "A"
+        folder.mkdir(parents=True)
+        (folder / "1.png").write_bytes(b"1")
+        Path(place).chmod(0o755)
+        folder.chmod(0o444)
+        try:
+            os.seteuid(65534 if user == 0 else user)  # root may do everything
+            with pytest.raises(
+                DataError, match=r"the files in '.*/images/A' cannot be looked at \(Permission denied\)"
+            ):
+                list_images(open_source(str(folder.parent)))
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o755)
+
+
+def test_a_file_that_has_grown_past_the_limit_is_not_read_whole(tree: Tree) -> None:
+    root = tree({"A/1.png": b"1"})
+    opened = open_source(str(root))
+    os.truncate(root / "A" / "1.png", source.MAX_IMAGE_BYTES)
+    assert len(opened.read("A/1.png")) == source.MAX_IMAGE_BYTES
+    os.truncate(root / "A" / "1.png", 4 * source.MAX_IMAGE_BYTES)
+    with pytest.raises(OSError, match="it has grown to more than 268,435,456 bytes"):
+        opened.read("A/1.png")
