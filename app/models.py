@@ -9,7 +9,7 @@ import streamlit as st
 from app import words
 from app.server import Folders
 from cxr.serving.registry import list_models, promotions
-from cxr.storage import files
+from cxr.storage import verified
 from cxr.storage.model_folder import ModelFolder
 from cxr.wording import display_name
 
@@ -51,7 +51,7 @@ def _choose_version(versions: Sequence[str], champions: Sequence[str]) -> str:
 
 
 def _show_facts(model: ModelFolder, version: str) -> None:
-    facts = files.read_json(model.version(version).description)
+    facts = verified.read_json(model.version(version).description)
     with st.container(horizontal=True):
         st.metric("Classes", len(facts["classes"]), border=True, help=words.joined(facts["classes"]))
         st.metric("Images", f"{facts['n_images']:,}", border=True)
@@ -78,6 +78,6 @@ def _show_card(model: ModelFolder, version: str) -> None:
     """Show the model card without its metadata, headings one level down, and hashes cut to fit a narrow screen."""
     st.subheader("Card")
     with st.container(border=True):
-        card = FRONT_MATTER.sub("", model.version(version).card.read_text(encoding="utf-8"))
+        card = FRONT_MATTER.sub("", verified.read_bytes(model.version(version).card).decode())
         st.markdown(DIGEST.sub(r"\1…", HEADING.sub(r"##\1", card)))
         st.caption(f"Hashes are shortened here; `{version}/README.md` in the model's folder has them in full.")

@@ -10,7 +10,7 @@ from cxr.evaluation import analyses
 from cxr.evaluation.comparison import Comparison, compare
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.subgroups import subgroup_table
-from cxr.storage import files
+from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
 
 KEPT = 4
@@ -56,14 +56,14 @@ def _changed_ns(folder: RunFolder) -> int:
 
 @st.cache_resource(max_entries=KEPT, show_spinner="Reading the run …", hash_funcs=HASHES)
 def _read(folder: RunFolder, changed_ns: int) -> OutOfFold:
-    return OutOfFold(files.read_table(folder.predictions), Classes(files.read_record(folder.config)["classes"]))
+    return OutOfFold(verified.read_table(folder.predictions), Classes(verified.read_record(folder.config)["classes"]))
 
 
 @st.cache_data(max_entries=8 * KEPT, show_spinner="Computing …", hash_funcs=HASHES)
 def _compute(name: str, folder: RunFolder, changed_ns: int) -> Any:
     images = _read(folder, changed_ns)
     if name == "subgroups":
-        return subgroup_table(images, files.read_table(folder.manifest))
+        return subgroup_table(images, verified.read_table(folder.manifest))
     return COMPUTE[name](images)
 
 

@@ -10,7 +10,7 @@ from app import run_charts, run_comparison, run_tables, run_threshold, words
 from app.charts import NO_BAR
 from app.server import Folders
 from cxr.evaluation.overview import STARTING_PROJECT, headline, list_runs
-from cxr.storage import files
+from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
 from cxr.wording import display_name, format_estimate
 
@@ -34,7 +34,7 @@ def show(folders: Folders) -> None:
     newest_first: list[str] = table["run"].tolist()[::-1]
     run_id = str(st.selectbox("Run", newest_first, width=420))
     folder = RunFolder.named(folders.experiments, run_id)
-    if not folder.summary.exists():
+    if not verified.exists(folder.summary):
         done = table.loc[table["run"] == run_id, "folds"].item()
         name = words.escape(run_id)
         st.info(f"Run {name} is not finished: {done} folds are complete. Rerun the same `cxr train` to resume it.")
@@ -76,7 +76,7 @@ def _show_metrics(folder: RunFolder) -> None:
     )
     st.subheader("Confusion matrix")
     classes = run_tables.out_of_fold(folder).classes
-    figure = run_charts.confusion(files.read_table(folder.confusion), classes)
+    figure = run_charts.confusion(verified.read_table(folder.confusion), classes)
     _show_chart(figure, "The confusion matrix at probability 0.5")
 
 
@@ -110,7 +110,7 @@ def _show_calibration_errors(folder: RunFolder) -> None:
 
 def _show_parts(folder: RunFolder) -> None:
     classes = run_tables.out_of_fold(folder).classes
-    metrics = files.read_table(folder.metrics)
+    metrics = verified.read_table(folder.metrics)
     by_fold = metrics[(metrics["scope"] == "fold") & (metrics["class"] == classes.headline)]
     by_fold = by_fold.assign(level="fold " + by_fold["fold"].astype("string"))
     st.subheader("Folds")
@@ -136,7 +136,7 @@ def _show_levels(table: pd.DataFrame, level: str) -> None:
 
 
 def _show_training(folder: RunFolder) -> None:
-    n_folds = files.read_record(folder.config)["config"]["folds"]
-    epochs = pd.concat([files.read_table(folder.fold(fold).epochs) for fold in range(n_folds)], ignore_index=True)
+    n_folds = verified.read_record(folder.config)["config"]["folds"]
+    epochs = pd.concat([verified.read_table(folder.fold(fold).epochs) for fold in range(n_folds)], ignore_index=True)
     _show_chart(run_charts.training(epochs), "Training loss by epoch and fold")
     st.caption("The number of epochs is fixed: nothing is chosen on the images that a fold is evaluated on.")

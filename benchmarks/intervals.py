@@ -41,7 +41,7 @@ from cxr.evaluation.subgroups import subgroup_table, subgroups
 from cxr.evaluation.tables import metrics_table
 from cxr.metrics.bootstrap import N_REPLICATES
 from cxr.metrics.delong import auc_difference, auc_interval
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 
 TAIL = 0.025
@@ -145,9 +145,9 @@ def _differences(images: OutOfFold) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as place:
         runs = [RunFolder(Path(place) / name) for name in ("run", "noisy")]
         for run, score in zip(runs, (images.probability[:, 1], expit(_noisy(images))), strict=True):
-            files.write_json(run.config, {"format": files.FORMAT, "classes": images.classes})
+            verified.write_json(run.config, {"format": files.FORMAT, "classes": images.classes})
             columns = {f"probability_{c}": p for c, p in zip(images.classes, (1 - score, score), strict=True)}
-            files.write_table(run.predictions, images.predictions.assign(**columns))
+            verified.write_table(run.predictions, images.predictions.assign(**columns))
         return compare(runs).metrics
 
 
@@ -331,8 +331,8 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=N_REPLICATES, help="of scipy's bootstrap, which is slow")
     options = parser.parse_args()
     folder = RunFolder(options.run.resolve())
-    images = OutOfFold(files.read_table(folder.predictions), Classes(files.read_record(folder.config)["classes"]))
-    rows = pd.DataFrame(compare_intervals(images, files.read_table(folder.manifest), options.replicates))
+    images = OutOfFold(verified.read_table(folder.predictions), Classes(verified.read_record(folder.config)["classes"]))
+    rows = pd.DataFrame(compare_intervals(images, verified.read_table(folder.manifest), options.replicates))
     rows["share"] = (rows["ours"] - rows["theirs"]).abs() / rows["tolerance"]
     print(rows.sort_values("share", ascending=False).head(20).to_string(index=False))
     by_peer = rows.groupby("peer")["share"].agg(["size", "max"])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cxr.classes import Classes
 from cxr.config import Compile, Execution, ScorePrecision, TrainConfig
 from cxr.errors import DataError, RunError, UnreadableError
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.model_folder import PackageFolder
 from cxr.storage.run_folder import RunFolder
 
@@ -239,7 +239,7 @@ class RunTables:
         tables = self._tables()
         if name not in tables:
             raise RunError(f"run {self.run_id!r} has no table {name!r}; it has {', '.join(sorted(tables)) or 'none'}.")
-        return files.read_table(tables[name])
+        return verified.read_table(tables[name])
 
     @property
     def _folder(self) -> RunFolder:
@@ -247,7 +247,7 @@ class RunTables:
 
     def _tables(self) -> dict[str, Path]:
         places = self.path, self._folder.checks, self._folder.metrics.parent
-        return {file.stem: file for place in places for file in place.glob("*.parquet")}
+        return {file.stem: file for place in places for file in verified.files_in(place, ".parquet")}
 
 
 def load_run(path: str | Path) -> RunTables:
@@ -279,9 +279,9 @@ def load_run(path: str | Path) -> RunTables:
         ['duplicate', 'unreadable', 'used']
     """
     folder = RunFolder(files.located(Path(path)))
-    if not folder.has_begun:
+    if not verified.exists(folder.config):
         raise RunError(f"no run in {str(folder.path)!r}: give the path of a run's folder, such as experiments/first.")
-    record = files.read_record(folder.config)
+    record = verified.read_record(folder.config)
     return RunTables(folder.path, TrainConfig.from_dict(record["config"]), Classes(record["classes"]), record)
 
 

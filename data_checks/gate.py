@@ -14,7 +14,7 @@ from cxr.classes import Classes
 from cxr.config import DataConfig
 from cxr.errors import ChecksFailedError
 from cxr.evaluation.acquisition_baseline import measure_acquisition_baseline
-from cxr.storage import files
+from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run
 from cxr.verdict import Finding, Verdict
@@ -49,21 +49,20 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data
         data_docs: write Great Expectations' own pages as well.
     """
     context = open_context(folder.checks / "data_docs" if data_docs else None)
-    images = files.read_table(folder.manifest)
-    pairs = files.read_table(folder.near_duplicates)
-    data = files.read_json(folder.data)
+    images = verified.read_table(folder.manifest)
+    pairs = verified.read_table(folder.near_duplicates)
+    data = verified.read_json(folder.data)
     suite = manifest.expectations(config.folds, _class_names(data, config), _folders(images, data), limit)
     verdicts = [run_suite(context, manifest.TABLE, manifest.describe(images), suite)]
-    rows = left_aside.describe(files.read_table(folder.left_aside), images)
+    rows = left_aside.describe(verified.read_table(folder.left_aside), images)
     verdicts.append(run_suite(context, left_aside.TABLE, rows, left_aside.expectations(limit)))
     rows = near_duplicates.describe(pairs, images)
     verdicts.append(run_suite(context, near_duplicates.TABLE, rows, near_duplicates.expectations()))
     if data["no_folds_because"]:
         verdicts.append(_no_folds(data["no_folds_because"]))
-        for stale in (folder.acquisition_baseline, folder.verdict("acquisition_baseline")):
-            stale.unlink(missing_ok=True)
+        verified.remove(folder.acquisition_baseline, folder.verdict("acquisition_baseline"))
     else:
-        assigned = files.read_table(folder.folds)
+        assigned = verified.read_table(folder.folds)
         rows = folds.describe(assigned, images, pairs, config)
         suite = folds.expectations(config.folds, len(data["classes"]), limit)
         verdicts.append(run_suite(context, folds.TABLE, rows, suite))
@@ -80,10 +79,10 @@ def check_results(run: Run, limit: Tolerances) -> list[Verdict]:
     """Check the run's predictions and metrics; write the verdicts and the report; return the verdicts."""
     context = open_context()
     n_folds = run.config.folds
-    rows = predictions.describe(files.read_table(run.folder.predictions), run.images(), run.classes)
+    rows = predictions.describe(verified.read_table(run.folder.predictions), run.images(), run.classes)
     suite = predictions.expectations(run.classes, n_folds, limit)
     verdicts = [run_suite(context, predictions.TABLE, rows, suite)]
-    rows = metrics.describe(files.read_table(run.folder.metrics))
+    rows = metrics.describe(verified.read_table(run.folder.metrics))
     verdicts.append(run_suite(context, metrics.TABLE, rows, metrics.expectations(n_folds)))
     _write(run.folder, run.config, verdicts)
     return verdicts
@@ -127,7 +126,7 @@ def _no_folds(reason: str) -> Verdict:
 
 def _write_baseline(folder: RunFolder, images: pd.DataFrame, assigned: pd.DataFrame, classes: Classes) -> pd.DataFrame:
     baseline = measure_acquisition_baseline(images, assigned, classes)
-    files.write_table(folder.acquisition_baseline, baseline)
+    verified.write_table(folder.acquisition_baseline, baseline)
     auc = baseline.query("features == 'all' and metric == 'roc_auc'")["value"].iloc[0]
     log.info("acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of %.3f", auc)
     return baseline
@@ -135,9 +134,9 @@ def _write_baseline(folder: RunFolder, images: pd.DataFrame, assigned: pd.DataFr
 
 def _write(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdict]) -> None:
     for verdict in verdicts:
-        files.write_json(folder.verdict(verdict.table), verdict.as_dict())
+        verified.write_json(folder.verdict(verdict.table), verdict.as_dict())
     all_verdicts = read_verdicts(folder)
-    files.write_table(folder.expectations, expectations_table(all_verdicts))
+    verified.write_table(folder.expectations, expectations_table(all_verdicts))
     write_report(folder, config, all_verdicts)
     _log_failed(verdicts)
     log.info("checks: %s", folder.checks_report)
@@ -159,7 +158,9 @@ def _log_failed(verdicts: Sequence[Verdict]) -> None:
 def read_verdicts(folder: RunFolder) -> list[Verdict]:
     """Return the verdicts in a run's folder, in the order of TABLES."""
     return [
-        Verdict.from_dict(files.read_json(folder.verdict(table))) for table in TABLES if folder.verdict(table).exists()
+        Verdict.from_dict(verified.read_json(folder.verdict(table)))
+        for table in TABLES
+        if verified.exists(folder.verdict(table))
     ]
 
 

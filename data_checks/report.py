@@ -15,7 +15,7 @@ from cxr.config import DataConfig
 from cxr.dataset.pictures import read_pictures
 from cxr.errors import DataError, UnreadableError
 from cxr.report.markup import COLOURS, THUMBNAIL_PX, outline, render, thumbnail
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.verdict import SEVERITIES, Finding, Verdict, format_value
 from cxr.wording import DISCLAIMER
@@ -35,10 +35,12 @@ MEASURES = {
 
 def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdict]) -> None:
     """Write `checks/report.html` from the verdicts and the tables in the folder."""
-    images = files.read_table(folder.manifest)
-    data = files.read_json(folder.data)
-    certificate = files.read_json(folder.certificate) if folder.certificate.exists() else None
-    baseline = files.read_table(folder.acquisition_baseline) if folder.acquisition_baseline.exists() else None
+    images = verified.read_table(folder.manifest)
+    data = verified.read_json(folder.data)
+    certificate = verified.read_json(folder.certificate) if verified.exists(folder.certificate) else None
+    baseline = (
+        verified.read_table(folder.acquisition_baseline) if verified.exists(folder.acquisition_baseline) else None
+    )
     labels = sorted(images["label"].dropna().unique())
     counts = {severity: sum(len(verdict.failed(severity)) for verdict in verdicts) for severity in SEVERITIES}
     page = render(
@@ -61,7 +63,7 @@ def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdi
         thumbnails=_Thumbnails(images, config).of_finding,
         max_thumbnails=MAX_THUMBNAILS,
     )
-    files.write_text(folder.checks_report, page)
+    verified.write_text(folder.checks_report, page)
 
 
 def _flow(counts: dict[str, int], certificate: dict[str, Any] | None) -> list[tuple[str, int]]:

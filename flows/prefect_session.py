@@ -4,8 +4,9 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from cxr.errors import CxrError, FoldFailedError, RunError
+from cxr.errors import ConfigError, CxrError, FoldFailedError, RunError
 
 
 @contextmanager
@@ -34,6 +35,7 @@ def prefect_session() -> Iterator[None]:
 
 def require_named_server() -> None:
     """Raise RunError if Prefect's settings name a server and it does not answer."""
+    _require_home()
     from prefect.settings import get_current_settings
 
     from deployments.services import answers
@@ -44,6 +46,20 @@ def require_named_server() -> None:
             f"no Prefect server answers at {address}, where PREFECT_API_URL points: start it (`cxr up`), or unset "
             "PREFECT_API_URL to use one that runs as long as the command."
         )
+
+
+def _require_home() -> None:
+    """Raise ConfigError if Prefect cannot keep its files: its server would fail and start again without an end."""
+    try:
+        home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
+        home.mkdir(parents=True, exist_ok=True)
+        os.scandir(home).close()
+    except (OSError, RuntimeError) as error:  # there is neither HOME nor an entry for the user
+        raise ConfigError(
+            f"Prefect needs a folder for its files ({error}): set HOME or PREFECT_HOME to one that you may write to."
+        ) from error
+    if not os.access(home, os.W_OK):
+        raise ConfigError(f"Prefect may not write to {str(home)!r}: set PREFECT_HOME to a folder of your own.")
 
 
 def _keeps_unknown_errors(record: logging.LogRecord) -> bool:

@@ -51,6 +51,7 @@ ARRAYS = "tests/storage/test_image_arrays.py::test_"
 FOLD = "tests/training/test_trainer.py::test_"
 LOOP = "tests/training/test_loop.py::test_"
 STORE = "tests/storage/test_files.py::test_"
+VERIFIED = "tests/storage/test_verified.py::test_"
 BUCKET = "tests/storage/test_object_store.py::test_"
 UP = SERVICES + "up_starts_every_service_once_on_the_loopback_address_alone"
 SAME_COMMAND = TRAIN + "the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold"
@@ -67,7 +68,7 @@ REMOVALS = (
     Removal(
         "a fold's process is killed: begins anew",
         "cxr/training/loop.py",
-        "if not folder.checkpoint.exists():",
+        "if not verified.exists(folder.checkpoint):",
         "if True:",
         TRAIN + "a_killed_fold_process_fails_its_own_task_and_is_resumed_by_the_retry",
     ),
@@ -192,10 +193,87 @@ REMOVALS = (
     ),
     Removal(
         "damaged weights: not noticed",
-        "cxr/training/predictions.py",
-        "if expected not in (None, hashlib.sha256(data).hexdigest()):",
+        "cxr/storage/verified.py",
+        "if hashlib.sha256(data).hexdigest() not in sums[name]:",
         "if False:",
         "tests/training/test_predictions.py::test_damaged_weights_are_told_with_the_way_out",
+    ),
+    Removal(
+        "a file of a run that is not recorded: used",
+        "cxr/storage/verified.py",
+        "    if name not in sums:\n        return f",
+        "    if name not in sums:\n        return None\n        return f",
+        VERIFIED + "a_damaged_file_is_named_with_what_is_wrong_and_how_it_is_made_again",
+    ),
+    Removal(
+        "a deleted file of a run: passed over",
+        "cxr/storage/verified.py",
+        "return _is_expected(recorded(path.parent).get(path.name)) or path.exists()",
+        "return path.exists()",
+        VERIFIED + "a_file_that_was_deleted_is_still_expected_and_one_that_was_removed_is_not",
+    ),
+    Removal(
+        "killed between a file and its hash: the file is refused",
+        "cxr/storage/verified.py",
+        "_record(path.parent, {path.name: tuple(dict.fromkeys((*before, digest)))})",
+        "pass",
+        VERIFIED + "a_kill_before_any_step_leaves_the_file_as_it_was_or_as_it_shall_be",
+    ),
+    Removal(
+        "a file is replaced while it is read: refused",
+        "cxr/storage/verified.py",
+        "if record == before:",
+        "if True:",
+        VERIFIED + "a_reader_beside_a_writer_reads_what_was_written_and_never_complains",
+    ),
+    Removal(
+        "config.json contradicts itself: used",
+        "cxr/training/run.py",
+        "if record[name] != value)",
+        "if False)",
+        "tests/training/test_run.py::test_a_config_that_contradicts_itself_is_refused",
+    ),
+    Removal(
+        "the champion's file leads elsewhere: followed",
+        "cxr/serving/registry.py",
+        "if not (version.isascii() and version.isdecimal()):",
+        "if False:",
+        "tests/serving/test_registry.py::test_a_champion_that_is_no_number_is_refused_and_replaced_by_force",
+    ),
+    Removal(
+        "a package without sense: used",
+        "cxr/serving/package.py",
+        "fault = _nonsense(package)",
+        "fault = None",
+        "tests/serving/test_package.py::test_a_package_without_sense_is_refused_though_its_sums_are_right",
+    ),
+    Removal(
+        "weights that are no numbers: scored",
+        "cxr/serving/package.py",
+        "if not np.isfinite(logits).all():",
+        "if False:",
+        "tests/serving/test_package.py::test_probabilities_that_are_no_numbers_are_refused",
+    ),
+    Removal(
+        "an emptied key for patient ids: used",
+        "cxr/images/dicom.py",
+        "if len(key) != KEY_BYTES:",
+        "if False:",
+        "tests/images/test_dicom.py::test_an_emptied_key_is_refused_and_one_that_others_can_read_is_logged",
+    ),
+    Removal(
+        "an image grows after it was listed: read whole",
+        "cxr/images/source.py",
+        "if len(data) > MAX_IMAGE_BYTES:",
+        "if False:",
+        "tests/images/test_source.py::test_a_file_that_has_grown_past_the_limit_is_not_read_whole",
+    ),
+    Removal(
+        "no folder for Prefect: tracebacks without an end",
+        "flows/prefect_session.py",
+        "    _require_home()\n",
+        "",
+        "tests/flows/test_prefect_session.py::test_without_a_folder_for_prefects_files_the_way_out_is_named",
     ),
     Removal(
         "a Ray node is killed: the fold is not started elsewhere",

@@ -24,6 +24,7 @@ THREE_METRICS = ("roc_auc", "sensitivity", "specificity")
 def show_results(folder: "RunFolder") -> None:
     """Print the run's metrics in percent, where its tables are, and a query that reads them."""
     from cxr.evaluation.overview import headline  # loads torch, which `--help` does not need
+    from cxr.storage import verified
 
     title = f"{folder.run_id}: out-of-fold metrics, %"
     table = _table(("metric", "mean ± sd", "pooled [95 %]", "starting project"), left=("metric",), title=title)
@@ -36,8 +37,8 @@ def show_results(folder: "RunFolder") -> None:
     print(f"run      {folder.path}")
     print(f"tables   {folder.metrics.parent}")
     checks = folder.checks_report
-    print(f"checks   {checks if checks.exists() else 'none: `cxr validate` checks the images'}")
-    if folder.report.exists():
+    print(f"checks   {checks if verified.exists(checks) else 'none: `cxr validate` checks the images'}")
+    if verified.exists(folder.report):
         print(f"report   {folder.report}")
     print(f"query    duckdb -c \"SELECT metric, pooled FROM '{folder.summary}'\"")
 
@@ -45,18 +46,18 @@ def show_results(folder: "RunFolder") -> None:
 def show_checks(folder: "RunFolder") -> None:
     """Print what the data checks found, what acquisition alone predicts, and where the report is."""
     from cxr.dataset.layout import name_left_aside
-    from cxr.storage import files
+    from cxr.storage import verified
 
-    data = files.read_json(folder.data)
+    data = verified.read_json(folder.data)
     print("images    " + " → ".join(f"{n:,} {name}" for name, n in data["images"].items()))
     copies = "{groups} byte-identical groups ({images} images), {across_classes} across classes"
     print("copies   " + copies.format(**data["identical"]))
-    for line in name_left_aside(files.read_table(folder.left_aside)):
+    for line in name_left_aside(verified.read_table(folder.left_aside)):
         print(f"left aside {line}")
-    table = files.read_table(folder.expectations)
+    table = verified.read_table(folder.expectations)
     _show_expectations(table)
-    if folder.acquisition_baseline.exists():
-        baseline = files.read_table(folder.acquisition_baseline)
+    if verified.exists(folder.acquisition_baseline):
+        baseline = verified.read_table(folder.acquisition_baseline)
         alone = baseline[baseline["features"] == "all"].set_index("metric")["value"]
         print(f"acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of {alone['roc_auc']:.3f}")
     stops = (~table["passed"] & (table["severity"] == "critical")).any()

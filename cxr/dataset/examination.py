@@ -22,7 +22,7 @@ from cxr.errors import DataError, FoldError, RunError
 from cxr.images.decoding import DECODED_PX
 from cxr.images.source import open_source
 from cxr.images.vitals import open_vitals
-from cxr.storage import events, files
+from cxr.storage import events, files, verified
 from cxr.storage.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def _assign_and_write(
         )
     except (DataError, FoldError) as error:
         facts["no_folds_because"] = str(error)
-    files.write_table(folder.left_aside, left_aside_table(listing.left_aside))
+    verified.write_table(folder.left_aside, left_aside_table(listing.left_aside))
     _write(folder, manifest, near_duplicates, folds, certificate, facts)
 
 
@@ -102,15 +102,14 @@ def _write(
     certificate: dict | None,
     facts: dict,
 ) -> None:
-    files.write_table(folder.manifest, manifest)
-    files.write_table(folder.near_duplicates, near_duplicates)
-    files.write_json(folder.data, facts)
+    verified.write_table(folder.manifest, manifest)
+    verified.write_table(folder.near_duplicates, near_duplicates)
+    verified.write_json(folder.data, facts)
     if folds is None:
-        folder.folds.unlink(missing_ok=True)
-        folder.certificate.unlink(missing_ok=True)
+        verified.remove(folder.folds, folder.certificate)
     else:
-        files.write_table(folder.folds, folds)
-        files.write_json(folder.certificate, certificate)
+        verified.write_table(folder.folds, folds)
+        verified.write_json(folder.certificate, certificate)
 
 
 def _folder_names(folders: list[str]) -> set[str]:
@@ -126,7 +125,7 @@ def _log_images(manifest: pd.DataFrame, listing: Listing) -> None:
 
 
 def _require_same_images(folder: RunFolder, current: str) -> None:
-    before = files.read_record(folder.config)["identity"]["data"]
+    before = verified.read_record(folder.config)["identity"]["data"]
     if before != current:
         raise RunError(
             f"run {folder.run_id!r} was begun with other images: data {before!r} → {current!r}. "

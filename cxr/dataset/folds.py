@@ -22,7 +22,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from cxr.config import DataConfig
 from cxr.dataset.near_duplicates import verified_pairs
 from cxr.errors import ConfigError, FoldError
-from cxr.storage import files
+from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
 
 COLUMNS = ["image_id", "path", "label", "group_id", "fold"]
@@ -220,11 +220,11 @@ def read_folds(run: RunFolder, config: DataConfig) -> pd.DataFrame:
     Raises:
         FoldError: the folds leak, are damaged, or do not match the stored certificate.
     """
-    folds = files.read_table(run.folds)
-    manifest = files.read_table(run.manifest)
-    near_duplicates = files.read_table(run.near_duplicates)
+    folds = verified.read_table(run.folds)
+    manifest = verified.read_table(run.manifest)
+    near_duplicates = verified.read_table(run.near_duplicates)
     certificate = certify(manifest, near_duplicates, folds, config)
-    stored = files.read_json(run.certificate)
+    stored = verified.read_json(run.certificate)
     changed = sorted(key for key in certificate.keys() | stored.keys() if certificate.get(key) != stored.get(key))
     if changed:
         raise FoldError(f"folds of run {run.run_id} were changed after they were certified ({', '.join(changed)}).")

@@ -22,7 +22,7 @@ from cxr.evaluation.tables import estimates_by_class
 from cxr.metrics.bootstrap import Replicates
 from cxr.metrics.classification import COUNTS
 from cxr.metrics.delong import auc_difference
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.run_folder import ComparisonFolder, RunFolder
 
 
@@ -82,7 +82,7 @@ def mcnemar(right_before: NDArray[np.bool_], right_after: NDArray[np.bool_]) -> 
 
 
 def _common_classes(runs: Sequence[RunFolder]) -> Classes:
-    by_run = {run.run_id: Classes(files.read_record(run.config)["classes"]) for run in runs}
+    by_run = {run.run_id: Classes(verified.read_record(run.config)["classes"]) for run in runs}
     first, *others = by_run.items()
     for name, classes in others:
         if classes != first[1]:
@@ -94,9 +94,9 @@ def _common_classes(runs: Sequence[RunFolder]) -> Classes:
 
 
 def _read(run: RunFolder) -> pd.DataFrame:
-    if not run.predictions.exists():
+    if not verified.exists(run.predictions):
         raise RunError(f"run {run.run_id!r} has no tables yet: finish it, or type `cxr evaluate {run.run_id}`.")
-    return files.read_table(run.predictions).set_index("image_id")
+    return verified.read_table(run.predictions).set_index("image_id")
 
 
 def _require_same_labels(images: dict[str, pd.DataFrame]) -> None:

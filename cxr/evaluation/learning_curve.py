@@ -16,7 +16,7 @@ import pandas as pd
 
 from cxr.errors import ConfigError
 from cxr.evaluation.tables import metrics_table, summary_table
-from cxr.storage import files
+from cxr.storage import verified
 from cxr.training.run import Run, require_complete
 from cxr.training.trainer import train_fold
 
@@ -51,14 +51,14 @@ def learning_curve(run: Run, shares: Sequence[float] = SHARES, *, device: str = 
         for fold in range(run.config.folds):
             train_fold(part, fold, device)
     table = pd.concat([_evaluate(part) for part in (*parts, run)], ignore_index=True)
-    files.write_table(run.folder.table("learning_curve"), table)
+    verified.write_table(run.folder.table("learning_curve"), table)
     return table
 
 
 def _evaluate(part: Run) -> pd.DataFrame:
     """Return the rows of one share, whose folds have been trained."""
     folds = range(part.config.folds)
-    predictions = pd.concat([files.read_table(part.fold_folder(fold).predictions) for fold in folds])
+    predictions = pd.concat([verified.read_table(part.fold_folder(fold).predictions) for fold in folds])
     summary = summary_table(metrics_table(predictions, part.classes))
     trained = [part.training_images(fold) for fold in folds]
     facts = {

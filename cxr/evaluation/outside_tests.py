@@ -32,8 +32,7 @@ from cxr.metrics.bootstrap import Replicates
 from cxr.metrics.calibration import average_folds
 from cxr.metrics.estimates import estimate
 from cxr.network.resnet import predict_logits
-from cxr.storage import files
-from cxr.storage.files import sha256_of
+from cxr.storage import files, verified
 from cxr.storage.run_folder import OutsideTestFolder, RunFolder
 from cxr.training.predictions import load_network
 from cxr.training.run import Run, require_complete
@@ -57,10 +56,10 @@ def open_held_out_test(run: Run) -> OutsideTestFolder:
             f"run {run.folder.run_id!r} has no held-out test set: train one with --holdout test, "
             "which keeps that split out."
         )
-    manifest = files.read_table(run.folder.manifest)
+    manifest = verified.read_table(run.folder.manifest)
     held_out = manifest[(manifest["split"] == run.config.holdout) & (manifest["status"] != "unreadable")]
     images = held_out.drop_duplicates("image_id", ignore_index=True)
-    near = files.read_table(run.folder.near_duplicates)
+    near = verified.read_table(run.folder.near_duplicates)
     images = images.assign(group_id=group_images(images, near))
     left_out = {"identical": len(held_out) - len(images)}
     return _evaluate(run, run.folder.held_out_test, images, run.squares(images), left_out)
@@ -84,11 +83,11 @@ def evaluate_external(run: Run, data: str) -> OutsideTestFolder:
     folder = run.folder.external_test(place)
     config = replace(run.config, data=str(place), holdout=None)
     examine(config, RunFolder(folder.path), cache=run.cache, size=run.config.size)
-    manifest = files.read_table(RunFolder(folder.path).manifest)
+    manifest = verified.read_table(RunFolder(folder.path).manifest)
     _require_classes(manifest, config, run.classes)
     readable = manifest[manifest["status"] != "unreadable"]
     images = readable.drop_duplicates("image_id", ignore_index=True)
-    images = images.assign(group_id=group_images(images, files.read_table(RunFolder(folder.path).near_duplicates)))
+    images = images.assign(group_id=group_images(images, verified.read_table(RunFolder(folder.path).near_duplicates)))
     squares = replace(run, config=config).squares(images)
     is_known = _are_known(run, images, squares)
     left_out = {"identical": len(readable) - len(images), "in_training": int(is_known.sum())}
@@ -119,18 +118,18 @@ def _are_known(run: Run, images: pd.DataFrame, squares: NDArray[np.uint8]) -> ND
 
 def is_current(run: Run, folder: OutsideTestFolder) -> bool:
     """Return whether a test's results come from the weights that the run has now."""
-    return files.read_json(folder.openings)["openings"][-1]["weights"] == _weights(run)
+    return verified.read_json(folder.openings)["openings"][-1]["weights"] == _weights(run)
 
 
 def _weights(run: Run) -> list[str]:
-    return [sha256_of(run.folder.fold(fold).weights) for fold in range(run.config.folds)]
+    return [verified.sha256_of(run.folder.fold(fold).weights) for fold in range(run.config.folds)]
 
 
 def _evaluate(
     run: Run, folder: OutsideTestFolder, images: pd.DataFrame, squares: NDArray[np.uint8], left_out: dict[str, int]
 ) -> OutsideTestFolder:
     require_complete(run)
-    internal = OutOfFold(files.read_table(run.folder.predictions), run.classes)
+    internal = OutOfFold(verified.read_table(run.folder.predictions), run.classes)
     logits = np.stack([predict_logits(load_network(run, fold), squares, "cpu") for fold in range(run.config.folds)])
     probability, spread = average_folds(internal.calibration, logits)
     columns = dict(zip(run.classes.probability_columns, probability.T, strict=True))
@@ -138,8 +137,8 @@ def _evaluate(
     predictions = identity.assign(**columns, fold_spread=spread)
     metrics = _metrics_table(predictions, run.classes, internal.thresholds)
     _record_opening(run, folder, predictions, left_out)
-    files.write_table(folder.predictions, predictions)
-    files.write_table(folder.metrics, metrics)
+    verified.write_table(folder.predictions, predictions)
+    verified.write_table(folder.metrics, metrics)
     log.info("%d images evaluated by the finished ensemble: %s", len(images), folder.path)
     return folder
 
@@ -167,7 +166,7 @@ def _metrics_table(predictions: pd.DataFrame, classes: Classes, thresholds: dict
 
 def _record_opening(run: Run, folder: OutsideTestFolder, predictions: pd.DataFrame, left_out: dict[str, int]) -> None:
     """Record this opening before the results can be read; warn if the test set was opened before."""
-    before = files.read_json(folder.openings)["openings"] if folder.openings.exists() else []
+    before = verified.read_json(folder.openings)["openings"] if verified.exists(folder.openings) else []
     opening = {
         "opened_at": files.now(),
         "n_images": len(predictions),
@@ -185,7 +184,7 @@ def _record_opening(run: Run, folder: OutsideTestFolder, predictions: pd.DataFra
             before[-1]["opened_at"],
             "the same" if same else "not the same",
         )
-    files.write_json(folder.openings, {"openings": [*before, opening]})
+    verified.write_json(folder.openings, {"openings": [*before, opening]})
 
 
 def _digest(value: object) -> str:

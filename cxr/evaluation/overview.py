@@ -7,7 +7,7 @@ import pandas as pd
 
 from cxr.classes import MACRO, Classes
 from cxr.metrics.classification import COUNTS
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run
 
@@ -23,8 +23,8 @@ def headline(folder: RunFolder) -> pd.DataFrame:
     For more than two classes these are the overall and the macro-averaged metrics, and `starting_project` is NaN. A
     column that was added after the run's tables were written is NaN.
     """
-    summary = files.read_table(folder.summary)
-    classes = Classes(files.read_record(folder.config)["classes"])
+    summary = verified.read_table(folder.summary)
+    classes = Classes(verified.read_record(folder.config)["classes"])
     rows = summary[summary["class"].isna() | (summary["class"] == classes.headline)]
     rows = rows[~rows["metric"].isin(COUNTS)].reset_index(drop=True)
     reference = rows["metric"].map(STARTING_PROJECT) if classes.is_binary else float("nan")
@@ -43,14 +43,14 @@ def list_runs(experiments: Path) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for path in sorted(files.located(experiments).glob("[!.]*")):
         folder = RunFolder(path.resolve())
-        if not folder.has_begun:
+        if not verified.exists(folder.config):
             continue
-        record = files.read_record(folder.config)
+        record = verified.read_record(folder.config)
         config = record["config"]
         n_folds = config["folds"]
         run = Run.from_record(folder, record)
         n_done = sum(run.is_complete(fold) for fold in range(n_folds))
-        metrics = headline(folder).set_index("metric")["pooled"].to_dict() if folder.summary.exists() else {}
+        metrics = headline(folder).set_index("metric")["pooled"].to_dict() if verified.exists(folder.summary) else {}
         row = {"run": folder.run_id, "begun_at": record["begun_at"], "folds": f"{n_done} of {n_folds}"}
         row |= {name: config[name] for name in ("trainable", "size", "epochs")}
         row |= {str(name).removeprefix(f"{MACRO} "): value for name, value in metrics.items()}

@@ -27,7 +27,7 @@ from cxr.images.decoding import stretch
 from cxr.metrics.bootstrap import Replicates
 from cxr.metrics.estimates import Estimates
 from cxr.network.resnet import predict_logits
-from cxr.storage import files
+from cxr.storage import verified
 from cxr.training.predictions import load_network
 from cxr.training.run import Run, require_complete
 
@@ -128,7 +128,7 @@ def stress(run: Run, *, n_images: int = N_IMAGES, seed: int = 0, device: str = "
     rows = _rows(images, dict(_predict(run, images, seed, device)), run.classes)
     table = pd.DataFrame(rows, columns=COLUMNS).assign(n=len(images), seed=seed)
     table = table.astype({"class": "str", "reason": "str"})
-    files.write_table(run.folder.table("stress"), table)
+    verified.write_table(run.folder.table("stress"), table)
     return table
 
 

@@ -18,14 +18,14 @@ import numpy as np
 import pandas as pd
 
 from cxr.classes import Classes
-from cxr.errors import DamagedError, DataError, RunError
+from cxr.errors import DataError, RunError
 from cxr.evaluation import analyses
 from cxr.evaluation.drift_reference import drift_reference_table, measure_images
 from cxr.evaluation.out_of_fold import OutOfFold, predicted_images
 from cxr.evaluation.subgroups import most_confident_errors, subgroup_table
 from cxr.metrics.bootstrap import Replicates
 from cxr.metrics.estimates import Estimates, average_estimates, estimate_by_class
-from cxr.storage import events, files
+from cxr.storage import events, files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, require_complete
 
@@ -54,22 +54,23 @@ def evaluate(run: Run) -> None:
 
     Raises:
         RunError: a fold is not complete.
+        DamagedError: a fold's predictions are missing, or were changed.
     """
     with events.stage(run.folder.events, "evaluate") as stage:
         require_complete(run)
         folder = run.folder
         files.sweep(folder.predictions.parent)
-        parts = [_read_predictions(run, fold) for fold in range(run.config.folds)]
+        parts = [verified.read_table(run.folder.fold(fold).predictions) for fold in range(run.config.folds)]
         predictions = pd.concat(parts).sort_values("path", ignore_index=True)
         stage.n_images = len(predictions)
-        files.write_table(folder.predictions, predictions)
+        verified.write_table(folder.predictions, predictions)
         write_tables(run, predictions)
         log.info("tables: %s", folder.metrics.parent)
 
 
 def write_tables(run: Run, predictions: pd.DataFrame) -> None:
     """Write every table in TABLES, computed from the out-of-fold table."""
-    manifest = files.read_table(run.folder.manifest)
+    manifest = verified.read_table(run.folder.manifest)
     images = OutOfFold(predictions, run.classes)
     metrics = metrics_table(predictions, run.classes)
     tables = {
@@ -85,7 +86,7 @@ def write_tables(run: Run, predictions: pd.DataFrame) -> None:
         "drift_reference": drift_reference_table(_measured(run, predictions, manifest)),
     }
     for name in TABLES:
-        files.write_table(run.folder.table(name), tables[name])
+        verified.write_table(run.folder.table(name), tables[name])
 
 
 def _measured(run: Run, images: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
@@ -104,23 +105,13 @@ def read_tables(folder: RunFolder) -> dict[str, pd.DataFrame]:
     Raises:
         RunError: one of them is missing.
     """
-    missing = [name for name in ("predictions", *TABLES) if not folder.table(name).exists()]
+    missing = [name for name in ("predictions", *TABLES) if not verified.exists(folder.table(name))]
     if missing:
         raise RunError(
             f"run {folder.run_id!r} lacks the table{'s' if len(missing) > 1 else ''} {', '.join(missing)}: "
             f"type `cxr evaluate {folder.run_id}`, which writes every table."
         )
-    return {name: files.read_table(folder.table(name)) for name in TABLES}
-
-
-def _read_predictions(run: Run, fold: int) -> pd.DataFrame:
-    try:
-        return files.read_table(run.folder.fold(fold).predictions)
-    except (DamagedError, FileNotFoundError) as error:
-        raise RunError(
-            f"the predictions of fold {fold} are missing or damaged: type `cxr evaluate {run.folder.run_id}`, which "
-            "predicts them again from the weights; nothing is trained."
-        ) from error
+    return {name: verified.read_table(folder.table(name)) for name in TABLES}
 
 
 def metrics_table(predictions: pd.DataFrame, classes: Classes) -> pd.DataFrame:

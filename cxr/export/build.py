@@ -14,8 +14,7 @@ from cxr.errors import PackageError, RunError
 from cxr.export.contents import write_contents
 from cxr.export.int8_export import require_int8
 from cxr.network.onnx_graph import require_onnx
-from cxr.storage import files
-from cxr.storage.files import sha256_of
+from cxr.storage import files, verified
 from cxr.storage.model_folder import ModelFolder, PackageFolder
 from cxr.training.run import Run, require_complete
 
@@ -54,7 +53,7 @@ def make_package(
         "operating_point": operating_point,
         "onnx": onnx,
         "int8": int8,
-        "weights": [sha256_of(run.folder.fold(fold).weights) for fold in range(run.config.folds)],
+        "weights": [verified.sha256_of(run.folder.fold(fold).weights) for fold in range(run.config.folds)],
     }
     with files.locked(target.lock, f"model {target.name}", patience_s=600):
         for leftover in target.path.glob(".making-*"):
@@ -71,7 +70,7 @@ def make_package(
 def _require_possible(run: Run, operating_point: OperatingPoint, *, onnx: bool, int8: bool) -> None:
     """Check every precondition before anything is written; errors as in `make_package`."""
     require_complete(run)
-    if not run.folder.predictions.exists():
+    if not verified.exists(run.folder.predictions):
         raise RunError(f"run {run.folder.run_id!r} has no tables yet: type `cxr evaluate {run.folder.run_id}`.")
     if not run.classes.is_binary and operating_point != "youden":
         raise PackageError(
@@ -86,7 +85,7 @@ def _require_possible(run: Run, operating_point: OperatingPoint, *, onnx: bool, 
 def _version_with(identity: Mapping[str, Any], target: ModelFolder) -> str | None:
     """Return the version of the model that has this identity; None without one."""
     descriptions = {version: target.version(version).description for version in target.versions()}
-    same = (version for version, path in descriptions.items() if files.read_json(path)["identity"] == identity)
+    same = (version for version, path in descriptions.items() if verified.read_json(path)["identity"] == identity)
     return next(same, None)
 
 
@@ -106,5 +105,10 @@ def _build(run: Run, target: ModelFolder, identity: Mapping[str, Any]) -> Packag
 
 def _next_version(target: ModelFolder) -> str:
     """Return a number that no version has or had: the number of a deleted version is not reused."""
-    newest = target.newest.read_text() if target.newest.exists() else "0"
+    newest = target.newest.read_bytes().strip() if target.newest.exists() else b"0"
+    if not newest.isdigit():
+        raise PackageError(
+            f"{str(target.newest)!r} must hold the highest version number ever given, got {newest[:40]!r}: "
+            "write it there."
+        )
     return str(max(map(int, [*target.versions(), newest])) + 1)

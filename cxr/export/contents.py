@@ -15,7 +15,7 @@ from cxr.export.rounding import N_COMPARED, evenly_spread, measure_rounding
 from cxr.export.weights import write_weights
 from cxr.metrics.calibration import predict_labels
 from cxr.serving.networks import PackagedNetworks
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.model_folder import PackageFolder
 from cxr.training.run import Run
 
@@ -33,7 +33,7 @@ def write_contents(folder: PackageFolder, run: Run, name: str, version: str, ide
     Raises:
         PackageError: 8-bit integers move the probabilities too far.
     """
-    predictions = files.read_table(run.folder.predictions)
+    predictions = verified.read_table(run.folder.predictions)
     out_of_fold = OutOfFold(predictions, run.classes)
     calibration = out_of_fold.calibration
     write_weights(folder, run)

@@ -11,8 +11,7 @@ from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.overview import headline
 from cxr.export.model_card import LICENCE, LIMITS, model_card
 from cxr.metrics.calibration import calibration_errors
-from cxr.storage import files
-from cxr.storage.files import sha256_of
+from cxr.storage import files, verified
 from cxr.storage.model_folder import PackageFolder
 from cxr.training.provenance import code_provenance
 from cxr.training.run import Run
@@ -41,7 +40,7 @@ def package_facts(
         identity: what was packaged, and how: packages with the same identity are the same.
         bfloat16: what it costs, from `measure_rounding`.
     """
-    record = files.read_record(run.folder.config)
+    record = verified.read_record(run.folder.config)
     return {
         "format": files.FORMAT,
         "name": name,
@@ -74,8 +73,7 @@ def describe(folder: PackageFolder, facts: Mapping[str, Any]) -> None:
     """Write package.json, the model card and, last of all, the checksums of every file."""
     files.write_json(folder.description, facts)
     files.write_text(folder.card, model_card(facts))
-    sums = [f"{sha256_of(path)}  {path.name}\n" for path in sorted(folder.path.iterdir())]
-    files.write_text(folder.checksums, "".join(sums))
+    verified.record_all(folder.path)
 
 
 def _calibration(out_of_fold: OutOfFold) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from cxr.network.acceleration import accelerate
 from cxr.network.resnet import BATCH_SIZE, normalise, to_grey
 from cxr.serving.networks import PackagedNetworks
 from cxr.serving.novelty import ImageNovelty, brightness_map, fit_novelty
-from cxr.storage import files
+from cxr.storage import verified
 from cxr.training.run import Run
 
 N_NOVELTY = 2000
@@ -46,7 +46,7 @@ def reference_of(
     novelty = fit_image_novelty(features, squares[_spread(np.flatnonzero(~held_out), N_NOVELTY)])
     distance = np.full(len(predictions), np.nan)
     distance[held_out] = novelty.distance(features(squares[held_out]), squares[held_out])
-    measures = measure_images(predictions, files.read_table(run.folder.manifest), squares)
+    measures = measure_images(predictions, verified.read_table(run.folder.manifest), squares)
     images = reference_table(predictions, squares).assign(
         **dict(zip(run.classes.probability_columns, probability.T, strict=True)), novelty=distance
     )

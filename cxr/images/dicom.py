@@ -11,6 +11,7 @@ look-up).
 
 import hashlib
 import hmac
+import logging
 import secrets
 import unicodedata
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from cxr.errors import DataError, UnreadableError
+from cxr.errors import DamagedError, DataError, UnreadableError
 from cxr.images import dicom_pixels
 from cxr.images.dicom_file import photometric_interpretation, read_dataset, require_radiograph, whole
 from cxr.storage import files
@@ -27,6 +28,9 @@ from cxr.storage.cache_folder import CacheFolder
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+log = logging.getLogger(__name__)
+
+KEY_BYTES = 32
 PLACEHOLDER = "dicom-placeholder"
 """Takes the place of a patient's hash where the id is a word that stands for nobody."""
 WORDS = (
@@ -108,11 +112,23 @@ def _is_placeholder(patient_id: str) -> bool:
 
 
 def patient_key(cache: Path) -> bytes:
-    """Return the key for patient ids that is kept in `cache`; created at first use, readable by its owner alone."""
+    """Return the key for patient ids that is kept in `cache`; created at first use, readable by its owner alone.
+
+    Raises:
+        DamagedError: the key has another length: with it, patients would get other ids.
+    """
     path = CacheFolder(cache).patient_key
     with files.locked(CacheFolder(cache).patient_key_lock, "the key for patient ids", patience_s=10):
         if not path.exists():
             with files.replacing(path) as temporary:
                 temporary.touch(mode=0o600)
-                temporary.write_bytes(secrets.token_bytes(32))
-        return path.read_bytes()
+                temporary.write_bytes(secrets.token_bytes(KEY_BYTES))
+        if path.stat().st_mode & 0o077:
+            log.warning("%s can be read by others, who can then guess patient ids: chmod 600 it", path)
+        key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise DamagedError(
+            f"the key for patient ids {str(path)!r} must have {KEY_BYTES} bytes, got {len(key)}: put back a copy, or "
+            "delete it and begin new runs, because patients then get other ids."
+        )
+    return key

@@ -108,13 +108,16 @@ class FolderSource:
                 self._empty.append(printable(folder.relative_to(root)))
 
     def sizes(self) -> Mapping[str, int]:
-        return {name: _size(path) for name, path in self._paths.items()}
+        return {name: _size(name, path) for name, path in self._paths.items()}
 
     def empty_folders(self) -> list[str]:
         return self._empty
 
     def read(self, path: str) -> bytes:
-        return self.head(path, -1)
+        data = self.head(path, MAX_IMAGE_BYTES + 1)
+        if len(data) > MAX_IMAGE_BYTES:
+            raise OSError(f"it has grown to more than {MAX_IMAGE_BYTES:,} bytes")
+        return data
 
     def head(self, path: str, n_bytes: int) -> bytes:
         file = self._paths[path]
@@ -124,10 +127,21 @@ class FolderSource:
             return stream.read(n_bytes)
 
 
-def _size(path: Path) -> int:
-    """Return a file's size in bytes; 0 where it has none to tell, and reading it gives the reason."""
+def _size(name: str, file: Path) -> int:
+    """Return a file's size in bytes; 0 for a broken link, which is refused when it is read.
+
+    Raises:
+        DataError: its folder may be listed and not entered.
+    """
     try:
-        return path.stat().st_size
+        return file.stat().st_size
+    except PermissionError as error:
+        if _is_expendable(PurePosixPath(name)):
+            return 0
+        raise DataError(
+            f"the files in {str(file.parent)!r} cannot be looked at ({error.strerror}): give yourself permission to "
+            "enter the folder (chmod u+x)."
+        ) from error
     except OSError:
         return 0
 
@@ -141,7 +155,7 @@ def _walk(root: Path) -> Iterable[tuple[Path, list[str], bool]]:
 
     def stop(error: OSError) -> None:
         path = Path(error.filename).relative_to(root)
-        if not litter(path) and not is_hidden(path):
+        if not _is_expendable(path):
             raise DataError(
                 f"the folder {error.filename!r} cannot be listed ({error.strerror}): check its permissions."
             )
@@ -239,3 +253,8 @@ def litter(path: PurePath) -> str | None:
 def is_hidden(path: PurePath) -> bool:
     """Return whether a file or a folder above it is hidden: its name begins with a dot."""
     return any(part.startswith(".") for part in path.parts)
+
+
+def _is_expendable(path: PurePath) -> bool:
+    """Return whether a file or folder is left aside whatever it holds."""
+    return is_hidden(path) or litter(path) is not None

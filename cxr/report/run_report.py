@@ -28,7 +28,7 @@ from cxr.report.drawing import Figure
 from cxr.report.gallery import gallery
 from cxr.report.guidelines import NOT_APPLICABLE, NOT_DONE, crosswalk
 from cxr.report.markup import render
-from cxr.storage import events, files
+from cxr.storage import events, files, verified
 from cxr.storage.run_folder import OutsideTestFolder, RunFolder
 from cxr.training.run import Run, require_complete
 from cxr.wording import DISCLAIMER, display_name, format_estimate
@@ -79,32 +79,32 @@ def write_report(run: Run) -> Path:
         require_complete(run)
         folder = run.folder
         tables = read_tables(folder)
-        requested = [name for name in REQUESTED if folder.table(name).exists()]
-        tables |= {name: files.read_table(folder.table(name)) for name in requested}
-        images = OutOfFold(files.read_table(folder.predictions), run.classes)
+        requested = [name for name in REQUESTED if verified.exists(folder.table(name))]
+        tables |= {name: verified.read_table(folder.table(name)) for name in requested}
+        images = OutOfFold(verified.read_table(folder.predictions), run.classes)
         drawn = _figures(run, images, tables)
         for figure in drawn.values():
-            files.write_text(folder.figures / f"{figure.name}.svg", figure.svg)
-            files.write_table(folder.figures / f"{figure.name}.parquet", figure.table)
-        files.write_text(folder.report, _page(run, images, tables, drawn))
+            verified.write_text(folder.figures / f"{figure.name}.svg", figure.svg)
+            verified.write_table(folder.figures / f"{figure.name}.parquet", figure.table)
+        verified.write_text(folder.report, _page(run, images, tables, drawn))
         log.info("report: %s", folder.report)
         return folder.report
 
 
 def _page(run: Run, images: OutOfFold, tables: Tables, drawn: Mapping[str, Figure]) -> str:
     folder = run.folder
-    tests = {"held_out_test": folder.held_out_test} if folder.held_out_test.openings.exists() else {}
+    tests = {"held_out_test": folder.held_out_test} if verified.exists(folder.held_out_test.openings) else {}
     tests |= {f"external_tests/{test.path.name}": test for test in folder.external_tests()}
     gaps = {f"{name}/gap": _gap(test, tables, folder) for name, test in tests.items()}
     for name, test in tests.items():
-        files.write_table(test.gap, gaps[f"{name}/gap"])
-    facts = {file.name: files.read_json(file) for file in (folder.config, folder.data, folder.certificate)}
+        verified.write_table(test.gap, gaps[f"{name}/gap"])
+    facts = {file.name: verified.read_json(file) for file in (folder.config, folder.data, folder.certificate)}
     done = {section for table, section in REQUESTED.items() if table in tables}
     done |= {"held-out-test" if name == "held_out_test" else "external" for name in tests}
     return render(
         Path(__file__).with_name("report.html.j2"),
         run=run,
-        is_checked=folder.checks_report.exists(),
+        is_checked=verified.exists(folder.checks_report),
         cells=Cells(_sources(folder, tables, gaps), facts),
         record=facts["config.json"],
         certificate=facts["leakage_certificate.json"],
@@ -130,8 +130,8 @@ def _page(run: Run, images: OutOfFold, tables: Tables, drawn: Mapping[str, Figur
 def _sources(folder: RunFolder, tables: Tables, gaps: Tables) -> dict[str, tuple[str, pd.DataFrame]]:
     """Return the tables that the page takes numbers from, each with its file."""
     named = {name: (folder.table(name), table) for name, table in tables.items()}
-    if folder.acquisition_baseline.exists():
-        known = files.read_table(folder.acquisition_baseline)
+    if verified.exists(folder.acquisition_baseline):
+        known = verified.read_table(folder.acquisition_baseline)
         named["acquisition_baseline"] = (
             folder.acquisition_baseline,
             known.reindex(columns=[*known.columns.union(["mean", "sd"])]),
@@ -147,7 +147,7 @@ def _figures(run: Run, images: OutOfFold, tables: Tables) -> dict[str, Figure]:
     by_fold = metrics[(metrics["scope"] == "fold") & positive]
     by_fold = by_fold.assign(level="fold " + by_fold["fold"].astype("string"))
     pooled = metrics[(metrics["scope"] == "pooled") & positive].set_index("metric")
-    epochs = [files.read_table(folder.fold(fold).epochs) for fold in range(run.config.folds)]
+    epochs = [verified.read_table(folder.fold(fold).epochs) for fold in range(run.config.folds)]
     subgroups = tables["subgroups"]
     subgroups = subgroups.assign(line=_lines(subgroups, images.is_binary))
     bounds = pooled[["value", "ci_low", "ci_high"]].to_dict("index")
@@ -205,9 +205,9 @@ def _gap(test: OutsideTestFolder, tables: Tables, folder: RunFolder) -> pd.DataF
     Columns: operating_point, class, metric, inside, inside_low, inside_high, outside, outside_low, outside_high, gap.
     """
     pooled = tables["metrics"].query("scope == 'pooled'").assign(operating_point="")
-    points = tables["operating_points"].assign(**{"class": files.read_record(folder.config)["positive"]})
+    points = tables["operating_points"].assign(**{"class": verified.read_record(folder.config)["positive"]})
     inside = pd.concat([points, pooled], ignore_index=True)
-    outside = files.read_table(test.metrics)
+    outside = verified.read_table(test.metrics)
     outside = outside[~outside["metric"].isin(COUNTS)]
     has_point = outside["metric"].isin(points["metric"]) & outside["operating_point"].isin(points["operating_point"])
     keys = ["operating_point", "class", "metric"]
@@ -220,8 +220,8 @@ def _gap(test: OutsideTestFolder, tables: Tables, folder: RunFolder) -> pd.DataF
 
 
 def _openings(run: Run, test: OutsideTestFolder) -> dict[str, Any]:
-    record = files.read_json(test.openings)["openings"]
-    counts = files.read_table(test.predictions)["label"].value_counts().to_dict()
+    record = verified.read_json(test.openings)["openings"]
+    counts = verified.read_table(test.predictions)["label"].value_counts().to_dict()
     return {"name": test.path.name, "openings": record, "counts": counts, "is_current": is_current(run, test)}
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cxr.errors import ConfigError
-from cxr.storage import files
+from cxr.storage import verified
 from cxr.storage.run_folder import FoldFolder
 from cxr.training.run import Run, require_complete
 
@@ -60,14 +60,14 @@ def log_run(run: Run, uri: str) -> str:
     if known:
         log.info("MLflow has run %s already: %s", run.folder.run_id, known[0].info.run_id)
         return known[0].info.run_id
-    record = files.read_record(run.folder.config)
+    record = verified.read_record(run.folder.config)
     tags = {IDENTITY: identity, "cxr.data": record["identity"]["data"], "cxr.weights": run.weights_hash}
     parent = client.create_run(experiment_id, run_name=run.folder.run_id, tags=tags).info.run_id
     client.log_batch(parent, metrics=_pooled(run), params=_params(run.config.as_dict()))
     for fold in range(run.config.folds):
         _log_fold(client, experiment_id, parent, run, fold)
     for artifact in _artifacts(run):
-        with files.local_copy(artifact) as file:
+        with verified.local_copy(artifact) as file:
             client.log_artifact(parent, str(file))
     client.set_terminated(parent)
     log.info("MLflow: run %s is %s in %s", run.folder.run_id, parent, uri)
@@ -89,25 +89,25 @@ def _open(uri: str) -> tuple["MlflowClient", str]:
 
 
 def _identity(run: Run) -> str:
-    finished = [files.read_json(run.folder.fold(fold).complete)["finished_at"] for fold in range(run.config.folds)]
+    finished = [verified.read_json(run.folder.fold(fold).complete)["finished_at"] for fold in range(run.config.folds)]
     return f"{run.config_hash} {max(finished)}"
 
 
 def _log_fold(client: "MlflowClient", experiment_id: str, parent: str, run: Run, fold: int) -> None:
     folder = run.folder.fold(fold)
-    done = files.read_json(folder.complete)
+    done = verified.read_json(folder.complete)
     name = f"{run.folder.run_id}, fold {fold}"
     child = client.create_run(experiment_id, run_name=name, tags={"mlflow.parentRunId": parent}).info.run_id
     facts = {key: done[key] for key in ("fold", "device", "n_threads", "n_training_images", "seconds")}
-    rows = files.read_table(run.folder.metrics).query("scope == 'fold' and fold == @fold")
+    rows = verified.read_table(run.folder.metrics).query("scope == 'fold' and fold == @fold")
     client.log_batch(child, metrics=[*_metrics(rows), *_epochs(folder)], params=_params(facts))
-    with files.local_copy(folder.predictions) as file:
+    with verified.local_copy(folder.predictions) as file:
         client.log_artifact(child, str(file))
     client.set_terminated(child)
 
 
 def _pooled(run: Run) -> list["Metric"]:
-    metrics = files.read_table(run.folder.metrics)
+    metrics = verified.read_table(run.folder.metrics)
     prefixes = {"pooled": "", "mean": "mean_of_folds_"}
     return [
         metric for scope, prefix in prefixes.items() for metric in _metrics(metrics[metrics["scope"] == scope], prefix)
@@ -126,7 +126,7 @@ def _metrics(rows: pd.DataFrame, prefix: str = "") -> Iterator["Metric"]:
 
 
 def _epochs(folder: FoldFolder) -> Iterator["Metric"]:
-    for row in files.read_table(folder.epochs).to_dict("records"):
+    for row in verified.read_table(folder.epochs).to_dict("records"):
         for name in ("training_loss", "learning_rate"):
             yield _metric(name, row[name], step=int(row["epoch"]))
 
@@ -145,5 +145,5 @@ def _params(values: Mapping[str, Any]) -> list[Any]:
 
 def _artifacts(run: Run) -> list[Path]:
     folder = run.folder
-    paths = [folder.config, folder.certificate, folder.report, *sorted(folder.metrics.parent.glob("*.parquet"))]
-    return [path for path in paths if path.exists()]
+    paths = [folder.config, folder.certificate, folder.report, *verified.files_in(folder.metrics.parent, ".parquet")]
+    return [path for path in paths if verified.exists(path)]

@@ -1,15 +1,18 @@
 """The folds' networks, read from the files of a package: the layers that all folds share, and each fold's own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cxr.config import Trainable
+from cxr.errors import PackageError
 from cxr.network.resnet import Classifier
 from cxr.storage.model_folder import PackageFolder
 
@@ -33,25 +36,39 @@ class PackagedNetworks:
         """Return a fold's network, in evaluation mode."""
         with torch.device("meta"):
             model = Classifier(self.n_classes)
-        state = load_file(self.folder.shared_weights) | load_file(self.folder.fold_weights(fold))
-        model.load_state_dict(state, assign=True)
+        with self._as_package_error():
+            state = load_file(self.folder.shared_weights) | load_file(self.folder.fold_weights(fold))
+            model.load_state_dict(state, assign=True)
         return model.eval()
 
     def head(self, fold: int) -> nn.Linear:
         """Return the last layer of a fold's network, in evaluation mode."""
-        weight, bias = self._tensors(fold, "network.fc.weight", "network.fc.bias")
+        with self._as_package_error():
+            weight, bias = self._tensors(fold, "network.fc.weight", "network.fc.bias")
         head = nn.Linear(weight.shape[1], weight.shape[0])
         head.load_state_dict({"weight": weight, "bias": bias})
         return head.eval()
 
     def constants(self) -> tuple[Tensor, Tensor]:
         """Return the mean and standard deviation that inputs are normalised with, each of shape (1, 3, 1, 1)."""
-        mean, std = self._tensors(0, "mean", "std")
+        with self._as_package_error():
+            mean, std = self._tensors(0, "mean", "std")
         return mean, std
 
     def int8_graph(self, part: Part, fold: int) -> Path:
         """Return the ONNX file that holds a part of a fold's network in 8-bit integers."""
         return self.folder.int8_graph(part, fold)
+
+    @contextmanager
+    def _as_package_error(self) -> Iterator[None]:
+        """Raise PackageError if the weights are no safetensors, or do not fit the network."""
+        try:
+            yield
+        except (SafetensorError, KeyError, OSError, RuntimeError) as error:  # torch raises RuntimeError
+            cause = str(error).partition("\n")[0]
+            raise PackageError(
+                f"the weights in {str(self.folder.path)!r} do not fit its network ({cause}): package the run again."
+            ) from error
 
     def _tensors(self, fold: int, *names: str) -> list[Tensor]:
         tensors = {}

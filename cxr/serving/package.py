@@ -5,10 +5,10 @@ out-of-fold predictions, the reference images for drift, a model card, and the p
 names every file; a package with a single changed byte is refused. Weights are safetensors: a package contains no code.
 """
 
-import re
+import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,12 +20,12 @@ from cxr.errors import PackageError
 from cxr.metrics.calibration import Calibration, average_folds, predict_labels
 from cxr.serving.networks import PackagedNetworks
 from cxr.serving.novelty import ImageNovelty
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.files import sha256_of
 from cxr.storage.model_folder import PackageFolder
 
-SUM = re.compile(r"^([0-9a-f]{64})  ([\w.-]+)$", re.MULTILINE | re.ASCII)
-"""A line of SHA256SUMS."""
+ABOVE_ONE = math.nextafter(1, 2)
+"""The highest threshold: no image is predicted positive."""
 TOLERATED_DIFFERENCE = 0.01
 """Largest difference from float32 that coarser arithmetic may make to a probability.
 
@@ -89,18 +89,27 @@ class Package:
 
     def images(self) -> pd.DataFrame:
         """Return one row per image that the model was made from: image_id, fingerprint, group, fold, label, …"""
-        return files.read_table(self.folder.images)
+        return verified.read_table(self.folder.images)
 
     def novelty(self) -> ImageNovelty:
         """Return the measure of how far an image lies from the training images."""
-        return ImageNovelty.load(self.folder.novelty)
+        with verified.local_copy(self.folder.novelty) as file:
+            return ImageNovelty.load(file)
 
     def predict(self, logits: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.str_]]:
         """Return probabilities (n, n_classes), the spread between the folds (n,), and predicted classes (n,).
 
         Args:
             logits: of each fold, shape (n_folds, n, n_classes).
+
+        Raises:
+            PackageError: a probability is no number.
         """
+        if not np.isfinite(logits).all():
+            raise PackageError(
+                f"{self.name} version {self.version} gives probabilities that are no numbers: the weights in "
+                f"{str(self.folder.path)!r} are damaged; promote another version, or package the run again."
+            )
         probability, spread = average_folds(self.calibration, logits)
         return probability, spread, predict_labels(probability, self.classes, self.threshold)
 
@@ -115,11 +124,23 @@ def load_package(folder: PackageFolder) -> Package:
         raise PackageError(f"no model in {str(folder.path)!r}: `cxr models` lists the models.")
     _require_unchanged(folder)
     facts = files.read_json(folder.description)
-    if facts["format"] != files.FORMAT:
+    if facts.get("format") != files.FORMAT:
         raise PackageError(
-            f"{str(folder.path)!r} has package format {facts['format']}, this cxr reads {files.FORMAT}: "
+            f"{str(folder.path)!r} has package format {facts.get('format')}, this cxr reads {files.FORMAT}: "
             "package the run again."
         )
+    try:
+        package = _package_of(folder, facts)
+        fault = _nonsense(package)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        package = None
+        fault = f"{type(error).__name__} {error}"
+    if package is None or fault:
+        raise PackageError(f"{str(folder.description)!r} makes no sense ({fault}): package the run again.")
+    return package
+
+
+def _package_of(folder: PackageFolder, facts: dict[str, Any]) -> Package:
     return Package(
         folder=folder,
         name=facts["name"],
@@ -134,10 +155,28 @@ def load_package(folder: PackageFolder) -> Package:
     )
 
 
+def _nonsense(package: Package) -> str | None:
+    """Return which value of a package is out of its range; None if none is."""
+    n_classes = len(package.classes)
+    bias = package.calibration.bias
+    points = get_args(OperatingPoint) if package.classes.is_binary else ()
+    is_sensible = {
+        "classes": n_classes >= 2 and len(set(package.classes)) == n_classes,
+        "trainable": package.trainable in get_args(Trainable),
+        "size": isinstance(package.size, int) and package.size > 0,
+        "n_folds": isinstance(package.n_folds, int) and package.n_folds >= 2,
+        "temperature": 0 < package.calibration.temperature < math.inf,
+        "bias": len(bias) == n_classes and all(map(math.isfinite, bias)),
+        "thresholds": all(0 <= package.thresholds[point] <= ABOVE_ONE for point in points),
+        "operating_point": package.operating_point in get_args(OperatingPoint),
+        "bfloat16": package.bf16_difference >= 0,
+    }
+    return next((f"{name} is out of range" for name, is_met in is_sensible.items() if not is_met), None)
+
+
 def _require_unchanged(folder: PackageFolder) -> None:
-    sums = folder.checksums.read_bytes().decode("utf-8", errors="replace")
-    expected = {name: digest for digest, name in SUM.findall(sums)}
-    if "".join(f"{digest}  {name}\n" for name, digest in expected.items()) != sums:
+    expected = verified.recorded(folder.path)
+    if verified.as_text(expected) != folder.checksums.read_bytes().decode(errors="replace"):
         raise _damaged(folder, folder.checksums.name, "was changed")
     present = {path.name for path in folder.path.iterdir()} - {folder.checksums.name}
     for name in sorted(expected.keys() | present):
@@ -145,7 +184,11 @@ def _require_unchanged(folder: PackageFolder) -> None:
             raise _damaged(folder, name, "is missing")
         if name not in expected:
             raise _damaged(folder, name, "was added")
-        if sha256_of(folder.path / name) != expected[name]:
+        try:
+            digest = sha256_of(folder.path / name)
+        except OSError as error:
+            raise _damaged(folder, name, f"cannot be read ({error.strerror})") from error
+        if digest not in expected[name]:
             raise _damaged(folder, name, "was changed")
 
 

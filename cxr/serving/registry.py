@@ -7,26 +7,41 @@ out of fold.
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.classes import Classes
-from cxr.errors import PackageError
+from cxr.errors import DamagedError, PackageError
 from cxr.metrics.bootstrap import draw_groups, percentile_interval, replicate_metrics
 from cxr.serving.package import Package, load_package
-from cxr.storage import files
-from cxr.storage.model_folder import ModelFolder, PackageFolder
+from cxr.storage import files, verified
+from cxr.storage.model_folder import ModelFolder, PackageFolder, way_out
 
 log = logging.getLogger(__name__)
 
+Found = TypeVar("Found")
+
 
 def champion_version(model: ModelFolder) -> str | None:
-    """Return the champion's version; None if there is no champion."""
-    return model.champion.read_text(encoding="utf-8").strip() if model.champion.exists() else None
+    """Return the champion's version; None if there is no champion.
+
+    Raises:
+        DamagedError: the file that names it is missing, or was changed.
+        PackageError: the file names no version.
+    """
+    if not verified.exists(model.champion):
+        return None
+    version = verified.read_bytes(model.champion).decode(errors="replace").strip()
+    if not (version.isascii() and version.isdecimal()):
+        raise PackageError(
+            f"{str(model.champion)!r} must hold the number of a version, got {version!r}: {way_out(model.champion)}."
+        )
+    return version
 
 
 def load_champion(models: Path, name: str) -> Package:
@@ -49,21 +64,32 @@ def promote(model: ModelFolder, version: str, *, force: bool = False) -> str:
     """Make a version the champion; return a sentence on how it compares with the champion before.
 
     Raises:
-        PackageError: the version does not exist or is damaged; or it is shown to be worse, or cannot be compared,
-            which `force` overrides.
+        PackageError: the version does not exist or is damaged; or it is shown to be worse, or cannot be compared, or
+            the champion before is unknown, which `force` overrides.
     """
     _require(model)
     with files.locked(model.lock, f"model {model.name}", patience_s=60):
         if version not in model.versions():
             raise PackageError(f"model {model.name!r} has no version {version!r}; it has {_versions(model)}.")
         challenger = load_package(model.version(version))
-        before = champion_version(model)
+        before = _or_none(champion_version, model, force=force)
         if before == version:
             return f"version {version} of {model.name} is already champion"
         verdict = _verdict(model, before, challenger, force=force)
         _set_champion(model, before, version, verdict, force=force)
     log.info("champion of %s: version %s (%s)", model.name, version, verdict)
     return verdict
+
+
+def _or_none(read: Callable[[ModelFolder], Found], model: ModelFolder, *, force: bool) -> Found | None:
+    """Return what a file of the model says; by force, None and a warning if the file is damaged."""
+    try:
+        return read(model)
+    except (DamagedError, PackageError) as error:
+        if not force:
+            raise
+        log.warning("overruled by force: %s", error)
+        return None
 
 
 def _verdict(model: ModelFolder, champion: str | None, challenger: Package, *, force: bool) -> str:
@@ -114,13 +140,14 @@ def _require(model: ModelFolder) -> None:
 
 def _set_champion(model: ModelFolder, before: str | None, version: str, why: str, *, force: bool) -> None:
     event = {"at": files.now(), "from": before, "to": version, "why": why, "force": force}
-    files.write_json(model.promotions, {"promotions": [*promotions(model), event]})
-    files.write_text(model.champion, version + "\n")
+    history = _or_none(promotions, model, force=force) or []
+    verified.write_json(model.promotions, {"promotions": [*history, event]})
+    verified.write_text(model.champion, version + "\n")
 
 
 def promotions(model: ModelFolder) -> list[dict[str, Any]]:
     """Return every change of champion, oldest first: at, from, to, why, force."""
-    return files.read_json(model.promotions)["promotions"] if model.promotions.exists() else []
+    return verified.read_json(model.promotions)["promotions"] if verified.exists(model.promotions) else []
 
 
 def _line_of_champions(model: ModelFolder, now: str | None) -> list[str]:
@@ -198,7 +225,7 @@ def list_models(models: Path) -> pd.DataFrame:
 
 
 def _row(model: ModelFolder, version: str) -> dict[str, object]:
-    facts = files.read_json(model.version(version).description)
+    facts = verified.read_record(model.version(version).description)
     return {
         "name": model.name,
         "version": version,

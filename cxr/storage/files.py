@@ -110,7 +110,12 @@ def sweep(folder: Path) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, as_json(value))
+
+
+def as_json(value: object) -> str:
+    """Return `value` as indented JSON."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -119,20 +124,36 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         DamagedError: the file is not as it was written.
     """
+    return parse_json(path, read_bytes(path))
+
+
+def parse_json(path: Path, data: bytes) -> dict[str, Any]:
+    """Return the object in the bytes of a JSON file.
+
+    Raises:
+        DamagedError: the bytes are no JSON, or no object.
+    """
     try:
-        return json.loads(read_bytes(path))
+        value = json.loads(data)
     except ValueError as error:
         raise _damaged(path, error) from error
+    if not isinstance(value, dict):
+        raise _damaged(path, TypeError(f"it holds {value!r:.40}, not an object"))
+    return value
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Return the description of a run, a package or a scoring run, as `write_json` wrote it.
+    """Return the description of a scoring run, as `write_json` wrote it.
 
     Raises:
         DamagedError: the file is not as it was written.
         FormatError: another version of cxr wrote it.
     """
-    record = read_json(path)
+    return require_format(path, read_json(path))
+
+
+def require_format(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record in a file; raise FormatError if another version of cxr wrote it."""
     if record.get("format") != FORMAT:
         found = f"format {record['format']}" if "format" in record else "no format number"
         raise FormatError(
@@ -162,7 +183,12 @@ def append_line(path: Path, line: str) -> None:
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write `table` as Parquet, without its index, with a checksum of every page."""
     with replacing(path) as temporary:
-        table.to_parquet(temporary, index=False, write_page_checksum=True)
+        save_table(temporary, table)
+
+
+def save_table(temporary: Path, table: pd.DataFrame) -> None:
+    """Fill a temporary file as `write_table` does."""
+    table.to_parquet(temporary, index=False, write_page_checksum=True)
 
 
 def read_table(path: Path, columns: list[str] | None = None, filters: Any = None) -> pd.DataFrame:
@@ -176,8 +202,14 @@ def read_table(path: Path, columns: list[str] | None = None, filters: Any = None
     Raises:
         DamagedError: the file is not as it was written.
     """
+    return parse_table(path, _backend(path).open_binary(path), columns, filters)
+
+
+def parse_table(
+    path: Path, source: Path | BytesIO, columns: list[str] | None = None, filters: Any = None
+) -> pd.DataFrame:
+    """Return the table in a Parquet file, from the file itself or from its bytes; otherwise like `read_table`."""
     try:
-        source = _backend(path).open_binary(path)
         return pd.read_parquet(source, columns=columns, filters=filters, page_checksum_verification=True)
     except FileNotFoundError:
         raise

@@ -5,7 +5,18 @@ from pathlib import Path
 
 from cxr.errors import ConfigError
 from cxr.storage.files import require_local
-from cxr.storage.run_folder import NAME
+from cxr.storage.run_folder import NAME, SUMS
+
+
+def way_out(path: Path) -> str | None:
+    """Return how a file of a model or a package is made again, as part of a sentence; None for another file."""
+    package = PackageFolder(path.parent)
+    if path in (package.description, package.card, package.images, package.novelty):
+        return "package the run again"
+    model = ModelFolder(path.parent)
+    if path in (model.champion, model.promotions):
+        return f"choose the champion anew: `cxr promote {model.name} VERSION --force`"
+    return None
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ class PackageFolder:
 
     @property
     def checksums(self) -> Path:
-        return self.path / "SHA256SUMS"
+        return self.path / SUMS
 
     def fold_weights(self, fold: int) -> Path:
         """Return the file of the weights that a fold does not share with the others."""

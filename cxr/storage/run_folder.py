@@ -8,12 +8,41 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cxr.errors import ConfigError, RunError
 from cxr.storage.files import located
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+SUMS = "SHA256SUMS"
+"""The file in each folder of a run, a model or a package that records the hashes of the others."""
+WAYS_OUT = {
+    "learning_curve/share=*/fold=*/*": "delete its folder and type `cxr learning-curve {3}` with that --share again",
+    "folds/fold=*/predictions.parquet": "type `cxr evaluate {2}`, which predicts the images again",
+    "folds/fold=*/*": "train the fold again: type the run's `cxr train` with --run-id {2} --redo-fold {fold}",
+    "metrics/stress.parquet": "type `cxr stress {1}` again",
+    "metrics/learning_curve.parquet": "type `cxr learning-curve {1}` again",
+    "metrics/*": "type `cxr evaluate {1}`, which writes every table",
+    "checks/predictions.json": "type the run's `cxr train` with --run-id {1} again",
+    "checks/metrics.json": "type the run's `cxr train` with --run-id {1} again",
+    "checks/*": "type `cxr validate` with the run's --data and --run-id {1}",
+    "figures/*": "type `cxr report {1}` again",
+    "report.html": "type `cxr report {0}` again",
+    "external_tests/*/openings.json": "delete its folder, which loses the record of earlier openings",
+    "external_tests/*/*": "type `cxr report {2}` with that --external again",
+    "held_out_test/openings.json": "delete its folder, which loses the record of earlier openings",
+    "held_out_test/*": "type `cxr report {1} --open-test` again",
+    "config.json": "delete it if it is there, then type `cxr train` with --run-id {0} again: the folds are kept",
+    "*": "delete config.json and type `cxr train` with --run-id {0} again: the folds are kept",
+}
+"""How a file of a run is made again, by its place in the run's folder; the number counts folders up to the run's."""
+
+
+def way_out(path: Path) -> str:
+    """Return how a file of a run is made again, as part of a sentence."""
+    place = PurePosixPath(path.as_posix())
+    sentence = next(sentence for pattern, sentence in WAYS_OUT.items() if place.match(pattern))
+    return sentence.format(*(parent.name for parent in place.parents), fold=place.parent.name.removeprefix("fold="))
 
 
 @dataclass(frozen=True)
@@ -92,7 +121,7 @@ class RunFolder:
 
     @classmethod
     def existing(cls, run: str, experiments: Path) -> "RunFolder":
-        """Return the folder of a run that was begun.
+        """Return the folder of a run whose images were examined.
 
         Args:
             run: its id, or the path of its folder.
@@ -103,7 +132,7 @@ class RunFolder:
         """
         for path in (experiments / run, Path(run)):
             folder = cls(located(path))
-            if folder.has_begun:
+            if folder.has_begun or (folder.path / SUMS).exists():
                 return folder
         raise RunError(
             f"no run {run!r} in {located(experiments)}: give a run id from there, or the path of a run's folder."

@@ -22,10 +22,9 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
 from cxr.config import TrainConfig
-from cxr.errors import RunError
 from cxr.network.devices import uses_bf16
 from cxr.network.resnet import Classifier, load_pretrained
-from cxr.storage import files
+from cxr.storage import verified
 from cxr.storage.run_folder import FoldFolder
 from cxr.training import features
 from cxr.training.batches import FeatureBatches, SquareBatches
@@ -233,24 +232,19 @@ class FoldTrainer:
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)  # writing to a file, torch would not report a full disk
-        with files.replacing(folder.checkpoint) as temporary:
+        with verified.replacing(folder.checkpoint) as temporary:
             temporary.write_bytes(buffer.getbuffer())
 
     def resume(self, folder: FoldFolder) -> None:
         """Load the checkpoint, if there is one of this config.
 
         Raises:
-            RunError: it is damaged.
+            DamagedError: it is missing, or was changed.
         """
-        if not folder.checkpoint.exists():
+        if not verified.exists(folder.checkpoint):
             return
-        try:
-            buffer = io.BytesIO(files.read_bytes(folder.checkpoint))
-            state = torch.load(buffer, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError, … on damaged files
-            raise RunError(
-                f"the checkpoint of fold {self.fold} is damaged ({type(error).__name__}): give --redo-fold {self.fold}."
-            ) from error
+        buffer = io.BytesIO(verified.read_bytes(folder.checkpoint))
+        state = torch.load(buffer, map_location="cpu", weights_only=True)
         if state["config_hash"] != self.run.config_hash:
             return
         self.epoch = state["epoch"]
@@ -266,6 +260,6 @@ class FoldTrainer:
     def finish(self, folder: FoldFolder) -> None:
         """Write the weights and the training curve."""
         weights = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
-        with files.replacing(folder.weights) as temporary:
+        with verified.replacing(folder.weights) as temporary:
             temporary.write_bytes(save(weights))
-        files.write_table(folder.epochs, pd.DataFrame(self.history).assign(fold=self.fold))
+        verified.write_table(folder.epochs, pd.DataFrame(self.history).assign(fold=self.fold))

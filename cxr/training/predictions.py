@@ -3,7 +3,6 @@
 The trained layers run in float32: every published number is computed from these predictions.
 """
 
-import hashlib
 import logging
 from collections.abc import Sequence
 
@@ -11,14 +10,12 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.torch import load
 from scipy.special import softmax
 from torch import Tensor
 
-from cxr.errors import RunError
 from cxr.network.resnet import BATCH_SIZE, Classifier, predict_logits
-from cxr.storage import events, files
+from cxr.storage import events, verified
 from cxr.storage.image_arrays import ImageArrays
 from cxr.training import features
 from cxr.training.run import Run
@@ -63,7 +60,7 @@ def predict_fold(run: Run, fold: int, device: str, views: Sequence[ImageArrays] 
         columns = [*run.classes.logit_columns, *run.classes.probability_columns]
         identity = images[["image_id", "path", "group_id", "fold", "label", "subtype"]]
         table = pd.concat([identity, pd.DataFrame(scores, columns=columns)], axis=1)
-        files.write_table(run.fold_folder(fold).predictions, table)
+        verified.write_table(run.fold_folder(fold).predictions, table)
         log.info("fold %d: predicted %d held-out images", fold, len(images))
         return difference
 
@@ -82,23 +79,8 @@ def _held_out_logits(
 
 
 def read_weights(run: Run, fold: int) -> dict[str, Tensor]:
-    """Return a trained fold's state dict.
-
-    Raises:
-        RunError: the file is not as training wrote it.
-    """
-    folder = run.fold_folder(fold)
-    expected = files.read_json(folder.complete).get("weights_sha256") if folder.complete.exists() else None
-    data = files.read_bytes(folder.weights)
-    try:
-        if expected not in (None, hashlib.sha256(data).hexdigest()):
-            raise ValueError("its hash is another")
-        return load(data)
-    except (ValueError, SafetensorError) as error:
-        raise RunError(
-            f"the weights of fold {fold} are damaged ({error}): put back a copy of {str(folder.weights)!r}, or train "
-            f"the fold again: type the run's `cxr train` with --redo-fold {fold}."
-        ) from error
+    """Return a trained fold's state dict; raise DamagedError if the file is not as training wrote it."""
+    return load(verified.read_bytes(run.fold_folder(fold).weights))
 
 
 @torch.inference_mode()

@@ -23,11 +23,11 @@ from cxr.classes import Classes
 from cxr.config import Compile, Execution, TrainConfig
 from cxr.dataset.folds import read_folds
 from cxr.dataset.pictures import read_squares
-from cxr.errors import ConfigError, FoldError, RunError
+from cxr.errors import ConfigError, DamagedError, FoldError, RunError
 from cxr.images.decoding import open_prepared
 from cxr.images.source import KAGGLE
-from cxr.storage import files
-from cxr.storage.run_folder import FoldFolder, RunFolder
+from cxr.storage import files, verified
+from cxr.storage.run_folder import FoldFolder, RunFolder, way_out
 from cxr.training.provenance import code_provenance
 
 log = logging.getLogger(__name__)
@@ -64,17 +64,37 @@ class Run:
 
     @classmethod
     def from_record(cls, folder: RunFolder, record: Mapping[str, Any]) -> "Run":
-        """Return the run that `to_record` described, in `folder`."""
-        return cls(
-            folder=folder,
-            config=TrainConfig.from_dict(record["config"]),
-            identity=record["identity"],
-            classes=Classes(record["classes"]),
-            cache=Path(record["cache"]),
-            devices=record["devices"],
-            n_threads=record["n_threads"],
-            compile=record["compile"],
+        """Return the run that `to_record` described, in `folder`.
+
+        Raises:
+            DamagedError: config, identity and hash contradict each other.
+        """
+        try:
+            run = cls(
+                folder=folder,
+                config=TrainConfig.from_dict(record["config"]),
+                identity=record["identity"],
+                classes=Classes(record["classes"]),
+                cache=Path(record["cache"]),
+                devices=record["devices"],
+                n_threads=record["n_threads"],
+                compile=record["compile"],
+            )
+            faults = run._contradictions(record)
+            if not faults:
+                return run
+        except (KeyError, TypeError) as error:
+            faults = [f"{type(error).__name__} {error}"]
+        raise DamagedError(
+            f"{str(folder.config)!r} contradicts itself ({', '.join(faults)}): put back a copy, or "
+            f"{way_out(folder.config)}."
         )
+
+    def _contradictions(self, record: Mapping[str, Any]) -> list[str]:
+        """Return the fields of the run's record that do not follow from the others; its folder may be renamed."""
+        computed = self.to_record() | {"run_id": record["run_id"]}
+        computed["identity"] = _identity(self.config, self.identity["data"], self.weights_hash)
+        return sorted(name for name, value in _as_read(computed).items() if record[name] != value)
 
     def to_record(self) -> dict[str, Any]:
         """Return the run as plain values, ready for JSON."""
@@ -118,7 +138,7 @@ class Run:
     @cached_property
     def _certified_images(self) -> pd.DataFrame:
         folds = read_folds(self.folder, self.config)
-        manifest = files.read_table(self.folder.manifest)
+        manifest = verified.read_table(self.folder.manifest)
         used = manifest.loc[manifest["status"] == "used", ["path", "subtype"]]
         return folds.merge(used, on="path", how="inner").sort_values("path", ignore_index=True)
 
@@ -140,9 +160,16 @@ class Run:
         return self.folder.fold(fold) if self.share == 1 else self.folder.fold_of_share(self.share, fold)
 
     def is_complete(self, fold: int) -> bool:
-        """Return whether a fold has been trained to its end under this run's identity."""
+        """Return whether a fold has been trained to its end under this run's identity.
+
+        Raises:
+            DamagedError: its record is missing, or was changed.
+        """
         marker = self.fold_folder(fold).complete
-        return marker.exists() and files.read_json(marker)["config_hash"] == self.config_hash
+        if not verified.exists(marker):
+            return False
+        done = verified.read_json(marker)
+        return (done["config_hash"], done["fold"], done["share"]) == (self.config_hash, fold, self.share)
 
     def forget_fold(self, fold: int) -> None:
         """Remove a fold's results, its completion marker first, and the tables made from them; it is trained again.
@@ -152,15 +179,11 @@ class Run:
         """
         folder = self.fold_folder(fold)
         with files.locked(folder.lock, f"fold {fold} of run {self.folder.run_id}"):
-            folder.complete.unlink(missing_ok=True)
-            for derived in (
-                self.folder.report,
-                *self.folder.metrics.parent.glob("*.parquet"),
-                *self.folder.figures.glob("*"),
-            ):
-                derived.unlink(missing_ok=True)
-            for own in (folder.checkpoint, folder.predictions, folder.epochs, folder.weights):
-                own.unlink(missing_ok=True)
+            tables = self.folder.metrics.parent.glob("*.parquet")
+            figures = self.folder.figures.glob("*.*")
+            derived = (self.folder.report, *tables, *figures)
+            own = (folder.checkpoint, folder.predictions, folder.epochs, folder.weights)
+            verified.remove(folder.complete, *derived, *own)
 
     def squares(self, images: pd.DataFrame) -> NDArray[np.uint8]:
         """Return the images' grey squares, shape (n, size, size); those missing from the cache are decoded again.
@@ -198,7 +221,7 @@ def require_startable(config: TrainConfig, folder: RunFolder, execution: Executi
     pretrained = load_pretrained(config.weights)
     start = Start(devices, pretrained.sha256 if pretrained else "none")
     if folder.has_begun:
-        before = files.read_record(folder.config)["identity"]
+        before = verified.read_record(folder.config)["identity"]
         _require_same(folder.run_id, before, _identity(config, before["data"], start.weights_hash))
     return start
 
@@ -218,7 +241,7 @@ def begin_run(config: TrainConfig, folder: RunFolder, execution: Execution, star
     from cxr.network.devices import share_threads
 
     start = start or require_startable(config, folder, execution)
-    data = files.read_json(folder.data)
+    data = verified.read_json(folder.data)
     if data["no_folds_because"]:
         raise FoldError(data["no_folds_because"])
     run = Run(
@@ -232,7 +255,7 @@ def begin_run(config: TrainConfig, folder: RunFolder, execution: Execution, star
         compile=execution.compile,
     )
     counts = {"images": data["images"], "left_aside": data["left_aside"]}
-    files.write_json(folder.config, {"format": files.FORMAT, **run.to_record(), **counts, **_origin(folder)})
+    verified.write_json(folder.config, {"format": files.FORMAT, **run.to_record(), **counts, **_origin(folder)})
     for fold in execution.redo_fold:
         run.forget_fold(fold)
     return run
@@ -242,9 +265,10 @@ def load_run(folder: RunFolder) -> Run:
     """Return the run in `folder`.
 
     Raises:
+        DamagedError: its config is missing, was changed, or contradicts itself.
         FormatError: another version of cxr wrote it.
     """
-    return Run.from_record(folder, files.read_record(folder.config))
+    return Run.from_record(folder, verified.read_record(folder.config))
 
 
 def require_complete(run: Run) -> None:
@@ -258,6 +282,11 @@ def require_complete(run: Run) -> None:
         )
 
 
+def _as_read(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as they are after they were written as JSON and read."""
+    return json.loads(json.dumps(values))
+
+
 def _identity(config: TrainConfig, data_hash: str, weights_hash: str) -> dict[str, Any]:
     return config.as_dict() | {"data": data_hash, "weights": weights_hash}
 
@@ -265,7 +294,7 @@ def _identity(config: TrainConfig, data_hash: str, weights_hash: str) -> dict[st
 def _origin(folder: RunFolder) -> dict[str, Any]:
     """Return when the run began and on which code: now, or as written down when it did."""
     if folder.has_begun:
-        record = files.read_record(folder.config)
+        record = verified.read_record(folder.config)
         return {"begun_at": record["begun_at"], "code": record["code"]}
     return {"begun_at": files.now(), "code": code_provenance()}
 

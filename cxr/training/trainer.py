@@ -3,7 +3,6 @@
 A kill at any moment only delays it: what is complete is not done again, and the training loop resumes its checkpoint.
 """
 
-import hashlib
 import logging
 import time
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from cxr.errors import RunError
-from cxr.storage import events, files
+from cxr.storage import events, files, verified
 from cxr.training.loop import FoldTrainer
 from cxr.training.memory import out_of_memory_as_run_error
 from cxr.training.predictions import predict_fold
@@ -53,7 +52,7 @@ def train_fold(run: Run, fold: int, device: str, stop: StopRequest | None = None
             "seconds": round(time.monotonic() - start, 1),
         }
         _mark_complete(run, fold, device, facts)
-        folder.checkpoint.unlink(missing_ok=True)
+        verified.remove(folder.checkpoint)
 
 
 def _train(run: Run, fold: int, device: str, stop: StopRequest | None) -> FoldTrainer:
@@ -74,12 +73,13 @@ def _train(run: Run, fold: int, device: str, stop: StopRequest | None) -> FoldTr
 def _mark_complete(run: Run, fold: int, device: str, facts: Mapping[str, Any]) -> None:
     """Write `complete.json`, the last of a fold's files, with the hash of the weights beside it."""
     folder = run.fold_folder(fold)
-    files.write_json(
+    verified.write_json(
         folder.complete,
         {
             "fold": fold,
+            "share": run.share,
             "config_hash": run.config_hash,
-            "weights_sha256": hashlib.sha256(files.read_bytes(folder.weights)).hexdigest(),
+            "weights_sha256": verified.sha256_of(folder.weights),
             "device": device,
             "n_threads": torch.get_num_threads(),
             **facts,

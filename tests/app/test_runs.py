@@ -2,7 +2,7 @@ import shutil
 from pathlib import Path
 
 from app.server import Folders
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from tests.app.support import opened
 
@@ -23,7 +23,6 @@ def test_a_run_shows_its_metrics_and_every_section(folders: Folders) -> None:
 def test_an_unfinished_run_says_how_far_it_is(folders: Folders, tmp_path: Path) -> None:
     shutil.copytree(folders.experiments / "run", tmp_path / "third", ignore=shutil.ignore_patterns("*.safetensors"))
     third = RunFolder(tmp_path / "third")
-    third.summary.unlink()
-    third.fold(1).complete.unlink()
+    verified.remove(third.summary, third.fold(1).complete)
     view = opened("runs", Folders(tmp_path, folders.models, folders.scores, folders.cache))
     assert "Run third is not finished: 1 of 2 folds are complete." in view.info[0].value

@@ -10,7 +10,7 @@ from cxr.cli import tables
 from cxr.evaluation.comparison import Comparison
 from cxr.metrics.calibration import Calibration
 from cxr.serving.package import Package
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.model_folder import PackageFolder
 from cxr.storage.run_folder import ExplanationFolder, RunFolder
 from cxr.storage.scores_folder import ScoringRunFolder
@@ -30,10 +30,10 @@ def test_a_runs_results_are_in_percent_with_a_dash_for_what_is_undefined(
     tmp_path: Path, printed: Callable[[], list[str]]
 ) -> None:
     folder = RunFolder(tmp_path / "first")
-    files.write_json(folder.config, {"format": files.FORMAT, "classes": list(TWO), "positive": "PNEUMONIA"})
+    verified.write_json(folder.config, {"format": files.FORMAT, "classes": list(TWO), "positive": "PNEUMONIA"})
     row = {"class": "PNEUMONIA", "metric": "roc_auc", "mean": 0.9876, "sd": 0.0123, "pooled": 0.98}
     undefined = row | {"metric": "f1", "mean": NAN, "sd": NAN, "pooled": NAN, "ci_low": NAN, "ci_high": NAN}
-    files.write_table(folder.summary, pd.DataFrame([row | {"ci_low": 0.97, "ci_high": 0.99}, undefined]))
+    verified.write_table(folder.summary, pd.DataFrame([row | {"ci_low": 0.97, "ci_high": 0.99}, undefined]))
     tables.show_results(folder)
     lines = printed()
     assert "roc_auc 98.8 ± 1.2 98.0 [97.0, 99.0] 97.5" in lines
@@ -50,13 +50,13 @@ def test_checks_are_counted_by_severity_and_what_failed_is_named(
 ) -> None:
     folder = RunFolder(tmp_path / "first")
     identical = {"groups": 1, "images": 2, "across_classes": 0}
-    files.write_json(folder.data, {"images": {"found": 1200, "used": 1190}, "identical": identical})
+    verified.write_json(folder.data, {"images": {"found": 1200, "used": 1190}, "identical": identical})
     passed = {"severity": "critical", "passed": True, "table": "folds", "sentence": "Fine.", "n_unexpected": 0}
     failed = {"severity": "warning", "passed": False, "table": "manifest", "sentence": "No copies.", "n_unexpected": 3}
     rows = pd.DataFrame([passed | {"examples": ""}, failed | {"examples": "a.png"}])
-    files.write_table(folder.expectations, rows)
+    verified.write_table(folder.expectations, rows)
     aside = pd.DataFrame({"path": [".old/1.png", ".old/2.png"], "kind": "hidden folder", "n_bytes": 1})
-    files.write_table(folder.left_aside, aside)
+    verified.write_table(folder.left_aside, aside)
     tables.show_checks(folder)
     lines = printed()
     assert "images 1,200 found → 1,190 used" in lines
@@ -66,7 +66,7 @@ def test_checks_are_counted_by_severity_and_what_failed_is_named(
     assert "warning, manifest: No copies." in lines
     assert "3 exceptions: a.png" in lines
     assert "verdict passed" in lines
-    files.write_table(folder.expectations, rows.assign(passed=False))
+    verified.write_table(folder.expectations, rows.assign(passed=False))
     tables.show_checks(folder)
     assert "verdict stopped: a critical expectation failed" in printed()
 

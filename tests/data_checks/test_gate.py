@@ -18,7 +18,7 @@ from PIL import Image
 from cxr.config import DataConfig
 from cxr.dataset.examination import examine
 from cxr.errors import ChecksFailedError, FoldError
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from data_checks import gate
 from data_checks.tolerances import Tolerances
@@ -239,7 +239,7 @@ def test_a_table_with_a_column_missing_fails_instead_of_passing(sample: Path, tm
     folder = RunFolder(tmp_path / "run")
     config = DataConfig(data=str(sample))
     examine(config, folder, cache=cache)
-    files.write_table(folder.near_duplicates, files.read_table(folder.near_duplicates).drop(columns="correlation"))
+    verified.write_table(folder.near_duplicates, files.read_table(folder.near_duplicates).drop(columns="correlation"))
     with pytest.raises(KeyError, match="correlation"):
         gate.check_data(folder, config, Tolerances())
 
@@ -262,7 +262,7 @@ def test_folds_damaged_by_hand_are_named_with_their_group(
         "doubled": pd.concat([folds, folds.loc[[row]]]),
         "regrouped": folds.assign(group_id=folds["group_id"].mask(folds.index == row, "nobody")),
     }[how]
-    files.write_table(folder.folds, damaged)
+    verified.write_table(folder.folds, damaged)
     verdicts = gate.check_data(folder, config, Tolerances())
     (finding,) = [f for v in verdicts if v.table == "folds" for f in v.failed("critical") if f.column == column]
     assert patient in {row["true_group"] for row in finding.unexpected}
@@ -283,7 +283,7 @@ def test_results_damaged_by_hand_are_refused(begin, sample: Path) -> None:
         "probability_PNEUMONIA": probability,
     }
     whole = images.assign(**scores)
-    files.write_table(run.folder.metrics, metrics_table(whole, run.classes))
+    verified.write_table(run.folder.metrics, metrics_table(whole, run.classes))
     assert not failed(run, whole)
     nan = whole.assign(logit_NORMAL=[np.nan, *whole["logit_NORMAL"][1:]])
     assert failed(run, nan) == {"finite"}
@@ -296,12 +296,12 @@ def test_results_damaged_by_hand_are_refused(begin, sample: Path) -> None:
     assert failed(run, pd.concat([whole, whole.iloc[:1]])) == {"path"}
     assert failed(run, whole.assign(fold=1 - whole["fold"])) == {"held_out"}
     metrics = files.read_table(run.folder.metrics)
-    files.write_table(run.folder.metrics, metrics.assign(value=metrics["value"].mask(metrics["metric"] == "f1")))
+    verified.write_table(run.folder.metrics, metrics.assign(value=metrics["value"].mask(metrics["metric"] == "f1")))
     assert failed(run, whole) == {"explained"}
 
 
 def failed(run, predictions: pd.DataFrame) -> set[str]:
-    files.write_table(run.folder.predictions, predictions)
+    verified.write_table(run.folder.predictions, predictions)
     return {f.column for v in gate.check_results(run, Tolerances()) for f in v.failed("critical")}
 
 

@@ -8,7 +8,7 @@ import pytest
 from cxr.config import DataConfig
 from cxr.dataset.examination import examine
 from cxr.errors import RunError
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 
 Tree = Callable[[dict[str, bytes]], Path]
@@ -65,7 +65,7 @@ def test_a_run_that_has_begun_accepts_only_the_same_images(tree: Tree, image: Ma
     root = tree({"A/1.png": image(1), "B/2.png": image(2)})
     folder = examined(root, tmp_path, positive="B")
     data_hash = files.read_json(folder.data)["data_hash"]
-    files.write_json(folder.config, {"format": files.FORMAT, "identity": {"data": data_hash}})
+    verified.write_json(folder.config, {"format": files.FORMAT, "identity": {"data": data_hash}})
     examined(root, tmp_path, positive="B")
     (root / "B" / "2.png").write_bytes(image(3))
     with pytest.raises(RunError, match=r"run 'run' was begun with other images.*or another --run-id"):

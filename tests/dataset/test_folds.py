@@ -7,7 +7,7 @@ import pytest
 from cxr.config import TrainConfig
 from cxr.dataset.folds import assign_folds, certify, group_images, read_folds
 from cxr.errors import ConfigError, FoldError
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.training.run import Run
 
 
@@ -222,6 +222,6 @@ def damage(folds: pd.DataFrame, how: str) -> pd.DataFrame:
 )
 def test_folds_damaged_by_hand_are_refused_when_read(begin, how: str, sentence: str) -> None:
     run: Run = begin()
-    files.write_table(run.folder.folds, damage(files.read_table(run.folder.folds), how))
+    verified.write_table(run.folder.folds, damage(files.read_table(run.folder.folds), how))
     with pytest.raises(FoldError, match=sentence):
         read_folds(run.folder, run.config)

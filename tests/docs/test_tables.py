@@ -13,7 +13,7 @@ from cxr.config import Execution, TrainConfig
 from cxr.images.synthetic import draw_images
 from cxr.metrics.classification import COUNTS
 from cxr.pipeline import cross_validate
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
 from data_checks.gate import check_data, check_results
@@ -92,7 +92,7 @@ def train(place: Path, data: str) -> None:
     shutil.copytree(first.path, second.path, ignore=shutil.ignore_patterns("*.safetensors"))
     predictions = files.read_table(first.predictions)
     one, other = (f"probability_{name}" for name in CLASSES)
-    files.write_table(second.predictions, predictions.assign(**{one: predictions[other], other: predictions[one]}))
+    verified.write_table(second.predictions, predictions.assign(**{one: predictions[other], other: predictions[one]}))
 
 
 def heading_of(path: str) -> str:

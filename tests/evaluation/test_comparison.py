@@ -10,7 +10,7 @@ from cxr.cli.app import app
 from cxr.errors import RunError
 from cxr.evaluation.comparison import compare, mcnemar
 from cxr.evaluation.tables import metrics_table
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from tests.support.predictions import CLASSES, simulate
 
@@ -21,9 +21,9 @@ def write_run(place: Path, name: str, predictions: pd.DataFrame, classes: Classe
     folder = RunFolder(place / name)
     probability = np.exp(predictions[[f"logit_{c}" for c in classes]].to_numpy())
     probability /= probability.sum(axis=1, keepdims=True)
-    files.write_json(folder.config, {"format": files.FORMAT, "classes": classes})
+    verified.write_json(folder.config, {"format": files.FORMAT, "classes": classes})
     columns = {f"probability_{c}": probability[:, k] for k, c in enumerate(classes)}
-    files.write_table(folder.predictions, predictions.assign(**columns))
+    verified.write_table(folder.predictions, predictions.assign(**columns))
     return folder
 
 
@@ -108,7 +108,7 @@ def test_runs_that_cannot_be_compared_are_refused_in_a_sentence(tmp_path: Path) 
     with pytest.raises(RunError, match="100 images different labels"):
         compare([a, write_run(tmp_path, "swapped", swapped)])
     bare = RunFolder(tmp_path / "bare")
-    files.write_json(bare.config, {"format": files.FORMAT, "classes": CLASSES})
+    verified.write_json(bare.config, {"format": files.FORMAT, "classes": CLASSES})
     with pytest.raises(RunError, match="cxr evaluate bare"):
         compare([a, bare])
 

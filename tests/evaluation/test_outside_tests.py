@@ -17,7 +17,7 @@ from cxr.evaluation.outside_tests import evaluate_external, is_current, open_hel
 from cxr.images.synthetic import draw_images
 from cxr.metrics.calibration import fit_calibration, fit_thresholds
 from cxr.network.resnet import Classifier, predict_logits
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, load_run
 from tests.support.runs import Finished
@@ -68,7 +68,8 @@ def test_a_second_opening_is_recorded_with_a_warning(run: Run, caplog: pytest.Lo
 def test_results_of_weights_that_were_replaced_are_out_of_date(run: Run) -> None:
     folder = open_held_out_test(run)
     assert is_current(run, folder)
-    shutil.copy(run.folder.fold(0).weights, run.folder.fold(1).weights)
+    with verified.replacing(run.folder.fold(1).weights) as temporary:
+        shutil.copy(run.folder.fold(0).weights, temporary)
     assert not is_current(run, folder)
 
 

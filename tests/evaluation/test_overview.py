@@ -3,11 +3,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cxr.classes import Classes
 from cxr.config import TrainConfig
 from cxr.evaluation.overview import STARTING_PROJECT, headline, list_runs
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import load_run
+from cxr.training.run import Run, load_run
 
 CONFIG = TrainConfig(data="images", weights="none", trainable="all", size=64, epochs=6, folds=2)
 ROW = {"mean": 0.9, "sd": 0.01, "pooled": 0.89, "ci_low": 0.87, "ci_high": 0.91}
@@ -15,23 +16,14 @@ ROW = {"mean": 0.9, "sd": 0.01, "pooled": 0.89, "ci_low": 0.87, "ci_high": 0.91}
 
 def write_run(place: Path, name: str, classes: list[str], rows: list[tuple[str | None, str]] | None) -> RunFolder:
     folder = RunFolder(place / name)
-    record = {
-        "format": files.FORMAT,
-        "begun_at": f"2026-01-01T00:00:0{len(classes)}+00:00",
-        "config": CONFIG.as_dict(),
-        "identity": {"data": "hash of the images", "weights": "none"},
-        "cache": "cache",
-        "devices": ["cpu"],
-        "n_threads": [1, 1],
-        "compile": "off",
-        "classes": classes,
-        "positive": classes[1] if len(classes) == 2 else None,
-        "images": {"used": 7},
-    }
-    files.write_json(folder.config, record)
+    identity = CONFIG.as_dict() | {"data": "hash of the images", "weights": "none"}
+    run = Run(folder, CONFIG, identity, Classes(classes), Path("cache"), ["cpu"], [1, 1], "off")
+    begun_at = f"2026-01-01T00:00:0{len(classes)}+00:00"
+    record = {"format": files.FORMAT, "begun_at": begun_at, **run.to_record(), "images": {"used": 7}}
+    verified.write_json(folder.config, record)
     if rows:
         table = pd.DataFrame([{"class": name, "metric": metric, **ROW} for name, metric in rows])
-        files.write_table(folder.summary, table.astype({"class": "str"}))
+        verified.write_table(folder.summary, table.astype({"class": "str"}))
     return folder
 
 
@@ -56,8 +48,9 @@ def test_runs_are_listed_oldest_first_with_what_is_finished(tmp_path: Path) -> N
     three = write_run(tmp_path, "three", ["a", "b", "c"], [("macro", "roc_auc")])
     write_run(tmp_path, "two", ["N", "P"], None)
     (tmp_path / "no_run").mkdir()
-    files.write_json(three.fold(0).complete, {"config_hash": load_run(three).config_hash})
-    files.write_json(three.fold(1).complete, {"config_hash": "another config"})
+    done = {"config_hash": load_run(three).config_hash, "fold": 0, "share": 1.0}
+    verified.write_json(three.fold(0).complete, done)
+    verified.write_json(three.fold(1).complete, done | {"fold": 1, "config_hash": "another config"})
     table = list_runs(tmp_path)
     assert table["run"].tolist() == ["two", "three"]
     assert table["folds"].tolist() == ["0 of 2", "1 of 2"]

@@ -14,7 +14,7 @@ from cxr.cli import tables
 from cxr.errors import RunError
 from cxr.evaluation.overview import STARTING_PROJECT, headline, list_runs
 from cxr.evaluation.tables import estimates_by_class, evaluate, metrics_table, summary_table
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.training.predictions import predict_fold
 from cxr.training.run import Run
 from cxr.training.trainer import train_fold
@@ -101,7 +101,7 @@ def test_runs_are_listed_with_their_metrics_and_what_is_done(begin: Begin, capsy
     assert "banana" in shown
     assert f"{pooled['roc_auc']:.1f}" in shown
     assert list_runs(done.folder.path / "none").empty
-    files.write_table(done.folder.summary, pd.read_parquet(done.folder.summary).drop(columns="mean_ci_low"))
+    verified.write_table(done.folder.summary, pd.read_parquet(done.folder.summary).drop(columns="mean_ci_low"))
     older = headline(done.folder).set_index("metric")
     assert older["mean_ci_low"].isna().all(), "a run made before the column was added is listed nevertheless"
     pd.testing.assert_series_equal(older["pooled"], pooled)

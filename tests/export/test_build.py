@@ -10,6 +10,7 @@ from cxr.errors import PackageError, RunError
 from cxr.export.build import make_package
 from cxr.network.resnet import predict_logits
 from cxr.serving.package import Package, load_package
+from cxr.storage import verified
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run
@@ -58,7 +59,7 @@ def test_an_unfinished_run_is_refused_and_leaves_nothing(
     head: Run, tmp_path: Path, lacking: str, sentence: str
 ) -> None:
     run = copy_of(head, tmp_path)
-    (run.folder.path / lacking).unlink()
+    verified.remove(run.folder.path / lacking)
     model = ModelFolder.named(tmp_path / "models", "tiny")
     with pytest.raises(RunError, match=sentence):
         make_package(run, model)

@@ -12,7 +12,7 @@ from cxr.images.decoding import decode_square
 from cxr.images.synthetic import draw_inbox
 from cxr.serving.scorer import Scorer
 from cxr.serving.scoring_runs import open_scoring_run
-from cxr.storage import files
+from cxr.storage import verified
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
@@ -21,7 +21,7 @@ from cxr.training.run import load_run
 def test_the_graph_gives_the_probabilities_that_scoring_gives(home: Path, tmp_path: Path) -> None:
     model = ModelFolder.named(tmp_path / "models", "tiny")
     made = make_package(load_run(RunFolder(home / "experiments" / "run")), model, onnx=True)
-    files.write_text(model.champion, made.version)
+    verified.write_text(model.champion, made.version)
     draw_inbox(tmp_path / "inbox", n_images=5, seed=3)
     config = ScoreConfig(
         name="tiny", models=tmp_path / "models", cache=tmp_path / "c", settle=0, precision="fp32", out=tmp_path / "s"

@@ -12,7 +12,7 @@ from cxr.images.vitals import measure_levels
 from cxr.metrics.drift import ACQUISITION
 from cxr.serving.novelty import brightness_map, fit_novelty
 from cxr.serving.package import load_package
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
@@ -41,7 +41,7 @@ def test_a_run_whose_images_are_gone_has_a_reference_of_sizes_and_says_so(
     before = files.read_table(folder.table("drift_reference")).set_index(["measure", "quantile"])["value"]
     record = files.read_record(folder.config)
     away = record | {"cache": str(tmp_path), "config": record["config"] | {"data": str(tmp_path / "away")}}
-    files.write_json(folder.config, away)
+    verified.write_json(folder.config, away)
     evaluate(load_run(folder))
     after = files.read_table(folder.table("drift_reference")).set_index(["measure", "quantile"])["value"]
     assert after["width", 0.5] == before["width", 0.5]

@@ -1,12 +1,13 @@
 import logging
 import socket
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from cxr.errors import RunError
+from cxr.errors import ConfigError, RunError
 from flows.prefect_session import _keeps_unknown_errors, require_named_server
 
 
@@ -34,4 +35,15 @@ def test_a_named_server_that_is_away_is_reported_and_none_is_fine() -> None:
     ):
         require_named_server()
     with temporary_settings({PREFECT_API_URL: None}):
+        require_named_server()
+
+
+@pytest.mark.parametrize("name", ["HOME", "PREFECT_HOME"])
+def test_without_a_folder_for_prefects_files_the_way_out_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.delenv("PREFECT_HOME", raising=False)
+    monkeypatch.setenv(name, str(tmp_path / "file" / "home"))
+    with pytest.raises(ConfigError, match=r"^Prefect needs a folder for its files \(.*\): set HOME or PREFECT_HOME to"):
         require_named_server()

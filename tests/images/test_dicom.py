@@ -12,7 +12,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from cxr.config import DataConfig
 from cxr.dataset.examination import examine
-from cxr.errors import UnreadableError
+from cxr.errors import DamagedError, UnreadableError
 from cxr.images import dicom
 from cxr.images.decoding import Header, decode_square, open_image
 from cxr.storage import files
@@ -153,6 +153,20 @@ def test_without_pydicom_the_way_out_is_named(hospital: Path, tmp_path: Path) ->
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout == "12 images are DICOM, which needs pydicom: install cxr with the extra [dicom].\n"
+
+
+def test_an_emptied_key_is_refused_and_one_that_others_can_read_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, file = dicom.patient_key(tmp_path), tmp_path / "patient.key"
+    assert "can be read by others" not in caplog.text
+    file.chmod(0o640)
+    assert dicom.patient_key(tmp_path) == key
+    assert f"{file} can be read by others, who can then guess patient ids: chmod 600 it" in caplog.text
+    for data in (b"", key[:-1], key * 2):
+        file.write_bytes(data)
+        with pytest.raises(DamagedError, match=rf"patient\.key' must have 32 bytes, got {len(data)}: put back a copy"):
+            dicom.patient_key(tmp_path)
 
 
 NOBODY = ["ANONYMOUS", "anon", "Anonymized^^^", "UNKNOWN", "n/a", "NA", "0", "00", "XXX", "---", "de-identified"]

@@ -2,6 +2,7 @@ import errno
 import os
 import stat
 import sys
+import tempfile
 import types
 import warnings
 import zipfile
@@ -155,3 +156,41 @@ def deny_listing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 )
 def test_what_systems_leave_is_recognised_by_its_name(path: str, kind: str | None) -> None:
     assert litter(PurePosixPath(path)) == kind
+
+
+def test_a_link_that_the_system_cannot_follow_is_listed_and_refused_when_it_is_read(tree: Tree) -> None:
+    root = tree({"A/1.png": b"1", "B/2.png": b"2"})
+    (root / "B" / "3.png").symlink_to("x" * 300)
+    opened = open_source(str(root))
+    assert opened.sizes()["B/3.png"] == 0
+    with pytest.raises(OSError, match="File name too long"):
+        opened.read("B/3.png")
+
+
+def test_a_folder_that_may_be_listed_and_not_entered_is_named() -> None:
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "images" / "A"
+        folder.mkdir(parents=True)
+        (folder / "1.png").write_bytes(b"1")
+        Path(place).chmod(0o755)
+        folder.chmod(0o444)
+        try:
+            os.seteuid(65534 if user == 0 else user)  # root may do everything
+            with pytest.raises(
+                DataError, match=r"the files in '.*/images/A' cannot be looked at \(Permission denied\)"
+            ):
+                open_source(str(folder.parent)).sizes()
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o755)
+
+
+def test_a_file_that_has_grown_past_the_limit_is_not_read_whole(tree: Tree) -> None:
+    root = tree({"A/1.png": b"1"})
+    opened = open_source(str(root))
+    os.truncate(root / "A" / "1.png", source.MAX_IMAGE_BYTES)
+    assert len(opened.read("A/1.png")) == source.MAX_IMAGE_BYTES
+    os.truncate(root / "A" / "1.png", 4 * source.MAX_IMAGE_BYTES)
+    with pytest.raises(OSError, match="it has grown to more than 268,435,456 bytes"):
+        opened.read("A/1.png")

@@ -1,5 +1,7 @@
+import os
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from cxr.config import TrainConfig
 from cxr.errors import RunError
 from cxr.evaluation.tables import write_tables
 from cxr.report.run_report import command_of, write_report
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, load_run
 from flows.cli import app as cli
@@ -133,7 +135,7 @@ def test_names_from_the_data_cannot_become_markup(run: Run, tmp_path: Path) -> N
     predictions = files.read_table(copy.predictions)
     manifest = files.read_table(copy.manifest)
     for table, file in ((predictions, copy.predictions), (manifest, copy.manifest)):
-        files.write_table(file, table.assign(path="<script>alert(1)</script>" + table["path"]))
+        verified.write_table(file, table.assign(path="<script>alert(1)</script>" + table["path"]))
     begun = load_run(copy)
     write_tables(begun, files.read_table(copy.predictions))
     write_report(begun)
@@ -171,11 +173,10 @@ def test_a_run_without_tables_has_no_report(run: Run, tmp_path: Path) -> None:
 def test_the_report_reads_the_tables_and_writes_none_of_them(run: Run, tmp_path: Path) -> None:
     shutil.copytree(run.folder.path, tmp_path / "checked")
     checked = RunFolder(tmp_path / "checked")
-    before = {path: path.stat().st_mtime_ns for path in checked.metrics.parent.iterdir()}
     summary = files.read_table(checked.summary)
     is_auc = summary["metric"] == "roc_auc"
-    files.write_table(checked.summary, summary.assign(pooled=summary["pooled"].mask(is_auc, 0.12345)))
-    before[checked.summary] = checked.summary.stat().st_mtime_ns
+    verified.write_table(checked.summary, summary.assign(pooled=summary["pooled"].mask(is_auc, 0.12345)))
+    before = {path: path.stat().st_mtime_ns for path in checked.metrics.parent.iterdir()}
     write_report(load_run(checked))
     assert {path: path.stat().st_mtime_ns for path in checked.metrics.parent.iterdir()} == before
     assert "12.3" in "".join(Page(checked.report.read_text()).words), "what the table says is what the page shows"
@@ -184,8 +185,7 @@ def test_the_report_reads_the_tables_and_writes_none_of_them(run: Run, tmp_path:
 def test_a_missing_table_is_named_with_the_command_that_writes_it(run: Run, tmp_path: Path) -> None:
     shutil.copytree(run.folder.path, tmp_path / "older")
     older = RunFolder(tmp_path / "older")
-    older.table("auc").unlink()
-    older.table("drift_reference").unlink()
+    verified.remove(older.table("auc"), older.table("drift_reference"))
     with pytest.raises(RunError, match="lacks the tables auc, drift_reference: type `cxr evaluate older`"):
         write_report(load_run(older))
 
@@ -201,12 +201,17 @@ def test_three_classes_have_a_report_that_says_what_does_not_apply(finished: Fin
 def in_twenty_folds(folder: RunFolder, images: pd.DataFrame) -> pd.DataFrame:
     """Make a run of two folds one of twenty, whatever their networks, and spread its patients over them."""
     record, certificate = files.read_record(folder.config), files.read_json(folder.certificate)
-    files.write_json(folder.config, record | {"config": record["config"] | {"folds": 20}})
-    files.write_json(
+    run = load_run(folder)
+    many = replace(run, config=replace(run.config, folds=20), identity=run.identity | {"folds": 20})
+    verified.write_json(folder.config, record | many.to_record())
+    verified.write_json(
         folder.certificate, certificate | {"folds": [certificate["folds"][0] | {"fold": k} for k in range(20)]}
     )
-    for fold in range(2, 20):
-        folder.fold(fold).path.symlink_to(folder.fold(0).path)
+    done = files.read_json(folder.fold(0).complete)
+    for fold in range(20):
+        if fold >= run.config.folds:
+            shutil.copytree(folder.fold(0).path, folder.fold(fold).path, copy_function=os.link)
+        verified.write_json(folder.fold(fold).complete, done | {"fold": fold, "config_hash": many.config_hash})
     return images.assign(fold=images["group_id"].factorize()[0] % 20)
 
 
@@ -244,9 +249,9 @@ def test_hard_tables_become_a_report_that_says_what_is_undefined_and_why(run: Ru
     folder = RunFolder(tmp_path / "hard")
     shutil.copytree(run.folder.path, folder.path)
     make, sentence = HARD[change]
-    files.write_table(folder.predictions, make(folder, files.read_table(folder.predictions)))
+    verified.write_table(folder.predictions, make(folder, files.read_table(folder.predictions)))
     record = files.read_record(folder.config)
-    files.write_json(folder.config, record | {"config": record["config"] | {"data": str(tmp_path)}})  # images are gone
+    verified.write_json(folder.config, record | {"config": record["config"] | {"data": str(tmp_path)}})
     hard = load_run(folder)
     write_tables(hard, files.read_table(folder.predictions))
     write_report(hard)

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import os
 import pickle
 import shutil
@@ -8,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from cxr.classes import Classes
-from cxr.errors import PackageError
+from cxr.errors import DamagedError, PackageError
 from cxr.export.build import make_package
 from cxr.metrics.calibration import Calibration
 from cxr.network.resnet import Classifier, predict_logits
@@ -126,7 +127,7 @@ def test_a_pickle_in_place_of_weights_is_refused_and_never_run(folder: PackageFo
         load_package(folder)
     sign(folder)
     package = load_package(folder)
-    with pytest.raises(SafetensorError):  # whoever signs a pickle does not get it run either
+    with pytest.raises((PackageError, SafetensorError)):  # whoever signs a pickle does not get it run either
         package.novelty() if name.startswith("novelty") else package.networks.model(1)
     assert not marker.exists()
 
@@ -203,3 +204,72 @@ def test_packages_of_other_weights_or_thresholds_have_other_identities(folder: P
     files.write_json(folder.description, files.read_json(folder.description) | {"operating_point": "half"})
     sign(folder)
     assert load_package(folder).identity != before
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"thresholds": {"half": 0.5, "youden": 7, "sensitivity_95": 0.1, "specificity_95": 0.9}}, "thresholds is out"),
+        (
+            {"thresholds": {"half": 0.5, "youden": math.nan, "sensitivity_95": 0, "specificity_95": 0}},
+            "thresholds is out",
+        ),
+        (
+            {"thresholds": {"half": -0.1, "youden": 0.5, "sensitivity_95": 0.1, "specificity_95": 0.9}},
+            "thresholds is out",
+        ),
+        ({"thresholds": {"half": 0.5}}, "KeyError 'youden'"),
+        ({"thresholds": None}, "TypeError"),
+        ({"operating_point": "best"}, "operating_point is out"),
+        ({"calibration": {"temperature": 0, "bias": [0, 0]}}, "temperature is out"),
+        ({"calibration": {"temperature": math.nan, "bias": [0, 0]}}, "temperature is out"),
+        ({"calibration": {"temperature": 1, "bias": [0, math.inf]}}, "bias is out"),
+        ({"calibration": {"temperature": 1, "bias": [0]}}, "bias is out"),
+        ({"calibration": {}}, "KeyError 'temperature'"),
+        ({"classes": ["A"]}, "classes is out"),
+        ({"classes": ["A", "A"]}, "classes is out"),
+        ({"classes": 7}, "TypeError"),
+        ({"size": 0}, "size is out"),
+        ({"size": "224"}, "size is out"),
+        ({"n_folds": 1.5}, "n_folds is out"),
+        ({"trainable": "tail"}, "trainable is out"),
+        ({"bfloat16": {"largest_probability_difference": math.nan}}, "bfloat16 is out"),
+    ],
+)
+def test_a_package_without_sense_is_refused_though_its_sums_are_right(
+    folder: PackageFolder, fields: dict[str, object], fault: str
+) -> None:
+    files.write_json(folder.description, files.read_json(folder.description) | fields)
+    sign(folder)
+    with pytest.raises(
+        PackageError, match=rf"package\.json' makes no sense \({fault}[^\n]*\): package the run again\.$"
+    ):
+        load_package(folder)
+
+
+def test_probabilities_that_are_no_numbers_are_refused(original: PackageFolder) -> None:
+    logits = np.zeros((2, 3, 2))
+    package = load_package(original)
+    assert package.predict(logits)[0].shape == (3, 2)
+    for value in (math.nan, math.inf):
+        logits[1, 2, 0] = value
+        with pytest.raises(PackageError, match="tiny version 1 gives probabilities that are no numbers"):
+            package.predict(logits)
+
+
+def test_weights_that_do_not_fit_are_refused_though_their_sums_are_right(folder: PackageFolder) -> None:
+    state = load_file(folder.fold_weights(1))
+    replace(folder.fold_weights(1), save({name: tensor[:1] for name, tensor in state.items()}))
+    sign(folder)
+    with pytest.raises(PackageError, match=r"the weights in '.*/tiny/1' do not fit its network"):
+        load_package(folder).networks.model(1)
+
+
+def test_a_file_that_changed_after_the_package_was_loaded_is_not_used(folder: PackageFolder) -> None:
+    package = load_package(folder)
+    replace(folder.images, folder.images.read_bytes()[:-1])
+    replace(folder.novelty, b"")
+    with pytest.raises(DamagedError, match=r"images\.parquet' was changed .* package the run again"):
+        package.images()
+    with pytest.raises(DamagedError, match=r"novelty\.safetensors' is empty: .* package the run again"):
+        package.novelty()

@@ -14,12 +14,12 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
-from cxr.errors import PackageError
+from cxr.errors import DamagedError, PackageError
 from cxr.export.build import make_package
 from cxr.metrics.bootstrap import draw_groups
 from cxr.serving import registry
 from cxr.serving.package import Package, load_package
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.model_folder import ModelFolder, PackageFolder
 from cxr.training.run import Run
 from tests.support.packages import replace, sign
@@ -152,7 +152,10 @@ def test_only_images_that_both_models_predicted_are_compared(
     assert "39 shared images, difference +0.0000 [+0.0000, +0.0000]" in registry.promote(model, version)
 
 
-THREE = ["NORMAL", "PNEUMONIA", "tuberculosis"]
+THREE = {
+    "classes": ["NORMAL", "PNEUMONIA", "tuberculosis"],
+    "calibration": {"temperature": 1.0, "bias": [0.0, 0.0, 0.0]},
+}
 
 
 def of_three_classes(images: pd.DataFrame) -> pd.DataFrame:
@@ -170,7 +173,7 @@ def of_three_classes(images: pd.DataFrame) -> pd.DataFrame:
             "it shares 0 images with the champion",
         ),
         (lambda images: images[images["label"] == "NORMAL"], {}, r"it shares \d+ images with the champion, too few"),
-        (of_three_classes, {"classes": THREE}, "its classes are .*, the champion's"),
+        (of_three_classes, THREE, "its classes are .*, the champion's"),
     ],
 )
 def test_a_challenger_that_cannot_be_compared_is_refused_unless_forced(
@@ -190,9 +193,9 @@ def test_a_challenger_that_shares_no_image_of_some_class_is_refused(
     make: Callable[..., ModelFolder], original: PackageFolder
 ) -> None:
     model = make()
-    registry.promote(model, add_version(model, original, of_three_classes, classes=THREE))
+    registry.promote(model, add_version(model, original, of_three_classes, **THREE))
     without = add_version(
-        model, original, lambda images: of_three_classes(images).query("label != 'tuberculosis'"), classes=THREE
+        model, original, lambda images: of_three_classes(images).query("label != 'tuberculosis'"), **THREE
     )
     with pytest.raises(PackageError, match="does not become champion"):
         registry.promote(model, without)
@@ -266,7 +269,7 @@ def die_before_moving_the_pointer(model: ModelFolder, step: Callable[[], str]) -
     """Leave what a process killed between its event and the pointer would leave."""
     before = model.champion.read_bytes()
     step()
-    model.champion.write_bytes(before)
+    verified.write_text(model.champion, before.decode())
 
 
 def test_an_event_whose_process_died_before_it_moved_the_pointer_is_skipped(
@@ -349,3 +352,39 @@ def test_the_verbs_package_promote_rollback_and_models_work_side_by_side(
     assert [registry.champion_version(model) for model in (worse, again, new)] == ["1", "1", "1"]
     rows = [line.replace("│", " ").split()[:3] for line in output["models"][0].splitlines() if "worse" in line]
     assert [(version, champion == "yes") for _, version, champion in rows] == [("1", True), ("2", False)]
+
+
+@pytest.mark.parametrize("content", ["../other/1", "{models}/other/1", "", "1/../1", "\N{SUPERSCRIPT TWO}", "first"])
+def test_a_champion_that_is_no_number_is_refused_and_replaced_by_force(
+    make: Callable[..., ModelFolder], content: str
+) -> None:
+    model = make(GOOD)
+    other = ModelFolder.named(model.path.parent, "other")
+    shutil.copytree(model.version("1").path, other.version("1").path)
+    registry.promote(model, "1")
+    verified.write_text(model.champion, content.format(models=model.path.parent))
+    for act in (lambda: registry.load_champion(model.path.parent, model.name), lambda: registry.promote(model, "1")):
+        with pytest.raises(
+            PackageError, match=r"champion' must hold the number of a version, got .*VERSION --force`\.$"
+        ):
+            act()
+    registry.promote(model, "1", force=True)
+    assert registry.champion_version(model) == "1"
+
+
+@pytest.mark.parametrize("name", ["champion", "promotions.json"])
+@pytest.mark.parametrize("content", [b"2\n", b"", b"\xff\xfe", None])
+def test_a_damaged_file_of_the_registry_is_named_and_replaced_by_force(
+    make: Callable[..., ModelFolder], name: str, content: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make(GOOD, AS_GOOD)
+    registry.promote(model, "1")
+    path = model.path / name
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DamagedError, match=rf"{name}' .*: `cxr promote {model.name} VERSION --force`\.$"):
+        registry.rollback(model)
+    registry.promote(model, "2", force=True)
+    assert f"{name}' " in caplog.text
+    assert (registry.champion_version(model), registry.promotions(model)[-1]["to"]) == ("2", "2")

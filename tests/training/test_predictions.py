@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from cxr.errors import RunError
+from cxr.errors import DamagedError
 from cxr.storage import files
 from cxr.training import features
 from cxr.training.predictions import load_network, predict_fold, read_weights
@@ -57,5 +57,5 @@ def test_damaged_weights_are_told_with_the_way_out(begin: Begin) -> None:
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    with pytest.raises(RunError, match=r"weights of fold 0 are damaged .* --redo-fold 0"):
+    with pytest.raises(DamagedError, match=r"weights\.safetensors' was changed .* --redo-fold 0\.$"):
         read_weights(run, 0)

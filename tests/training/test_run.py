@@ -6,14 +6,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from cxr.config import Execution
-from cxr.errors import ConfigError, DataError, FoldError, FormatError, RunError
-from cxr.storage import files
+from cxr.errors import ConfigError, DamagedError, DataError, FoldError, FormatError, RunError
+from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, begin_run, load_run, require_startable
 from tests.support.processes import lock_holder
@@ -38,6 +39,7 @@ def test_a_run_folder_explains_itself(begin: Begin) -> None:
         "folds.parquet",
         "leakage_certificate.json",
         "events.jsonl",
+        "SHA256SUMS",
     }
     assert files.read_table(run.folder.folds).columns.tolist() == ["image_id", "path", "label", "group_id", "fold"]
     assert load_run(run.folder) == run
@@ -112,7 +114,7 @@ def test_a_word_stays_a_word_where_a_file_of_that_name_lies(
 
 def test_a_fold_that_another_process_trains_is_not_forgotten(begin: Begin) -> None:
     run = begin()
-    files.write_json(run.folder.fold(0).epochs, {})
+    verified.write_json(run.folder.fold(0).epochs, {})
     with (
         lock_holder(run.folder.fold(0).lock, "fold 0") as holder,
         pytest.raises(RunError, match=f"fold 0 of run run is in use by process {holder.pid}"),
@@ -147,7 +149,7 @@ def test_folds_are_certified_once_and_no_table_travels_with_the_run(begin: Begin
     pd.testing.assert_frame_equal(run.images(), expected)
     sent = pickle.loads(pickle.dumps(run))  # noqa: S301 our own, as it goes to another process
     assert sent == run
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DamagedError, match=r"leakage_certificate\.json' is missing"):
         sent.images()
 
 
@@ -198,6 +200,59 @@ def test_a_run_of_an_older_version_is_refused_in_one_sentence(begin: Begin) -> N
     run = begin()
     record = files.read_json(run.folder.config)
     for older in (record | {"format": 2}, {name: value for name, value in record.items() if name != "format"}):
-        files.write_json(run.folder.config, older)
+        verified.write_json(run.folder.config, older)
         with pytest.raises(FormatError, match=r"config\.json' has .*, this cxr reads format 3: make it again"):
             load_run(run.folder)
+
+
+def with_identity(record: dict[str, Any], **fields: object) -> dict[str, Any]:
+    return record | {"identity": record["identity"] | fields}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda record: record | {"config": record["config"] | {"size": 64}}, "identity"),
+        (lambda record: with_identity(record, size=64), "config_hash, identity"),
+        (lambda record: with_identity(record, data="0" * 64), "config_hash"),
+        (lambda record: record | {"config_hash": "0" * 64}, "config_hash"),
+        (lambda record: record | {"positive": "NORMAL"}, "positive"),
+        (lambda record: record | {"classes": record["classes"][::-1]}, "positive"),
+        (lambda record: {name: value for name, value in record.items() if name != "cache"}, "KeyError 'cache'"),
+        (lambda record: record | {"config": None}, "TypeError .*"),
+    ],
+)
+def test_a_config_that_contradicts_itself_is_refused(
+    begin: Begin, change: Callable[[dict[str, Any]], dict[str, Any]], named: str
+) -> None:
+    folder = begin().folder
+    verified.write_json(folder.config, change(files.read_json(folder.config)))
+    with pytest.raises(DamagedError, match=rf"config\.json' contradicts itself \({named}\): put back a copy"):
+        load_run(folder)
+
+
+@pytest.mark.parametrize("field", ["classes", "positive", "begun_at"])
+def test_a_config_that_was_edited_by_hand_is_refused(begin: Begin, field: str) -> None:
+    folder = begin().folder
+    record = files.read_json(folder.config)
+    files.write_json(folder.config, record | {field: record[field][::-1]})
+    with pytest.raises(
+        DamagedError, match=r"config\.json' was changed since cxr wrote it: put back a copy, or delete it"
+    ):
+        load_run(folder)
+
+
+def test_a_deleted_config_is_written_again_by_the_same_command(begin: Begin) -> None:
+    before = begin()
+    before.folder.config.unlink()
+    with pytest.raises(DamagedError, match=r"config\.json' is missing: .* `cxr train` with --run-id run again"):
+        load_run(before.folder)
+    assert begin() == before == load_run(before.folder)
+
+
+def test_a_complete_record_of_another_fold_or_share_does_not_count(begin: Begin) -> None:
+    run = begin()
+    done = {"config_hash": run.config_hash, "fold": 0, "share": 1.0}
+    for record, is_complete in ((done, True), (done | {"fold": 1}, False), (done | {"share": 0.5}, False)):
+        verified.write_json(run.folder.fold(0).complete, record)
+        assert run.is_complete(0) == is_complete

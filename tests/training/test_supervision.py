@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cxr.errors import FoldFailedError, RunError
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.training.run import Run
 from cxr.training.supervision import train_fold_in_child
 
@@ -46,12 +46,12 @@ def test_a_killed_child_is_reported_by_its_signal(begin: Begin, number: signal.S
 def test_a_mistake_in_the_child_is_raised_with_its_sentence(begin: Begin) -> None:
     run = begin()
     files.write_json(run.folder.fold(0).checkpoint, {})
-    with pytest.raises(RunError, match=r"^the checkpoint of fold 0 is damaged .* give --redo-fold 0\.$"):
+    with pytest.raises(RunError, match=r"^'.*checkpoint\.pt' is not verifiable.* --run-id run --redo-fold 0\.$"):
         train_fold_in_child(run.folder.path, 0, "cpu", LOG)
 
 
 def test_a_child_that_crashes_is_reported_with_its_last_line(begin: Begin, tmp_path: Path) -> None:
     run = begin()
-    files.write_table(run.folder.manifest, files.read_table(run.folder.manifest).drop(columns="subtype"))
+    verified.write_table(run.folder.manifest, files.read_table(run.folder.manifest).drop(columns="subtype"))
     with pytest.raises(FoldFailedError, match=r"process of fold 0 ended with exit code 1: .*subtype"):
         train_fold_in_child(run.folder.path, 0, "cpu", LOG)

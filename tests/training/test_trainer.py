@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cxr.errors import RunError
+from cxr.errors import DamagedError, RunError
 from cxr.images.decoding import open_prepared
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.training.run import Run
 from cxr.training.trainer import train_fold
 from tests.support.processes import run_to_the_end
@@ -32,7 +32,7 @@ def test_a_finished_fold_leaves_weights_predictions_curve_and_no_checkpoint(begi
     run = begin()
     train_fold(run, 1, "cpu")
     folder = run.folder.fold(1)
-    names = {"weights.safetensors", "predictions.parquet", "epochs.parquet", "complete.json"}
+    names = {"weights.safetensors", "predictions.parquet", "epochs.parquet", "complete.json", "SHA256SUMS"}
     assert {path.name for path in folder.path.iterdir() if not path.name.startswith(".")} == names
     predictions = files.read_table(folder.predictions)
     assert predictions.columns.tolist() == [
@@ -151,8 +151,9 @@ def test_what_is_frozen_keeps_its_weights_and_batch_statistics(
 
 def test_a_damaged_checkpoint_says_how_to_go_on(begin: Begin) -> None:
     run = begin()
-    files.write_json(run.folder.fold(0).checkpoint, {"not": "a checkpoint"})
-    with pytest.raises(RunError, match=r"checkpoint of fold 0 is damaged .* give --redo-fold 0"):
+    verified.write_text(run.folder.fold(0).checkpoint, "written")
+    run.folder.fold(0).checkpoint.write_text("half")
+    with pytest.raises(DamagedError, match=r"checkpoint\.pt' was changed since cxr wrote it.* --redo-fold 0\.$"):
         train_fold(run, 0, "cpu")
 
 

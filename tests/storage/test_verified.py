@@ -1,0 +1,167 @@
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cxr.errors import DamagedError
+from cxr.storage import files, verified
+
+
+def damage(path: Path, change: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(change(path.read_bytes()))
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def test_the_record_is_what_sha256sum_checks(tmp_path: Path) -> None:
+    verified.write_json(tmp_path / "b.json", {"name": "Röntgen"})
+    verified.write_text(tmp_path / "a.txt", "text")
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=tmp_path, check=True, capture_output=True)
+    sums = (tmp_path / "SHA256SUMS").read_text()
+    assert sums == "".join(
+        f"{hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()}  {name}\n" for name in ("a.txt", "b.json")
+    )
+
+
+def test_every_changed_byte_of_a_table_is_noticed_its_footer_included(tmp_path: Path) -> None:
+    table = tmp_path / "metrics.parquet"
+    verified.write_table(table, pd.DataFrame({"value": [1.0]}))
+    data = table.read_bytes()
+    for at in range(len(data)):
+        table.write_bytes(flipped(data, at))
+        with pytest.raises(DamagedError, match=r"metrics\.parquet' was changed since cxr wrote it: put back a copy"):
+            verified.read_table(table)
+    table.write_bytes(data)
+    assert verified.read_table(table)["value"].tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: damage(path, lambda data: data[: len(data) // 2]), "was changed since cxr wrote it"),
+        (lambda path: damage(path, lambda _: b""), "is empty"),
+        (lambda path: (path.unlink(), path.mkdir()), r"cannot be read \(Is a directory\)"),
+        (lambda path: path.with_name("SHA256SUMS").unlink(), "is not verifiable, because SHA256SUMS beside it is mis"),
+        (
+            lambda path: damage(path.with_name("SHA256SUMS"), lambda data: data[:-1]),
+            "is not verifiable, because SHA256SUMS beside it is damaged",
+        ),
+        (lambda path: damage(path.with_name("SHA256SUMS"), lambda _: b""), "is not in SHA256SUMS beside it"),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_is_wrong_and_how_it_is_made_again(
+    tmp_path: Path, change: Callable[[Path], object], fault: str
+) -> None:
+    path = tmp_path / "first" / "metrics" / "summary.parquet"
+    verified.write_table(path, pd.DataFrame({"value": [1.0]}))
+    change(path)
+    with pytest.raises(
+        DamagedError, match=rf"^'.*summary\.parquet' {fault}[^\n]* or type `cxr evaluate first`, [^\n]*$"
+    ):
+        verified.read_table(path)
+
+
+def test_a_file_of_another_run_is_noticed(tmp_path: Path) -> None:
+    paths = [tmp_path / run / "metrics" / "summary.parquet" for run in ("first", "second")]
+    for value, path in enumerate(paths):
+        verified.write_table(path, pd.DataFrame({"value": [value]}))
+    paths[0].write_bytes(paths[1].read_bytes())
+    with pytest.raises(DamagedError, match="was changed since cxr wrote it"):
+        verified.read_table(paths[0])
+
+
+def test_a_file_that_was_deleted_is_still_expected_and_one_that_was_removed_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "stress.parquet"
+    assert not verified.exists(path)
+    verified.write_table(path, pd.DataFrame({"value": [1.0]}))
+    path.unlink()
+    assert verified.exists(path)
+    verified.write_table(path, pd.DataFrame({"value": [2.0]}))
+    verified.remove(path)
+    assert not verified.exists(path)
+    assert verified.recorded(tmp_path) == {}
+
+
+def test_a_damaged_record_does_not_keep_a_file_from_being_made_again(tmp_path: Path) -> None:
+    verified.write_text(tmp_path / "a.txt", "text")
+    damage(tmp_path / "SHA256SUMS", lambda data: data[:-1])
+    verified.write_text(tmp_path / "a.txt", "text")
+    assert verified.read_bytes(tmp_path / "a.txt") == b"text"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from cxr.storage import verified
+file, n, act = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+seen = 0
+def count(event, _):
+    global seen
+    if event in ("os.rename", "os.remove"):
+        seen += 1
+        if seen == n:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(count)
+verified.write_text(file, "new") if act == "write" else verified.remove(file)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "act", "after"), [(None, "write", "new"), ("old", "write", "new"), ("old", "remove", None)]
+)
+def test_a_kill_before_any_step_leaves_the_file_as_it_was_or_as_it_shall_be(
+    tmp_path: Path, before: str | None, act: str, after: str | None
+) -> None:
+    file = tmp_path / "complete.json"
+    found = []
+    for step in range(1, 20):
+        verified.remove(file)
+        if before:
+            verified.write_text(file, before)
+        command = [sys.executable, "-c", KILLED, str(file), str(step), act]
+        code = subprocess.run(command, env=os.environ, check=False, timeout=120).returncode
+        assert code in (0, -signal.SIGKILL)
+        found.append(verified.read_bytes(file).decode() if verified.exists(file) else None)
+        if code == 0:
+            break
+    assert (found[0], found[-1], set(found)) == (before, after, {before, after})
+    assert len(found) >= 4
+    assert list(verified.recorded(tmp_path)) == (["complete.json"] if after else [])
+
+
+def test_a_reader_beside_a_writer_reads_what_was_written_and_never_complains(tmp_path: Path) -> None:
+    file = tmp_path / "summary.parquet"
+    verified.write_text(file, "0")
+    done = threading.Event()
+
+    def read() -> set[bytes]:
+        found = set()
+        while not done.is_set():
+            found.add(verified.read_bytes(file))
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        for value in range(1, 150):
+            verified.write_text(file, str(value))
+        done.set()
+        assert min(len(reader.result()) for reader in readers) > 5
+
+
+def test_a_folder_that_was_filled_otherwise_is_recorded_as_it_is(tmp_path: Path) -> None:
+    verified.write_text(tmp_path / "gone.txt", "text")
+    (tmp_path / "gone.txt").unlink()
+    (tmp_path / "weights.safetensors").write_bytes(b"weights")
+    verified.record_all(tmp_path)
+    assert verified.recorded(tmp_path) == {"weights.safetensors": (files.sha256_of(tmp_path / "weights.safetensors"),)}
