@@ -148,7 +148,7 @@ def test_without_pydicom_the_way_out_is_named(hospital: Path, tmp_path: Path) ->
         "import sys; sys.modules['pydicom'] = None\n"
         "from pathlib import Path; from cxr.dataset.examination import examine; from cxr.config import DataConfig\n"
         "from cxr.storage.run_folder import RunFolder; from cxr.errors import DataError\n"
-        f"try: examine(DataConfig(data={str(hospital)!r}), RunFolder(Path('run')), cache=Path('cache'))\n"
+        f"try: examine(DataConfig(data={str(hospital)!r}, positive='B'), RunFolder(Path('run')), cache=Path('cache'))\n"
         "except DataError as error: print(error)"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
