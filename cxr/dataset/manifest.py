@@ -80,10 +80,26 @@ class _Reader:
         self.patient_key = dicom.patient_key(cache) if with_dicom else None
 
     def read(self, image: SourceImage) -> _Entry:
+        """Return what one image contributes.
+
+        Raises:
+            DataError: this machine is short of memory: an image that is left out for that would change the data set.
+        """
+        try:
+            return self._read(image)
+        except MemoryError as error:
+            raise DataError(
+                f"this machine is too short of memory to decode {image.path!r}: free some, then run the same command "
+                "again; images that are decoded already are kept in the cache."
+            ) from error
+
+    def _read(self, image: SourceImage) -> _Entry:
         if image.n_bytes > MAX_IMAGE_BYTES:
             return _Entry(reason=f"too large: {image.n_bytes:,} bytes, at most {MAX_IMAGE_BYTES:,}")
         try:
             data = self.source.read(image.key)
+        except MemoryError:
+            raise
         except Exception as error:  # OSError; from a damaged zip also BadZipFile, zlib.error, EOFError, struct.error, …
             return _Entry(reason=f"cannot be read: {getattr(error, 'strerror', None) or error}")
         reading = read(data, self.size, needs_pixels=self._is_new)
@@ -91,6 +107,8 @@ class _Reader:
             patient_id = self._patient_id(data) if reading.header else None
         except UnreadableError as error:
             return _Entry(reading.image_id, reason=str(error))
+        if reading.refused and reading.refused.reason == "short_of_memory":
+            raise MemoryError
         if reading.refused:
             return _Entry(reading.image_id, reason=str(reading.refused))
         if reading.picture is None:
@@ -130,7 +148,7 @@ def build_manifest(
         size: side of the squares, in pixels; None for no squares.
 
     Raises:
-        DataError: there are DICOM images, and pydicom is not installed.
+        DataError: there are DICOM images, and pydicom is not installed; or this machine is short of memory.
     """
     n_dicom = sum(image.path.lower().endswith(".dcm") for image in listing.images)
     if n_dicom:

@@ -1,8 +1,9 @@
 import hashlib
 import os
+import re
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 from cxr.config import TrainConfig
 from cxr.dataset import manifest
 from cxr.errors import ConfigError, DataError
-from cxr.images.source import list_images, open_source
+from cxr.images.source import Source, list_images, open_source
 
 Tree = Callable[[dict[str, bytes]], Path]
 SourceImage = Callable[..., bytes]
@@ -182,3 +183,30 @@ def test_one_class_is_not_enough() -> None:
     table = pd.DataFrame({"label": ["A", "B"], "status": ["used", "unreadable"], "subtype": None})
     with pytest.raises(DataError, match="two classes or more"):
         manifest.class_names(table, TrainConfig(data="x"))
+
+
+class ShortOfMemory:
+    """A folder on a machine that cannot hold one of its files."""
+
+    def __init__(self, source: Source, path: str) -> None:
+        self.source = source
+        self.path = path
+
+    def sizes(self) -> Mapping[str, int]:
+        return self.source.sizes()
+
+    def empty_folders(self) -> list[str]:
+        return self.source.empty_folders()
+
+    def read(self, path: str) -> bytes:
+        if path == self.path:
+            raise MemoryError
+        return self.source.read(path)
+
+
+def test_a_shortage_of_memory_stops_the_reading_and_leaves_no_image_out(sample: Path, tmp_path: Path) -> None:
+    source = open_source(str(sample))
+    listing = list_images(source)
+    short = ShortOfMemory(source, listing.images[3].key)
+    with pytest.raises(DataError, match=re.escape(listing.images[3].path) + ".*run the same command again"):
+        manifest.build_manifest(short, listing, TrainConfig(data=str(sample)), tmp_path)
