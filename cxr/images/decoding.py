@@ -192,5 +192,6 @@ def _picture(image: Image.Image, exif: Image.Exif) -> Picture:
 
 def _mean_chroma(luma: Image.Image) -> float:
     """Return the mean distance from grey of an image in mode YCbCr, measured at 64 px."""
-    small = np.asarray(luma.resize((64, 64), Image.Resampling.BOX), dtype=np.float64)
-    return float(np.hypot(small[..., 1] - 128.0, small[..., 2] - 128.0).mean())
+    small = np.asarray(luma.resize((64, 64), Image.Resampling.BOX))
+    blue, red = small[..., 1].astype(np.float64) - 128.0, small[..., 2].astype(np.float64) - 128.0
+    return float(np.sqrt(blue * blue + red * red).mean())

@@ -101,3 +101,16 @@ def test_millions_of_segments_or_stray_bytes_are_refused_at_once(part: bytes) ->
     start = time.perf_counter()
     assert reason(data[:2] + part * 2_000_000 + data[2:]) in ("too_complex", "not_an_image")
     assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": "4:4:4"}, {"keep_rgb": True}])
+def test_colour_has_the_luma_and_chroma_that_pillow_decodes(options: dict[str, object]) -> None:
+    tinted = Image.merge("RGB", [NOISY, NOISY.transpose(Image.Transpose.ROTATE_180), SMOOTH])
+    stream = io.BytesIO()
+    tinted.save(stream, "JPEG", **options)
+    file = Image.open(io.BytesIO(stream.getvalue()))
+    file.draft("YCbCr", (256, 256))
+    picture = decode_image(stream.getvalue(), 0)
+    np.testing.assert_array_equal(np.asarray(picture.grey), np.asarray(file)[..., 0])
+    small = np.asarray(file.resize((64, 64), Image.Resampling.BOX), dtype=float) - 128
+    assert picture.chroma == pytest.approx(np.hypot(small[..., 1], small[..., 2]).mean())
