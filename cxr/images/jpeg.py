@@ -60,13 +60,14 @@ def decode(data: bytes, file: Image.Image, side: int) -> Image.Image:
         side: in pixels; the scale is a half, a quarter or an eighth.
 
     Returns:
-        In mode L if they are grey, in mode YCbCr or CMYK if they are in colour.
+        In mode L if they are grey, in mode YCbCr, RGB or CMYK if they are in colour.
 
     Raises:
         UnreadableError: truncated or damaged.
         MemoryError: this machine is short of memory, which says nothing about the image.
     """
-    file.draft("L" if file.mode == "L" else "YCbCr", (side, side))
+    is_rgb = "jfif" not in file.info and file.info.get("adobe_transform") == 0
+    file.draft(None if is_rgb else "L" if file.mode == "L" else "YCbCr", (side, side))
     if file.mode == "L":
         return Image.fromarray(_decode(data, "GRAY", file.width, file.height)[..., 0])
     if file.mode == "YCbCr" and "jfif" in file.info:

@@ -103,7 +103,7 @@ def test_millions_of_segments_or_stray_bytes_are_refused_at_once(part: bytes) ->
     assert time.perf_counter() - start < 1
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": "4:4:4"}, {"keep_rgb": True}])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": "4:4:4"}])
 def test_colour_has_the_luma_and_chroma_that_pillow_decodes(options: dict[str, object]) -> None:
     tinted = Image.merge("RGB", [NOISY, NOISY.transpose(Image.Transpose.ROTATE_180), SMOOTH])
     stream = io.BytesIO()
@@ -114,3 +114,12 @@ def test_colour_has_the_luma_and_chroma_that_pillow_decodes(options: dict[str, o
     np.testing.assert_array_equal(np.asarray(picture.grey), np.asarray(file)[..., 0])
     small = np.asarray(file.resize((64, 64), Image.Resampling.BOX), dtype=float) - 128
     assert picture.chroma == pytest.approx(np.hypot(small[..., 1], small[..., 2]).mean())
+
+
+def test_colour_that_is_stored_as_rgb_is_read() -> None:
+    stream = io.BytesIO()
+    NOISY.convert("RGB").save(stream, "JPEG", quality=95, keep_rgb=True)
+    assert b"Adobe" in stream.getvalue()
+    assert b"JFIF" not in stream.getvalue()
+    expected = np.asarray(Image.open(io.BytesIO(stream.getvalue())).convert("L"), dtype=int)
+    assert np.abs(np.asarray(decode_image(stream.getvalue(), 480).grey) - expected).max() <= 1
