@@ -11,7 +11,7 @@ Source: W3C, Portable Network Graphics, third edition, sections 5 (chunks), 7.2 
 import io
 import struct
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,8 +127,11 @@ def _require_whole(data: bytes, chunks: list[Chunk]) -> None:
         raise UnreadableError("truncated", "PNG without its last chunk")
 
 
-def _decode(png: bytes, is_grey: bool) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
-    """Return grey levels, shape (height, width), or colours in the order BGR; None if libpng refuses the file."""
+def _decode(png: bytes, is_grey: bool) -> NDArray[Any] | None:
+    """Return grey levels, shape (height, width), or colours in the order BGR; None if libpng refuses the file.
+
+    They have the type uint8, or uint16 where the file has 16 bits.
+    """
     import cv2
 
     way = cv2.IMREAD_GRAYSCALE if is_grey else cv2.IMREAD_COLOR
