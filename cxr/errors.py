@@ -34,6 +34,8 @@ Reason = Literal[
     "not_a_file",
     "not_an_image",
     "permission_denied",
+    "short_of_memory",
+    "too_complex",
     "too_large",
     "too_small",
     "truncated",

@@ -57,6 +57,9 @@ UP = SERVICES + "up_starts_every_service_once_on_the_loopback_address_alone"
 SAME_COMMAND = TRAIN + "the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold"
 KILLED_WORKER = WORKERS + "a_killed_workers_fold_is_marked_crashed_told_and_taken_up_while_a_longer_healthy_run_goes_on"
 
+JPEG = "tests/images/test_jpeg.py::test_"
+PNG = "tests/images/test_png.py::test_"
+
 REMOVALS = (
     Removal(
         "a fold's process is killed: not tried again",
@@ -431,6 +434,55 @@ REMOVALS = (
         "mostly=1 - limit.left_aside_share",
         "mostly=0",
         "tests/data_checks/test_left_aside.py::test_files_left_aside_are_part_of_the_verdict",
+    ),
+    Removal(
+        "an image in colour is decoded without a look at what is missing",
+        "cxr/images/jpeg.py",
+        'require_whole(data, "CMYK" if file.mode == "CMYK" else "GRAY")',
+        "pass",
+        JPEG + "missing_data_is_found",
+    ),
+    Removal(
+        "a grey image with missing data is filled up",
+        "cxr/images/jpeg.py",
+        "if padding is None or int(padding[1]) > MAX_PADDING_BYTES:",
+        "if False:",
+        JPEG + "missing_data_is_found",
+    ),
+    Removal(
+        "the scans of a JPEG are not counted",
+        "cxr/images/jpeg.py",
+        "if n_scans > MAX_SCANS or n_scans * file.width * file.height > MAX_SCANNED_PIXELS:",
+        "if False:",
+        JPEG + "a_progressive_jpeg_of_two_thousand_scans_is_refused_at_once",
+    ),
+    Removal(
+        "the checksums of a PNG are not checked",
+        "cxr/images/png.py",
+        "    _require_whole(data, chunks)\n",
+        "",
+        PNG + "a_damaged_file_is_found_and_a_whole_one_is_read",
+    ),
+    Removal(
+        "the chunks of a PNG are not counted",
+        "cxr/images/png.py",
+        "if len(chunks) > MAX_CHUNKS:",
+        "if False:",
+        PNG + "two_million_chunks_are_refused_at_once",
+    ),
+    Removal(
+        "16 bits of colour are cut to 8",
+        "cxr/images/png.py",
+        "way | cv2.IMREAD_ANYDEPTH",
+        "way",
+        PNG + "colour_of_16_bits_is_scaled_by_its_own_range",
+    ),
+    Removal(
+        "a shortage of memory stops the scoring run",
+        "cxr/images/reading.py",
+        "except MemoryError:",
+        "except ZeroDivisionError:",
+        PNG + "a_shortage_of_memory_is_never_the_images_fault",
     ),
 )
 

@@ -5,8 +5,9 @@ here, whatever else is installed, so that an image has the same pixels on every 
 and JPEG 2000, imagecodecs (libjpeg-turbo, CharLS, OpenJPEG) for the rest. Before a decoder sees a frame, the size
 that the frame itself declares is held against the dataset: neither can ask for memory that the other does not.
 
-libjpeg fills missing data with grey and says so in a warning that no Python binding passes on. `_is_complete`
-finds out: the last bytes of a frame have to be where its last pixels come from.
+libjpeg fills missing data with grey. Of 8 bits, `cxr.images.jpeg` finds out; of 12 bits and of lossless frames,
+whose decoder drops libjpeg's warning, `_is_complete` does: the last bytes of a frame have to be where its last
+pixels come from.
 
 Source: PS3.5 section 8 and annexes A.4 and G; ITU-T T.81 annex B (JPEG markers), T.800 annex A (JPEG 2000).
 """
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr.errors import UnreadableError
-from cxr.images import dicom_file
+from cxr.images import dicom_file, jpeg
 from cxr.images.dicom_file import HTJ2K, JPEG_2000, JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS, JPEG_LS, RLE, whole
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def _decode_frame(frame: bytes, runner: "DecodeRunner") -> bytes | bytearray:
         if header.adobe_transform == 1:  # Pillow has converted them
             runner.set_option("photometric_interpretation", "RGB")
         _widen(runner, 1)
-        _require_complete(frame, pixels, header, lambda data: pillow._decode_frame(data, runner))
+        jpeg.require_whole(frame)
         return pixels
     return _decode_imagecodecs(frame, runner, header)
 

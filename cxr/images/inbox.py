@@ -178,6 +178,8 @@ def read_arrival(arrival: Arrival) -> bytes:
         if error.errno == errno.ELOOP:  # the file was replaced by a link
             raise UnreadableError("changed_while_read", "it is a link now") from error
         raise _refusal(error) from error
+    except MemoryError as error:
+        raise UnreadableError("short_of_memory", "this machine could not read it") from error
     if len(data) != arrival.n_bytes or after.st_mtime_ns != arrival.changed_ns:
         raise UnreadableError("changed_while_read", "it is being written")
     return data

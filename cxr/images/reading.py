@@ -34,6 +34,8 @@ class Reading:
 def read(data: bytes, size: int | None, *, needs_pixels: Callable[[str], bool] | None = None) -> Reading:
     """Return what the bytes hold; the header is parsed once.
 
+    A shortage of memory says nothing about an image: it is a reason of its own, and the image is to be read again.
+
     Args:
         data: the bytes of a JPEG, PNG or DICOM file.
         size: side of the square, in pixels; None for no square.
@@ -48,6 +50,8 @@ def read(data: bytes, size: int | None, *, needs_pixels: Callable[[str], bool] |
         if needs_pixels is not None and not needs_pixels(image_id):
             return Reading(image_id, header)
         picture = image.decode(size or 0)
+        return Reading(image_id, header, picture, stretch(picture.grey, size) if size else None)
     except UnreadableError as error:
         return Reading(image_id, header, refused=error)
-    return Reading(image_id, header, picture, stretch(picture.grey, size) if size else None)
+    except MemoryError:
+        return Reading(image_id, header, refused=UnreadableError("short_of_memory", "this machine could not decode it"))

@@ -81,5 +81,5 @@ def _picture(scoring_run: ScoringRun, batch: str, row: dict[str, Any]) -> str | 
     try:
         data = read_arrival(Arrival(row["path"], str(folder / row["path"]), row["n_bytes"], row["changed_ns"]))
         return thumbnail(decode_image(data, THUMBNAIL_PX).grey)
-    except UnreadableError:
+    except (UnreadableError, MemoryError):
         return None

@@ -38,7 +38,7 @@ MEASURED = {
     "novelty": "float64",
 }
 KEY = ["path", "n_bytes", "changed_ns", "image_id", "status", "reason"]
-PASSING = ("broken_link", "missing_decoder", "permission_denied", "unreadable")
+PASSING = ("broken_link", "missing_decoder", "permission_denied", "short_of_memory", "unreadable")
 """Reasons that may no longer hold in the next scoring run, although neither the file's size nor its time changes."""
 
 
