@@ -24,7 +24,7 @@ from cxr.config import DataConfig
 from cxr.dataset.labels import label_of, subtype_of
 from cxr.dataset.layout import PICTURE_SUFFIXES, Listing, SourceImage
 from cxr.dataset.patients import Patient, find_patients
-from cxr.errors import UnreadableError
+from cxr.errors import DataError, UnreadableError
 from cxr.images import dicom
 from cxr.images.decoding import Header, open_prepared
 from cxr.images.dicom_file import is_dicom
