@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from cxr import __version__
+from cxr.cli.terminal import say
 from cxr.wording import DISCLAIMER
 
 HELP = f"""Cross-validated chest X-ray classification as a batch pipeline.
@@ -46,4 +47,4 @@ def sample(out: Path, /, *, images: Annotated[int, Parameter(alias="--films")] =
     from cxr.images.synthetic import draw_images
 
     draw_images(out, n_images=images, seed=seed)
-    print(f"{images} synthetic images in {out}")
+    say(f"{images} synthetic images in {out}")
