@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from cxr import __version__
+from cxr.cli.arguments import require_usable
 from cxr.cli.terminal import say
 from cxr.wording import DISCLAIMER
 
@@ -20,6 +21,7 @@ app = App(
     help=HELP,
     version=__version__,
     result_action="return_value",
+    config=require_usable,
     default_parameter=Parameter(negative_iterable=()),  # no --empty-NAME beside an option that may be repeated
 )
 
