@@ -171,7 +171,7 @@ def deploy(*, notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = N
     if "PREFECT_API_URL" not in os.environ:
         raise RunError("PREFECT_API_URL names no Prefect server: set it, or start one on this machine with `cxr up`.")
     require_named_server()
-    for line in parts.deploy(parts.PREFECT_DEFAULTS | os.environ, notify=notify or None):
+    for line in parts.deploy(parts.own_environment(), notify=notify or None):
         say(line)
     say("pools and deployments are ready")
 

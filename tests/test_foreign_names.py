@@ -39,7 +39,7 @@ from data_checks.tolerances import Tolerances
 from tests.app.test_app_browser import ALONE, CHROMIUM, VIEWS, Served, visiting
 from tests.images.test_dicom import with_text
 from tests.support.images import make_dicom
-from tests.support.processes import BIN, wait_for
+from tests.support.processes import BIN, somebody_elses_packages, wait_for
 from tests.support.servers import is_healthy
 
 FORGED = "12:00:00 FORGED"
@@ -221,7 +221,7 @@ def test_the_tables_keep_the_names_as_they_are(planted: Planted) -> None:
 @pytest.fixture
 def served(planted: Planted, tmp_path: Path) -> Iterator[Served]:
     folders = [f"--{name}={planted.place / name}" for name in ("experiments", "models", "scores", "cache")]
-    environment = os.environ | {"TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": somebody_elses_packages(tmp_path)}
     with subprocess.Popen(
         [str(BIN / "cxr"), "app", "--port=0", *folders],
         stdout=subprocess.PIPE,
