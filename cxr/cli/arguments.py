@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from cyclopts import App, ArgumentCollection
+from cyclopts import UNSET, App, ArgumentCollection
 
 from cxr.errors import ConfigError
 
@@ -56,7 +56,8 @@ def require_usable(_: App, commands: tuple[str, ...], arguments: ArgumentCollect
     """
     for argument in arguments:
         for token in argument.tokens:
-            _require_usable_value(argument.name, token.value, " ".join(commands))
+            if token.implicit_value is UNSET:  # a flag such as --promote has no value of its own
+                _require_usable_value(argument.name, token.value, " ".join(commands))
 
 
 def _require_usable_value(name: str, value: str, verb: str) -> None:

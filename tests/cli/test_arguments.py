@@ -178,3 +178,19 @@ def test_an_empty_webhook_is_none(
     code, printed = ended(["deploy"], capsys)
     assert code == 2
     assert printed.startswith("error: PREFECT_API_URL names no Prefect server")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["promote", "tiny", "1", "--force"], "error: there is no model 'tiny'"),
+        (["package", "run", "--name=tiny", "--promote", "--no-int8"], "error: no run 'run'"),
+        (["train-fold", "run", "0", "--supervised"], "error: no run 'run'"),
+    ],
+)
+def test_a_flag_needs_no_value(
+    words: list[str], sentence: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, printed = ended(words, capsys)
+    assert code == 2
+    assert printed.startswith(sentence)
