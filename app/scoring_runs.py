@@ -11,6 +11,7 @@ from app.server import Folders
 from cxr.serving import scores
 from cxr.storage import files
 from cxr.storage.scores_folder import ScoresFolder
+from cxr.wording import markdown
 
 FIRST = {
     "cxr demo": "scores a synthetic inbox (look at it with `cxr app --scores demo/scores`);",
@@ -70,7 +71,7 @@ def _show_batch(batch: Mapping[str, Any]) -> None:
         counts = ", ".join(f"{n:,} predicted {words.escape(name)}" for name, n in batch["predicted"].items())
         st.markdown(counts or "No image was scored.")
         for finding in _failed_checks(batch):
-            st.warning(f"Failed check ({finding['severity']}): {finding['sentence']}")
+            st.warning(f"Failed check ({finding['severity']}): {markdown(finding['sentence'])}")
         if batch["n_in_training"]:
             st.warning(f"{batch['n_in_training']:,} of the images were used to make the model.")
         if any(batch["histogram"]):

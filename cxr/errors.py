@@ -20,6 +20,8 @@ FoldFailedError         a fold's process failed through no mistake of the user's
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
+from cxr.wording import visible
+
 Reason = Literal[
     "blank",
     "broken_link",
@@ -48,6 +50,8 @@ Reason = Literal[
 class CxrError(Exception):
     """A mistake that the user can correct, explained in one sentence: the rule, the value, and the way out.
 
+    Names that the sentence quotes stay on its line, and their control characters are escaped.
+
     Example:
         >>> try:
         ...     cxr.TrainConfig(data="chest_xray", folds=1)
@@ -55,6 +59,9 @@ class CxrError(Exception):
         ...     print(error)
         --folds must lie between 2 and 20, got 1.
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(visible(sentence))
 
 
 class ConfigError(CxrError):
@@ -121,9 +128,9 @@ class UnreadableError(Exception):
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(reason, detail)
+        super().__init__(reason, visible(detail))
         self.reason: Reason = reason
-        self.detail = detail
+        self.detail = visible(detail)
 
     def __str__(self) -> str:
         return f"{self.reason.replace('_', ' ').replace('dicom', 'DICOM')}: {self.detail}"
@@ -131,3 +138,6 @@ class UnreadableError(Exception):
 
 class FoldFailedError(Exception):
     """A fold's process failed; when it is started again, it resumes from its last epoch."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(visible(sentence))

@@ -1,7 +1,6 @@
 """The report of a scoring run: an HTML page, and a short version in Markdown for Prefect's UI."""
 
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from cxr.serving.package import TOLERATED_DIFFERENCE
 from cxr.serving.scoring_runs import ScoringRun
 from cxr.storage import events, files
 from cxr.wording import DISCLAIMER
+from cxr.wording import markdown as escape
 
 log = logging.getLogger("cxr.checks")
 
@@ -55,18 +55,13 @@ def markdown(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -> str:
     """Return a summary of the scoring run as Markdown; names from the inbox cannot break out of their cells."""
     header = "| batch | | scored | quarantined | waiting | reasons |\n| --- | --- | --- | --- | --- | --- |"
     lines = [
-        f"| `{_cell(outcome.batch)}` | {outcome.decision} | {outcome.n_scored} | {outcome.n_quarantined} | "
+        f"| {escape(outcome.batch)} | {outcome.decision} | {outcome.n_scored} | {outcome.n_quarantined} | "
         f"{outcome.n_waiting} | {', '.join(f'{n} × {reason}' for reason, n in outcome.reasons.items())} |"
         for outcome in outcomes
     ]
     counts = ", ".join(f"{n:,} {name}" for name, n in totals(outcomes).items())
-    title = f"# {scoring_run.config.name} {scoring_run.version}: {counts}"
-    return "\n".join([title, "", header, *lines, "", f"Report: `{scoring_run.folder.report}`. {DISCLAIMER}"])
-
-
-def _cell(text: str) -> str:
-    """Return text with every character replaced by `?` that could end a Markdown cell or its code span."""
-    return re.sub(r"[^\w .,:+@()-]", "?", text)
+    title = f"# {escape(scoring_run.config.name)} {escape(scoring_run.version)}: {counts}"
+    return "\n".join([title, "", header, *lines, "", f"Report: {escape(scoring_run.folder.report)}. {DISCLAIMER}"])
 
 
 def _shares(counts: np.ndarray) -> tuple[np.ndarray, float]:

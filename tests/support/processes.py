@@ -1,6 +1,7 @@
 """Processes that tests start, watch and kill."""
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -59,6 +60,15 @@ def wait_for(is_there: Callable[[], object], what: str, timeout_s: float = 240) 
     while not is_there():
         assert time.monotonic() < deadline, f"{what} did not come within {timeout_s} s"
         time.sleep(0.05)
+
+
+def somebody_elses_packages(place: Path) -> str:
+    """Make packages with the names of the project's that cannot be imported; return a PYTHONPATH that begins there."""
+    folder = place / "somebody-elses"
+    for name in ("app", "data_checks", "deployments", "flows", "tasks"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text(f"raise ImportError('somebody else\\'s {name}')\n")
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
 def kill_with_family(process: psutil.Process) -> None:
