@@ -8,6 +8,7 @@ CxrError                a mistake that the user can correct: one sentence with r
 ├── DeviceError         this machine does not have the device
 ├── RunError            a run is unknown, in use, unfinished, or was begun with another config
 ├── PackageError        a packaged model is unknown, damaged, or may not become champion
+├── DiskError           the operating system cannot read or write a file
 ├── DiskFullError       the disk is full; what was written before is intact
 ├── DamagedError        a file that cxr wrote has changed since
 ├── FormatError         another version of cxr wrote the run, the package or the scores
@@ -17,6 +18,7 @@ UnreadableError         one file is not a usable image: its reason goes into a t
 FoldFailedError         a fold's process failed through no mistake of the user's; a retry resumes the fold
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -101,6 +103,24 @@ class RunError(CxrError):
 
 class PackageError(CxrError):
     """The packaged model is unknown, damaged, or may not become champion."""
+
+
+class DiskError(CxrError):
+    """The operating system cannot read or write a file; what was written before is intact."""
+
+    @classmethod
+    def of(cls, error: OSError, place: object) -> Self:
+        """Return the error for what the operating system reports.
+
+        Args:
+            error: its report.
+            place: the file or folder, if the report names none.
+        """
+        cause = os.strerror(error.errno) if error.errno else str(error)
+        return cls(
+            f"{str(error.filename or place)!r} cannot be read or written ({cause}): mend that and type the same "
+            "command again; nothing is lost."
+        )
 
 
 class DiskFullError(CxrError):

@@ -69,7 +69,7 @@ def score_chunk(scoring_run: ScoringRun, batch: str, arrivals: Sequence[Arrival]
 
 @task(task_run_name="conclude-{batch.name}", cache_policy=NO_CACHE)
 def conclude_batch(scoring_run: ScoringRun, batch: Batch, limit: Tolerances) -> Outcome:
-    """Check a batch's scores; publish or hold it."""
+    """Check a batch's scores; decide whether it is published or held."""
     with core_logs():
         return conclude(scoring_run, batch, partial(check_scores, limit=limit))
 

@@ -57,6 +57,7 @@ STORE = "tests/storage/test_files.py::test_"
 VERIFIED = "tests/storage/test_verified.py::test_"
 BUCKET = "tests/storage/test_object_store.py::test_"
 UP = SERVICES + "up_starts_every_service_once_on_the_loopback_address_alone"
+ONCE = "tests/serving/test_exactly_once.py::test_"
 SAME_COMMAND = TRAIN + "the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold"
 KILLED_WORKER = WORKERS + "a_killed_workers_fold_is_marked_crashed_told_and_taken_up_while_a_longer_healthy_run_goes_on"
 
@@ -161,6 +162,48 @@ REMOVALS = (
         "file.write(stacked.data)",
         "stacked.tofile(file)",
         ARRAYS + "a_full_disk_is_reported_and_leaves_the_cache_as_it_was",
+    ),
+    Removal(
+        "a model's folder is copied: every image is scored again",
+        "cxr/serving/package.py",
+        "    require_own_name(folder, facts)\n    return",
+        "    return",
+        ONCE + "a_copied_model_scores_nothing_and_the_original_goes_on",
+    ),
+    Removal(
+        "another package takes a version's name: its scores pass for the first one's",
+        "cxr/serving/scoring_runs.py",
+        "        scores.claim(folder, package)\n",
+        "",
+        ONCE + "two_packages_of_one_name_and_version_do_not_share_scores",
+    ),
+    Removal(
+        "a file is replaced in place with its time kept: not scored",
+        "cxr/images/inbox.py",
+        " {facts.st_ctime_ns} {facts.st_ino}",
+        "",
+        ONCE + "a_file_that_is_replaced_in_place_with_its_size_and_time_kept_is_scored",
+    ),
+    Removal(
+        "a batch leaves the inbox after a kill: its scores stay staged",
+        "cxr/serving/scoring_runs.py",
+        "(gone | listed)",
+        "listed",
+        ONCE + "a_batch_that_left_the_inbox_after_a_kill_is_published_all_the_same",
+    ),
+    Removal(
+        "a disk fails in a scoring run: a traceback",
+        "cxr/serving/scores.py",
+        "        raise DiskError.of(error, folder.path) from error\n",
+        "        raise\n",
+        ONCE + "a_limit_of_file_sizes_ends_the_command_with_code_2_and_a_record",
+    ),
+    Removal(
+        "a batch is published before it is on record",
+        "cxr/serving/outcome.py",
+        "        write_record(run, outcomes)\n        scores.settle",
+        "        scores.settle",
+        "tests/serving/test_outcome.py::test_a_batch_is_on_record_before_it_is_published",
     ),
     Removal(
         "the clock is set back: a scoring run takes another's name",
@@ -486,6 +529,8 @@ REMOVALS = (
         "except MemoryError:",
         "except ZeroDivisionError:",
         PNG + "a_shortage_of_memory_is_never_the_images_fault",
+    ),
+    Removal(
         "a name forges a line of the log or moves the cursor",
         "cxr/cli/terminal.py",
         "return visible(super().formatMessage(record))",

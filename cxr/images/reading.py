@@ -31,6 +31,11 @@ class Reading:
     refused: UnreadableError | None = None
 
 
+def image_id_of(data: bytes) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def read(data: bytes, size: int | None, *, needs_pixels: Callable[[str], bool] | None = None) -> Reading:
     """Return what the bytes hold; the header is parsed once.
 
@@ -42,7 +47,7 @@ def read(data: bytes, size: int | None, *, needs_pixels: Callable[[str], bool] |
         needs_pixels: whether to decode an image with this image_id, asked once its header is known to be good; None
             for always.
     """
-    image_id = hashlib.sha256(data).hexdigest()
+    image_id = image_id_of(data)
     header = None
     try:
         image = open_image(data)

@@ -83,7 +83,7 @@ def kill_with_family(process: psutil.Process) -> None:
 def start_process(function: Callable[..., object], *args: object) -> BaseProcess:
     """Call a function in a process of its own, which does not have to import torch again."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cxr.export.build", "cxr.serving.registry"])
+    context.set_forkserver_preload(["cxr.export.build", "cxr.pipeline", "cxr.serving.registry"])
     process = context.Process(target=function, args=args)
     process.start()
     return process
