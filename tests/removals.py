@@ -166,8 +166,8 @@ REMOVALS = (
     Removal(
         "a model's folder is copied: every image is scored again",
         "cxr/serving/package.py",
-        "    require_own_name(folder, facts)\n    return",
-        "    return",
+        "        require_own_name(folder, facts)\n        package",
+        "        package",
         ONCE + "a_copied_model_scores_nothing_and_the_original_goes_on",
     ),
     Removal(
