@@ -36,6 +36,9 @@ SEQUENTIAL = {0xC0, 0xC1, 0xC3}
 SAMPLES = {"MONOCHROME1": 1, "MONOCHROME2": 1, "RGB": 3, "YBR_FULL": 3, "YBR_FULL_422": 3}
 SAMPLES |= {"YBR_PARTIAL_422": 3, "YBR_RCT": 3, "YBR_ICT": 3}
 """Samples of a pixel, by photometric interpretation; others (palettes, CMYK, HSV) are no radiographs."""
+MAX_BOXES = 64
+BOX_HEADER_BYTES = 8
+"""Of JP2: length and type."""
 TAIL_BYTES = 4
 TAIL_PIXELS, TAIL_BLOCKS = 64, 20
 """How many pixels of a lossless JPEG, or blocks of another, the last bytes can hold: a bit a pixel, two a block."""
@@ -100,6 +103,8 @@ def _decode(dataset: "Dataset") -> tuple[NDArray[Any], str]:
         _require_length(dataset, options["photometric_interpretation"])
     elif PLUGIN not in decoder.available_plugins:
         decoder.add_plugin(PLUGIN, (__name__, "decode_frame"))
+    if syntax in (*JPEG_2000, *HTJ2K):
+        _require_code_stream(dataset)
     values, properties = decoder.as_array(
         dataset,
         index=0,
@@ -158,6 +163,27 @@ def _require_length(dataset: "Dataset", photometric: str) -> None:
         raise UnreadableError("truncated", f"DICOM with {found:,} of {expected:,} bytes of pixels")
     if found >= 2 * expected:
         raise UnreadableError("damaged", f"DICOM with {found:,} bytes of pixels where {expected:,} are declared")
+
+
+def _require_code_stream(dataset: "Dataset") -> None:
+    """Raise UnreadableError where the boxes before a JPEG 2000 image do not lead to it.
+
+    pydicom follows them from length to length, for ever where a length is 0. Source: T.800 annex I.4.
+    """
+    from pydicom.encaps import get_frame
+
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    if frame[4:8] != b"jP  ":
+        return
+    position = 12
+    for _ in range(MAX_BOXES):
+        if frame[position + 4 : position + 8] == b"jp2c":
+            return
+        length = int.from_bytes(frame[position : position + 4], "big")
+        if length < BOX_HEADER_BYTES:
+            break
+        position += length
+    raise UnreadableError("damaged", "DICOM whose JPEG 2000 boxes lead to no image")
 
 
 def _require_decoder(dataset: "Dataset", syntax: str) -> None:
