@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from cxr.report.markup import COLOURS
+from cxr.wording import visible
 
 GREY = "#888888"
 """Readable on a light and on a dark background."""
@@ -32,7 +33,7 @@ def new_figure(x: str, y: str, *, height: int = 380, **layout: Any) -> go.Figure
 
 def escape(name: str) -> str:
     """Return a name as Plotly shows it letter by letter: Plotly takes some HTML for formatting."""
-    return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return visible(name).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def error_bars(rows: pd.DataFrame, value: str, scale: float = 1) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from cxr.images.synthetic import draw_examples
 from cxr.metrics.calibration import predict_labels
 from cxr.serving.registry import champion_version, list_models
 from cxr.storage.model_folder import ModelFolder
-from cxr.wording import DISCLAIMER, display_name
+from cxr.wording import DISCLAIMER, display_name, markdown
 
 MAX_IMAGES = 100
 """More belong in an inbox."""
@@ -62,7 +62,7 @@ def _choose_model(folders: Folders) -> LoadedModel | None:
     try:
         return uploads.load_model(folders.models, *chosen, folders.cache)
     except PackageError as error:
-        st.error(words.escape(str(error)))
+        st.error(markdown(error))
         return None
 
 

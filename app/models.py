@@ -36,7 +36,9 @@ def show(folders: Folders) -> None:
     champions = rows.loc[rows["champion"], "version"].tolist()
     version = _choose_version(rows["version"].tolist(), champions)
     if not champions:
-        st.info(f"This model has no champion yet: `cxr promote {name} {version}` makes this version the champion.")
+        st.info(
+            f"Version {version} of {words.escape(name)} is no champion, and no other is: `cxr promote` makes it one."
+        )
     model = ModelFolder.named(folders.models, name)
     _show_facts(model, version)
     _show_champions(model)
@@ -75,9 +77,12 @@ def _show_champions(model: ModelFolder) -> None:
 
 
 def _show_card(model: ModelFolder, version: str) -> None:
-    """Show the model card without its metadata, headings one level down, and hashes cut to fit a narrow screen."""
+    """Show the model card without its metadata, headings one level down, and hashes cut to fit a narrow screen.
+
+    A package may come from anywhere, so the card's pictures, which a browser would fetch, are shown as text.
+    """
     st.subheader("Card")
     with st.container(border=True):
         card = FRONT_MATTER.sub("", verified.read_bytes(model.version(version).card).decode())
-        st.markdown(DIGEST.sub(r"\1…", HEADING.sub(r"##\1", card)))
+        st.markdown(DIGEST.sub(r"\1…", HEADING.sub(r"##\1", card)).replace("![", "!\\["))
         st.caption(f"Hashes are shortened here; `{version}/README.md` in the model's folder has them in full.")

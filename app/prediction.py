@@ -66,6 +66,7 @@ def _show_map(model: LoadedModel, image: Upload, predicted: str) -> None:
             "Where the model looked for",
             model.package.classes,
             default=predicted,
+            format_func=words.escape,
             required=True,
             wrap=True,
             key=f"target {id(image)} {predicted}",

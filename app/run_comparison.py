@@ -8,7 +8,7 @@ import streamlit as st
 from app import run_tables, words
 from cxr.errors import CxrError
 from cxr.storage.run_folder import RunFolder
-from cxr.wording import display_name, format_estimate
+from cxr.wording import display_name, format_estimate, markdown
 
 
 def show(experiments: Path, run_id: str, all_runs: list[str]) -> None:
@@ -19,9 +19,9 @@ def show(experiments: Path, run_id: str, all_runs: list[str]) -> None:
         return
     other = st.selectbox(f"Compare {words.escape(run_id)} with", others, width=420)
     try:
-        compared = run_tables.comparison([RunFolder.named(experiments, name) for name in (run_id, other)])
+        compared = run_tables.comparison([RunFolder.existing(name, experiments) for name in (run_id, other)])
     except CxrError as error:
-        st.error(words.escape(str(error)))
+        st.error(markdown(error))
         return
     left_out = ", ".join(f"{n:,} more in {words.escape(name)}" for name, n in compared.n_others.items() if n)
     st.markdown(f"{compared.n_images:,} images in common" + (f"; {left_out} are left out." if left_out else "."))
@@ -43,14 +43,14 @@ def differences(rows: pd.DataFrame, run_id: str, other: str) -> pd.DataFrame:
     first, second = (rows[rows["run"] == name].set_index(["class", "metric"]) for name in (run_id, other))
     is_one_class = second.index.get_level_values("class").dropna().nunique() < 2
     names = [
-        display_name(metric) if is_one_class or pd.isna(name) else f"{display_name(metric)}, {name}"
+        display_name(metric) if is_one_class or pd.isna(name) else f"{display_name(metric)}, {words.escape(name)}"
         for name, metric in second.index
     ]
     intervals = second[["difference", "ci_low", "ci_high"]].to_numpy()
     tests = zip(second["p_value"], second["test"], strict=True)
     columns = {
-        f"{run_id}, %": [format_estimate(value) for value in first["value"]],
-        f"{other}, %": [format_estimate(value) for value in second["value"]],
+        f"{words.escape(run_id)}, %": [format_estimate(value) for value in first["value"]],
+        f"{words.escape(other)}, %": [format_estimate(value) for value in second["value"]],
         "difference, points [95 %]": [format_estimate(*values) for values in intervals],
         "p": ["–" if pd.isna(p) else f"{p:.3g} ({test})" for p, test in tests],
     }

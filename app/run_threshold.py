@@ -30,8 +30,8 @@ def show(folder: RunFolder) -> None:
             st.metric(label, f"{format_estimate(rates[metric].value)} %", border=True, help=rates[metric].reason)
     left, right = st.columns(2, gap="large")
     with left:
-        other = images.classes[0] if images.classes.is_binary else "another class"
-        st.table(_matrix(name, other, *(int(rates[cell].value) for cell in CELLS)))
+        other = words.escape(images.classes[0]) if images.classes.is_binary else "another class"
+        st.table(_matrix(words.escape(name), other, *(int(rates[cell].value) for cell in CELLS)))
         st.caption(
             "Out of fold, with probabilities calibrated on the other folds, as in a packaged model. "
             f"PPV and NPV hold where {truth.mean():.0%} of the images are {words.escape(name)}, as here."

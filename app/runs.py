@@ -33,7 +33,7 @@ def show(folders: Folders) -> None:
     st.dataframe(table[::-1], hide_index=True, column_config=formats, alt=alt)
     newest_first: list[str] = table["run"].tolist()[::-1]
     run_id = str(st.selectbox("Run", newest_first, width=420))
-    folder = RunFolder.named(folders.experiments, run_id)
+    folder = RunFolder.existing(run_id, folders.experiments)
     if not verified.exists(folder.summary):
         done = table.loc[table["run"] == run_id, "folds"].item()
         name = words.escape(run_id)
@@ -101,7 +101,7 @@ def _show_curves(folder: RunFolder) -> None:
 
 def _show_calibration_errors(folder: RunFolder) -> None:
     errors = run_tables.table("calibration", folder).fillna({"class": "all"})
-    errors = errors.assign(measure=errors["measure"].map(display_name))
+    errors = errors.assign(measure=errors["measure"].map(display_name), **{"class": errors["class"].map(words.escape)})
     wide = errors.pivot_table(index=["class", "measure"], columns="stage", values="value", sort=False)
     wide = wide.reset_index().set_index("measure")
     st.table(wide.map(lambda value: f"{value:.4f}" if isinstance(value, float) else value))

@@ -11,6 +11,7 @@ from app.server import Folders
 from cxr.serving import scores
 from cxr.storage import files
 from cxr.storage.scores_folder import ScoresFolder
+from cxr.wording import markdown
 
 FIRST = {
     "cxr demo": "scores a synthetic inbox (look at it with `cxr app --scores demo/scores`);",
@@ -44,13 +45,17 @@ def _show_scoring_run(folder: ScoresFolder, started_at: Sequence[str]) -> None:
     record = files.read_record(folder.scoring_run(chosen).record)
     batches = [batch for batch in record["batches"] if batch["decision"] != "nothing new"]
     st.caption(f"{words.escape(record['model'])}, version {words.escape(record['model_version'])}")
+    if record["ended"] != "done":
+        reason = f": {record['error']}" if record["error"] else ""
+        st.warning(f"This scoring run is under way, or did not come to its end{words.escape(reason)}")
     with st.container(horizontal=True):
         st.metric("Images scored", f"{sum(batch['n_scored'] for batch in batches):,}", border=True)
         st.metric("Quarantined", f"{sum(batch['n_quarantined'] for batch in batches):,}", border=True)
         st.metric("Still being copied", f"{sum(batch['n_waiting'] for batch in record['batches']):,}", border=True)
         st.metric("Batches held", sum(batch["decision"] == "held" for batch in batches), border=True)
-    if not batches:
+    if not batches and record["ended"] == "done":
         st.info("This scoring run found nothing new.")
+    if not batches:
         return
     number = 0
     if len(batches) > 1:
@@ -70,7 +75,7 @@ def _show_batch(batch: Mapping[str, Any]) -> None:
         counts = ", ".join(f"{n:,} predicted {words.escape(name)}" for name, n in batch["predicted"].items())
         st.markdown(counts or "No image was scored.")
         for finding in _failed_checks(batch):
-            st.warning(f"Failed check ({finding['severity']}): {finding['sentence']}")
+            st.warning(f"Failed check ({finding['severity']}): {markdown(finding['sentence'])}")
         if batch["n_in_training"]:
             st.warning(f"{batch['n_in_training']:,} of the images were used to make the model.")
         if any(batch["histogram"]):

@@ -1,6 +1,5 @@
 """The sentences of the page, and foreign text made harmless."""
 
-import re
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -10,24 +9,22 @@ from cxr.errors import UnreadableError
 from cxr.metrics.drift import is_novel, outlying
 from cxr.serving.predictor import Prediction
 from cxr.serving.screening import FileReading
-from cxr.wording import display_name
+from cxr.wording import display_name, markdown, visible
 
-MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@/])")
 MAX_NAME = 80
 CLOSE = 0.1
 """Folds agree if their probabilities differ by no more than this."""
 
 
 def escape(text: str) -> str:
-    """Return foreign text so that Markdown shows it letter by letter, never as a link, picture or formula."""
-    shown = "".join(c if c.isprintable() else "�" for c in text)
-    shown = shown if len(shown) <= MAX_NAME else f"{shown[: MAX_NAME - 12]}…{shown[-11:]}"
-    return MARKUP.sub(r"\\\1", shown)
+    """Return foreign text so that Markdown shows it letter by letter, shortened in the middle if it is long."""
+    shown = visible(text)
+    return markdown(shown if len(shown) <= MAX_NAME else f"{shown[: MAX_NAME - 12]}…{shown[-11:]}")
 
 
 def refusal(name: str, error: UnreadableError) -> str:
     """Return why a file was not scored."""
-    return f"{escape(name)} was not scored ({escape(str(error))})."
+    return f"{escape(name)} was not scored ({markdown(error)})."
 
 
 def shown_class(classes: Classes, prediction: Prediction) -> str:

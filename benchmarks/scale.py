@@ -161,7 +161,16 @@ def _measure_image() -> SourceImage:
     """Return the size of an image, from a chunk of rows whose hashes and figures all differ, as in real ones."""
     config = TrainConfig(data="none")
     tracemalloc.start()
-    arrivals = [Arrival(f"{_name(k)}.jpeg", f"/data/inbox/ward/{_name(k)}.jpeg", k, 10**18 + k) for k in range(CHUNK)]
+    arrivals = [
+        Arrival(
+            f"{_name(k)}.jpeg",
+            f"/data/inbox/ward/{_name(k)}.jpeg",
+            k,
+            10**18 + k,
+            signature=f"{k} {10**18 + k} {10**18 + k} {10**6 + k}",
+        )
+        for k in range(CHUNK)
+    ]
     table = scores.scores_table([_row(arrival) for arrival in arrivals], ["NORMAL", "PNEUMONIA"])
     with tempfile.TemporaryDirectory() as scratch:
         before, _ = tracemalloc.get_traced_memory()

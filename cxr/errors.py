@@ -8,6 +8,7 @@ CxrError                a mistake that the user can correct: one sentence with r
 ├── DeviceError         this machine does not have the device
 ├── RunError            a run is unknown, in use, unfinished, or was begun with another config
 ├── PackageError        a packaged model is unknown, damaged, or may not become champion
+├── DiskError           the operating system cannot read or write a file
 ├── DiskFullError       the disk is full; what was written before is intact
 ├── DamagedError        a file that cxr wrote has changed since
 ├── FormatError         another version of cxr wrote the run, the package or the scores
@@ -17,8 +18,11 @@ UnreadableError         one file is not a usable image: its reason goes into a t
 FoldFailedError         a fold's process failed through no mistake of the user's; a retry resumes the fold
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any, Literal, Self
+
+from cxr.wording import visible
 
 Reason = Literal[
     "blank",
@@ -34,6 +38,8 @@ Reason = Literal[
     "not_a_file",
     "not_an_image",
     "permission_denied",
+    "short_of_memory",
+    "too_complex",
     "too_large",
     "too_small",
     "truncated",
@@ -46,6 +52,8 @@ Reason = Literal[
 class CxrError(Exception):
     """A mistake that the user can correct, explained in one sentence: the rule, the value, and the way out.
 
+    Names that the sentence quotes stay on its line, and their control characters are escaped.
+
     Example:
         >>> try:
         ...     cxr.TrainConfig(data="chest_xray", folds=1)
@@ -53,6 +61,9 @@ class CxrError(Exception):
         ...     print(error)
         --folds must lie between 2 and 20, got 1.
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(visible(sentence))
 
 
 class ConfigError(CxrError):
@@ -94,6 +105,24 @@ class PackageError(CxrError):
     """The packaged model is unknown, damaged, or may not become champion."""
 
 
+class DiskError(CxrError):
+    """The operating system cannot read or write a file; what was written before is intact."""
+
+    @classmethod
+    def of(cls, error: OSError, place: object) -> Self:
+        """Return the error for what the operating system reports.
+
+        Args:
+            error: its report.
+            place: the file or folder, if the report names none.
+        """
+        cause = os.strerror(error.errno) if error.errno else str(error)
+        return cls(
+            f"{str(error.filename or place)!r} cannot be read or written ({cause}): mend that and type the same "
+            "command again; nothing is lost."
+        )
+
+
 class DiskFullError(CxrError):
     """The disk is full; what was written before is intact."""
 
@@ -119,9 +148,9 @@ class UnreadableError(Exception):
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(reason, detail)
+        super().__init__(reason, visible(detail))
         self.reason: Reason = reason
-        self.detail = detail
+        self.detail = visible(detail)
 
     def __str__(self) -> str:
         return f"{self.reason.replace('_', ' ').replace('dicom', 'DICOM')}: {self.detail}"
@@ -129,3 +158,6 @@ class UnreadableError(Exception):
 
 class FoldFailedError(Exception):
     """A fold's process failed; when it is started again, it resumes from its last epoch."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(visible(sentence))

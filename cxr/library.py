@@ -42,7 +42,8 @@ def load_package(path: str | Path) -> "Package":
         path: Folder of the version, `models/NAME/VERSION`, as `cxr package` wrote it.
 
     Raises:
-        CxrError: There is no model, a file was changed, is missing or was added, or another version of cxr made it.
+        CxrError: There is no model, a file was changed, is missing or was added, another version of cxr made it, or
+            the folder is not named as the model and version that it holds.
 
     Example:
         >>> package = cxr.load_package("models/pneumonia/1")

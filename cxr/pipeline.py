@@ -15,7 +15,8 @@ from cxr.errors import ConfigError, CxrError
 from cxr.evaluation.tables import evaluate
 from cxr.report.run_report import write_report
 from cxr.report.scoring_report import write_scoring_report
-from cxr.serving.outcome import Check, Outcome, conclude, note
+from cxr.serving import scores
+from cxr.serving.outcome import Check, Outcome, carry_out, conclude, recorded
 from cxr.serving.scorer import score_chunk
 from cxr.serving.scoring_runs import ScoringRun, chunks, open_scoring_run
 from cxr.storage import events, files
@@ -68,16 +69,16 @@ def score_inbox(inbox: Path, config: ScoreConfig, check: Check) -> tuple[Scoring
     Raises:
         CxrError: as for `open_scoring_run`, or another process writes to these scores.
     """
-    folder = ScoresFolder.at(config.out)
-    with files.locked(folder.lock, f"scores folder {str(folder.path)!r}"):
+    with scores.exclusive(ScoresFolder.at(config.out)):
         scoring_run, batches = open_scoring_run(inbox, config)
         outcomes: list[Outcome] = []
-        for batch in batches:
-            for chunk in chunks(batch):
-                score_chunk(scoring_run, batch.name, chunk)
-            outcomes.append(conclude(scoring_run, batch, check))
-            note(scoring_run, outcomes)
-        write_scoring_report(scoring_run, outcomes)
+        with recorded(scoring_run, outcomes):
+            for batch in batches:
+                for chunk in chunks(batch):
+                    score_chunk(scoring_run, batch.name, chunk)
+                outcomes.append(conclude(scoring_run, batch, check))
+                carry_out(scoring_run, outcomes)
+            write_scoring_report(scoring_run, outcomes)
     return scoring_run, outcomes
 
 

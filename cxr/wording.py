@@ -1,10 +1,17 @@
-"""How names and numbers are written for people: in reports, the app, the model card and on the command line."""
+"""How names and numbers are written for people: in reports, the app, the model card and on the command line.
+
+A name that comes from outside (of a class, file, zip member, batch, run, model, or what a library says) is data. Before
+it reaches a terminal, a log or HTML it goes through `visible`, before it reaches Markdown through `markdown`.
+"""
 
 import math
+import re
 
 DISCLAIMER = "Academic and research use only; not a medical device."
 DASH = "–"
 """Stands for a value that is undefined."""
+MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@/])")
+"""What Markdown, or the dialect of Streamlit or GitHub, may take for more than a letter."""
 
 _DISPLAY_NAMES = {
     "roc_auc": "ROC-AUC",
@@ -20,6 +27,20 @@ _DISPLAY_NAMES = {
     "brier": "Brier score",
     "jpeg": "JPEG",
 }
+
+
+def visible(text: object) -> str:
+    """Return text on one line, each character that is not shown as its escape: `\\n`, `\\x1b`, `\\u202e`.
+
+    Newlines forge lines of a log, control characters move a terminal's cursor, directional overrides show letters in
+    another order, and the halves of surrogate pairs that stand for undecodable bytes cannot be printed at all.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def markdown(text: object) -> str:
+    """Return text so that Markdown shows it letter by letter, never as a link, picture, formula or HTML."""
+    return MARKUP.sub(r"\\\1", visible(text))
 
 
 def display_name(name: object) -> str:

@@ -1,8 +1,8 @@
-"""Processes that outlive the command that starts them, known by their id and their time of birth.
+"""Processes that outlive the command that starts them, known by their id and their birth.
 
 The system gives the id of a process that has ended to another one. So `services/<name>.json` records a service's id
-together with the time when the process was born; `services/<name>.log` is its output. Everything that a service starts
-inherits a mark in its environment: a worker that is killed leaves its flow's process running, and `marked` finds it.
+together with its birth (`birth_of`); `services/<name>.log` is its output. Everything that a service starts inherits a
+mark in its environment: a worker that is killed leaves its flow's process running, and `marked` finds it.
 """
 
 import os
@@ -19,6 +19,8 @@ from cxr.storage import files
 MARK = "CXR_SERVICES"
 """The environment variable that holds the folder of the service from which a process descends."""
 STOPS_IN_S = 60
+TICK = 19
+"""Place of `starttime` among the fields of /proc/PID/stat that follow the process's name; see proc(5)."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Service:
 
     @property
     def record(self) -> Path:
-        """The file with process id, time of birth, address and command."""
+        """The file with process id, birth, address and command."""
         return self.folder / f"{self.name}.json"
 
     @property
@@ -46,7 +48,7 @@ class Service:
         facts = files.read_json(self.record)
         try:
             process = psutil.Process(facts["pid"])
-            is_ours = process.create_time() == facts["born"] and process.status() != psutil.STATUS_ZOMBIE
+            is_ours = birth_of(process) == facts["born"] and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return None
         return process if is_ours else None
@@ -73,7 +75,7 @@ class Service:
             setsid=True,
             setsigdef=[signal.SIGINT],  # a job in a shell's background ignores SIGINT, and its children inherit that
         )
-        born = psutil.Process(pid).create_time()
+        born = birth_of(psutil.Process(pid))
         files.write_json(self.record, {"pid": pid, "born": born, "address": address, "command": command})
 
     def stop(self) -> bool:
@@ -88,6 +90,20 @@ class Service:
         """Return the last line of the log that is not empty."""
         lines = self.log.read_text(errors="replace").split("\n") if self.log.exists() else []
         return next((line.strip() for line in reversed(lines) if line.strip()), "the log is empty")
+
+
+def birth_of(process: psutil.Process) -> str:
+    """Return when a process was born, so that it differs from every other process that has or will have its id.
+
+    On Linux this is the boot and the clock ticks since then: the time of day, which psutil computes from them, moves
+    when the clock is set. Elsewhere it is the time of day.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        after_name = Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return f"at {process.create_time()}"
+    return f"boot {boot}, tick {int(after_name[TICK])}"
 
 
 def marked(folder: Path, word: str | None = None) -> list[psutil.Process]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from cxr.errors import ConfigError, RunError
 from cxr.network.devices import visible_gpus
 from cxr.storage import files
+from deployments import prefect_home
 from deployments.processes import MARK, Service, end, marked
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))
@@ -119,9 +120,16 @@ def up(
     return done
 
 
+def own_environment() -> dict[str, str]:
+    """Return this process's environment with Prefect's defaults, and the project's packages ahead of any others."""
+    environment = PREFECT_DEFAULTS | prefect_home.home_settings(os.environ) | os.environ
+    paths = [str(prefect_home.PROJECT), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    return environment | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+
+
 def environment_of(folder: Path, address: str) -> dict[str, str]:
     """Return the environment of the services; if the server asks for a password, it holds the clients' as well."""
-    environment = PREFECT_DEFAULTS | os.environ | {"PREFECT_API_URL": f"{address}/api", MARK: str(folder)}
+    environment = own_environment() | {"PREFECT_API_URL": f"{address}/api", MARK: str(folder)}
     if password := environment.get("PREFECT_SERVER_API_AUTH_STRING"):
         environment.setdefault("PREFECT_API_AUTH_STRING", password)
     return environment
@@ -146,6 +154,7 @@ def _start_server(server: Service, address: str, port: int, environment: Mapping
         state = "is up already" if server.process else "is not ours and is left alone"
         return f"server {state}: {address}"
     if server.process is None:
+        prefect_home.require_readable_database(environment)
         command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         server.start(command, environment, address)
     deadline = time.monotonic() + SERVER_STARTS_IN_S
@@ -201,7 +210,8 @@ def deploy(environment: Mapping[str, str], *, silent_for_s: int = SILENT_FOR_S, 
         server.create_pools((CPU_POOL, GPU_POOL))
         done = server.set_automations_up(silent_for_s, notify)
     command = [PREFECT, "--no-prompt", "deploy", "--all"]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    here = {"PWD": str(Path.cwd())}  # a systemd unit or a container has none, and prefect.yaml asks for it
+    ended = subprocess.run(command, env={**environment, **here}, capture_output=True, text=True, check=False)
     if ended.returncode:
         lines = (ended.stderr or ended.stdout).strip().splitlines()
         raise RunError(f"`prefect deploy --all` failed: {lines[-1] if lines else 'it printed nothing'}")

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from cxr.cli.app import Experiments, Models
 from cxr.cli.main import app  # which has the core's verbs
 from cxr.cli.models import package
+from cxr.cli.terminal import say
 from cxr.config import DataConfig, Execution, RunLocation, ScoreConfig, TrainConfig
 from cxr.errors import ChecksFailedError, RunError
 from cxr.wording import DISCLAIMER
@@ -152,8 +153,8 @@ def up(
     from deployments import services as parts
 
     for line in parts.up(services, port, page_port=page_port, notify=notify):
-        print(line)
-    print("`cxr status` shows what runs, `cxr down` stops it")
+        say(line)
+    say("`cxr status` shows what runs, `cxr down` stops it")
 
 
 @app.command
@@ -170,9 +171,9 @@ def deploy(*, notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = N
     if "PREFECT_API_URL" not in os.environ:
         raise RunError("PREFECT_API_URL names no Prefect server: set it, or start one on this machine with `cxr up`.")
     require_named_server()
-    for line in parts.deploy(parts.PREFECT_DEFAULTS | os.environ, notify=notify or None):
-        print(line)
-    print("pools and deployments are ready")
+    for line in parts.deploy(parts.own_environment(), notify=notify or None):
+        say(line)
+    say("pools and deployments are ready")
 
 
 @app.command
@@ -184,7 +185,10 @@ def down(*, services: Services = Path("services")) -> None:
     from deployments import services as parts
 
     stopped = parts.down(services)
-    print("\n".join(f"{name} stopped" for name in stopped) or "nothing was up")
+    for name in stopped:
+        say(f"{name} stopped")
+    if not stopped:
+        say("nothing was up")
 
 
 @app.command
@@ -195,7 +199,8 @@ def status(*, services: Services = Path("services")) -> None:
     """
     from deployments.status import describe
 
-    print("\n".join(describe(services)))
+    for line in describe(services):
+        say(line)
 
 
 @app.command(name="app")
@@ -218,8 +223,8 @@ def page(
     from app.server import Folders, prepare
 
     address, command = prepare(Folders(experiments, models, scores, cache), port)
-    print(f"page     {address}  (Ctrl-C ends it)")
-    print(DISCLAIMER, flush=True)
+    say(f"page     {address}  (Ctrl-C ends it)")
+    say(DISCLAIMER)
     os.execv(command[0], command)  # noqa: S606 one process, which gets the signals itself
 
 

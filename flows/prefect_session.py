@@ -15,14 +15,16 @@ def prefect_session() -> Iterator[None]:
     from httpx import TransportError
 
     from cxr.cli import terminal
+    from deployments import prefect_home
     from deployments.services import PREFECT_DEFAULTS
 
-    for name, value in PREFECT_DEFAULTS.items():
+    for name, value in (PREFECT_DEFAULTS | prefect_home.home_settings(os.environ)).items():
         os.environ.setdefault(name, value)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_keeps_unknown_errors)
     terminal.stop_on_signals()
-    require_named_server()
+    if require_named_server() is None:
+        prefect_home.require_readable_database(os.environ)
     with terminal.bars():
         try:
             yield
@@ -33,8 +35,13 @@ def prefect_session() -> Iterator[None]:
             ) from error
 
 
-def require_named_server() -> None:
-    """Raise RunError if Prefect's settings name a server and it does not answer."""
+def require_named_server() -> str | None:
+    """Return the address of the server that Prefect's settings name; None if they name none.
+
+    Raises:
+        ConfigError: Prefect cannot keep its files anywhere.
+        RunError: the server does not answer.
+    """
     _require_home()
     from prefect.settings import get_current_settings
 
@@ -46,6 +53,7 @@ def require_named_server() -> None:
             f"no Prefect server answers at {address}, where PREFECT_API_URL points: start it (`cxr up`), or unset "
             "PREFECT_API_URL to use one that runs as long as the command."
         )
+    return address
 
 
 def _require_home() -> None:

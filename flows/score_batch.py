@@ -6,8 +6,8 @@ from prefect import State, flow
 from prefect.states import Completed, Failed
 
 from cxr.config import ScoreConfig
-from cxr.serving.outcome import note, totals
-from cxr.storage.files import locked
+from cxr.serving import scores
+from cxr.serving.outcome import Outcome, carry_out, recorded, totals
 from cxr.storage.scores_folder import ScoresFolder
 from data_checks.tolerances import Tolerances
 from flows.parameters import flat_parameters
@@ -25,14 +25,15 @@ def score_batch(inbox: Path, config: ScoreConfig, tolerances: Path | dict[str, f
     """
     limit = Tolerances.of(tolerances)
     folder = ScoresFolder.at(config.out)
-    with locked(folder.lock, f"scores folder {str(folder.path)!r}"), chunk_runner(config) as score_chunks:
+    with scores.exclusive(folder), chunk_runner(config) as score_chunks:
         scoring_run, batches = open_scoring_run(inbox, config)
-        outcomes = []
-        for batch in batches:
-            score_chunks(scoring_run, batch)
-            outcomes.append(conclude_batch(scoring_run, batch, limit))
-            note(scoring_run, outcomes)
-        report_scoring_run(scoring_run, outcomes)
+        outcomes: list[Outcome] = []
+        with recorded(scoring_run, outcomes):
+            for batch in batches:
+                score_chunks(scoring_run, batch)
+                outcomes.append(conclude_batch(scoring_run, batch, limit))
+                carry_out(scoring_run, outcomes)
+            report_scoring_run(scoring_run, outcomes)
     held = [outcome.batch for outcome in outcomes if outcome.decision == "held"]
     counts = ", ".join(f"{n:,} {what}" for what, n in totals(outcomes).items())
     if held:

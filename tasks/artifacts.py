@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from cxr.wording import visible
+
 
 def artifact_key(name: str) -> str:
     """Return a name as part of an artifact's key, which may hold lower-case letters, digits and dashes alone."""
@@ -13,4 +15,5 @@ def artifact_key(name: str) -> str:
 
 def table_rows(table: pd.DataFrame) -> list[list[Any]]:
     """Return a table as the rows of a table artifact: the names of the columns first, None where a value is missing."""
-    return [table.columns.tolist(), *table.astype(object).where(table.notna(), None).to_numpy().tolist()]
+    rows = [table.columns.tolist(), *table.astype(object).where(table.notna(), None).to_numpy().tolist()]
+    return [[visible(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]

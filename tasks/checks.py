@@ -11,7 +11,7 @@ from cxr.storage import events
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run
 from cxr.verdict import Verdict
-from cxr.wording import DISCLAIMER
+from cxr.wording import DISCLAIMER, markdown
 from data_checks import gate
 from data_checks.tolerances import Tolerances
 from tasks.artifacts import artifact_key, table_rows
@@ -42,8 +42,8 @@ def _publish(folder: RunFolder, verdicts: Sequence[Verdict], what: str) -> None:
     table = gate.expectations_table(verdicts)
     create_table_artifact(table_rows(table), key=f"checks-{key}")
     failed = table[~table["passed"]]
-    lines = [f"| {r.severity} | {r.table} | {r.sentence} | {r.n_unexpected} |" for r in failed.itertuples()]
-    heading = f"# Checks of {what}: {folder.run_id}\n\n{len(table)} expectations, {len(failed)} failed.\n\n"
+    lines = [f"| {r.severity} | {r.table} | {markdown(r.sentence)} | {r.n_unexpected} |" for r in failed.itertuples()]
+    heading = f"# Checks of {what}: {markdown(folder.run_id)}\n\n{len(table)} expectations, {len(failed)} failed.\n\n"
     columns = "| severity | table | expectation | exceptions |\n| --- | --- | --- | --- |\n"
-    report = f"\n\nReport: `{folder.checks_report}`. {DISCLAIMER}"
+    report = f"\n\nReport: {markdown(folder.checks_report)}. {DISCLAIMER}"
     create_markdown_artifact(heading + columns + "\n".join(lines) + report, key=f"verdict-{key}")

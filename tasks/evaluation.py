@@ -9,7 +9,7 @@ from cxr.evaluation.overview import headline
 from cxr.evaluation.tables import evaluate
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run
-from cxr.wording import DISCLAIMER, format_estimate
+from cxr.wording import DISCLAIMER, format_estimate, markdown
 from tasks.artifacts import artifact_key, table_rows
 from tasks.logs import core_logs
 
@@ -27,18 +27,18 @@ def evaluate_folds(run: Run) -> None:
 
 def _markdown(folder: RunFolder, table: pd.DataFrame) -> str:
     rows = [
-        f"| {row['metric']} | {format_estimate(row['mean'], sd=row['sd'], scale=1)} | "
+        f"| {markdown(row['metric'])} | {format_estimate(row['mean'], sd=row['sd'], scale=1)} | "
         f"{format_estimate(row['pooled'], row['ci_low'], row['ci_high'], scale=1)} | "
         f"{format_estimate(row['starting_project'], scale=1)} |"
         for row in table.to_dict("records")
     ]
     return "\n".join(
         [
-            f"# Run {folder.run_id}: out-of-fold metrics, %",
+            f"# Run {markdown(folder.run_id)}: out-of-fold metrics, %",
             "| metric | mean ± sd over folds | pooled [95 %] | starting project |",
             "| --- | --- | --- | --- |",
             *rows,
             "",
-            f"Tables: `{folder.metrics.parent}`. {DISCLAIMER}",
+            f"Tables: {markdown(folder.metrics.parent)}. {DISCLAIMER}",
         ]
     )

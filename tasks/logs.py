@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from prefect.logging import get_run_logger
 
 from cxr.training.supervision import EXTRAS
+from cxr.wording import visible
 
 
 class _RunLogHandler(logging.Handler):
@@ -16,7 +17,7 @@ class _RunLogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         extra = {name: vars(record)[name] for name in EXTRAS if name in vars(record)}
-        self._run_log.log(record.levelno, record.getMessage(), extra=extra)
+        self._run_log.log(record.levelno, "%s", visible(record.getMessage()), extra=extra)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -19,7 +20,7 @@ from cxr.serving.outcome import Outcome, conclude
 from cxr.serving.scoring_runs import ScoringRun, chunks
 from data_checks.gate import check_scores
 from data_checks.tolerances import Tolerances
-from tasks.artifacts import artifact_key
+from tasks.artifacts import artifact_key, table_rows
 from tasks.logs import core_logs
 from tasks.ray_cluster import Submit, ray_cluster
 
@@ -68,7 +69,7 @@ def score_chunk(scoring_run: ScoringRun, batch: str, arrivals: Sequence[Arrival]
 
 @task(task_run_name="conclude-{batch.name}", cache_policy=NO_CACHE)
 def conclude_batch(scoring_run: ScoringRun, batch: Batch, limit: Tolerances) -> Outcome:
-    """Check a batch's scores; publish or hold it."""
+    """Check a batch's scores; decide whether it is published or held."""
     with core_logs():
         return conclude(scoring_run, batch, partial(check_scores, limit=limit))
 
@@ -79,7 +80,7 @@ def report_scoring_run(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -> 
     with core_logs():
         write_scoring_report(scoring_run, outcomes)
     columns = ["batch", "decision", "n_scored", "n_quarantined", "n_waiting", "n_in_training", "estimated_accuracy"]
-    rows = [[getattr(outcome, column) for column in columns] for outcome in outcomes]
+    table = pd.DataFrame([{column: getattr(outcome, column) for column in columns} for outcome in outcomes])
     key = artifact_key(scoring_run.config.name)
-    create_table_artifact([columns, *rows], key=f"scoring-run-{key}")
+    create_table_artifact(table_rows(table.reindex(columns=columns)), key=f"scoring-run-{key}")
     create_markdown_artifact(markdown(scoring_run, outcomes), key=f"report-{key}")

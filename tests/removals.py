@@ -19,7 +19,9 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
 SIDE_BY_SIDE = 2
-LEFT_OUT = shutil.ignore_patterns(".venv", ".uv", ".git", "__pycache__", ".*_cache", "docs", "experiments", "cache")
+LEFT_OUT = shutil.ignore_patterns(
+    ".venv", ".uv", ".prefect", ".git", "__pycache__", ".*_cache", "docs", "experiments", "cache"
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Removal:
 
 LAYOUT = "tests/dataset/test_layout.py::test_"
 LABELS = "tests/dataset/test_labels.py::test_"
+FOREIGN = "tests/test_foreign_names.py::test_"
 TRAIN = "tests/flows/test_train_cv.py::test_"
 CROSS = "tests/test_pipeline.py::test_"
 SERVICES = "tests/deployments/test_services.py::test_"
@@ -54,8 +57,12 @@ STORE = "tests/storage/test_files.py::test_"
 VERIFIED = "tests/storage/test_verified.py::test_"
 BUCKET = "tests/storage/test_object_store.py::test_"
 UP = SERVICES + "up_starts_every_service_once_on_the_loopback_address_alone"
+ONCE = "tests/serving/test_exactly_once.py::test_"
 SAME_COMMAND = TRAIN + "the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold"
 KILLED_WORKER = WORKERS + "a_killed_workers_fold_is_marked_crashed_told_and_taken_up_while_a_longer_healthy_run_goes_on"
+
+JPEG = "tests/images/test_jpeg.py::test_"
+PNG = "tests/images/test_png.py::test_"
 
 REMOVALS = (
     Removal(
@@ -155,6 +162,48 @@ REMOVALS = (
         "file.write(stacked.data)",
         "stacked.tofile(file)",
         ARRAYS + "a_full_disk_is_reported_and_leaves_the_cache_as_it_was",
+    ),
+    Removal(
+        "a model's folder is copied: every image is scored again",
+        "cxr/serving/package.py",
+        "        require_own_name(folder, facts)\n        package",
+        "        package",
+        ONCE + "a_copied_model_scores_nothing_and_the_original_goes_on",
+    ),
+    Removal(
+        "another package takes a version's name: its scores pass for the first one's",
+        "cxr/serving/scoring_runs.py",
+        "        scores.claim(folder, package)\n",
+        "",
+        ONCE + "two_packages_of_one_name_and_version_do_not_share_scores",
+    ),
+    Removal(
+        "a file is replaced in place with its time kept: not scored",
+        "cxr/images/inbox.py",
+        " {facts.st_ctime_ns} {facts.st_ino}",
+        "",
+        ONCE + "a_file_that_is_replaced_in_place_with_its_size_and_time_kept_is_scored",
+    ),
+    Removal(
+        "a batch leaves the inbox after a kill: its scores stay staged",
+        "cxr/serving/scoring_runs.py",
+        "(gone | listed)",
+        "listed",
+        ONCE + "a_batch_that_left_the_inbox_after_a_kill_is_published_all_the_same",
+    ),
+    Removal(
+        "a disk fails in a scoring run: a traceback",
+        "cxr/serving/scores.py",
+        "        raise DiskError.of(error, folder.path) from error\n",
+        "        raise\n",
+        ONCE + "a_limit_of_file_sizes_ends_the_command_with_code_2_and_a_record",
+    ),
+    Removal(
+        "a batch is published before it is on record",
+        "cxr/serving/outcome.py",
+        "        write_record(run, outcomes)\n        scores.settle",
+        "        scores.settle",
+        "tests/serving/test_outcome.py::test_a_batch_is_on_record_before_it_is_published",
     ),
     Removal(
         "the clock is set back: a scoring run takes another's name",
@@ -431,6 +480,132 @@ REMOVALS = (
         "mostly=1 - limit.left_aside_share",
         "mostly=0",
         "tests/data_checks/test_left_aside.py::test_files_left_aside_are_part_of_the_verdict",
+    ),
+    Removal(
+        "an image in colour is decoded without a look at what is missing",
+        "cxr/images/jpeg.py",
+        'require_whole(data, "CMYK" if file.mode == "CMYK" else "GRAY")',
+        "pass",
+        JPEG + "missing_data_is_found",
+    ),
+    Removal(
+        "a grey image with missing data is filled up",
+        "cxr/images/jpeg.py",
+        "if padding is None or int(padding[1]) > MAX_PADDING_BYTES:",
+        "if False:",
+        JPEG + "missing_data_is_found",
+    ),
+    Removal(
+        "the scans of a JPEG are not counted",
+        "cxr/images/jpeg.py",
+        "if n_scans > MAX_SCANS or n_scans * file.width * file.height > MAX_SCANNED_PIXELS:",
+        "if False:",
+        JPEG + "a_progressive_jpeg_of_two_thousand_scans_is_refused_at_once",
+    ),
+    Removal(
+        "the checksums of a PNG are not checked",
+        "cxr/images/png.py",
+        "    _require_whole(data, chunks)\n",
+        "",
+        PNG + "a_damaged_file_is_found_and_a_whole_one_is_read",
+    ),
+    Removal(
+        "the chunks of a PNG are not counted",
+        "cxr/images/png.py",
+        "if len(chunks) > MAX_CHUNKS:",
+        "if False:",
+        PNG + "two_million_chunks_are_refused_at_once",
+    ),
+    Removal(
+        "16 bits of colour are cut to 8",
+        "cxr/images/png.py",
+        "way | cv2.IMREAD_ANYDEPTH",
+        "way",
+        PNG + "colour_of_16_bits_is_scaled_by_its_own_range",
+    ),
+    Removal(
+        "a shortage of memory stops the scoring run",
+        "cxr/images/reading.py",
+        "except MemoryError:",
+        "except ZeroDivisionError:",
+        PNG + "a_shortage_of_memory_is_never_the_images_fault",
+    ),
+    Removal(
+        "a name forges a line of the log or moves the cursor",
+        "cxr/cli/terminal.py",
+        "return visible(super().formatMessage(record))",
+        "return super().formatMessage(record)",
+        FOREIGN + "no_name_writes_a_line_or_moves_the_cursor",
+    ),
+    Removal(
+        "a class name is a picture in the model card",
+        "cxr/wording.py",
+        'return MARKUP.sub(r"\\\\\\1", visible(text))',
+        "return visible(text)",
+        FOREIGN + "a_card_and_an_artifact_hold_neither_links_nor_pictures_nor_html",
+    ),
+    Removal(
+        "a report shows control characters as they are",
+        "cxr/report/markup.py",
+        "        finalize=_finalize,\n",
+        "",
+        FOREIGN + "a_page_runs_no_script_and_asks_for_nothing",
+    ),
+    Removal(
+        "a patient's name where a DICOM code belongs",
+        "cxr/images/dicom.py",
+        "if photometric not in INTERPRETATIONS:",
+        "if False:",
+        FOREIGN + "no_patients_name_is_in_any_file_or_line",
+    ),
+    Removal(
+        "a failed MLflow store keeps runs that never end",
+        "cxr/report/tracking.py",
+        'client.set_terminated(begun, status="FAILED")',
+        "pass",
+        "tests/report/test_tracking.py::test_a_store_that_fails_ends_the_runs_it_has_begun_and_says_so_in_one_sentence",
+    ),
+    Removal(
+        "a class has a name that MLflow does not take",
+        "cxr/report/tracking.py",
+        're.sub(r"[^\\w. -]", "_", name)',
+        "name",
+        "tests/report/test_tracking.py::test_every_class_has_metrics_of_its_own_under_a_name_that_mlflow_takes",
+    ),
+    Removal(
+        "the clock is set: services are forgotten",
+        "deployments/processes.py",
+        'return f"boot {boot}, tick {int(after_name[TICK])}"',
+        'return f"at {process.create_time()}"',
+        "tests/deployments/test_processes.py::test_a_step_of_the_clock_does_not_make_a_service_unknown",
+    ),
+    Removal(
+        "a newer Prefect's database: minutes, then a traceback",
+        "deployments/prefect_home.py",
+        "if revision is not None and not _is_known(revision):",
+        "if False:",
+        "tests/deployments/test_prefect_home.py::test_a_newer_database_is_refused_and_every_known_one_is_not",
+    ),
+    Removal(
+        "PWD is not set: deployments run in no folder",
+        "deployments/services.py",
+        'here = {"PWD": str(Path.cwd())}',
+        "here: dict[str, str] = {}",
+        UP,
+    ),
+    Removal(
+        "somebody else's flows on the path: workers import them",
+        "deployments/services.py",
+        'environment | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}',
+        "environment",
+        "tests/deployments/test_prefect_home.py::test_the_projects_packages_go_before_anybody_elses",
+    ),
+    Removal(
+        "a file in the place of a folder: a traceback",
+        "cxr/cli/arguments.py",
+        "if not nearest.is_dir():",
+        "if False:",
+        "tests/cli/test_arguments.py::test_nonsense_ends_with_code_2_and_a_sentence_that_names_the_option",
     ),
 )
 

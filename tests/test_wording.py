@@ -1,6 +1,8 @@
 import pytest
+from markdown_it import MarkdownIt
 
-from cxr.wording import display_name, format_estimate
+from cxr.errors import ConfigError, FoldFailedError, UnreadableError
+from cxr.wording import display_name, format_estimate, markdown, visible
 
 NAN = float("nan")
 
@@ -37,3 +39,47 @@ def test_what_is_undefined_is_a_dash() -> None:
 def test_what_rounds_to_0_has_no_sign() -> None:
     assert format_estimate(-0.0001, scale=1, decimals=3) == "0.000"
     assert format_estimate(-0.1, scale=1) == "-0.1"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Neumonía, größer → 7", "Neumonía, größer → 7"),
+        ("a\nb\r\tc", "a\\nb\\r\\tc"),
+        ("\x1b[2J\x07\x9b", "\\x1b[2J\\x07\\x9b"),
+        ("gepj.\u202eevil\u2066\u2069\u200b", "gepj.\\u202eevil\\u2066\\u2069\\u200b"),
+        ("\udcff.jpeg", "\\udcff.jpeg"),
+        ("line\u2028line\x85line", "line\\u2028line\\x85line"),
+    ],
+)
+def test_what_is_not_shown_is_shown_as_its_escape_and_the_rest_stays(name: str, shown: str) -> None:
+    assert visible(name) == shown
+    assert visible(shown) == shown
+    assert len(visible(name).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "![x](http:&sol;&sol;evil.example&sol;x.png)",
+        "![x][y]\n\n[y]: http://evil.example",
+        "<img src=//evil.example>",
+        "[a](javascript:alert(1))",
+        "<http://evil.example>",
+        "# a | b `c` *d* _e_",
+        "COVID-19 (+)",
+        "1. one",
+    ],
+)
+def test_markdown_shows_a_name_letter_by_letter(name: str) -> None:
+    (paragraph, inline, _) = MarkdownIt().enable("table").parse(markdown(name))
+    assert paragraph.type == "paragraph_open"
+    assert inline.children is not None
+    assert {token.type for token in inline.children} <= {"text", "text_special"}
+    assert "".join(token.content for token in inline.children) == visible(name)
+
+
+def test_every_error_of_ours_is_one_line() -> None:
+    name = "a\nERROR forged\x1b[2J"
+    for error in (ConfigError(name), FoldFailedError(name), UnreadableError("damaged", name)):
+        assert str(error).endswith("a\\nERROR forged\\x1b[2J")

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from cxr.cli.app import Device, Experiments, app
 from cxr.cli.runs import locked_run
+from cxr.cli.terminal import say
 
 
 @app.command
@@ -40,8 +41,8 @@ def stress(
         table = stress(finished, n_images=images, seed=seed, device=resolve_device(device))
         path = write_report(finished)
     tables.show_stress(table, finished.classes)
-    print(f"table    {folder.table('stress')}")
-    print(f"report   {path}")
+    say(f"table    {folder.table('stress')}")
+    say(f"report   {path}")
 
 
 @app.command
@@ -77,8 +78,8 @@ def learning_curve(
         table = learning_curve(finished, share, device=resolve_device(device))
         path = write_report(finished)
     tables.show_learning_curve(table, finished.classes)
-    print(f"table    {folder.table('learning_curve')}")
-    print(f"report   {path}")
+    say(f"table    {folder.table('learning_curve')}")
+    say(f"report   {path}")
 
 
 @app.command
@@ -103,7 +104,7 @@ def mlflow(run: str, /, *, store: str = "sqlite:///mlflow.db", experiments: Expe
 
     with terminal.log_lines():
         logged = log_run(load_run(folder), store)
-    print(f"MLflow   {logged} in {store}")
+    say(f"MLflow   {logged} in {store}")
 
 
 @app.command
@@ -131,5 +132,5 @@ def compare(
     folder = ComparisonFolder(out or Path("comparisons") / "_".join(run.run_id for run in runs))
     write_comparison(folder, compared)
     tables.show_comparison(compared)
-    print(f"tables   {folder.metrics}")
-    print(f"         {folder.changed_images}")
+    say(f"tables   {folder.metrics}")
+    say(f"         {folder.changed_images}")

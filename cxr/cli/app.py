@@ -6,6 +6,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from cxr import __version__
+from cxr.cli.arguments import require_usable
+from cxr.cli.terminal import say
 from cxr.wording import DISCLAIMER
 
 HELP = f"""Cross-validated chest X-ray classification as a batch pipeline.
@@ -19,6 +21,7 @@ app = App(
     help=HELP,
     version=__version__,
     result_action="return_value",
+    config=require_usable,
     default_parameter=Parameter(negative_iterable=()),  # no --empty-NAME beside an option that may be repeated
 )
 
@@ -46,4 +49,4 @@ def sample(out: Path, /, *, images: Annotated[int, Parameter(alias="--films")] =
     from cxr.images.synthetic import draw_images
 
     draw_images(out, n_images=images, seed=seed)
-    print(f"{images} synthetic images in {out}")
+    say(f"{images} synthetic images in {out}")

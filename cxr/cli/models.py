@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from cxr.cli.app import Device, Experiments, Models, app
+from cxr.cli.terminal import say
 from cxr.config import OperatingPoint
 
 
@@ -91,11 +92,11 @@ def package(
         made = make_package(load_run(folder), model, operating_point=operating_point, onnx=onnx, int8=int8)
         if promote:
             registry.promote(model, made.version)
-    print(f"version  {made.version}")
-    print(f"package  {made.path}")
-    print(f"card     {made.card}")
+    say(f"version  {made.version}")
+    say(f"package  {made.path}")
+    say(f"card     {made.card}")
     if registry.champion_version(model) != made.version:
-        print(f"to score with it: cxr promote {name} {made.version}")
+        say(f"to score with it: cxr promote {name} {made.version}")
 
 
 @app.command
@@ -115,7 +116,7 @@ def promote(name: str, version: str, /, *, models: Models = Path("models"), forc
 
     with terminal.log_lines():
         verdict = registry.promote(ModelFolder.named(models, name), version, force=force)
-    print(f"champion {name} {version}: {verdict}")
+    say(f"champion {name} {version}: {verdict}")
 
 
 @app.command
@@ -133,7 +134,7 @@ def rollback(name: str, /, *, models: Models = Path("models")) -> None:
 
     with terminal.log_lines():
         version = registry.rollback(ModelFolder.named(models, name))
-    print(f"champion {name} {version}")
+    say(f"champion {name} {version}")
 
 
 @app.command
@@ -163,4 +164,4 @@ def release(batch: str, /, *, out: Annotated[Path, Parameter(help="Folder of the
 
     with terminal.log_lines():
         n_rows = scores.release(ScoresFolder.at(out), batch)
-    print(f"published {n_rows} rows of batch {batch!r}")
+    say(f"published {n_rows} rows of batch {batch!r}")

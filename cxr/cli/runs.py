@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from cxr.cli.app import Device, Experiments, app
+from cxr.cli.terminal import say
 from cxr.config import Execution, TrainConfig
 
 if TYPE_CHECKING:
@@ -136,8 +137,8 @@ def report(
         for data in external:
             evaluate_external(finished, data)
         path = write_report(finished)
-    print(f"report   {path}")
-    print(f"figures  {folder.figures}")
+    say(f"report   {path}")
+    say(f"figures  {folder.figures}")
 
 
 @app.command

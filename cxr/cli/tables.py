@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cxr.classes import Classes
-from cxr.wording import DASH, DISCLAIMER, format_estimate
+from cxr.cli.terminal import say
+from cxr.wording import DASH, DISCLAIMER, format_estimate, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,16 +33,16 @@ def show_results(folder: "RunFolder") -> None:
     for row in headline(folder).to_dict("records"):
         mean = format_estimate(row["mean"], sd=row["sd"], scale=1)
         pooled = format_estimate(row["pooled"], row["ci_low"], row["ci_high"], scale=1)
-        table.add_row(row["metric"], mean, pooled, format_estimate(row["starting_project"], scale=1))
+        _add(table, row["metric"], mean, pooled, format_estimate(row["starting_project"], scale=1))
     _print(table, 80)
-    print(DISCLAIMER)
-    print(f"run      {folder.path}")
-    print(f"tables   {folder.metrics.parent}")
+    say(DISCLAIMER)
+    say(f"run      {folder.path}")
+    say(f"tables   {folder.metrics.parent}")
     checks = folder.checks_report
-    print(f"checks   {checks if verified.exists(checks) else 'none: `cxr validate` checks the images'}")
+    say(f"checks   {checks if verified.exists(checks) else 'none: `cxr validate` checks the images'}")
     if verified.exists(folder.report):
-        print(f"report   {folder.report}")
-    print(f"query    duckdb -c \"SELECT metric, pooled FROM '{folder.summary}'\"")
+        say(f"report   {folder.report}")
+    say(f"query    duckdb -c \"SELECT metric, pooled FROM '{folder.summary}'\"")
 
 
 def show_checks(folder: "RunFolder") -> None:
@@ -49,29 +51,30 @@ def show_checks(folder: "RunFolder") -> None:
     from cxr.storage import verified
 
     data = verified.read_json(folder.data)
-    print("images    " + " → ".join(f"{n:,} {name}" for name, n in data["images"].items()))
+    say("images    " + " → ".join(f"{n:,} {name}" for name, n in data["images"].items()))
     copies = "{groups} byte-identical groups ({images} images), {across_classes} across classes"
-    print("copies   " + copies.format(**data["identical"]))
+    say("copies   " + copies.format(**data["identical"]))
     for line in name_left_aside(verified.read_table(folder.left_aside)):
-        print(f"left aside {line}")
+        say(f"left aside {line}")
     table = verified.read_table(folder.expectations)
     _show_expectations(table)
     if verified.exists(folder.acquisition_baseline):
         baseline = verified.read_table(folder.acquisition_baseline)
         alone = baseline[baseline["features"] == "all"].set_index("metric")["value"]
-        print(f"acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of {alone['roc_auc']:.3f}")
+        say(f"acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of {alone['roc_auc']:.3f}")
     stops = (~table["passed"] & (table["severity"] == "critical")).any()
-    print("verdict  " + ("stopped: a critical expectation failed" if stops else "passed"))
-    print(f"report   {folder.checks_report}")
-    print(DISCLAIMER)
+    say("verdict  " + ("stopped: a critical expectation failed" if stops else "passed"))
+    say(f"report   {folder.checks_report}")
+    say(DISCLAIMER)
 
 
 def _show_expectations(table: "pd.DataFrame") -> None:
     for severity in ("critical", "warning", "info"):
         rows = table[table["severity"] == severity]
-        print(f"{severity:<9}{rows['passed'].sum()} of {len(rows)} expectations passed")
+        say(f"{severity:<9}{rows['passed'].sum()} of {len(rows)} expectations passed")
     for row in table[~table["passed"]].itertuples():
-        print(f"  {row.severity}, {row.table}: {row.sentence}\n    {row.n_unexpected} exceptions: {row.examples}")
+        say(f"  {row.severity}, {row.table}: {row.sentence}")
+        say(f"    {row.n_unexpected} exceptions: {row.examples}")
 
 
 def show_scoring_run(folder: "ScoringRunFolder") -> None:
@@ -82,21 +85,21 @@ def show_scoring_run(folder: "ScoringRunFolder") -> None:
     for batch in record["batches"]:
         if batch["decision"] != "nothing new" or batch["n_waiting"]:
             counts = f"{batch['n_scored']} scored, {batch['n_quarantined']} quarantined, {batch['n_waiting']} waiting"
-            print(f"{batch['decision']:<20} {batch['batch']!r}: {counts}")
+            say(f"{batch['decision']:<20} {batch['batch']!r}: {counts}")
     _show_held_earlier(record)
     n_scored = sum(batch["n_scored"] for batch in record["batches"])
-    print(f"model    {record['model']} {record['model_version']}, {n_scored:,} images scored in this run")
-    print(f"report   {folder.report}")
+    say(f"model    {record['model']} {record['model_version']}, {n_scored:,} images scored in this run")
+    say(f"report   {folder.report}")
     parts = f"'{folder.path.parent.parent}/*/*.parquet', union_by_name=true"
-    print(f'query    duckdb -c "FROM read_parquet({parts})"')
-    print(DISCLAIMER)
+    say(f'query    duckdb -c "FROM read_parquet({parts})"')
+    say(DISCLAIMER)
 
 
 def _show_held_earlier(record: dict[str, Any]) -> None:
     held_now = {batch["batch"] for batch in record["batches"] if batch["decision"] == "held"}
     for name, n_rows in record["held"].items():
         if name not in held_now:
-            print(f"{'held, earlier scoring run':<20} {name!r}: {n_rows} rows, until `cxr release` publishes them")
+            say(f"{'held, earlier scoring run':<20} {name!r}: {n_rows} rows, until `cxr release` publishes them")
 
 
 def show_models(table: "pd.DataFrame") -> None:
@@ -105,10 +108,10 @@ def show_models(table: "pd.DataFrame") -> None:
     shown = _table(table.columns, left=[column for column in table.columns if column not in numbers])
     for row in table.to_dict("records"):
         auc = format_estimate(row["roc_auc"], scale=1)
-        shown.add_row(*map(str, (row | {"champion": "yes" if row["champion"] else "", "roc_auc": auc}).values()))
+        _add(shown, *map(str, (row | {"champion": "yes" if row["champion"] else "", "roc_auc": auc}).values()))
     _print(shown, 100)
     if table.empty:
-        print("no model yet: `cxr package RUN --name NAME` makes one from a finished run")
+        say("no model yet: `cxr package RUN --name NAME` makes one from a finished run")
 
 
 def show_runs(table: "pd.DataFrame") -> None:
@@ -116,16 +119,16 @@ def show_runs(table: "pd.DataFrame") -> None:
     shown = _table(table.columns, left=("run", "begun_at", "trainable", "folds"))
     for row in table.itertuples(index=False):
         cells = (f"{value:.1f}" if isinstance(value, float) else str(value) for value in row)
-        shown.add_row(*(DASH if cell == "nan" else cell for cell in cells))
+        _add(shown, *(DASH if cell == "nan" else cell for cell in cells))
     _print(shown, 120)
     if table.empty:
-        print("no run yet: `cxr train --data FOLDER` begins one")
+        say("no run yet: `cxr train --data FOLDER` begins one")
 
 
 def show_comparison(comparison: "Comparison") -> None:
     """Print each run's metrics in percent, and how they differ from the first run's."""
     others = ", ".join(f"{n:,} more in {run}" for run, n in comparison.n_others.items() if n)
-    print(f"{comparison.n_images:,} images in common" + (f" ({others}, left out)" if others else ""))
+    say(f"{comparison.n_images:,} images in common" + (f" ({others}, left out)" if others else ""))
     shown = _table(("run", "metric", "value, %", "difference, points [95 %]", "p"), left=("run", "metric"))
     overall = comparison.metrics[comparison.metrics["class"].isna() | (comparison.metrics["class"] == "macro")]
     rows = overall if len(overall) else comparison.metrics
@@ -133,9 +136,9 @@ def show_comparison(comparison: "Comparison") -> None:
         value = format_estimate(row["value"], decimals=2)
         difference = format_estimate(row["difference"], row["ci_low"], row["ci_high"], decimals=2, sign=True)
         p = DASH if math.isnan(row["p_value"]) else f"{row['p_value']:.3g} ({row['test']})"
-        shown.add_row(str(row["run"]), str(row["metric"]), value, difference, p)
+        _add(shown, str(row["run"]), str(row["metric"]), value, difference, p)
     _print(shown, 100)
-    print(f"changed  {len(comparison.changed):,} images are predicted differently")
+    say(f"changed  {len(comparison.changed):,} images are predicted differently")
 
 
 def show_stress(table: "pd.DataFrame", classes: Classes) -> None:
@@ -147,7 +150,7 @@ def show_stress(table: "pd.DataFrame", classes: Classes) -> None:
         first = rows_of_level.iloc[0]
         amount = "" if first["strength"] == 0 else f"{first['amount']:g}"
         unit = "" if first["strength"] == 0 else first["unit"]
-        shown.add_row(str(change), amount, unit, *_three_metrics(rows_of_level, "value"))
+        _add(shown, str(change), amount, unit, *_three_metrics(rows_of_level, "value"))
     _print(shown, 100)
 
 
@@ -157,7 +160,7 @@ def show_learning_curve(table: "pd.DataFrame", classes: Classes) -> None:
     rows = table[table["class"] == classes.headline]
     for share, rows_of_share in rows.groupby("share"):
         n_images = f"{rows_of_share['n_images'].iloc[0]:,.0f}"
-        shown.add_row(f"{share:g}", n_images, *_three_metrics(rows_of_share, "pooled"))
+        _add(shown, f"{share:g}", n_images, *_three_metrics(rows_of_share, "pooled"))
     _print(shown, 100)
 
 
@@ -167,26 +170,31 @@ def show_explanations(table: "pd.DataFrame", package: "Package", folder: "Explan
         if row["status"] == "ok":
             _show_explanation(row, package, folder)
         else:
-            print(f"{row['path']!r}: not predicted, {row['reason'].replace('_', ' ')}: {row['detail']}")
-    print(f"table    {folder.table}")
-    print(DISCLAIMER)
+            say(f"{row['path']!r}: not predicted, {row['reason'].replace('_', ' ')}: {row['detail']}")
+    say(f"table    {folder.table}")
+    say(DISCLAIMER)
 
 
 def _show_explanation(row: dict[Any, Any], package: "Package", folder: "ExplanationFolder") -> None:
     label = package.classes.positive or row["predicted_label"]
     limit = f", predicted from {package.threshold:.2f} up" if package.classes.is_binary else ""
     probability = row[f"probability_{label}"]
-    print(f"{row['path']!r}: {row['predicted_label']}")
-    print(f"  {label} with probability {probability:.3f}{limit}; the folds differ by {row['fold_spread']:.3f}")
-    print(f"  where the model looked for {row['target']}: {folder.path / row['picture']}")
+    say(f"{row['path']!r}: {row['predicted_label']}")
+    say(f"  {label} with probability {probability:.3f}{limit}; the folds differ by {row['fold_spread']:.3f}")
+    say(f"  where the model looked for {row['target']}: {folder.path / row['picture']}")
 
 
 def _table(columns: Iterable[str], *, left: Collection[str] = (), title: str | None = None) -> Table:
     """Return an empty table; columns are aligned to the right but for those in `left`."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title and Text(visible(title)), title_justify="left")
     for column in columns:
-        table.add_column(str(column), justify="left" if column in left else "right")
+        table.add_column(Text(visible(column)), justify="left" if column in left else "right")
     return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    """Add a row whose cells are text, never Rich's markup."""
+    table.add_row(*(Text(visible(cell)) for cell in cells))
 
 
 def _print(table: Table, least_width: int) -> None:

@@ -1,7 +1,8 @@
 """How a command runs in a terminal: log lines and progress bars while it works, signals and errors at its end.
 
 On a terminal, long work shows a progress bar for each log record with the attributes `bar`, `done` and `of`; elsewhere
-the same records are plain lines. Logs go to stderr, results to stdout.
+the same records are plain lines. Logs go to stderr, results to stdout. Both go through `visible`: names in them come
+from outside.
 """
 
 import logging
@@ -13,11 +14,13 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from cxr.errors import CxrError, FoldFailedError
 from cxr.storage.local_files import DISK_FULL
 from cxr.training import supervision
+from cxr.wording import visible
 
 FOLDS_STOP_IN_S = 20
 """A fold's process ends after its current batch; Prefect's workers wait for 30 s."""
@@ -54,8 +57,20 @@ class _BarHandler(logging.Handler):
         if name is None:
             return
         if name not in self._bars:
-            self._bars[name] = self._progress.add_task(name, total=None)
+            self._bars[name] = self._progress.add_task(escape(visible(name)), total=None)
         self._progress.update(self._bars[name], completed=vars(record)["done"], total=vars(record)["of"])
+
+
+class _LineFormatter(logging.Formatter):
+    """Writes a record's message on one line; a traceback keeps its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 logging's name
+        return visible(super().formatMessage(record))
+
+
+def say(line: object = "") -> None:
+    """Print one line of results."""
+    print(visible(line), flush=True)
 
 
 @contextmanager
@@ -64,7 +79,7 @@ def log_lines() -> Iterator[None]:
     logger = logging.getLogger("cxr")
     with bars():
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(_LineFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
         try:
@@ -125,5 +140,6 @@ def run_command(command: Callable[[], object]) -> NoReturn:
 
 
 def _exit_with(sentence: str, code: int) -> NoReturn:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(sentence, style="red", markup=False)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(visible(sentence), style="red", markup=False, emoji=False)
     sys.exit(code)

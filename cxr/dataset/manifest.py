@@ -24,7 +24,7 @@ from cxr.config import DataConfig
 from cxr.dataset.labels import label_of, subtype_of
 from cxr.dataset.layout import PICTURE_SUFFIXES, Listing, SourceImage
 from cxr.dataset.patients import Patient, find_patients
-from cxr.errors import UnreadableError
+from cxr.errors import DataError, UnreadableError
 from cxr.images import dicom
 from cxr.images.decoding import Header, open_prepared
 from cxr.images.dicom_file import is_dicom
@@ -84,10 +84,26 @@ class _Reader:
         self._first_dicom = threading.Lock()
 
     def read(self, image: SourceImage) -> _Entry:
+        """Return what one image contributes.
+
+        Raises:
+            DataError: this machine is short of memory: an image that is left out for that would change the data set.
+        """
+        try:
+            return self._read(image)
+        except MemoryError as error:
+            raise DataError(
+                f"this machine is too short of memory to decode {image.path!r}: free some, then run the same command "
+                "again; images that are decoded already are kept in the cache."
+            ) from error
+
+    def _read(self, image: SourceImage) -> _Entry:
         if image.n_bytes > MAX_IMAGE_BYTES:
             return _Entry(reason=f"too large: {image.n_bytes:,} bytes, at most {MAX_IMAGE_BYTES:,}")
         try:
             data = self.source.read(image.key)
+        except MemoryError:
+            raise
         except Exception as error:  # OSError; from a damaged zip also BadZipFile, zlib.error, EOFError, struct.error, …
             return _Entry(reason=f"cannot be read: {getattr(error, 'strerror', None) or error}")
         reading = read(data, self.size, needs_pixels=self._is_new)
@@ -95,6 +111,8 @@ class _Reader:
             patient_id = self._patient_id(data) if reading.header else None
         except UnreadableError as error:
             return _Entry(reading.image_id, reason=str(error))
+        if reading.refused and reading.refused.reason == "short_of_memory":
+            raise MemoryError
         if reading.refused:
             return _Entry(reading.image_id, reason=str(reading.refused))
         if reading.picture is None:
@@ -138,7 +156,7 @@ def build_manifest(
         size: side of the squares, in pixels; None for no squares.
 
     Raises:
-        DataError: there are DICOM images, and pydicom is not installed.
+        DataError: there are DICOM images, and pydicom is not installed; or this machine is short of memory.
     """
     n_dicom = sum(not image.path.lower().endswith(PICTURE_SUFFIXES) for image in listing.images)
     if n_dicom:

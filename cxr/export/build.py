@@ -83,10 +83,13 @@ def _require_possible(run: Run, operating_point: OperatingPoint, *, onnx: bool, 
 
 
 def _version_with(identity: Mapping[str, Any], target: ModelFolder) -> str | None:
-    """Return the version of the model that has this identity; None without one."""
-    descriptions = {version: target.version(version).description for version in target.versions()}
-    same = (version for version, path in descriptions.items() if verified.read_json(path)["identity"] == identity)
-    return next(same, None)
+    """Return the version of the model that has this identity; None without one.
+
+    A folder that was copied or renamed from another model or version does not count: it cannot be loaded.
+    """
+    facts = {version: verified.read_json(target.version(version).description) for version in target.versions()}
+    own = {version: of for version, of in facts.items() if (of["name"], of["version"]) == (target.name, version)}
+    return next((version for version, of in own.items() if of["identity"] == identity), None)
 
 
 def _build(run: Run, target: ModelFolder, identity: Mapping[str, Any]) -> PackageFolder:

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from cxr import __version__
-from cxr.wording import DISCLAIMER, format_estimate
+from cxr.wording import DISCLAIMER, format_estimate, markdown
 
 LICENCE = "apache-2.0"
 LIMITS = (
@@ -27,5 +27,6 @@ def model_card(facts: Mapping[str, Any]) -> str:
     template = (importlib.resources.files("cxr.export") / "model_card.md.j2").read_text(encoding="utf-8")
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 Markdown
     environment.filters["yaml"] = json.dumps  # JSON strings are YAML strings
+    environment.filters["text"] = markdown
     environment.globals["format_estimate"] = format_estimate
     return environment.from_string(template).render(**facts, cxr_version=__version__)

@@ -1,9 +1,10 @@
 """From an image's bytes to one grey square.
 
-An image is decoded once: libjpeg scales while it decodes (PIL's `draft`), the result is stretched to a uint8 square and
-kept in `cache/`, keyed by the image's content and the square's size, for all folds and all later runs. Scaled decoding
-differs from decoding at full size by half a grey level on average (120 originals, 224 px; `benchmarks/decoding.py`). An
-image that cannot be decoded is an error with a reason, never a black square.
+An image is decoded once: libjpeg scales while it decodes, the result is stretched to a uint8 square and kept in
+`cache/`, keyed by the image's content and the square's size, for all folds and all later runs. Scaled decoding differs
+from decoding at full size by half a grey level on average (120 originals, 224 px; `benchmarks/decoding.py`). An image
+that cannot be decoded, or not in full, is an error with a reason, never a black square. What would take long is known
+from the header and refused before it is decoded (`cxr.images.jpeg`, `cxr.images.png`).
 
 Why images are stretched: the whole image is kept, borders included, and the image's shape, which differs between
 scanners, is not shown to the model as empty margins.
@@ -11,33 +12,28 @@ scanners, is not shown to the model as empty margins.
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from cxr.errors import UnreadableError
-from cxr.images import dicom
+from cxr.images import dicom, jpeg, png
 from cxr.images.dicom_file import MAX_PIXELS, is_dicom
 from cxr.storage.cache_folder import CacheFolder
 from cxr.storage.image_arrays import ImageArrays
 
-if TYPE_CHECKING:
-    from pydicom import Dataset
-
 DECODER = "v3"
 """Part of the cache's key: change it whenever decoding gives other pixels, and images are decoded again."""
-FORMATS = ("JPEG", "PNG")
 OTHER_FORMATS = ("BMP", "GIF", "JPEG2000", "TIFF", "WEBP")
 """Recognised so that the refusal can name them; never decoded."""
 MIN_SIDE_PX = 32
 DECODED_PX = 256
 """Images are decoded to at least this side, whatever square is asked for, so that squares of all sizes agree."""
-BITS = {"I": 16, "1": 1}
-"""Bits per channel by the first letter of Pillow's mode; 8 for all others."""
 ORIENTATION = 0x0112
 """EXIF tag."""
 
@@ -70,8 +66,9 @@ class EncodedImage:
     """An image whose header was parsed and whose pixels are not decoded yet."""
 
     header: Header
-    file: "Image.Image | Dataset"
-    """What the parser returned: Pillow's image, or the tags of a DICOM file."""
+    exif: Callable[[], Image.Exif]
+    pixels: Callable[[int], Image.Image]
+    """Decodes them, given a side in pixels that they are not scaled below; called once."""
 
     def decode(self, least_px: int) -> Picture:
         """Return the image in grey; call it once.
@@ -81,17 +78,13 @@ class EncodedImage:
 
         Raises:
             UnreadableError: the image is truncated or damaged.
+            MemoryError: this machine is short of memory, which says nothing about the image.
         """
-        if not isinstance(self.file, Image.Image):
-            return _picture(dicom.decode_pixels(self.file))
         try:
-            side = max(least_px, DECODED_PX)
-            self.file.draft("L" if self.file.mode == "L" else "YCbCr", (side, side))
-            self.file.load()
-            return _picture(self.file)
-        except MemoryError:
+            return _picture(self.pixels(max(least_px, DECODED_PX)), self.exif())
+        except (UnreadableError, MemoryError):
             raise
-        except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
+        except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, cv2.error, …
             reason = "truncated" if "truncated" in str(error) else "damaged"
             raise UnreadableError(reason, str(error)) from error
 
@@ -100,20 +93,16 @@ def open_image(data: bytes) -> EncodedImage:
     """Parse an image's header and leave its pixels encoded.
 
     Raises:
-        UnreadableError: the bytes are empty, no JPEG, PNG or DICOM image, or the image is under 32 px on a side or over
-            100 million pixels.
+        UnreadableError: the bytes are empty, no JPEG, PNG or DICOM image, or in too many parts; or the image is under
+            32 px on a side or over 100 million pixels.
     """
-    if is_dicom(data):
-        file = dicom.parse(data)
-        header = Header(*dicom.read_size(file))
-    else:
-        file = _open_file(data)
-        header = Header(file.width, file.height, file.mode, BITS.get(file.mode[0], 8))
+    image = _open_dicom(data) if is_dicom(data) else _open_file(data)
+    header = image.header
     if header.width * header.height > MAX_PIXELS:
         raise UnreadableError("too_large", f"{header.width}×{header.height}, at most {MAX_PIXELS:,} pixels")
     if min(header.width, header.height) < MIN_SIDE_PX:
         raise UnreadableError("too_small", f"{header.width}×{header.height}, at least {MIN_SIDE_PX} px a side")
-    return EncodedImage(header, file)
+    return image
 
 
 def decode_image(data: bytes, least_px: int) -> Picture:
@@ -143,17 +132,38 @@ def open_prepared(cache: Path, size: int) -> ImageArrays:
     return ImageArrays(CacheFolder(cache).prepared(DECODER, size), (size, size), np.uint8)
 
 
-def _open_file(data: bytes) -> Image.Image:
+def _open_dicom(data: bytes) -> EncodedImage:
+    dataset = dicom.parse(data)
+    return EncodedImage(Header(*dicom.read_size(dataset)), Image.Exif, lambda _side: dicom.decode_pixels(dataset))
+
+
+def _open_file(data: bytes) -> EncodedImage:
     if not data:
         raise UnreadableError("empty", "0 bytes")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the stricter rule
-            return Image.open(io.BytesIO(data), formats=FORMATS)
+            return _open_png(data) if data.startswith(png.SIGNATURE) else _open_jpeg(data)
+    except (UnreadableError, MemoryError):
+        raise
     except Image.DecompressionBombError as error:
         raise UnreadableError("too_large", f"over {MAX_PIXELS:,} pixels") from error
     except Exception as error:
         raise _refusal(data) from error
+
+
+def _open_png(data: bytes) -> EncodedImage:
+    chunks = png.find_chunks(data)
+    file = png.read_header(data, chunks)
+    header = Header(file.width, file.height, file.mode, png.read_bits(data))
+    exif = partial(Image.Image.getexif, file)  # PngImageFile's own would decode the pixels
+    return EncodedImage(header, exif, lambda _side: png.decode(data, chunks))
+
+
+def _open_jpeg(data: bytes) -> EncodedImage:
+    file = jpeg.read_header(data)
+    header = Header(file.width, file.height, file.mode, 8)
+    return EncodedImage(header, file.getexif, lambda side: jpeg.decode(data, file, side))
 
 
 def _refusal(data: bytes) -> UnreadableError:
@@ -161,33 +171,27 @@ def _refusal(data: bytes) -> UnreadableError:
     try:
         with Image.open(io.BytesIO(data), formats=OTHER_FORMATS) as image:
             return UnreadableError("unsupported_format", f"{image.format}, not JPEG, PNG or DICOM")
+    except MemoryError:
+        raise
     except Exception:  # as above
         return UnreadableError("not_an_image", "no JPEG, PNG or DICOM header")
 
 
-def _picture(image: Image.Image) -> Picture:
-    if image.mode.startswith(("I", "F")):
-        grey, chroma = _scale_to_range(image), 0.0
-    elif image.mode in ("L", "1"):
-        grey, chroma = image.convert("L"), 0.0
+def _picture(image: Image.Image, exif: Image.Exif) -> Picture:
+    if image.mode == "L":
+        grey, chroma = image, 0.0
     else:
-        luma = image if image.mode == "YCbCr" else image.convert("RGB").convert("YCbCr")
+        rgb = image if image.mode in ("RGB", "YCbCr") else image.convert("RGB")
+        luma = rgb if rgb.mode == "YCbCr" else rgb.convert("YCbCr")
         grey, chroma = luma.getchannel("Y"), _mean_chroma(luma)
-    exif = image.getexif()
     if ORIENTATION in exif:
         grey.info["exif"] = exif.tobytes()
         grey = ImageOps.exif_transpose(grey)
     return Picture(grey, chroma)
 
 
-def _scale_to_range(image: Image.Image) -> Image.Image:
-    """Return an image of more than 8 bits in mode L, its darkest pixel 0 and its brightest 255."""
-    values = np.asarray(image, dtype=np.float64)
-    low, high = values.min(), values.max()
-    return Image.fromarray(((values - low) * (255.0 / ((high - low) or 1.0))).round().astype(np.uint8))
-
-
 def _mean_chroma(luma: Image.Image) -> float:
     """Return the mean distance from grey of an image in mode YCbCr, measured at 64 px."""
-    small = np.asarray(luma.resize((64, 64), Image.Resampling.BOX), dtype=np.float64)
-    return float(np.hypot(small[..., 1] - 128.0, small[..., 2] - 128.0).mean())
+    small = np.asarray(luma.resize((64, 64), Image.Resampling.BOX))
+    blue, red = small[..., 1].astype(np.float64) - 128.0, small[..., 2].astype(np.float64) - 128.0
+    return float(np.sqrt(blue * blue + red * red).mean())

@@ -21,7 +21,7 @@ from PIL import Image
 
 from cxr.errors import DamagedError, DataError, UnreadableError
 from cxr.images import dicom_pixels
-from cxr.images.dicom_file import photometric_interpretation, read_dataset, require_radiograph, whole
+from cxr.images.dicom_file import name_of, photometric_interpretation, read_dataset, require_radiograph, whole
 from cxr.storage import files
 from cxr.storage.cache_folder import CacheFolder
 
@@ -40,6 +40,26 @@ WORDS = (
 )
 PLACEHOLDERS = frozenset(WORDS.split())
 """What anonymisation tools and people write for an id, in lower case without spaces and punctuation."""
+INTERPRETATIONS = frozenset(
+    (
+        "",
+        "MONOCHROME1",
+        "MONOCHROME2",
+        "PALETTE COLOR",
+        "RGB",
+        "ARGB",
+        "CMYK",
+        "HSV",
+        "YBR_FULL",
+        "YBR_FULL_422",
+        "YBR_PARTIAL_422",
+        "YBR_PARTIAL_420",
+        "YBR_ICT",
+        "YBR_RCT",
+        "XYB",
+    )
+)
+"""The codes of PS3.3 C.7.6.3.1.2, those in use and the retired ones; empty where the tag is missing."""
 
 
 def require_pydicom(n_images: int) -> None:
@@ -67,10 +87,14 @@ def read_size(image: "Dataset") -> tuple[int, int, str, int]:
     """Return width and height in pixels, the photometric interpretation, and the bits stored.
 
     Raises:
-        UnreadableError: a tag is missing or damaged.
+        UnreadableError: a tag is missing or damaged, or the interpretation is no code of the standard. It becomes the
+            manifest's `mode`, and a damaged file may hold a patient's name in its place.
     """
     width, height, bits = (whole(image, name) for name in ("Columns", "Rows", "BitsStored"))
-    return width, height, photometric_interpretation(image), bits
+    photometric = photometric_interpretation(image)
+    if photometric not in INTERPRETATIONS:
+        raise UnreadableError("damaged", f"{name_of('PhotometricInterpretation')} is no code of the standard")
+    return width, height, photometric, bits
 
 
 def decode_pixels(image: "Dataset") -> Image.Image:

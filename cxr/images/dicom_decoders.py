@@ -5,8 +5,9 @@ here, whatever else is installed, so that an image has the same pixels on every 
 and JPEG 2000, imagecodecs (libjpeg-turbo, CharLS, OpenJPEG) for the rest. Before a decoder sees a frame, the size
 that the frame itself declares is held against the dataset: neither can ask for memory that the other does not.
 
-libjpeg fills missing data with grey and says so in a warning that no Python binding passes on. `_is_complete`
-finds out: the last bytes of a frame have to be where its last pixels come from.
+libjpeg fills missing data with grey. Of 8 bits, `cxr.images.jpeg` finds out; of 12 bits and of lossless frames,
+whose decoder drops libjpeg's warning, `_is_complete` does: the last bytes of a frame have to be where its last
+pixels come from.
 
 Source: PS3.5 section 8 and annexes A.4 and G; ITU-T T.81 annex B (JPEG markers), T.800 annex A (JPEG 2000).
 """
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr.errors import UnreadableError
-from cxr.images import dicom_file
+from cxr.images import dicom_file, jpeg
 from cxr.images.dicom_file import HTJ2K, JPEG_2000, JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS, JPEG_LS, RLE, whole
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ SEQUENTIAL = {0xC0, 0xC1, 0xC3}
 SAMPLES = {"MONOCHROME1": 1, "MONOCHROME2": 1, "RGB": 3, "YBR_FULL": 3, "YBR_FULL_422": 3}
 SAMPLES |= {"YBR_PARTIAL_422": 3, "YBR_RCT": 3, "YBR_ICT": 3}
 """Samples of a pixel, by photometric interpretation; others (palettes, CMYK, HSV) are no radiographs."""
+MAX_BOXES = 64
+BOX_HEADER_BYTES = 8
+"""Of JP2: length and type."""
 TAIL_BYTES = 4
 TAIL_PIXELS, TAIL_BLOCKS = 64, 20
 """How many pixels of a lossless JPEG, or blocks of another, the last bytes can hold: a bit a pixel, two a block."""
@@ -99,6 +103,8 @@ def _decode(dataset: "Dataset") -> tuple[NDArray[Any], str]:
         _require_length(dataset, options["photometric_interpretation"])
     elif PLUGIN not in decoder.available_plugins:
         decoder.add_plugin(PLUGIN, (__name__, "decode_frame"))
+    if syntax in (*JPEG_2000, *HTJ2K):
+        _require_code_stream(dataset)
     values, properties = decoder.as_array(
         dataset,
         index=0,
@@ -159,6 +165,27 @@ def _require_length(dataset: "Dataset", photometric: str) -> None:
         raise UnreadableError("damaged", f"DICOM with {found:,} bytes of pixels where {expected:,} are declared")
 
 
+def _require_code_stream(dataset: "Dataset") -> None:
+    """Raise UnreadableError where the boxes before a JPEG 2000 image do not lead to it.
+
+    pydicom follows them from length to length, for ever where a length is 0. Source: T.800 annex I.4.
+    """
+    from pydicom.encaps import get_frame
+
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    if frame[4:8] != b"jP  ":
+        return
+    position = 12
+    for _ in range(MAX_BOXES):
+        if frame[position + 4 : position + 8] == b"jp2c":
+            return
+        length = int.from_bytes(frame[position : position + 4], "big")
+        if length < BOX_HEADER_BYTES:
+            break
+        position += length
+    raise UnreadableError("damaged", "DICOM whose JPEG 2000 boxes lead to no image")
+
+
 def _require_decoder(dataset: "Dataset", syntax: str) -> None:
     is_pillows = syntax in (JPEG_BASELINE, *JPEG_2000) or (
         syntax == JPEG_EXTENDED and whole(dataset, "BitsStored") == 8
@@ -209,7 +236,7 @@ def _decode_frame(frame: bytes, runner: "DecodeRunner") -> bytes | bytearray:
         if header.adobe_transform == 1:  # Pillow has converted them
             runner.set_option("photometric_interpretation", "RGB")
         _widen(runner, 1)
-        _require_complete(frame, pixels, header, lambda data: pillow._decode_frame(data, runner))
+        jpeg.require_whole(frame)
         return pixels
     return _decode_imagecodecs(frame, runner, header)
 

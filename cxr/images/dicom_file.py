@@ -95,6 +95,7 @@ def _read(data: bytes, tags: Sequence[str]) -> "Dataset":
     implicit, little = syntax == IMPLICIT, syntax != BIG_ENDIAN
     wanted = [tag for tag in map(tag_for_keyword, tags) if tag is not None]
     body = filereader.read_dataset(stream, implicit, little, specific_tags=wanted)
+    body.walk(lambda _dataset, _element: None)  # converts every value now, not where it is used
     meta.TransferSyntaxUID = UID(syntax)
     return FileDataset(stream, body, None, meta, implicit, little)
 

@@ -22,6 +22,8 @@ LOOSE = "."
 """Name of the batch of the files that are directly in the inbox."""
 CLOCK_SLACK_S = 5.0
 """How far in the future, in seconds, a file's time may be and still count."""
+TIME_STEP_S = 2.0
+"""The coarsest step of a file system's clock, which is FAT's: two changes within it may have the same time."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,12 @@ class Arrival:
     """When its content last changed, in ns since 1970."""
     refused: UnreadableError | None = None
     """Why it is no image, if that is known without opening it."""
+    signature: str | None = None
+    """What every change of its content changes: its size, both of its times and its inode.
+
+    The time of the content can be set, as `cp -p` does; the time of the inode's last change cannot. None if the file
+    changed so recently that its next change may have the same times.
+    """
 
 
 @dataclass(frozen=True)
@@ -141,7 +149,17 @@ def _arrival(file: str, path: str, root: str, settled_before: float) -> Arrival 
         refused = UnreadableError("not_a_file", "a pipe, socket or device")
     elif facts.st_size > MAX_IMAGE_BYTES:
         refused = UnreadableError("too_large", f"{facts.st_size:,} bytes, at most {MAX_IMAGE_BYTES:,}")
-    return Arrival(path, target, facts.st_size, facts.st_mtime_ns, refused)
+    return Arrival(path, target, facts.st_size, facts.st_mtime_ns, refused, _lasting_signature(facts))
+
+
+def _lasting_signature(facts: os.stat_result) -> str | None:
+    """Return a file's signature; None if its next change may leave it as it is."""
+    is_young = max(facts.st_mtime, facts.st_ctime) > time.time() - TIME_STEP_S
+    return None if is_young else _signature(facts)
+
+
+def _signature(facts: os.stat_result) -> str:
+    return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"
 
 
 def _changed_after(moment: float, facts: os.stat_result) -> bool:
@@ -178,6 +196,9 @@ def read_arrival(arrival: Arrival) -> bytes:
         if error.errno == errno.ELOOP:  # the file was replaced by a link
             raise UnreadableError("changed_while_read", "it is a link now") from error
         raise _refusal(error) from error
-    if len(data) != arrival.n_bytes or after.st_mtime_ns != arrival.changed_ns:
+    except MemoryError as error:
+        raise UnreadableError("short_of_memory", "this machine could not read it") from error
+    is_as_listed = arrival.signature in (None, _signature(after))
+    if len(data) != arrival.n_bytes or after.st_mtime_ns != arrival.changed_ns or not is_as_listed:
         raise UnreadableError("changed_while_read", "it is being written")
     return data

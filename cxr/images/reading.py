@@ -31,8 +31,15 @@ class Reading:
     refused: UnreadableError | None = None
 
 
+def image_id_of(data: bytes) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def read(data: bytes, size: int | None, *, needs_pixels: Callable[[str], bool] | None = None) -> Reading:
     """Return what the bytes hold; the header is parsed once.
+
+    A shortage of memory says nothing about an image: it is a reason of its own, and the image is to be read again.
 
     Args:
         data: the bytes of a JPEG, PNG or DICOM file.
@@ -40,7 +47,7 @@ def read(data: bytes, size: int | None, *, needs_pixels: Callable[[str], bool] |
         needs_pixels: whether to decode an image with this image_id, asked once its header is known to be good; None
             for always.
     """
-    image_id = hashlib.sha256(data).hexdigest()
+    image_id = image_id_of(data)
     header = None
     try:
         image = open_image(data)
@@ -48,6 +55,8 @@ def read(data: bytes, size: int | None, *, needs_pixels: Callable[[str], bool] |
         if needs_pixels is not None and not needs_pixels(image_id):
             return Reading(image_id, header)
         picture = image.decode(size or 0)
+        return Reading(image_id, header, picture, stretch(picture.grey, size) if size else None)
     except UnreadableError as error:
         return Reading(image_id, header, refused=error)
-    return Reading(image_id, header, picture, stretch(picture.grey, size) if size else None)
+    except MemoryError:
+        return Reading(image_id, header, refused=UnreadableError("short_of_memory", "this machine could not decode it"))

@@ -81,5 +81,5 @@ class Cells:
 
 
 def _span(text: str, source: Mapping[str, Any]) -> Markup:
-    attribute = escape(json.dumps(source, ensure_ascii=False), quote=True)
+    attribute = escape(json.dumps(source), quote=True)
     return Markup(f'<span data-from="{attribute}">{escape(text)}</span>')  # noqa: S704 both are escaped

@@ -14,9 +14,11 @@ from xml.etree import ElementTree
 import pandas as pd
 
 from cxr.report.markup import COLOURS
+from cxr.wording import visible
 
 INK = "#010203"
 """Placeholder for the text colour of the page."""
+MAX_NAME = 40
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
 STYLE: dict[Any, Any] = {
@@ -30,6 +32,7 @@ STYLE: dict[Any, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
     "text.color": INK,
+    "text.parse_math": False,  # a class may be named `$x$`
     "legend.frameon": False,
     "legend.fontsize": 8,
     "axes.prop_cycle": "cycler('color', ['" + "','".join(COLOURS) + "'])",
@@ -47,6 +50,16 @@ class Figure:
     """What the figure shows, in words, for people who cannot see it."""
     table: pd.DataFrame
     svg: str
+
+
+def legible(name: object) -> str:
+    """Return a name as a figure shows it: XML takes no control characters, and a legend leaves out `_names`.
+
+    A long name is cut in its middle, as it would leave no room for the axes.
+    """
+    text = visible(name)
+    text = text if len(text) <= MAX_NAME else f"{text[: MAX_NAME - 12]}…{text[-11:]}"
+    return f" {text}" if text.startswith("_") else text
 
 
 def draw(
@@ -95,7 +108,7 @@ def _accessible(svg: str, name: str, caption: str, description: str) -> str:
         root.remove(metadata)
     for tag, text in (("desc", description), ("title", caption)):
         element = ElementTree.Element(f"{{{SVG}}}{tag}", {"id": f"{tag}"})
-        element.text = text
+        element.text = visible(text)
         root.insert(0, element)
     for size in ("width", "height"):
         root.attrib.pop(size, None)

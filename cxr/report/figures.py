@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.classes import Classes
-from cxr.report.drawing import INK, Figure, draw
+from cxr.report.drawing import INK, Figure, draw, legible
 from cxr.report.markup import COLOURS
 from cxr.wording import display_name
 
@@ -73,7 +73,7 @@ def _curves(axes: "Axes", curves: pd.DataFrame, x: str, y: str) -> None:
             axes.plot(fold[x], fold[y], color=colour, linewidth=0.5, alpha=0.5)
         pooled = curves_of_class[curves_of_class["fold"].isna()]
         axes.fill_between(pooled[x], pooled["ci_low"], pooled["ci_high"], color=colour, alpha=0.2, linewidth=0)
-        axes.plot(pooled[x], pooled[y], DASHES[k % len(DASHES)], color=colour, label=str(name))
+        axes.plot(pooled[x], pooled[y], DASHES[k % len(DASHES)], color=colour, label=legible(name))
 
 
 def calibration(table: pd.DataFrame, description: str) -> Figure:
@@ -82,7 +82,7 @@ def calibration(table: pd.DataFrame, description: str) -> Figure:
     def plot(axes: "Axes", bins: pd.DataFrame) -> None:
         axes.plot([0, 1], [0, 1], ":", color=INK, linewidth=0.8)
         for k, ((name, stage), rows) in enumerate(bins.groupby(["class", "stage"], sort=False)):
-            style = _line_style(k, f"{name}, {stage}")
+            style = _line_style(k, legible(f"{name}, {stage}"))
             axes.errorbar(rows["predicted"], rows["observed"], yerr=_error_bars(rows, "observed"), **style)
         axes.set(xlabel="Predicted probability", ylabel="Observed share", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.legend(loc="lower right")
@@ -130,7 +130,7 @@ def scores(table: pd.DataFrame) -> Figure:
         for k, ((name, label), rows) in enumerate(bins.groupby(["class", "label"], sort=False)):
             steps = [*rows["share"], rows["share"].iloc[-1]]
             series = f"{label} images" + (f", probability of {name}" if bins["class"].nunique() > 1 else "")
-            axes.step([*rows["low"], 1], steps, DASHES[k % len(DASHES)], where="post", label=series)
+            axes.step([*rows["low"], 1], steps, DASHES[k % len(DASHES)], where="post", label=legible(series))
         axes.set(xlabel="Calibrated probability", ylabel="Share of the true class", xlim=(0, 1))
         axes.legend()
 
@@ -150,8 +150,9 @@ def confusion(table: pd.DataFrame, classes: Classes) -> Figure:
             for j, share in enumerate(row):
                 text = f"{matrix.iat[i, j]:,.0f}\n{share:.1%}"
                 axes.text(j, i, text, ha="center", va="center", color="white" if share > 0.7 else "black")
-        axes.set_xticks(range(len(classes)), classes)
-        axes.set_yticks(range(len(classes)), classes, rotation=90, va="center")
+        names = [legible(name) for name in classes]
+        axes.set_xticks(range(len(classes)), names)
+        axes.set_yticks(range(len(classes)), names, rotation=90, va="center")
         axes.set(xlabel="Predicted class", ylabel="True class")
 
     description = "; ".join(f"{row.label} predicted as {row.predicted}: {row.n}" for row in table.itertuples())
@@ -176,7 +177,7 @@ def forest(name: str, caption: str, table: pd.DataFrame, level: str, metrics: Se
             y = [levels.index(row_name) + 0.18 * (k - (len(metrics) - 1) / 2) for row_name in shown[level]]
             style = _line_style(k, display_name(metric), with_line=False)
             axes.errorbar(shown["value"] * PERCENT, y, xerr=_error_bars(shown, "value", PERCENT), **style)
-        axes.set_yticks(range(len(levels)), levels)
+        axes.set_yticks(range(len(levels)), [legible(name) for name in levels])
         axes.invert_yaxis()
         axes.set(xlabel="%")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)

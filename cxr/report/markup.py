@@ -1,6 +1,7 @@
 """What all HTML reports share: one style, images embedded as thumbnails, histograms as polylines.
 
-The reports need no network and run no script. Jinja escapes all text from the data (paths, labels, reasons).
+The reports need no network and run no script. Jinja escapes all text from the data (paths, labels, reasons), and makes
+its control characters visible.
 """
 
 import base64
@@ -9,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
+
+from cxr.wording import visible
 
 THUMBNAIL_PX = 112
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
@@ -28,9 +32,19 @@ def render(template: Path, **facts: Any) -> str:
 
     loader = FileSystemLoader([template.parent, Path(__file__).parent])
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.get_template(template.name).render(**facts)
+
+
+def _finalize(value: Any) -> Any:
+    """Return what a template writes for a value: text becomes visible, markup stays as it is."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def thumbnail(picture: Image.Image, size_px: int = THUMBNAIL_PX) -> str:

@@ -1,7 +1,6 @@
 """The report of a scoring run: an HTML page, and a short version in Markdown for Prefect's UI."""
 
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,20 @@ from cxr import __version__
 from cxr.errors import UnreadableError
 from cxr.images.decoding import decode_image
 from cxr.images.inbox import LOOSE, Arrival, read_arrival
+from cxr.images.reading import image_id_of
 from cxr.report.markup import THUMBNAIL_PX, outline, render, thumbnail
 from cxr.serving.outcome import N_BINS, Outcome, headline_probability, totals, write_record
 from cxr.serving.package import TOLERATED_DIFFERENCE
 from cxr.serving.scoring_runs import ScoringRun
 from cxr.storage import events, files
 from cxr.wording import DISCLAIMER
+from cxr.wording import markdown as escape
 
 log = logging.getLogger("cxr.checks")
 
 
 def write_scoring_report(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -> None:
-    """Write the scoring run's record and its report."""
+    """Write the scoring run's record once more, and its report."""
     with events.stage(scoring_run.folder.events, "report"):
         write_record(scoring_run, outcomes)
         folder = scoring_run.folder
@@ -55,18 +56,13 @@ def markdown(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -> str:
     """Return a summary of the scoring run as Markdown; names from the inbox cannot break out of their cells."""
     header = "| batch | | scored | quarantined | waiting | reasons |\n| --- | --- | --- | --- | --- | --- |"
     lines = [
-        f"| `{_cell(outcome.batch)}` | {outcome.decision} | {outcome.n_scored} | {outcome.n_quarantined} | "
+        f"| {escape(outcome.batch)} | {outcome.decision} | {outcome.n_scored} | {outcome.n_quarantined} | "
         f"{outcome.n_waiting} | {', '.join(f'{n} × {reason}' for reason, n in outcome.reasons.items())} |"
         for outcome in outcomes
     ]
     counts = ", ".join(f"{n:,} {name}" for name, n in totals(outcomes).items())
-    title = f"# {scoring_run.config.name} {scoring_run.version}: {counts}"
-    return "\n".join([title, "", header, *lines, "", f"Report: `{scoring_run.folder.report}`. {DISCLAIMER}"])
-
-
-def _cell(text: str) -> str:
-    """Return text with every character replaced by `?` that could end a Markdown cell or its code span."""
-    return re.sub(r"[^\w .,:+@()-]", "?", text)
+    title = f"# {escape(scoring_run.model)} {escape(scoring_run.version)}: {counts}"
+    return "\n".join([title, "", header, *lines, "", f"Report: {escape(scoring_run.folder.report)}. {DISCLAIMER}"])
 
 
 def _shares(counts: np.ndarray) -> tuple[np.ndarray, float]:
@@ -76,10 +72,11 @@ def _shares(counts: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _picture(scoring_run: ScoringRun, batch: str, row: dict[str, Any]) -> str | None:
-    """Return a thumbnail of a file in the inbox as a data URI; None if the file cannot be read."""
+    """Return a thumbnail of a file in the inbox as a data URI; None if the file cannot be read, or is another now."""
     folder = scoring_run.inbox if batch == LOOSE else scoring_run.inbox / batch
     try:
         data = read_arrival(Arrival(row["path"], str(folder / row["path"]), row["n_bytes"], row["changed_ns"]))
-        return thumbnail(decode_image(data, THUMBNAIL_PX).grey)
-    except UnreadableError:
+        is_the_same = image_id_of(data) == row["image_id"]
+        return thumbnail(decode_image(data, THUMBNAIL_PX).grey) if is_the_same else None
+    except (UnreadableError, MemoryError):
         return None

@@ -1,13 +1,16 @@
-"""The end of a scoring run: each batch is checked, then published or held, and what became of it is recorded.
+"""The end of a scoring run: each batch is checked, what was decided is recorded, and the batch is published or held.
 
-The record, `scores/_scoring_runs/<when>/scoring_run.json`, is written after each batch with new files, so a killed
-scoring run leaves what it had decided. It also lists batches that earlier scoring runs left held.
+The record, `scores/_scoring_runs/<when>/scoring_run.json`, is written before the first image is scored, before each
+batch is published or held, and at the end, when it says how the scoring run ended. So nothing is published that no
+record lists, and a scoring run that was killed leaves what it had decided. The record also lists batches that earlier
+scoring runs left held.
 """
 
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -16,11 +19,12 @@ import pandas as pd
 
 from cxr import __version__
 from cxr.classes import Classes
+from cxr.errors import CxrError, DiskError
 from cxr.images.inbox import Batch
 from cxr.metrics import drift
 from cxr.serving import scores
 from cxr.serving.package import Package
-from cxr.serving.scoring_runs import ScoringRun
+from cxr.serving.scoring_runs import ScoringRun, remember_contents
 from cxr.storage import events, files
 from cxr.verdict import Verdict
 
@@ -30,9 +34,11 @@ N_BINS = 20
 """Bins of the histogram of probabilities."""
 MAX_QUARANTINED = 200
 """Quarantined files that an outcome lists, at most."""
+QUARANTINED = ["path", "reason", "detail", "image_id", "n_bytes", "changed_ns"]
 MAX_SHOWN = 12
 """Images that an outcome lists for a second look, at most."""
 Decision = Literal["published", "held", "published by force", "nothing new"]
+Ended = Literal["done", "stopped", "failed"]
 Check = Callable[[pd.DataFrame, pd.DataFrame, Sequence[str], str], list[Verdict]]
 """Checks a batch, given its rows of the scores, its comparison with the reference, the classes and model version."""
 
@@ -54,7 +60,7 @@ class Outcome:
     histogram: list[int] = dataclasses.field(default_factory=list)
     """Number of images by `headline_probability`, in 20 bins from 0 to 1."""
     quarantined: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    """The first 200: path, reason, detail, n_bytes, changed_ns."""
+    """The first 200: path, reason, detail, image_id, n_bytes, changed_ns."""
     nearest: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """The images nearest to the threshold, nearest first."""
     disagreeing: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -97,7 +103,7 @@ class Outcome:
             n_in_training=int(images["in_training"].sum()),
             estimated_accuracy=_estimated_accuracy(compared),
             histogram=np.histogram(probability, bins=N_BINS, range=(0, 1))[0].tolist(),
-            quarantined=_records(refused[["path", "reason", "detail", "n_bytes", "changed_ns"]].head(MAX_QUARANTINED)),
+            quarantined=_records(refused[QUARANTINED].head(MAX_QUARANTINED)),
             nearest=_first(images, probability, (probability - package.threshold).abs()),
             disagreeing=_first(images, probability, -images["fold_spread"]),
             verdicts=verdicts,
@@ -106,7 +112,7 @@ class Outcome:
 
 
 def conclude(run: ScoringRun, batch: Batch, check: Check) -> Outcome:
-    """Check a batch's new scores, publish or hold them, and return what became of the batch.
+    """Check a batch's new scores, and return what is to become of the batch; `carry_out` does it.
 
     Args:
         run: the scoring run that staged them.
@@ -116,6 +122,7 @@ def conclude(run: ScoringRun, batch: Batch, check: Check) -> Outcome:
     staged = run.staged(batch.name)
     if not staged.parts():
         return Outcome(batch.name, "nothing new", n_waiting=batch.n_waiting, left_aside=batch.left_aside)
+    remember_contents(run, batch)
     package = run.package()
     rows = scores.read_parts(staged)
     with events.stage(run.folder.events, "check", batch=batch.name) as stage:
@@ -123,7 +130,6 @@ def conclude(run: ScoringRun, batch: Batch, check: Check) -> Outcome:
         verdicts = check(rows, compared, package.classes, package.version)
         stage.n_images = len(rows)
     decision = decide(verdicts, force=run.config.force)
-    scores.settle(run.scores, staged, publish=decision != "held")
     log.log(logging.INFO if decision == "published" else logging.ERROR, "batch %r: %s", batch.name, decision)
     return Outcome.of(batch, package, rows, compared, verdicts, decision)
 
@@ -153,8 +159,8 @@ def _estimated_accuracy(compared: pd.DataFrame) -> float | None:
 def _first(images: pd.DataFrame, probability: pd.Series, order: pd.Series) -> list[dict[str, Any]]:
     """Return the first images in ascending order of a key."""
     rows = images.assign(probability=probability).loc[order.sort_values(kind="stable").index[:MAX_SHOWN]]
-    columns = ["path", "predicted_label", "probability", "fold_spread", "in_training", "n_bytes", "changed_ns"]
-    return _records(rows[columns])
+    columns = ["path", "predicted_label", "probability", "fold_spread", "in_training"]
+    return _records(rows[[*columns, "image_id", "n_bytes", "changed_ns"]])
 
 
 def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
@@ -162,19 +168,60 @@ def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return json.loads(rows.to_json(orient="records", double_precision=15))
 
 
-def note(run: ScoringRun, outcomes: Sequence[Outcome]) -> None:
-    """Write the record again if the last batch had anything new, so that a killed scoring run leaves its outcomes."""
-    if outcomes[-1].decision != "nothing new":
+def carry_out(run: ScoringRun, outcomes: Sequence[Outcome]) -> None:
+    """Record what was decided, then publish or hold the last batch."""
+    *_, outcome = outcomes
+    if outcome.decision != "nothing new":
         write_record(run, outcomes)
+        scores.settle(run.scores, run.staged(outcome.batch), publish=outcome.decision != "held")
 
 
-def write_record(run: ScoringRun, outcomes: Sequence[Outcome]) -> None:
-    """Write the scoring run's record."""
+@contextmanager
+def recorded(run: ScoringRun, outcomes: Sequence[Outcome]) -> Iterator[None]:
+    """Keep the scoring run's record while the block runs: begin it, and write down how the block ended.
+
+    Args:
+        run: the scoring run.
+        outcomes: grows while the block runs.
+    """
+    write_record(run, outcomes)
+    try:
+        yield
+    except BaseException as error:
+        _record_failure(run, outcomes, error)
+        raise
+    write_record(run, outcomes, "done")
+
+
+def _record_failure(run: ScoringRun, outcomes: Sequence[Outcome], error: BaseException) -> None:
+    """Write down how the scoring run ended, if the disk still takes it; the error itself is for the caller."""
+    ended: Ended = "stopped" if isinstance(error, SystemExit | KeyboardInterrupt) else "failed"
+    if isinstance(error, OSError) and error.errno is not None:
+        error = DiskError.of(error, run.scores.path)
+    try:
+        write_record(run, outcomes, ended, str(error) if isinstance(error, CxrError) else type(error).__name__)
+    except (OSError, CxrError) as second:
+        log.warning("the record of the scoring run does not say how it ended: %s", second)
+
+
+def write_record(
+    run: ScoringRun, outcomes: Sequence[Outcome], ended: Ended | None = None, error: str | None = None
+) -> None:
+    """Write the scoring run's record.
+
+    Args:
+        run: the scoring run.
+        outcomes: of the batches that it has decided on.
+        ended: how it ended; None while it goes on.
+        error: why it did not come to its end.
+    """
     package = run.package()
     record = {
         "format": files.FORMAT,
         "started_at": run.started_at,
         "written_at": files.now(),
+        "ended": ended,
+        "error": error,
         "inbox": str(run.inbox),
         "model": package.name,
         "model_version": package.version,

@@ -3,9 +3,13 @@
 `models/<name>/<version>/` holds the folds' weights (shared tensors once), the calibration and thresholds fitted on
 out-of-fold predictions, the reference images for drift, a model card, and the provenance of all of it. `SHA256SUMS`
 names every file; a package with a single changed byte is refused. Weights are safetensors: a package contains no code.
+
+A package carries the name and version that it was made with, and its folder has to have the same. Scores are kept by
+name and version: a package that could be loaded under a second name would score every image a second time.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
@@ -58,6 +62,11 @@ class Package:
         return self.folder.version
 
     @property
+    def file_hash(self) -> str:
+        """The hash of all its files."""
+        return sha256_of(self.folder.checksums)
+
+    @property
     def threshold(self) -> float:
         """Images with this probability of the positive class or more are positive; 0.5 for more than two classes."""
         return self.thresholds.get(self.operating_point, 0.5)
@@ -65,7 +74,7 @@ class Package:
     @property
     def identity(self) -> str:
         """The hash of all its files, and its input size."""
-        return f"{sha256_of(self.folder.checksums)} {self.size}"
+        return f"{self.file_hash} {self.size}"
 
     @cached_property
     def networks(self) -> PackagedNetworks:
@@ -118,7 +127,8 @@ def load_package(folder: PackageFolder) -> Package:
     """Return the package in a folder.
 
     Raises:
-        PackageError: there is none, another version of cxr made it, or a file was changed, added or removed.
+        PackageError: there is none, another version of cxr made it, a file was changed, added or removed, or its
+            folder has another name or version than it was made with.
     """
     if not folder.checksums.exists():
         raise PackageError(f"no model in {str(folder.path)!r}: `cxr models` lists the models.")
@@ -130,6 +140,7 @@ def load_package(folder: PackageFolder) -> Package:
             "package the run again."
         )
     try:
+        require_own_name(folder, facts)
         package = _package_of(folder, facts)
         fault = _nonsense(package)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -172,6 +183,22 @@ def _nonsense(package: Package) -> str | None:
         "bfloat16": package.bf16_difference >= 0,
     }
     return next((f"{name} is out of range" for name, is_met in is_sensible.items() if not is_met), None)
+
+
+def require_own_name(folder: PackageFolder, facts: Mapping[str, Any]) -> None:
+    """Raise PackageError if a package's folder was copied or renamed to another name or version than its own.
+
+    Args:
+        folder: of the package.
+        facts: its package.json.
+    """
+    name, version = facts["name"], facts["version"]
+    if (folder.path.parent.name, folder.version) != (name, version):
+        raise PackageError(
+            f"the package in {str(folder.path)!r} is version {version} of {name!r}, and keeps that name: move its "
+            f"folder back to {name}/{version}, or package its run again "
+            f"(`cxr package {facts['run_id']} --name {folder.path.parent.name}`)."
+        )
 
 
 def _require_unchanged(folder: PackageFolder) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cxr.classes import Classes
 from cxr.errors import DamagedError, PackageError
 from cxr.metrics.bootstrap import draw_groups, percentile_interval, replicate_metrics
-from cxr.serving.package import Package, load_package
+from cxr.serving.package import Package, load_package, require_own_name
 from cxr.storage import files, verified
 from cxr.storage.model_folder import ModelFolder, PackageFolder, way_out
 
@@ -211,7 +211,7 @@ def _auc_replicates(
 
 
 def list_models(models: Path) -> pd.DataFrame:
-    """Return one row per version of every model, the oldest version first.
+    """Return one row per version of every model, the oldest version first; copies are left out, with a warning.
 
     Columns: name, version, champion (whether it is), run, made_at, trainable, size, n_images, roc_auc (pooled, in
     percent).
@@ -219,13 +219,19 @@ def list_models(models: Path) -> pd.DataFrame:
     files.require_local("--models", models)
     paths = sorted(path for path in models.glob("*") if path.is_dir() and not path.name.startswith("."))
     folders = [ModelFolder(path.resolve()) for path in paths]
-    rows = [_row(model, version) for model in folders for version in model.versions()]
+    rows = [row for model in folders for version in model.versions() if (row := _row(model, version)) is not None]
     columns = ["name", "version", "champion", "run", "made_at", "trainable", "size", "n_images", "roc_auc"]
     return pd.DataFrame(rows, columns=columns).astype({"roc_auc": float})
 
 
-def _row(model: ModelFolder, version: str) -> dict[str, object]:
+def _row(model: ModelFolder, version: str) -> dict[str, object] | None:
+    """Return the facts of a version; None if it is the copy of another."""
     facts = verified.read_record(model.version(version).description)
+    try:
+        require_own_name(model.version(version), facts)
+    except PackageError as error:
+        log.warning("left out: %s", error)
+        return None
     return {
         "name": model.name,
         "version": version,

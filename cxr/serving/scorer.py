@@ -81,11 +81,11 @@ class Scorer:
     def score(self, batch: str, arrivals: Sequence[Arrival]) -> pd.DataFrame:
         """Return a row for each file, except files that are being written or have a row already.
 
-        A copy of an image in the same batch gets the row of the first; the network runs once for each image.
+        A copy of an image in the same batch gets the answer of the first; the network runs once for each image.
         """
         if batch != self._batch:
             self._batch = batch
-            self._seen = scores.Seen(self.run.scores, self.package.name, self.package.version, batch)
+            self._seen = self.run.seen(batch)
         rows: list[dict[str, object]] = []
         answers: dict[str, dict[str, object]] = {}
         for readings in self._read(arrivals):
@@ -94,7 +94,8 @@ class Scorer:
             stored = {image_id: row for image_id in images if (row := self._seen.answer(image_id)) is not None}
             answers |= stored | self._predict([r for image_id, r in images.items() if image_id not in stored])
             rows += [score_row(self.package, batch, r, answers.get(r.image_id or "", {})) for r in new]
-        return scores.scores_table(rows, self.package.classes)
+        table = scores.scores_table(rows, self.package.classes)
+        return table.drop_duplicates(["path", "image_id"], ignore_index=True)  # of names that print alike
 
     def take_note(self, table: pd.DataFrame) -> None:
         """Remember that these rows of the batch are on disk."""
@@ -104,7 +105,7 @@ class Scorer:
         """Return whether a file needs no row: it is being written, or has one for its content or refusal."""
         path = reading.arrival.path
         refused = reading.refused
-        is_refused_again = refused is not None and self._seen.has_refusal(path, refused.reason)
+        is_refused_again = refused is not None and self._seen.has_refusal(path, reading.image_id, refused.reason)
         return reading.is_changing or is_refused_again or self._seen.has_content(path, reading.image_id)
 
     def _read(self, arrivals: Sequence[Arrival]) -> Iterator[list[FileReading]]:

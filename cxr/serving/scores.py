@@ -1,4 +1,7 @@
-"""The scores: one row per file of a batch and version of a model, in Parquet, each written once.
+"""The scores: one row per content, path and version of a model, in Parquet, each written once.
+
+The rows are the only ledger: whether a file has been scored is asked of them alone. What the first row of a version is
+written for is the package with that hash, and no other package of that name and version can add to these scores.
 
 Parts are staged while a batch is being scored. Once the batch is checked, they are published as
 `scores/<batch>/part-….parquet`, or held where readers of the scores do not look. The decision is written before the
@@ -8,6 +11,7 @@ first part moves, so if the process is killed in between, the next scoring run f
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,11 +19,12 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from cxr.classes import Classes
-from cxr.errors import RunError
+from cxr.errors import DiskError, PackageError, RunError
 from cxr.serving.package import Package
 from cxr.serving.screening import FileReading
 from cxr.storage import files
 from cxr.storage.files import read_table
+from cxr.storage.local_files import disk_full_as_error
 from cxr.storage.scores_folder import BatchFolder, ScoresFolder
 
 log = logging.getLogger(__name__)
@@ -37,9 +42,9 @@ MEASURED = {
     "chroma": "float64",
     "novelty": "float64",
 }
-KEY = ["path", "n_bytes", "changed_ns", "image_id", "status", "reason"]
-PASSING = ("broken_link", "missing_decoder", "permission_denied", "unreadable")
-"""Reasons that may no longer hold in the next scoring run, although neither the file's size nor its time changes."""
+KEY = ["path", "image_id", "status", "reason"]
+PASSING = ("broken_link", "missing_decoder", "permission_denied", "short_of_memory", "unreadable")
+"""Reasons that may no longer hold in the next scoring run, although the file does not change."""
 
 
 def scores_table(rows: Iterable[dict[str, object]], classes: Sequence[str]) -> pd.DataFrame:
@@ -59,15 +64,15 @@ def scores_table(rows: Iterable[dict[str, object]], classes: Sequence[str]) -> p
 
 
 class Seen:
-    """The files of a batch that one version of a model has scored, whether published, held or staged."""
+    """What one version of a model has scored of a batch, whether published, held or staged: contents, by path."""
 
     def __init__(self, folder: ScoresFolder, name: str, version: str, batch: str) -> None:
         self._model = (pc.field("model") == name) & (pc.field("model_version") == version)
         self._places = folder.published(batch), folder.held(name, version, batch), folder.staged(name, version, batch)
-        self._files: set[tuple[str, int, int]] = set()
+        self._paths: set[str] = set()
         self._contents: set[tuple[str, str]] = set()
         self._scored: set[str] = set()
-        self._passing: set[tuple[str, str]] = set()
+        self._refusals: set[tuple[str, str | None, str]] = set()
         for part in self._parts():
             self.add(read_table(part, KEY, self._model))
 
@@ -76,25 +81,25 @@ class Seen:
 
     def add(self, rows: pd.DataFrame) -> None:
         """Remember rows of this batch."""
-        lasting = rows[~rows["reason"].isin(PASSING)]
-        self._files.update(zip(lasting["path"], lasting["n_bytes"], lasting["changed_ns"], strict=True))
-        passing = rows[rows["reason"].isin(PASSING)]
-        self._passing.update(zip(passing["path"], passing["reason"], strict=True))
-        known = rows[rows["image_id"].notna()]
-        self._contents.update(zip(known["path"], known["image_id"], strict=True))
-        self._scored.update(known.loc[known["status"] == "ok", "image_id"])
+        self._paths.update(rows["path"])
+        lasting = rows[rows["image_id"].notna() & ~rows["reason"].isin(PASSING)]
+        self._contents.update(zip(lasting["path"], lasting["image_id"], strict=True))
+        self._scored.update(lasting.loc[lasting["status"] == "ok", "image_id"])
+        refused = rows[rows["status"] == "quarantined"]
+        contents = refused["image_id"].astype(object).where(refused["image_id"].notna(), None)
+        self._refusals.update(zip(refused["path"], contents, refused["reason"], strict=True))
 
-    def has_file(self, path: str, n_bytes: int, changed_ns: int) -> bool:
-        """Return whether the file has a row and has not changed since, by its size and modification time."""
-        return (path, n_bytes, changed_ns) in self._files
+    def has_path(self, path: str) -> bool:
+        """Return whether a file of this name has a row."""
+        return path in self._paths
 
     def has_content(self, path: str, image_id: str | None) -> bool:
-        """Return whether a file of this name and content has a row."""
+        """Return whether a file of this name and content has a row that lasts."""
         return (path, image_id) in self._contents
 
-    def has_refusal(self, path: str, reason: str) -> bool:
-        """Return whether a file was quarantined before for this reason, one of those that may pass."""
-        return (path, reason) in self._passing
+    def has_refusal(self, path: str, image_id: str | None, reason: str) -> bool:
+        """Return whether a file of this name and content, None if unread, was quarantined for this reason."""
+        return (path, image_id, reason) in self._refusals
 
     def answer(self, image_id: str) -> dict[str, object] | None:
         """Return the prediction and measures stored for an image, under any name in the batch; None without one."""
@@ -115,6 +120,42 @@ def stage(part: Path, table: pd.DataFrame) -> None:
 def read_parts(place: BatchFolder) -> pd.DataFrame:
     """Return the rows of all parts."""
     return pd.concat([read_table(part) for part in place.parts()], ignore_index=True)
+
+
+@contextmanager
+def exclusive(folder: ScoresFolder, *, patience_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock of the scores; turn an error of the operating system into one sentence.
+
+    Raises:
+        DiskError: something cannot be read or written.
+        RunError: another process holds the lock.
+    """
+    try:
+        what = f"scores folder {str(folder.path)!r}"
+        with disk_full_as_error(folder.path), files.locked(folder.lock, what, patience_s=patience_s):
+            yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise DiskError.of(error, folder.path) from error
+
+
+def claim(folder: ScoresFolder, package: Package) -> None:
+    """Let a version of a model be this package in these scores, from its first row on.
+
+    Hold the lock of the scores while you call this.
+
+    Raises:
+        PackageError: in these scores, that version is another package.
+    """
+    claimed = folder.package_hash(package.name, package.version)
+    if not claimed.exists():
+        files.write_text(claimed, package.file_hash + "\n")
+    elif claimed.read_text(encoding="utf-8").strip() != package.file_hash:
+        raise PackageError(
+            f"in the scores {str(folder.path)!r}, version {package.version} of {package.name!r} is another package "
+            f"than {str(package.folder.path)!r}: give another --out, or package the run under another --name."
+        )
 
 
 def settle(folder: ScoresFolder, staged: BatchFolder, *, publish: bool) -> None:
@@ -144,6 +185,15 @@ def recover(folder: ScoresFolder, name: str, version: str) -> None:
                 "dropped unfinished scores from version %s; version %s scores those images", staged_version, version
             )
             shutil.rmtree(staged.path)
+
+
+def staged_batches(folder: ScoresFolder, name: str) -> list[str]:
+    """Return the batches of which a model has staged rows."""
+    return [
+        read_table(place.parts()[0], ["batch"])["batch"].iloc[0]
+        for _, place in folder.all_staged(name)
+        if place.parts()
+    ]
 
 
 def list_batches(folder: ScoresFolder) -> pd.DataFrame:
@@ -186,9 +236,10 @@ def release(folder: ScoresFolder, batch: str) -> int:
     """Publish the held rows of a batch; return how many there are.
 
     Raises:
+        DiskError: the rows cannot be moved.
         RunError: no rows of that batch are held, or a scoring run is in progress.
     """
-    with files.locked(folder.lock, f"scores in {str(folder.path)!r}", patience_s=60):
+    with exclusive(folder, patience_s=60):
         held = folder.all_held(batch)
         if not held:
             held_names = ", ".join(map(repr, held_batches(folder))) or "none"

@@ -82,6 +82,14 @@ class ScoresFolder:
     def lock(self) -> Path:
         return self.path / "_work" / "scores.lock"
 
+    def package_hash(self, name: str, version: str) -> Path:
+        """Return the file that says which package a version of a model is in these scores."""
+        return self.path / "_models" / name / f"{version}.sha256"
+
+    def known_contents(self, batch: str) -> Path:
+        """Return the table of which content each file of a batch had when it was last read."""
+        return self.path / "_work" / "contents" / f"{_folder_name(batch)}.parquet"
+
     def scoring_run(self, started_at: str) -> ScoringRunFolder:
         """Return the folder of one scoring run's record and report."""
         return ScoringRunFolder(self.path / "_scoring_runs" / started_at)

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from cxr.errors import FoldFailedError, RunError
+from cxr.wording import visible
 
 EXTRAS = ("bar", "done", "of")
 _running: set["subprocess.Popen[str]"] = set()
@@ -149,10 +150,10 @@ def _forward(line: str, log: logging.Logger | logging.LoggerAdapter) -> str:
     """Log one line of the child's output; return its text."""
     try:
         record = json.loads(line)
-        log.log(record["level"], record["message"], extra=record["extra"])
+        log.log(record["level"], "%s", visible(record["message"]), extra=record["extra"])
         return record["message"]
     except (ValueError, TypeError, KeyError):  # not a record: a library's warning, or a traceback
-        log.warning("%s", line)
+        log.warning("%s", visible(line))
         return line
 
 

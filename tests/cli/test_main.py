@@ -1,10 +1,11 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import PROJECT
+from tests.support.processes import BIN, PROJECT, somebody_elses_packages
 
 STORIES = {"validate", "score", "up", "down", "status", "deploy", "app", "demo"}
 
@@ -48,3 +49,25 @@ def test_help_loads_neither_torch_nor_prefect(tmp_path: Path) -> None:
         "except SystemExit: print(*({'torch', 'prefect', 'great_expectations'} & set(sys.modules)))"
     )
     assert python(code, tmp_path).splitlines()[-1] == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "printed"),
+    [
+        ([str(BIN / "cxr"), "status"], 0, "server          down"),
+        ([str(BIN / "cxr"), "train", "--data", "nowhere"], 2, "--data 'nowhere' does not exist"),
+        ([str(BIN / "cxr"), "score", "nowhere", "--name", "tiny"], 2, "has no champion"),
+        ([sys.executable, "-P", "-m", "cxr", "train-fold", "nowhere", "0"], 2, "no run 'nowhere'"),
+    ],
+    ids=["services", "flows", "checks", "a fold's child"],
+)
+def test_somebody_elses_packages_on_the_path_do_no_harm(
+    words: list[str], code: int, printed: str, tmp_path: Path
+) -> None:
+    environment = os.environ | {"PYTHONPATH": somebody_elses_packages(tmp_path)}
+    ended = subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert ended.returncode == code, ended.stderr
+    assert printed in ended.stdout + ended.stderr
+    assert "somebody else" not in ended.stderr

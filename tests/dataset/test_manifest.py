@@ -1,18 +1,21 @@
 import hashlib
 import os
+import re
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from cxr.config import TrainConfig
 from cxr.dataset import manifest
 from cxr.dataset.layout import list_images
 from cxr.dataset.patients import SHARED
-from cxr.images.source import open_source
+from cxr.errors import DataError
+from cxr.images.source import Source, open_source
 from tests.support.images import make_dicom
 
 Tree = Callable[[dict[str, bytes]], Path]
@@ -174,3 +177,33 @@ def test_a_dicom_file_named_as_a_picture_keeps_its_patient(tree: Tree, tmp_path:
     rows = build(tree({"A/1.png": make_dicom(), "B/2.jpeg": make_dicom()}), tmp_path / "cache")
     assert rows["patient_id"].str.fullmatch("dicom-[0-9a-f]{16}").all()
     assert rows["patient_id"].nunique() == 1
+
+
+class ShortOfMemory:
+    """A folder on a machine that cannot hold one of its files."""
+
+    def __init__(self, source: Source, path: str) -> None:
+        self.source = source
+        self.path = path
+
+    def sizes(self) -> Mapping[str, int]:
+        return self.source.sizes()
+
+    def empty_folders(self) -> list[str]:
+        return self.source.empty_folders()
+
+    def read(self, path: str) -> bytes:
+        if path == self.path:
+            raise MemoryError
+        return self.source.read(path)
+
+    def head(self, path: str, n_bytes: int) -> bytes:
+        return self.source.head(path, n_bytes)
+
+
+def test_a_shortage_of_memory_stops_the_reading_and_leaves_no_image_out(sample: Path, tmp_path: Path) -> None:
+    source = open_source(str(sample))
+    listing = list_images(source)
+    short = ShortOfMemory(source, listing.images[3].key)
+    with pytest.raises(DataError, match=re.escape(listing.images[3].path) + ".*run the same command again"):
+        manifest.build_manifest(short, listing, TrainConfig(data=str(sample)), tmp_path)

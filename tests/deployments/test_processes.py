@@ -47,6 +47,28 @@ def test_a_process_that_got_the_id_of_an_ended_one_is_not_ours(tmp_path: Path) -
     assert not service.stop()
 
 
+def test_a_step_of_the_clock_does_not_make_a_service_unknown(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = service.process
+    assert process is not None
+    before = psutil.Process(process.pid).create_time()
+    boot = psutil.boot_time()
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot + 2)  # the kernel's btime follows the clock
+    assert psutil.Process(process.pid).create_time() == pytest.approx(before + 2, abs=0.1), "psutil's does"
+    found = service.process
+    assert found is not None
+    assert found.pid == process.pid
+
+
+def test_two_processes_are_born_at_different_ticks_and_where_there_is_no_proc_the_time_of_day_counts() -> None:
+    with subprocess.Popen(["/bin/sleep", "60"]) as child:
+        ours, theirs = psutil.Process(), psutil.Process(child.pid)
+        assert processes.birth_of(ours) == processes.birth_of(psutil.Process())
+        assert processes.birth_of(ours) != processes.birth_of(theirs)
+        child.kill()
+    assert child.wait() != 0
+    assert processes.birth_of(theirs).startswith("at "), "it has ended"
+
+
 def test_a_service_that_never_wrote_a_line_says_so(tmp_path: Path) -> None:
     assert Service(tmp_path, "server").last_line() == "the log is empty"
 

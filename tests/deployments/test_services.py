@@ -28,7 +28,7 @@ from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from deployments import services
 from deployments.processes import STOPS_IN_S, Service
-from tests.support.processes import PROJECT, kill_with_family, wait_for
+from tests.support.processes import PROJECT, kill_with_family, somebody_elses_packages, wait_for
 from tests.support.runs import PARAMETERS
 from tests.support.servers import free_port, is_healthy, quick_deployment
 
@@ -48,7 +48,8 @@ class Machine:
         self.address = f"http://127.0.0.1:{self.port}"
         secret = {"PREFECT_SERVER_API_AUTH_STRING": f"cxr:{SECRET}", "PREFECT_API_AUTH_STRING": f"cxr:{SECRET}"}
         quick = {"PREFECT_HOME": str(place / "prefect"), "PREFECT_WORKER_QUERY_SECONDS": "1"}
-        self.environment = os.environ | secret | quick
+        self.environment = os.environ | secret | quick | {"PYTHONPATH": somebody_elses_packages(place)}
+        self.environment.pop("PWD", None)  # as in a systemd unit or a container
 
     def cxr(self, *words: str) -> str:
         ignoring_ctrl_c = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]  # as a job in a shell's background does
@@ -60,7 +61,8 @@ class Machine:
 
     def prefect(self, *words: object) -> str:
         command = [BIN / "prefect", "--no-prompt", *map(str, words)]
-        return self._output(command, self.environment | {"PREFECT_API_URL": f"{self.address}/api"})
+        paths = os.pathsep.join([str(PROJECT), self.environment["PYTHONPATH"]])
+        return self._output(command, self.environment | {"PREFECT_API_URL": f"{self.address}/api", "PYTHONPATH": paths})
 
     @contextmanager
     def client(self) -> Iterator[SyncPrefectClient]:
@@ -110,6 +112,11 @@ def test_up_starts_every_service_once_on_the_loopback_address_alone(first_time: 
     assert "worker-cxr-cpu started: pool cxr-cpu" in first
     assert f"page started: http://127.0.0.1:{machine.page_port}" in first
     wait_for(lambda: is_healthy(f"http://127.0.0.1:{machine.page_port}/_stcore/health"), "the page")
+    with machine.client() as client:
+        nightly = client.read_deployment_by_name("score-batch/nightly")
+    assert nightly.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}], (
+        "without PWD as well"
+    )
     ours = [machine.process(name) for name in machine.services]
     again = machine.up()
     assert "server is up already" in again

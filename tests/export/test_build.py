@@ -51,6 +51,15 @@ def test_the_number_of_a_version_that_was_deleted_is_not_given_again(head: Run, 
     assert make_package(head, model, operating_point="specificity_95").version == "3"
 
 
+def test_a_run_whose_package_was_copied_to_another_name_is_packaged_anew_under_it(head: Run, tmp_path: Path) -> None:
+    original = make_package(head, ModelFolder.named(tmp_path / "models", "head"))
+    copied = ModelFolder.named(tmp_path / "models", "copied")
+    shutil.copytree(original.path, copied.path / "1", copy_function=os.link)
+    package = load_package(make_package(head, copied))
+    assert (package.name, package.version) == ("copied", "2")
+    assert make_package(head, copied).version == "2"
+
+
 @pytest.mark.parametrize(
     ("lacking", "sentence"),
     [("folds/fold=1/complete.json", "lacks fold 1"), ("metrics/predictions.parquet", "cxr evaluate")],

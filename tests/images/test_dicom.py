@@ -1,5 +1,6 @@
 import logging
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEG2000Lossless
 
 from cxr.config import DataConfig
 from cxr.dataset.examination import examine
 from cxr.errors import DamagedError, UnreadableError
-from cxr.images import dicom
+from cxr.images import dicom, reading
 from cxr.images.decoding import Header, decode_square, open_image
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
@@ -91,6 +93,52 @@ def test_pixels_that_are_not_what_the_syntax_says_are_damaged() -> None:
     longer = b"\x02\x00\x10\x00UI\x16\x00" + JPEG2000Lossless.encode()
     with pytest.raises(UnreadableError, match="DICOM that cannot be decoded"):
         decode_square(data.replace(uid, longer), 64)
+
+
+TEXTS = {
+    "Modality": "DX",
+    "NumberOfFrames": "1",
+    "PhotometricInterpretation": "MONOCHROME2",
+    "RescaleSlope": "1",
+    "RescaleIntercept": "0",
+    "WindowCenter": "2000",
+    "WindowWidth": "3000",
+    "VOILUTFunction": "LINEAR",
+    "PresentationLUTShape": "IDENTITY",
+    "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1",
+}
+PATIENT = b"SECRET^PATIENT"
+
+
+def with_text(data: bytes, keyword: str, text: bytes) -> bytes:
+    """Put another text into a tag, with its length (PS3.5 7.1.2), as a damaged or careless exporter does."""
+    tag = tag_for_keyword(keyword)
+    assert tag is not None
+    header = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + dictionary_VR(tag).encode()
+    start = data.index(header) + len(header)
+    (length,) = struct.unpack_from("<H", data, start)
+    return data[:start] + struct.pack("<H", len(text)) + text + data[start + 2 + length :]
+
+
+@pytest.mark.parametrize("keyword", TEXTS)
+def test_no_text_of_a_tag_is_ever_quoted(keyword: str) -> None:
+    good = make_dicom(**TEXTS)
+    assert reading.read(good, 64).refused is None
+    found = reading.read(with_text(good, keyword, PATIENT), 64)
+    assert "SECRET" not in repr((found.header, found.refused, str(found.refused)))
+    if keyword != "SOPClassUID":
+        assert found.refused is not None, "it cannot be understood"
+
+
+def test_a_length_that_swallows_the_next_tags_does_not_quote_them() -> None:
+    data = make_dicom(StudyDescription="SECRET^PATIENT")
+    modality = b"\x08\x00\x60\x00CS"
+    at = data.index(modality) + len(modality)
+    assert data[at] == 2
+    found = reading.read(data[:at] + b"\x18" + data[at + 1 :], 64)
+    assert found.refused is not None
+    assert found.refused.reason == "dicom_of_something_else"
+    assert "SECRET" not in repr((found.header, str(found.refused)))
 
 
 @pytest.fixture

@@ -534,3 +534,23 @@ def test_pixels_that_are_broken_are_refused() -> None:
     for name in ("JPEG2000-embedded-sequence-delimiter.dcm", "MR_truncated.dcm", "badVR.dcm"):
         with pytest.raises(UnreadableError):
             read(installed_files()[name].read_bytes())
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("length", [0, 1])
+def test_boxes_that_lead_nowhere_are_not_followed_for_ever(length: int, tmp_path: Path) -> None:
+    pixels = body(8)
+    Image.fromarray(pixels).save(tmp_path / "frame.jp2", irreversible=False)
+    frame = (tmp_path / "frame.jp2").read_bytes()
+    syntax = "1.2.840.10008.1.2.4.90"
+    assert (read(j2k(pixels, syntax, frame)) == spread(pixels)).all()
+    bent = frame[:12] + length.to_bytes(4, "big") + frame[16:]  # of the second box
+    with pytest.raises(UnreadableError, match="damaged: DICOM whose JPEG 2000 boxes lead to no image"):
+        read(j2k(pixels, syntax, bent))
+
+
+def test_a_value_representation_that_does_not_exist_is_damage() -> None:
+    data = make_dicom()
+    at = data.index(b"\x08\x00\x60\x00CS")
+    with pytest.raises(UnreadableError, match="damaged: DICOM that cannot be parsed"):
+        read(data[: at + 4] + b"C\x00" + data[at + 6 :])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cxr.errors import DataError, UnreadableError
+from cxr.images import inbox as inbox_module
 from cxr.images.inbox import LOOSE, Arrival, Batch, batch_names, list_batch, read_arrival
 from cxr.images.source import MAX_IMAGE_BYTES
 
@@ -277,6 +278,45 @@ def test_a_file_that_changes_between_listing_and_reading_is_not_read(tree: Tree,
     assert bytes_or_reason(arrival) == b"half"
     change(inbox / "ward" / "1.png")
     assert bytes_or_reason(arrival) == "changed_while_read"
+
+
+def replace_in_place(image: Path) -> None:
+    """Write other bytes over a file as `cp -p` does: its size and the time of its content stay."""
+    facts = image.stat()
+    image.write_bytes(b"HALF")
+    os.utime(image, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+def put_another_in_its_place(image: Path) -> None:
+    facts = image.stat()
+    other = image.with_name("other")
+    other.write_bytes(b"HALF")
+    os.utime(other, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    other.replace(image)
+
+
+@pytest.mark.parametrize("change", [replace_in_place, put_another_in_its_place])
+def test_a_file_that_is_replaced_with_its_size_and_time_kept_has_another_signature_and_is_not_read(
+    tree: Tree, change: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "TIME_STEP_S", 0.05)
+    inbox = tree({"ward/1.png": b"half"})
+    time.sleep(0.1)
+    before = only(inbox)
+    assert only(inbox).signature == before.signature is not None
+    change(inbox / "ward" / "1.png")
+    assert bytes_or_reason(before) == "changed_while_read"
+    time.sleep(0.1)
+    after = only(inbox)
+    assert (after.n_bytes, after.changed_ns) == (before.n_bytes, before.changed_ns)
+    assert after.signature != before.signature
+
+
+def test_a_file_that_changed_within_a_step_of_a_coarse_clock_has_no_signature(tree: Tree) -> None:
+    inbox = tree({"ward/1.png": b"half"})
+    os.utime(inbox / "ward" / "1.png", (1, 1))
+    assert only(inbox).signature is None
+    assert bytes_or_reason(only(inbox)) == b"half"
 
 
 def test_a_link_or_pipe_that_replaces_a_file_is_neither_followed_nor_waited_for(tree: Tree) -> None:

@@ -79,6 +79,6 @@ def test_names_cannot_break_out_of_the_markdown_table(tmp_path: Path) -> None:
     text = markdown(scoring_run, outcomes)
     lines = text.splitlines()
     assert lines[0] == "# tiny 3: 1,234 scored, 1 quarantined, 0 waiting, 1,201 held"
-    assert lines[4] == "| `ward???x?(y)??? 1` | held | 1200 | 1 | 0 | 1 × empty |"
-    assert lines[5] == "| `ward 2` | published | 34 | 0 | 0 |  |"
+    assert lines[4] == r"| ward\|\`\[x\]\(y\)\`\\n\# 1 | held | 1200 | 1 | 0 | 1 × empty |"
+    assert lines[5] == "| ward 2 | published | 34 | 0 | 0 |  |"
     assert lines[-1].endswith(DISCLAIMER)

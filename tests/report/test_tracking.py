@@ -6,8 +6,8 @@ import pytest
 from mlflow import MlflowClient
 
 from cxr.cli.app import app
-from cxr.errors import ConfigError
-from cxr.report.tracking import require_mlflow
+from cxr.errors import ConfigError, RunError
+from cxr.report.tracking import class_keys, log_run, require_mlflow
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, load_run
@@ -63,3 +63,50 @@ def test_without_mlflow_the_sentence_says_how_to_get_it(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(ConfigError, match=r"pip install 'cxr\[mlflow\]'"):
         require_mlflow("sqlite:///mlflow.db")
+
+
+CLASSES = [
+    "COVID-19 (+)",
+    "COVID-19 (-)",
+    "COVID-19 [+]",
+    "..",
+    "...",
+    "a/b//c",
+    "x" * 255,
+    "Neumonía",
+    "NORMAL",
+    "a\nb",
+]
+
+
+def test_every_class_has_metrics_of_its_own_under_a_name_that_mlflow_takes(tmp_path: Path) -> None:
+    keys = class_keys(CLASSES)
+    assert keys["COVID-19 (+)"] == "COVID-19 ___"
+    assert (keys["Neumonía"], keys["NORMAL"]) == ("Neumonía", "NORMAL"), "good names stay"
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    logged = client.create_run(client.create_experiment("names")).info.run_id
+    for number, key in enumerate(keys.values()):
+        client.log_metric(logged, f"mean_of_folds_balanced_accuracy_ci_high/{key}", number)
+    assert sorted(client.get_run(logged).data.metrics.values()) == list(range(len(CLASSES)))
+
+
+def test_a_store_that_fails_ends_the_runs_it_has_begun_and_says_so_in_one_sentence(run: Run, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    (tmp_path / "mlartifacts").write_text("where the artifacts' folder belongs")
+    with pytest.raises(RunError, match=r"run 'run' could not be logged to the MLflow store 'sqlite:///.*") as caught:
+        log_run(run, uri)
+    assert len(str(caught.value).splitlines()) == 1
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("cxr")
+    assert experiment is not None
+    begun = client.search_runs([experiment.experiment_id])
+    assert [one.info.status for one in begun] == ["FAILED", "FAILED"]
+    (tmp_path / "mlartifacts").unlink()
+    log_run(run, uri)
+    finished = client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'")
+    assert len(finished) == 3, "the same command works once the store does"
+
+
+def test_a_store_that_does_not_answer_is_reported_in_one_sentence(run: Run) -> None:
+    with pytest.raises(RunError, match=r"could not be logged to the MLflow store 'http://127\.0\.0\.1:1'"):
+        log_run(run, "http://127.0.0.1:1")

@@ -17,6 +17,7 @@ from cxr.storage.scores_folder import ScoresFolder
 from cxr.verdict import Severity, Verdict
 from tests.serving.test_scores import ok_row, refused_row
 from tests.serving.test_scoring_runs import config
+from tests.support.faults import watching
 
 TWO = Classes(("NORMAL", "PNEUMONIA"))
 THREE = Classes(("bacteria", "normal", "virus"))
@@ -138,6 +139,7 @@ def test_a_batch_is_checked_before_it_is_published_or_held_and_only_once(
     assert [folder.path for folder in out.all_held()] == [out.held("tiny", "1", "ward-9").path]
     record = files.read_record(run.folder.record)
     assert record["held"] == {"ward-9": 1}
+    assert (record["ended"], record["error"]) == ("done", None)
     assert {batch["batch"]: batch["decision"] for batch in record["batches"]} == decisions
     _, outcomes = score_inbox(inbox, options, hold_ward_9)
     assert {outcome.decision for outcome in outcomes} == {"nothing new"}
@@ -156,4 +158,20 @@ def test_a_scoring_run_that_dies_leaves_the_record_of_the_batches_before(
     (run,) = ScoresFolder.at(tmp_path / "scores").scoring_runs()
     record = files.read_record(run.record)
     assert [(batch["batch"], batch["decision"]) for batch in record["batches"]] == [("ward-3", "published")]
+    assert (record["ended"], record["error"]) == ("stopped", "KeyboardInterrupt")
     assert not run.report.exists()
+
+
+def test_a_batch_is_on_record_before_it_is_published(home: Path, inbox: Path, tmp_path: Path) -> None:
+    out = ScoresFolder.at(tmp_path / "scores")
+    decisions: list[dict[str, str]] = []
+
+    def watch(event: str, path: str) -> None:
+        if event == "os.rename" and Path(path).name.startswith("part-"):
+            (run,) = out.scoring_runs()
+            batches = files.read_record(run.record)["batches"]
+            decisions.append({batch["batch"]: batch["decision"] for batch in batches})
+
+    with watching(watch):
+        score_inbox(inbox, config(home, tmp_path / "scores"), lambda *_: [])
+    assert decisions == [{"ward-3": "published"}, {"ward-3": "published", "ward-9": "published"}]

@@ -146,6 +146,23 @@ def test_a_package_of_a_later_cxr_is_refused(folder: PackageFolder) -> None:
         load_package(folder)
 
 
+@pytest.mark.parametrize("place", ["tiny-2026/1", "Tiny/1", "tiny/2", "tiny/01"])
+def test_a_package_in_a_folder_of_another_name_or_version_than_its_own_is_refused(
+    folder: PackageFolder, tmp_path: Path, place: str
+) -> None:
+    moved = tmp_path / "models" / place
+    moved.parent.mkdir(parents=True)
+    folder.path.rename(moved)
+    with pytest.raises(
+        PackageError, match=r"is version 1 of 'tiny', and keeps that name: move .*/1, .*\(`cxr package "
+    ):
+        load_package(PackageFolder(moved))
+    back = tmp_path / "elsewhere" / "tiny" / "1"
+    back.parent.mkdir(parents=True)
+    moved.rename(back)
+    assert load_package(PackageFolder(back)).name == "tiny"
+
+
 def with_classes(folder: PackageFolder, classes: list[str], bias: tuple[float, ...], **fields: object) -> Package:
     package = load_package(folder)
     return dataclasses.replace(package, classes=Classes(classes), calibration=Calibration(2.0, bias), **fields)

@@ -48,7 +48,9 @@ def add_version(model: ModelFolder, original: PackageFolder, change: Change, **f
     folder = model.version(version)
     shutil.copytree(original.path, folder.path, copy_function=os.link)
     files.write_table(folder.images, change(files.read_table(original.images)))
-    files.write_json(folder.description, files.read_json(original.description) | {"version": version} | facts)
+    files.write_json(
+        folder.description, files.read_json(original.description) | {"name": model.name, "version": version} | facts
+    )
     sign(folder)
     return version
 
@@ -253,6 +255,33 @@ def test_rollback_goes_back_to_a_champion_that_came_twice(make: Callable[..., Mo
     assert [registry.rollback(model), registry.rollback(model)] == ["2", "1"]
     with pytest.raises(PackageError, match="nothing to roll back to"):
         registry.rollback(model)
+
+
+def test_a_copy_of_a_version_or_a_model_is_neither_loaded_nor_promoted_nor_listed(
+    make: Callable[..., ModelFolder], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make(GOOD)
+    registry.promote(model, "1")
+    shutil.copytree(model.version("1").path, model.version("2").path, copy_function=os.link)
+    copied = ModelFolder.named(model.path.parent, "copied")
+    shutil.copytree(model.path, copied.path, copy_function=os.link)
+    files.write_json(
+        copied.promotions, {"promotions": [*registry.promotions(model), {"from": "1", "to": "2", "why": ""}]}
+    )
+    files.write_text(copied.champion, "2\n")
+    for verb in (
+        lambda: registry.promote(model, "2", force=True),
+        lambda: registry.promote(copied, "1", force=True),
+        lambda: registry.rollback(copied),
+        lambda: registry.load_champion(model.path.parent, "copied"),
+    ):
+        with pytest.raises(PackageError, match="is version 1 of 'tiny', and keeps that name"):
+            verb()
+    assert registry.champion_version(model) == "1"
+    assert registry.champion_version(copied) == "2"
+    listed = registry.list_models(model.path.parent)
+    assert listed[["name", "version"]].to_numpy().tolist() == [["tiny", "1"]]
+    assert caplog.text.count("left out: the package in") == 3
 
 
 def test_rollback_refuses_a_damaged_package(make: Callable[..., ModelFolder]) -> None:

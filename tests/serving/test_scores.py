@@ -228,7 +228,7 @@ def test_a_batch_of_any_name_is_released_and_no_other_with_it(folder: ScoresFold
     for number, batch in enumerate(HOSTILE, start=1):
         assert scores.release(folder, batch) == 1
         assert len(folder.all_held()) == len(HOSTILE) - number
-        assert Seen(folder, "m", "1", batch).has_file("1", 7, 10**18 + 1)
+        assert Seen(folder, "m", "1", batch).has_content("1", "id of 1")
 
 
 def test_releasing_an_unknown_batch_names_what_is_held(folder: ScoresFolder) -> None:
@@ -247,15 +247,35 @@ def test_what_was_scored_is_seen_wherever_it_stands(folder: ScoresFolder) -> Non
     stage(folder, ok_row("staged"), refused_row("unread", image_id=None))
     seen = Seen(folder, "m", "1", "ward")
     for path in ("published", "held", "staged", "refused"):
-        assert seen.has_file(path, 7, 10**18 + 1)
+        assert seen.has_path(path)
+        assert not seen.has_path(f"another {path}")
         assert seen.has_content(path, f"id of {path}")
         assert not seen.has_content(path, "another id")
-        assert not seen.has_file(path, 8, 10**18 + 1)
-        assert not seen.has_file(path, 7, 10**18)
-        assert not seen.has_file(f"another {path}", 7, 10**18 + 1)
+        assert not seen.has_content(f"another {path}", f"id of {path}")
         assert (seen.answer(f"id of {path}") is None) == (path == "refused")
-    assert seen.has_file("unread", 7, 10**18 + 1)
+    assert seen.has_path("unread")
     assert not seen.has_content("unread", None)
+
+
+def test_a_refusal_is_seen_for_the_same_content_and_reason_alone(folder: ScoresFolder) -> None:
+    put(folder, refused_row("text"), refused_row("unread", image_id=None) | {"reason": "too_large"}, ok_row("image"))
+    seen = Seen(folder, "m", "1", "ward")
+    assert seen.has_refusal("text", "id of text", "not_an_image")
+    assert seen.has_refusal("unread", None, "too_large")
+    assert not seen.has_refusal("text", "another id", "not_an_image")
+    assert not seen.has_refusal("text", "id of text", "blank")
+    assert not seen.has_refusal("unread", None, "not_a_file")
+    assert not seen.has_refusal("image", "id of image", "not_an_image")
+
+
+@pytest.mark.parametrize("reason", scores.PASSING)
+def test_a_content_that_was_refused_for_a_passing_reason_is_still_to_be_scored(
+    folder: ScoresFolder, reason: str
+) -> None:
+    put(folder, refused_row("1") | {"reason": reason})
+    seen = Seen(folder, "m", "1", "ward")
+    assert not seen.has_content("1", "id of 1")
+    assert seen.has_refusal("1", "id of 1", reason), "and is not quarantined twice for it"
 
 
 @pytest.mark.parametrize(("name", "version", "batch"), [("m", "2", "ward"), ("n", "1", "ward"), ("m", "1", "day")])
@@ -267,7 +287,7 @@ def test_what_another_model_or_version_scored_or_in_another_batch_is_not_seen(
     stage(folder, ok_row("staged"))
     seen = Seen(folder, name, version, batch)
     for path in ("published", "held", "staged"):
-        assert not seen.has_file(path, 7, 10**18 + 1)
+        assert not seen.has_path(path)
         assert not seen.has_content(path, f"id of {path}")
         assert seen.answer(f"id of {path}") is None
 
@@ -291,8 +311,7 @@ def test_rows_are_seen_from_the_moment_they_are_made(folder: ScoresFolder) -> No
     seen = Seen(folder, "m", "1", "ward")
     seen.add(scores_table([], CLASSES))
     seen.add(scores_table([ok_row("1"), refused_row("2", image_id=None)], CLASSES))
-    assert seen.has_file("1", 7, 10**18 + 1)
-    assert seen.has_file("2", 7, 10**18 + 1)
+    assert seen.has_path("2")
     assert seen.has_content("1", "id of 1")
 
 

@@ -1,6 +1,7 @@
 """Processes that tests start, watch and kill."""
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -61,6 +62,15 @@ def wait_for(is_there: Callable[[], object], what: str, timeout_s: float = 240) 
         time.sleep(0.05)
 
 
+def somebody_elses_packages(place: Path) -> str:
+    """Make packages with the names of the project's that cannot be imported; return a PYTHONPATH that begins there."""
+    folder = place / "somebody-elses"
+    for name in ("app", "data_checks", "deployments", "flows", "tasks"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text(f"raise ImportError('somebody else\\'s {name}')\n")
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+
+
 def kill_with_family(process: psutil.Process) -> None:
     """Kill a worker, the flow that it runs, and the fold's process, as when a machine goes down."""
     if process.is_running():
@@ -73,7 +83,7 @@ def kill_with_family(process: psutil.Process) -> None:
 def start_process(function: Callable[..., object], *args: object) -> BaseProcess:
     """Call a function in a process of its own, which does not have to import torch again."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cxr.export.build", "cxr.serving.registry"])
+    context.set_forkserver_preload(["cxr.export.build", "cxr.pipeline", "cxr.serving.registry"])
     process = context.Process(target=function, args=args)
     process.start()
     return process
