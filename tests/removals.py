@@ -305,10 +305,10 @@ REMOVALS = (
     ),
     Removal(
         "an emptied key for patient ids: used",
-        "cxr/images/dicom.py",
+        "cxr/images/dicom/patient.py",
         "if len(key) != KEY_BYTES:",
         "if False:",
-        "tests/images/test_dicom.py::test_an_emptied_key_is_refused_and_one_that_others_can_read_is_logged",
+        "tests/images/dicom/test_patient.py::test_an_emptied_key_is_refused_and_one_that_others_can_read_is_logged",
     ),
     Removal(
         "an image grows after it was listed: read whole",
@@ -462,10 +462,10 @@ REMOVALS = (
     ),
     Removal(
         "ANONYMOUS is a patient",
-        "cxr/images/dicom.py",
+        "cxr/images/dicom/patient.py",
         "    if _is_placeholder(patient_id):",
         "    if False:",
-        "tests/images/test_dicom.py::test_an_id_that_stands_for_nobody_is_a_placeholder",
+        "tests/images/dicom/test_patient.py::test_an_id_that_stands_for_nobody_is_a_placeholder",
     ),
     Removal(
         "an id that most images share is a patient",
@@ -553,7 +553,7 @@ REMOVALS = (
     ),
     Removal(
         "a patient's name where a DICOM code belongs",
-        "cxr/images/dicom.py",
+        "cxr/images/dicom/radiograph.py",
         "if photometric not in INTERPRETATIONS:",
         "if False:",
         FOREIGN + "no_patients_name_is_in_any_file_or_line",
