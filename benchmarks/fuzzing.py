@@ -38,7 +38,7 @@ from cxr.dataset.layout import list_images
 from cxr.dataset.manifest import build_manifest
 from cxr.errors import CxrError, UnreadableError
 from cxr.export.build import make_package
-from cxr.images.dicom import hash_patient
+from cxr.images.dicom.patient import hash_patient
 from cxr.images.reading import read
 from cxr.images.source import open_source
 from cxr.images.synthetic import draw_images

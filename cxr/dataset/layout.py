@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from cxr.errors import DataError
-from cxr.images.dicom_file import is_dicom
+from cxr.images.dicom.file import is_dicom
 from cxr.images.source import Source, is_hidden, litter
 
 LAYOUT = "Expected ROOT/[split/]CLASS/image.(jpeg|jpg|png|dcm), with split one of train, val, test."

@@ -25,9 +25,10 @@ from cxr.dataset.labels import label_of, subtype_of
 from cxr.dataset.layout import PICTURE_SUFFIXES, Listing, SourceImage
 from cxr.dataset.patients import Patient, find_patients
 from cxr.errors import DataError, UnreadableError
-from cxr.images import dicom
 from cxr.images.decoding import Header, open_prepared
-from cxr.images.dicom_file import is_dicom
+from cxr.images.dicom import patient as dicom_patient
+from cxr.images.dicom import radiograph
+from cxr.images.dicom.file import is_dicom
 from cxr.images.reading import read
 from cxr.images.source import MAX_IMAGE_BYTES, Source
 from cxr.images.vitals import Vitals, measure, open_vitals
@@ -128,8 +129,8 @@ class _Reader:
         if not is_dicom(data):
             return None
         with self._first_dicom:
-            self._patient_key = self._patient_key or dicom.patient_key(self.cache)
-        return dicom.hash_patient(data, self._patient_key)
+            self._patient_key = self._patient_key or dicom_patient.patient_key(self.cache)
+        return dicom_patient.hash_patient(data, self._patient_key)
 
     def keep(self, entries: list[_Entry]) -> None:
         """Add to the cache what it lacks of these images."""
@@ -160,7 +161,7 @@ def build_manifest(
     """
     n_dicom = sum(not image.path.lower().endswith(PICTURE_SUFFIXES) for image in listing.images)
     if n_dicom:
-        dicom.require_pydicom(n_dicom)
+        radiograph.require_pydicom(n_dicom)
     reader = _Reader(source, cache, size)
     found: list[_Entry] = []
     total = len(listing.images)

@@ -2,7 +2,7 @@
 
 Tools that remove names from DICOM files often write one word into all of them. Taken as a patient's id it would put all
 images into one group, and no folds could be made. So an id that stands for nobody counts as missing, and the file name
-is asked: a known placeholder, as `cxr.images.dicom` finds it, and an id that most of the images share.
+is asked: a known placeholder, as `cxr.images.dicom.patient` finds it, and an id that most of the images share.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cxr.images.dicom import PLACEHOLDER
+from cxr.images.dicom.patient import PLACEHOLDER
 
 SHARED = "its PatientID is a placeholder that many images share"
 """The remark on an image whose PatientID counts as missing."""

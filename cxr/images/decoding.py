@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from cxr.errors import UnreadableError
-from cxr.images import dicom, jpeg, png
-from cxr.images.dicom_file import MAX_PIXELS, is_dicom
+from cxr.images import jpeg, png
+from cxr.images.dicom import radiograph
+from cxr.images.dicom.file import MAX_PIXELS, is_dicom
 from cxr.storage.cache_folder import CacheFolder
 from cxr.storage.image_arrays import ImageArrays
 
@@ -133,8 +134,9 @@ def open_prepared(cache: Path, size: int) -> ImageArrays:
 
 
 def _open_dicom(data: bytes) -> EncodedImage:
-    dataset = dicom.parse(data)
-    return EncodedImage(Header(*dicom.read_size(dataset)), Image.Exif, lambda _side: dicom.decode_pixels(dataset))
+    dataset = radiograph.parse(data)
+    header = Header(*radiograph.read_size(dataset))
+    return EncodedImage(header, Image.Exif, lambda _side: radiograph.decode_pixels(dataset))
 
 
 def _open_file(data: bytes) -> EncodedImage:

@@ -1,7 +1,7 @@
 import pytest
 
 from cxr.dataset.patients import SHARED, SHARED_LEAST, Patient, find_patients
-from cxr.images.dicom import PLACEHOLDER
+from cxr.images.dicom.patient import PLACEHOLDER
 
 PATTERN = r"^(p\d+)_"
 

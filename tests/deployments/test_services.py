@@ -49,10 +49,10 @@ class Machine:
         secret = {"PREFECT_SERVER_API_AUTH_STRING": f"cxr:{SECRET}", "PREFECT_API_AUTH_STRING": f"cxr:{SECRET}"}
         quick = {"PREFECT_HOME": str(place / "prefect"), "PREFECT_WORKER_QUERY_SECONDS": "1"}
         self.environment = os.environ | secret | quick | {"PYTHONPATH": somebody_elses_packages(place)}
-        self.environment.pop("PWD", None)  # as in a systemd unit or a container
 
     def cxr(self, *words: str) -> str:
-        ignoring_ctrl_c = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]  # as a job in a shell's background does
+        # as a job in a shell's background, and without PWD, as in a systemd unit or a container
+        ignoring_ctrl_c = ["sh", "-c", 'trap "" INT; exec env -u PWD "$@"', "sh"]
         command = [*ignoring_ctrl_c, BIN / "cxr", *words, f"--services={self.folder}"]
         return self._output(command, self.environment)
 

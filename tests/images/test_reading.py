@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr.images import dicom_file
 from cxr.images.decoding import Header, decode_square
+from cxr.images.dicom import file as dicom_file
 from cxr.images.reading import read
 from tests.support.images import make_dicom
 

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr.errors import UnreadableError
-from cxr.images import dicom_decoders
-from cxr.images.dicom_file import name_of, number, whole
+from cxr.images.dicom import decoders
+from cxr.images.dicom.file import name_of, number, whole
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -75,7 +75,7 @@ def read_levels(dataset: "Dataset") -> NDArray[np.uint8]:
             allows; the message names the tag and quotes no value.
         MemoryError: this machine is short of memory, which says nothing about the image.
     """
-    values, photometric = dicom_decoders.decode(dataset)
+    values, photometric = decoders.decode(dataset)
     return _to_rgb(values, photometric, dataset) if values.ndim == 3 else _to_grey(values, photometric, dataset)
 
 

@@ -11,8 +11,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from cxr.errors import UnreadableError
 from cxr.images.decoding import decode_image
-from cxr.images.dicom_file import DECODED, MODALITIES, RADIOGRAPHS, is_dicom, read_dataset, require_radiograph
-from cxr.images.dicom_pixels import PIXEL_TAGS, read_levels
+from cxr.images.dicom.file import DECODED, MODALITIES, RADIOGRAPHS, is_dicom, read_dataset, require_radiograph
+from cxr.images.dicom.pixels import PIXEL_TAGS, read_levels
 from tests.support.images import RAMP, make_dicom
 
 SYNTAXES = sorted(uid for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax")

@@ -17,10 +17,9 @@ from pydicom import data
 from pydicom.encaps import encapsulate, get_frame
 
 from cxr.errors import UnreadableError
-from cxr.images import dicom_decoders
-from cxr.images.dicom_decoders import FrameHeader, read_frame_header
-from cxr.images.dicom_file import HTJ2K, is_dicom, read_dataset, require_radiograph
-from cxr.images.dicom_pixels import PIXEL_TAGS, read_levels
+from cxr.images.dicom import decoders
+from cxr.images.dicom.file import HTJ2K, is_dicom, read_dataset, require_radiograph
+from cxr.images.dicom.pixels import PIXEL_TAGS, read_levels
 from tests.support.images import colour, make_dicom, spread
 
 has_codecs = importlib.util.find_spec("imagecodecs") is not None
@@ -271,21 +270,8 @@ def test_a_frame_of_another_size_than_its_header_is_not_decoded(shape: tuple[int
 def test_run_length_segments_do_not_grow_beyond_their_plane() -> None:
     bomb = (1).to_bytes(4, "little") + (64).to_bytes(4, "little") + bytes(56) + b"\x81\x07" * (1 << 20)
     data = j2k(np.zeros((64, 64), np.uint8), "1.2.840.10008.1.2.5", bomb)
-    assert len(dicom_decoders._unpack(bomb[64:], 64 * 64)) == 4096
+    assert len(decoders._unpack(bomb[64:], 64 * 64)) == 4096
     assert set(np.unique(read(data))) == {0}
-
-
-def test_a_header_is_read_of_every_kind_of_frame(tmp_path: Path) -> None:
-    image = Image.fromarray(colour(8))
-    image.save(tmp_path / "a.jpg")
-    image.save(tmp_path / "a.j2k", no_jp2=True)
-    image.save(tmp_path / "a.jp2")
-    assert read_frame_header((tmp_path / "a.jpg").read_bytes()) == FrameHeader(64, 64, 3, 8, 0xC0)
-    for name in ("a.j2k", "a.jp2"):
-        assert read_frame_header((tmp_path / name).read_bytes()) == FrameHeader(64, 64, 3, 8)
-    for frame in (b"", b"\xff\xd8", b"\xff\xd8\xff\xc0", b"\xff\x4f\xff\x51\x00", bytes(100)):
-        with pytest.raises(UnreadableError, match="not compressed as its transfer syntax says"):
-            read_frame_header(frame)
 
 
 # A decoder that is missing
@@ -298,7 +284,7 @@ def test_a_missing_decoder_is_a_reason_that_says_what_to_install() -> None:
         "importlib.util.find_spec = lambda name, *a: None if name == 'imagecodecs' else found(name, *a)\n"
         "import warnings; warnings.simplefilter('ignore')\n"
         "from pydicom import data; from pathlib import Path\n"
-        "from cxr.images.dicom_file import read_dataset; from cxr.images.dicom_pixels import PIXEL_TAGS, read_levels\n"
+        "from cxr.images.dicom.file import read_dataset; from cxr.images.dicom.pixels import PIXEL_TAGS, read_levels\n"
         "for name in ('SC_rgb_jpeg_gdcm.dcm', 'JPEGLSNearLossless_16.dcm', 'JPGExtended.dcm'):\n"
         "    file = Path(data.__file__).parent / 'test_files' / name\n"
         "    try: read_levels(read_dataset(file.read_bytes(), PIXEL_TAGS))\n"

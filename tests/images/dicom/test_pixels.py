@@ -13,9 +13,9 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from cxr.errors import UnreadableError
-from cxr.images import dicom_decoders
-from cxr.images.dicom_file import read_dataset
-from cxr.images.dicom_pixels import PIXEL_TAGS, read_levels, robust_range
+from cxr.images.dicom import decoders
+from cxr.images.dicom.file import read_dataset
+from cxr.images.dicom.pixels import PIXEL_TAGS, read_levels, robust_range
 from tests.support.images import RAMP, colour, make_dicom, spread
 
 HALF = (RAMP // 16).astype(np.uint8)
@@ -472,7 +472,7 @@ def test_a_shortage_of_memory_is_not_the_images_fault(monkeypatch: pytest.Monkey
     with pytest.raises(MemoryError):
         read_levels(read_dataset(data, PIXEL_TAGS))
     monkeypatch.undo()
-    monkeypatch.setattr(dicom_decoders, "_unpack", short)
+    monkeypatch.setattr(decoders, "_unpack", short)
     frame = (1).to_bytes(4, "little") + (64).to_bytes(4, "little") + bytes(56) + bytes([127, *range(128)]) * 32
     with pytest.raises(MemoryError):
         read_levels(read_dataset(encapsulated(frame, "1.2.840.10008.1.2.5"), PIXEL_TAGS))
@@ -489,7 +489,7 @@ def test_a_large_image_costs_little_more_than_its_values(tmp_path: Path) -> None
     code = (
         "import numpy as np, resource\n"
         "from tests.support.images import make_dicom\n"
-        "from cxr.images.dicom_file import read_dataset; from cxr.images.dicom_pixels import PIXEL_TAGS, read_levels\n"
+        "from cxr.images.dicom.file import read_dataset; from cxr.images.dicom.pixels import PIXEL_TAGS, read_levels\n"
         "pixels = np.zeros((5000, 5000), np.uint16)\n"
         "data = read_dataset(make_dicom(pixels, WindowCenter=9, WindowWidth=9), PIXEL_TAGS)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; read_levels(data)\n"

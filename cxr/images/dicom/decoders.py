@@ -5,24 +5,23 @@ here, whatever else is installed, so that an image has the same pixels on every 
 and JPEG 2000, imagecodecs (libjpeg-turbo, CharLS, OpenJPEG) for the rest. Before a decoder sees a frame, the size
 that the frame itself declares is held against the dataset: neither can ask for memory that the other does not.
 
-libjpeg fills missing data with grey. Of 8 bits, `cxr.images.jpeg` finds out; of 12 bits and of lossless frames,
-whose decoder drops libjpeg's warning, `_is_complete` does: the last bytes of a frame have to be where its last
-pixels come from.
+libjpeg fills missing data with grey. In JPEG of 8 bits, `cxr.images.jpeg` finds that; in JPEG of 12 bits and lossless
+JPEG, whose decoder drops libjpeg's warning, `cxr.images.dicom.frames` does.
 
-Source: PS3.5 section 8 and annexes A.4 and G; ITU-T T.81 annex B (JPEG markers), T.800 annex A (JPEG 2000).
+Source: PS3.5 section 8 and annexes A.4 and G.
 """
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cxr.errors import UnreadableError
-from cxr.images import dicom_file, jpeg
-from cxr.images.dicom_file import HTJ2K, JPEG_2000, JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS, JPEG_LS, RLE, whole
+from cxr.images import jpeg
+from cxr.images.dicom import file as dicom_file
+from cxr.images.dicom.file import HTJ2K, JPEG_2000, JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS, JPEG_LS, RLE, whole
+from cxr.images.dicom.frames import FrameHeader, read_frame_header, require_code_stream, require_complete
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -30,18 +29,9 @@ if TYPE_CHECKING:
 
 PLUGIN = "cxr"
 DECODER_DEPENDENCIES = dict.fromkeys(dicom_file.DECODED, ("imagecodecs",))  # asked for by pydicom
-START_OF_FRAME = {0xC0, 0xC1, 0xC2, 0xC3, 0xF7}
-"""JPEG baseline, extended, progressive and lossless; JPEG-LS."""
-SEQUENTIAL = {0xC0, 0xC1, 0xC3}
 SAMPLES = {"MONOCHROME1": 1, "MONOCHROME2": 1, "RGB": 3, "YBR_FULL": 3, "YBR_FULL_422": 3}
 SAMPLES |= {"YBR_PARTIAL_422": 3, "YBR_RCT": 3, "YBR_ICT": 3}
 """Samples of a pixel, by photometric interpretation; others (palettes, CMYK, HSV) are no radiographs."""
-MAX_BOXES = 64
-BOX_HEADER_BYTES = 8
-"""Of JP2: length and type."""
-TAIL_BYTES = 4
-TAIL_PIXELS, TAIL_BLOCKS = 64, 20
-"""How many pixels of a lossless JPEG, or blocks of another, the last bytes can hold: a bit a pixel, two a block."""
 
 
 class _PassOnError(BaseException):
@@ -50,20 +40,6 @@ class _PassOnError(BaseException):
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.error = error
-
-
-@dataclass(frozen=True)
-class FrameHeader:
-    """What a JPEG or JPEG 2000 frame says of itself."""
-
-    rows: int
-    columns: int
-    samples: int
-    bits: int
-    process: int = 0
-    """The JPEG frame's marker, as 0xC3 for lossless; 0 for JPEG 2000."""
-    adobe_transform: int | None = None
-    """1 where Adobe's marker says that the samples are YCbCr, 0 where it says that they are not."""
 
 
 def decode(dataset: "Dataset") -> tuple[NDArray[Any], str]:
@@ -88,6 +64,7 @@ def decode(dataset: "Dataset") -> tuple[NDArray[Any], str]:
 
 
 def _decode(dataset: "Dataset") -> tuple[NDArray[Any], str]:
+    from pydicom.encaps import get_frame
     from pydicom.pixels.decoders.base import get_decoder
 
     syntax = dataset.file_meta.TransferSyntaxUID
@@ -104,7 +81,7 @@ def _decode(dataset: "Dataset") -> tuple[NDArray[Any], str]:
     elif PLUGIN not in decoder.available_plugins:
         decoder.add_plugin(PLUGIN, (__name__, "decode_frame"))
     if syntax in (*JPEG_2000, *HTJ2K):
-        _require_code_stream(dataset)
+        require_code_stream(get_frame(dataset.PixelData, 0, number_of_frames=1))
     values, properties = decoder.as_array(
         dataset,
         index=0,
@@ -163,27 +140,6 @@ def _require_length(dataset: "Dataset", photometric: str) -> None:
         raise UnreadableError("truncated", f"DICOM with {found:,} of {expected:,} bytes of pixels")
     if found >= 2 * expected:
         raise UnreadableError("damaged", f"DICOM with {found:,} bytes of pixels where {expected:,} are declared")
-
-
-def _require_code_stream(dataset: "Dataset") -> None:
-    """Raise UnreadableError where the boxes before a JPEG 2000 image do not lead to it.
-
-    pydicom follows them from length to length, for ever where a length is 0. Source: T.800 annex I.4.
-    """
-    from pydicom.encaps import get_frame
-
-    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    if frame[4:8] != b"jP  ":
-        return
-    position = 12
-    for _ in range(MAX_BOXES):
-        if frame[position + 4 : position + 8] == b"jp2c":
-            return
-        length = int.from_bytes(frame[position : position + 4], "big")
-        if length < BOX_HEADER_BYTES:
-            break
-        position += length
-    raise UnreadableError("damaged", "DICOM whose JPEG 2000 boxes lead to no image")
 
 
 def _require_decoder(dataset: "Dataset", syntax: str) -> None:
@@ -268,7 +224,7 @@ def _decode_imagecodecs(frame: bytes, runner: "DecodeRunner", header: FrameHeade
     runner.set_option("planar_configuration", 0)
     if str(runner.photometric_interpretation) in ("YBR_RCT", "YBR_ICT"):
         runner.set_option("photometric_interpretation", "RGB")
-    _require_complete(frame, pixels.tobytes(), header, lambda data: decoder(data).tobytes())
+    require_complete(frame, pixels.tobytes(), header, lambda data: decoder(data).tobytes())
     return pixels.tobytes()
 
 
@@ -306,77 +262,3 @@ def _unpack(segment: bytes, length: int) -> bytearray:
     if len(unpacked) < length:
         raise UnreadableError("truncated", f"DICOM with {len(unpacked):,} of {length:,} bytes in an RLE segment")
     return unpacked[:length]
-
-
-def read_frame_header(frame: bytes) -> FrameHeader:
-    """Return what a JPEG, JPEG-LS or JPEG 2000 frame says of itself.
-
-    Raises:
-        UnreadableError: it is none of them, or ends before it says so.
-    """
-    header = _jpeg_header(frame) if frame[:2] == b"\xff\xd8" else _jpeg_2000_header(frame)
-    if header is None:
-        raise UnreadableError("damaged", "DICOM whose frame is not compressed as its transfer syntax says")
-    return header
-
-
-def _jpeg_header(frame: bytes) -> FrameHeader | None:
-    position, adobe_transform = 2, None
-    while position + 4 <= len(frame) and frame[position] == 0xFF:
-        marker = frame[position + 1]
-        if marker == 0xFF:
-            position += 1
-            continue
-        length = int.from_bytes(frame[position + 2 : position + 4], "big")
-        body = frame[position + 4 : position + 2 + length]
-        if marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
-            adobe_transform = body[11]
-        if marker in START_OF_FRAME and len(body) >= 6:
-            rows, columns = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
-            return FrameHeader(rows, columns, body[5], body[0], marker, adobe_transform)
-        position += 2 + length
-    return None
-
-
-def _jpeg_2000_header(frame: bytes) -> FrameHeader | None:
-    start = frame.find(b"\xff\x4f\xff\x51", 0, 4096)  # a JP2 file's boxes may stand before the code stream
-    size = frame[start + 4 : start + 43]
-    if start < 0 or len(size) < 39:
-        return None
-    width, height, left, top = (int.from_bytes(size[4 + 4 * k : 8 + 4 * k], "big") for k in range(4))
-    return FrameHeader(height - top, width - left, int.from_bytes(size[36:38], "big"), (size[38] & 0x7F) + 1)
-
-
-def _require_complete(frame: bytes, pixels: bytes, header: FrameHeader, decoder: Callable[[bytes], bytes]) -> None:
-    if header.process in SEQUENTIAL and header.samples == 1 and not _is_complete(frame, pixels, header, decoder):
-        raise UnreadableError("truncated", "DICOM whose JPEG data ends before its image, or after it")
-
-
-def _is_complete(frame: bytes, pixels: bytes, header: FrameHeader, decoder: Callable[[bytes], bytes]) -> bool:
-    """Return whether the last pixels of a grey JPEG come from the last bytes of its data.
-
-    Those bytes are changed and the frame is decoded once more. Where data is missing, the change shows long before
-    the end; where too much data stands, it does not show at all. Where all is right, it shows in the last
-    `TAIL_PIXELS` or `TAIL_BLOCKS`, no earlier.
-    """
-    end = frame.rfind(b"\xff\xd9")
-    end = len(frame) if end < 0 else end
-    start = end - TAIL_BYTES
-    while start > 0 and frame[start - 1] == 0xFF:  # a stuffed 0 belongs to the byte before it
-        start -= 1
-    tail = bytes(byte ^ (0x2A if byte ^ 0x55 == 0xFF else 0x55) for byte in frame[start:end])
-    changed = decoder(frame[:start] + tail + b"\x55" * 16 + b"\xff\xd9")
-    shape = (header.rows, header.columns, -1)
-    is_different = (np.frombuffer(pixels, np.uint8) != np.frombuffer(changed, np.uint8)).reshape(shape).any(axis=2)
-    is_lossless = header.process == 0xC3
-    is_different = is_different if is_lossless else _any_in_blocks(is_different)
-    first = int(is_different.ravel().argmax())
-    return bool(is_different.any()) and first >= is_different.size - (TAIL_PIXELS if is_lossless else TAIL_BLOCKS)
-
-
-def _any_in_blocks(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return per block of 8×8 whether any of its flags is set."""
-    rows, columns = (-(-side // 8) * 8 for side in flags.shape)
-    padded = np.zeros((rows, columns), bool)
-    padded[: flags.shape[0], : flags.shape[1]] = flags
-    return np.asarray(padded.reshape(rows // 8, 8, columns // 8, 8).any(axis=(1, 3)))

@@ -14,8 +14,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from cxr.config import DataConfig
 from cxr.dataset.examination import examine
-from cxr.errors import DamagedError, UnreadableError
-from cxr.images import dicom, reading
+from cxr.errors import UnreadableError
+from cxr.images import reading
 from cxr.images.decoding import Header, decode_square, open_image
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
@@ -176,21 +176,6 @@ def test_dicom_images_go_through_the_manifest_and_their_patients_stay_together(
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
 
 
-def test_another_key_gives_another_hash_and_the_same_key_the_same(tmp_path: Path) -> None:
-    key = dicom.patient_key(tmp_path / "a")
-    other_key = dicom.patient_key(tmp_path / "b")
-    assert key == dicom.patient_key(tmp_path / "a")
-    image, later = make_dicom(), make_dicom(RAMP // 2)
-    assert dicom.hash_patient(image, key) == dicom.hash_patient(later, key) != dicom.hash_patient(image, other_key)
-    assert dicom.hash_patient(make_dicom(PatientID=None), key) is None
-
-
-def test_an_image_whose_patient_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableError, match="its patient id cannot be read") as caught:
-        dicom.hash_patient(make_dicom(syntax=DeflatedExplicitVRLittleEndian), dicom.patient_key(tmp_path))
-    assert "SECRET" not in str(caught.value)
-
-
 def test_without_pydicom_the_way_out_is_named(hospital: Path, tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['pydicom'] = None\n"
@@ -201,36 +186,3 @@ def test_without_pydicom_the_way_out_is_named(hospital: Path, tmp_path: Path) ->
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout == "12 images are DICOM, which needs pydicom: install cxr with the extra [dicom].\n"
-
-
-def test_an_emptied_key_is_refused_and_one_that_others_can_read_is_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    key, file = dicom.patient_key(tmp_path), tmp_path / "patient.key"
-    assert "can be read by others" not in caplog.text
-    file.chmod(0o640)
-    assert dicom.patient_key(tmp_path) == key
-    assert f"{file} can be read by others, who can then guess patient ids: chmod 600 it" in caplog.text
-    for data in (b"", key[:-1], key * 2):
-        file.write_bytes(data)
-        with pytest.raises(DamagedError, match=rf"patient\.key' must have 32 bytes, got {len(data)}: put back a copy"):
-            dicom.patient_key(tmp_path)
-
-
-NOBODY = ["ANONYMOUS", "anon", "Anonymized^^^", "UNKNOWN", "n/a", "NA", "0", "00", "XXX", "---", "de-identified"]
-
-
-@pytest.mark.parametrize("patient_id", NOBODY)
-def test_an_id_that_stands_for_nobody_is_a_placeholder(patient_id: str) -> None:
-    assert dicom.hash_patient(make_dicom(PatientID=patient_id), b"key") == dicom.PLACEHOLDER
-
-
-@pytest.mark.parametrize("patient_id", ["ANON0001", "100", "A0", "NA-7", "Anonymous-2"])
-def test_a_pseudonym_is_a_patient(patient_id: str) -> None:
-    hashed = dicom.hash_patient(make_dicom(PatientID=patient_id), b"key")
-    assert hashed is not None
-    assert hashed != dicom.PLACEHOLDER
-
-
-def test_without_an_id_there_is_no_placeholder() -> None:
-    assert dicom.hash_patient(make_dicom(PatientID="  "), b"key") is None
