@@ -70,7 +70,7 @@ def test_a_page_drawn_when_the_images_are_gone_has_no_pictures(
 
 def test_names_cannot_break_out_of_the_markdown_table(tmp_path: Path) -> None:
     scoring_run = ScoringRun(
-        tmp_path, ScoreConfig(name="tiny", out=tmp_path / "scores"), "3", "2026-01-01T00-00-00Z", 2
+        tmp_path, ScoreConfig(name="tiny", out=tmp_path / "scores"), "tiny", "3", "2026-01-01T00-00-00Z", 2
     )
     outcomes = [
         Outcome("ward|`[x](y)`\n# 1", "held", n_scored=1200, n_quarantined=1, reasons={"empty": 1}),
