@@ -556,7 +556,7 @@ REMOVALS = (
         "cxr/images/dicom/radiograph.py",
         "if photometric not in INTERPRETATIONS:",
         "if False:",
-        "tests/images/test_dicom.py::test_no_text_of_a_tag_is_ever_quoted",
+        "tests/images/dicom/test_radiograph.py::test_no_text_of_a_tag_is_ever_quoted",
     ),
     Removal(
         "a failed MLflow store keeps runs that never end",

@@ -145,13 +145,17 @@ def _open_file(data: bytes) -> EncodedImage:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the stricter rule
-            return _open_png(data) if data.startswith(png.SIGNATURE) else _open_jpeg(data)
+            if data.startswith(png.SIGNATURE):
+                return _open_png(data)
+            if data.startswith(jpeg.START):
+                return _open_jpeg(data)
     except (UnreadableError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise UnreadableError("too_large", f"over {MAX_PIXELS:,} pixels") from error
     except Exception as error:
         raise _refusal(data) from error
+    raise _refusal(data)
 
 
 def _open_png(data: bytes) -> EncodedImage:

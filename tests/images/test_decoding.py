@@ -81,3 +81,11 @@ def test_an_image_lying_on_its_side_is_set_upright() -> None:
     turned = GRADIENT.transpose(Image.Transpose.ROTATE_90)
     upright = decode_square(encode(GRADIENT, "PNG"), 64)
     assert np.abs(decode_square(encode(turned, "PNG", exif=exif), 64).astype(int) - upright).max() <= 2
+
+
+@pytest.mark.parametrize("format", ["BMP", "TIFF"])
+def test_another_format_is_named_however_large_it_is(format: str) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400), dtype=np.uint8)).save(stream, format)
+    with pytest.raises(UnreadableError, match=f"unsupported format: {format}, not JPEG, PNG or DICOM"):
+        decode_image(stream.getvalue(), 64)

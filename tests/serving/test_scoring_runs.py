@@ -110,7 +110,7 @@ def torture(image: Image.Image) -> dict[str, tuple[bytes, str | None]]:
         "tiny.png": (encoded(image.resize((8, 8)), "PNG"), "too_small"),
         "bomb.png": (png(60_000, 60_000, b""), "too_large"),
         "lying header.png": (png(400, 400, b"\0" * 500), "truncated"),
-        "half a header.png": (encoded(image, "PNG")[:20], "not_an_image"),
+        "half a header.png": (encoded(image, "PNG")[:20], "truncated"),
         "blank.png": (encoded(Image.new("L", (300, 300), 128), "PNG"), "blank"),
         "photograph.jpeg": (encoded(Image.fromarray(colour).resize((320, 240))), "colour_photograph"),
         "ct.dcm": (make_dicom(Modality="CT"), "dicom_of_something_else"),
