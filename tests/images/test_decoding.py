@@ -88,4 +88,4 @@ def test_another_format_is_named_however_large_it_is(format: str) -> None:
     stream = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400), dtype=np.uint8)).save(stream, format)
     with pytest.raises(UnreadableError, match=f"unsupported format: {format}, not JPEG, PNG or DICOM"):
-        decode_image(stream.getvalue(), 64)
+        decode_square(stream.getvalue(), 64)
