@@ -4,35 +4,32 @@ Everything here calls what the command line calls, so the numbers are the same. 
 are imported inside the functions that need them: reading a run's tables loads no torch.
 """
 
-import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.classes import Classes
 from cxr.config import Compile, Execution, ScorePrecision, TrainConfig
-from cxr.errors import DataError, RunError, UnreadableError
+from cxr.errors import RunError
 from cxr.storage import files, verified
 from cxr.storage.model_folder import PackageFolder
 from cxr.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from cxr.evaluation.comparison import Comparison
-    from cxr.images.inbox import Arrival
     from cxr.serving.package import Package
     from cxr.serving.screening import FileReading
 
 STEP = 128
 """Images that are decoded before the networks see them."""
-Thing = TypeVar("Thing")
+Item = TypeVar("Item")
 
 
 def load_package(path: str | Path) -> "Package":
@@ -144,10 +141,11 @@ class Predictor:
             >>> 0 <= float(scores["probability_PNEUMONIA"][0]) <= 1
             True
         """
+        from cxr.images.inbox import single_file
         from cxr.serving.screening import read_image
 
         def read(path: str | Path) -> "FileReading":
-            return read_image(_arrival(Path(path)), self.package.size)
+            return read_image(single_file(Path(path)), self.package.size)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return self._table(list(pool.map(read, step)) for step in _steps(paths))
@@ -180,7 +178,9 @@ class Predictor:
             0    0           ok    NaN    400     480
             1    1  quarantined  blank   <NA>    <NA>
         """
-        readings = (_read_array(k, array, self.package.size) for k, array in enumerate(arrays))
+        from cxr.serving.screening import examine_array
+
+        readings = (examine_array(k, array, self.package.size) for k, array in enumerate(arrays))
         return self._table(_steps(readings))
 
     def _table(self, steps: Iterable[Sequence["FileReading"]]) -> pd.DataFrame:
@@ -341,54 +341,6 @@ def cross_validate(config: TrainConfig, execution: Execution | None = None) -> R
     return load_run(pipeline.cross_validate(config, execution or Execution()).path)
 
 
-def _steps(things: Iterable[Thing]) -> Iterator[list[Thing]]:
-    iterator = iter(things)
+def _steps(items: Iterable[Item]) -> Iterator[list[Item]]:
+    iterator = iter(items)
     return iter(lambda: list(islice(iterator, STEP)), [])
-
-
-def _arrival(path: Path) -> "Arrival":
-    """Return a file to read, with the reason if it is not there, cannot be looked at, or is too large."""
-    from cxr.images.inbox import Arrival
-    from cxr.images.source import MAX_IMAGE_BYTES, printable
-
-    try:
-        facts = path.stat()
-    except OSError as error:
-        reason = "permission_denied" if isinstance(error, PermissionError) else "unreadable"
-        return Arrival(printable(path), str(path), 0, 0, UnreadableError(reason, str(error.strerror)))
-    n_bytes, refused = facts.st_size, None
-    if n_bytes > MAX_IMAGE_BYTES:
-        refused = UnreadableError("too_large", f"{n_bytes:,} bytes, at most {MAX_IMAGE_BYTES:,}")
-    return Arrival(printable(path), os.path.realpath(path), n_bytes, facts.st_mtime_ns, refused)
-
-
-def _read_array(position: int, array: NDArray[Any], size: int) -> "FileReading":
-    """Return an array as the file with the same pixels is read, but without the hash of a file."""
-    from PIL import Image
-
-    from cxr.images.inbox import Arrival
-    from cxr.serving.screening import examine_image
-
-    pixels = _as_pixels(position, np.asarray(array))
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG", compress_level=0)
-    arrival = Arrival(str(position), "", array.nbytes, 0)
-    return replace(examine_image(arrival, stream.getvalue(), size), image_id=None)
-
-
-def _as_pixels(position: int, array: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Return an array as the pixels of a PNG file; floats are stretched over all values of uint16."""
-    if array.ndim != 2 or array.size == 0:
-        raise DataError(f"array {position} has shape {array.shape}: give grey images of shape (height, width).")
-    kind = array.dtype.newbyteorder("=")
-    if kind in (np.uint8, np.uint16):
-        return array.astype(kind, copy=False)
-    if kind not in (np.float16, np.float32, np.float64):
-        raise DataError(
-            f"array {position} has type {array.dtype}: give uint8, uint16, or floats (array.astype(float))."
-        )
-    values = array.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise DataError(f"array {position} has values that are not finite: replace them, as np.nan_to_num does.")
-    low, high = values.min(), values.max()
-    return ((values - low) * (65535.0 / ((high - low) or 1.0))).round().astype(np.uint16)

@@ -140,15 +140,13 @@ def _arrival(file: str, path: str, root: str, settled_before: float) -> Arrival 
         return Arrival(path, file, 0, 0, UnreadableError("broken_link", str(error.strerror)))
     if _changed_after(settled_before, own) or _changed_after(settled_before, facts):
         return None
-    refused = None
+    refused = _too_large(facts)
     if os.path.commonpath([root, os.path.realpath(target)]) != root:
         refused = UnreadableError("link_leaves_inbox", "a link to a file outside the inbox")
     elif stat.S_ISDIR(facts.st_mode):
         refused = UnreadableError("link_to_folder", "a link to a folder; its images have paths of their own")
     elif not stat.S_ISREG(facts.st_mode):
         refused = UnreadableError("not_a_file", "a pipe, socket or device")
-    elif facts.st_size > MAX_IMAGE_BYTES:
-        refused = UnreadableError("too_large", f"{facts.st_size:,} bytes, at most {MAX_IMAGE_BYTES:,}")
     return Arrival(path, target, facts.st_size, facts.st_mtime_ns, refused, _lasting_signature(facts))
 
 
@@ -169,6 +167,22 @@ def _changed_after(moment: float, facts: os.stat_result) -> bool:
     """
     now = time.time()
     return any(moment < changed <= now + CLOCK_SLACK_S for changed in (facts.st_mtime, facts.st_ctime))
+
+
+def single_file(path: Path) -> Arrival:
+    """Return a file that is in no batch, with the reason if it is not there or too large; links are followed."""
+    try:
+        facts = path.stat()
+    except OSError as error:
+        return Arrival(printable(path), str(path), 0, 0, _refusal(error))
+    refused = _too_large(facts)
+    return Arrival(printable(path), os.path.realpath(path), facts.st_size, facts.st_mtime_ns, refused)
+
+
+def _too_large(facts: os.stat_result) -> UnreadableError | None:
+    if facts.st_size <= MAX_IMAGE_BYTES:
+        return None
+    return UnreadableError("too_large", f"{facts.st_size:,} bytes, at most {MAX_IMAGE_BYTES:,}")
 
 
 def read_arrival(arrival: Arrival) -> bytes:

@@ -5,7 +5,6 @@ pictures and a table are written, in a folder of their own, and compiled graphs 
 """
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from cxr.errors import ConfigError, DataError
 from cxr.images.decoding import decode_image
-from cxr.images.inbox import Arrival, read_arrival
+from cxr.images.inbox import read_arrival, single_file
 from cxr.network.grad_cam import beside, overlay
 from cxr.serving.package import Package
 from cxr.serving.predictor import Predictor
@@ -58,7 +57,7 @@ def explain_images(
         DataError: none of the files is an image.
     """
     _require_valid(package, target, opacity)
-    readings = [read_image(_arrival(path), package.size) for path in paths]
+    readings = [read_image(single_file(path), package.size) for path in paths]
     numbers = [number for number, reading in enumerate(readings) if reading.square is not None]
     images = [readings[number] for number in numbers]
     if not images:
@@ -83,14 +82,6 @@ def _require_valid(package: Package, target: str | None, opacity: float) -> None
         raise ConfigError(f"--class must be one of {', '.join(package.classes)}, got {target!r}.")
     if not 0 <= opacity <= 1:
         raise ConfigError(f"--opacity must lie between 0 and 1, got {opacity!r}.")
-
-
-def _arrival(path: Path) -> Arrival:
-    try:
-        facts = path.stat()
-    except OSError:
-        return Arrival(str(path), str(path), 0, 0)  # reading it gives the reason
-    return Arrival(str(path), os.path.realpath(path), facts.st_size, facts.st_mtime_ns)
 
 
 def _facts(reading: FileReading) -> dict[str, object]:

@@ -4,13 +4,16 @@
 images, but no radiographs. An accepted image is measured, so that drift and copies of training images can be found.
 """
 
-from dataclasses import dataclass
+import io
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cxr.config import BLANK_CONTRAST, PHOTOGRAPH_CHROMA
-from cxr.errors import UnreadableError
+from cxr.errors import DataError, UnreadableError
 from cxr.images.inbox import Arrival, read_arrival
 from cxr.images.reading import read
 from cxr.images.vitals import Levels, fingerprint, measure_levels
@@ -78,6 +81,42 @@ def examine_image(arrival: Arrival, data: bytes, size: int) -> FileReading:
         picture.chroma,
         fingerprint(square),
     )
+
+
+def examine_array(position: int, array: NDArray[Any], size: int) -> FileReading:
+    """Return what a grey array in memory holds: as a PNG file with the same pixels, but without the hash of a file.
+
+    Args:
+        position: of the array among those that are predicted; it becomes the path.
+        array: shape (height, width), uint8, uint16 or floats.
+        size: side of the model's squares, in pixels.
+
+    Raises:
+        DataError: the array has another type or shape, or values that are not finite.
+    """
+    pixels = _as_pixels(position, np.asarray(array))
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", compress_level=0)
+    arrival = Arrival(str(position), "", array.nbytes, 0)
+    return replace(examine_image(arrival, stream.getvalue(), size), image_id=None)
+
+
+def _as_pixels(position: int, array: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Return an array as the pixels of a PNG file; floats are stretched over all values of uint16."""
+    if array.ndim != 2 or array.size == 0:
+        raise DataError(f"array {position} has shape {array.shape}: give grey images of shape (height, width).")
+    kind = array.dtype.newbyteorder("=")
+    if kind in (np.uint8, np.uint16):
+        return array.astype(kind, copy=False)
+    if kind not in (np.float16, np.float32, np.float64):
+        raise DataError(
+            f"array {position} has type {array.dtype}: give uint8, uint16, or floats (array.astype(float))."
+        )
+    values = array.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise DataError(f"array {position} has values that are not finite: replace them, as np.nan_to_num does.")
+    low, high = values.min(), values.max()
+    return ((values - low) * (65535.0 / ((high - low) or 1.0))).round().astype(np.uint16)
 
 
 def _refusal(chroma: float, contrast: float) -> UnreadableError | None:
