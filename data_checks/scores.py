@@ -22,7 +22,8 @@ def describe(rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     is_image = rows["status"] == "ok"
     readable = is_image | rows["reason"].isin(["blank", "colour_photograph"])
     return rows.assign(
-        key=rows["path"] + "\n" + rows["image_id"].fillna("") + rows["changed_ns"].astype("str"),
+        # with the status: a file that lacked a decoder, and is scored now, has a row of each
+        key=rows["path"] + "\n" + rows["image_id"].fillna("") + rows["changed_ns"].astype("str") + rows["status"],
         scored=probability.notna().all(axis=1).where(is_image).astype("object"),
         unscored=probability.isna().all(axis=1).where(~is_image).astype("object"),
         least_probability=probability.min(axis=1).where(is_image),

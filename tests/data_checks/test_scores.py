@@ -35,6 +35,10 @@ LAST = WHOLE.index == len(WHOLE) - 1
 DAMAGE = {
     "none": (WHOLE, set()),
     "a file in two rows": (pd.concat([WHOLE, WHOLE.iloc[[0]]], ignore_index=True), {("key", "critical")}),
+    "a file that lacked a decoder and is scored now": (
+        pd.concat([WHOLE, REFUSED.assign(path="0.jpeg", reason="missing_decoder")], ignore_index=True),
+        set(),
+    ),
     "an unknown status": (WHOLE.assign(status=WHOLE["status"].mask(LAST, "lost")), {("status", "critical")}),
     "scored without a probability": (
         WHOLE.assign(**{f"probability_{name}": WHOLE[f"probability_{name}"].mask(ONE) for name in CLASSES}),
