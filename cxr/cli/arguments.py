@@ -133,7 +133,7 @@ def _require_range(name: str, value: str, least: float, most: float) -> None:
     except ValueError:
         return  # Cyclopts says which type it wants
     if not least <= number <= most:
-        raise ConfigError(f"{name} must lie between {least:g} and {most:g}, got {value}.")
+        raise ConfigError(f"{name} must lie between {least:,} and {most:,}, got {value}.")
 
 
 def _shown(value: str) -> str:
