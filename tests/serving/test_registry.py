@@ -265,10 +265,10 @@ def test_a_copy_of_a_version_or_a_model_is_neither_loaded_nor_promoted_nor_liste
     shutil.copytree(model.version("1").path, model.version("2").path, copy_function=os.link)
     copied = ModelFolder.named(model.path.parent, "copied")
     shutil.copytree(model.path, copied.path, copy_function=os.link)
-    files.write_json(
+    verified.write_json(
         copied.promotions, {"promotions": [*registry.promotions(model), {"from": "1", "to": "2", "why": ""}]}
     )
-    files.write_text(copied.champion, "2\n")
+    verified.write_text(copied.champion, "2\n")
     for verb in (
         lambda: registry.promote(model, "2", force=True),
         lambda: registry.promote(copied, "1", force=True),
