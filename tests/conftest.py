@@ -4,7 +4,6 @@ import io
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -174,9 +173,9 @@ def finished(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
     return finished_run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Run a Prefect server for the tests; yields the environment that its clients need."""
+    """Run a Prefect server for a module's tests, as it is busy even when idle; yields what its clients need."""
     server = PrefectServer(tmp_path_factory.mktemp("prefect"))
     try:
         yield server.environment
@@ -185,20 +184,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
 
 
 @pytest.fixture(scope="session")
-def undisturbed(sample: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+def undisturbed(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of `cxr train` that was not disturbed.
 
-    Its output is in `stdout` and `stderr`, and the database of its Prefect server in `prefect.db`.
+    Its output is in `stdout` and `stderr`, and its Prefect server's home, with the database, in `prefect`.
     """
 
     def make(folder: Path) -> None:
-        server = request.getfixturevalue("server")
-        result = run_to_the_end(train_command(sample, folder), server | SECRETS)
+        (folder / "prefect").mkdir()
+        server = PrefectServer(folder / "prefect")
+        try:
+            result = run_to_the_end(train_command(sample, folder), server.environment | SECRETS)
+        finally:
+            server.stop()
         assert result.returncode == 0, result.stderr
         (folder / "stdout").write_text(result.stdout)
         (folder / "stderr").write_text(result.stderr)
-        with sqlite3.connect(Path(server["PREFECT_HOME"]) / "prefect.db") as database:
-            database.execute("VACUUM INTO ?", [str(folder / "prefect.db")])
 
     return make_once(tmp_path_factory, "undisturbed", make)
 

@@ -17,7 +17,7 @@ def test_no_secret_of_the_environment_reaches_a_file_the_output_or_prefect(
     undisturbed: Path,
 ) -> None:
     assert (undisturbed / "stdout").exists()
-    assert (undisturbed / "prefect.db").exists()  # holds parameters, logs and artifacts
+    assert (undisturbed / "prefect" / "prefect.db").exists()  # holds parameters, logs and artifacts
     assert_no_secret(undisturbed)
 
 

@@ -35,6 +35,7 @@ def test_the_command_ends_with_metrics_the_tables_and_a_query(undisturbed: Path)
     assert "accuracy" in dict(duckdb.sql(query[1]).fetchall())
 
 
+@pytest.mark.faults
 def test_a_killed_fold_process_fails_its_own_task_and_is_resumed_by_the_retry(
     undisturbed: Path, sample: Path, server: dict[str, str], tmp_path: Path
 ) -> None:
@@ -47,9 +48,8 @@ def test_a_killed_fold_process_fails_its_own_task_and_is_resumed_by_the_retry(
     assert_same_tables(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize(
-    "ended", ["the flow is killed", pytest.param("the flow is terminated", marks=pytest.mark.faults)]
-)
+@pytest.mark.faults
+@pytest.mark.parametrize("ended", ["the flow is killed", "the flow is terminated"])
 def test_the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold(
     ended: str, undisturbed: Path, sample: Path, server: dict[str, str], tmp_path: Path
 ) -> None:
@@ -69,6 +69,7 @@ def test_the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold(
     assert_same_tables(tmp_path, undisturbed)
 
 
+@pytest.mark.faults
 def test_ctrl_c_ends_a_run_at_once_with_all_its_processes_and_the_same_command_goes_on(
     undisturbed: Path, sample: Path, server: dict[str, str], tmp_path: Path
 ) -> None:
