@@ -33,6 +33,13 @@ def prefect_session() -> Iterator[None]:
                 f"Prefect's server no longer answers ({error}). Finished work is kept: the same command goes on from "
                 "here once the server is up again."
             ) from error
+        except RuntimeError as error:
+            if "ephemeral Prefect API server" not in str(error):
+                raise
+            raise RunError(
+                "Prefect's server did not start in time: this machine is too busy. Rerun the same command, or start "
+                "the server once for all commands (`cxr up`)."
+            ) from error
 
 
 def require_named_server() -> str | None:

@@ -1,5 +1,7 @@
 import logging
+import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from cxr.errors import ConfigError, RunError
 from flows.prefect_session import _keeps_unknown_errors, require_named_server
+from tests.support.processes import BIN
 
 
 def record_of(error: Exception) -> logging.LogRecord:
@@ -47,3 +50,14 @@ def test_without_a_folder_for_prefects_files_the_way_out_is_named(
     monkeypatch.setenv(name, str(tmp_path / "file" / "home"))
     with pytest.raises(ConfigError, match=r"^Prefect needs a folder for its files \(.*\): set HOME or PREFECT_HOME to"):
         require_named_server()
+
+
+def test_an_embedded_server_that_takes_too_long_is_one_sentence(sample: Path, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    environment |= {"PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "1"}
+    places = [f"--experiments={tmp_path / 'experiments'}", f"--cache={tmp_path / 'cache'}"]
+    command = [BIN / "cxr", "validate", f"--data={sample}", *places]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert result.returncode == 2
+    assert "error: Prefect's server did not start in time: this machine is too busy. Rerun the same" in result.stderr
+    assert "Traceback" not in result.stderr
