@@ -37,7 +37,7 @@ from cxr.training.trainer import train_fold
 from data_checks.gate import check_data, check_scores
 from data_checks.tolerances import Tolerances
 from tests.app.test_app_browser import ALONE, CHROMIUM, VIEWS, Served, visiting
-from tests.images.test_dicom import with_text
+from tests.images.dicom.test_radiograph import with_text
 from tests.support.images import make_dicom
 from tests.support.processes import BIN, somebody_elses_packages, wait_for
 from tests.support.servers import is_healthy

@@ -23,7 +23,7 @@ from data_checks.gate import check_data, check_results
 from data_checks.tolerances import Tolerances
 from flows.cli import app as cli
 from tests.support.packages import replace
-from tests.support.runs import finished_run
+from tests.support.runs import Finished
 
 Outcome = tuple[int, str, str]
 """Exit code, stdout and stderr."""
@@ -42,12 +42,12 @@ NOT_RESULTS = re.compile(r"\.lock(\.json)?$|events\.jsonl$|SHA256SUMS$|/newest$"
 
 
 @pytest.fixture(scope="module")
-def whole(home: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(home: Path, finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with checks, a report, a stress test and an external test set; another run; a model with two versions."""
     place = tmp_path_factory.mktemp("whole")
     run = RunFolder(place / "experiments" / "run")
     shutil.copytree(home / "experiments" / "run", run.path)
-    shutil.copytree(finished_run(sample).folder.path, place / "experiments" / "other")
+    shutil.copytree(finished().folder.path, place / "experiments" / "other")
     draw_images(place / "elsewhere", n_images=40, seed=9)
     begun = load_run(run)
     check_data(run, begun.config, Tolerances(), data_docs=False)

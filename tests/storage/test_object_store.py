@@ -344,7 +344,7 @@ def test_a_data_set_is_validated_into_a_bucket(
 
 def test_the_page_shows_a_run_in_a_bucket(copied: RunFolder, tmp_path: Path) -> None:
     places = Folders(Path("s3://bucket/copied"), *(tmp_path / name for name in ("models", "scores", "cache")))
-    view = opened("runs", Folders.of(places.as_words()))
+    view = opened("runs", Folders.from_arguments(places.as_arguments()))
     assert "Confusion matrix" in texts(view)
     view.segmented_control[0].set_value("Curves").run()
     assert not view.exception
