@@ -75,16 +75,21 @@ def say(line: object = "") -> None:
 
 @contextmanager
 def log_lines() -> Iterator[None]:
-    """Show the core's log records as lines on stderr, and progress bars, inside the block."""
+    """Show the core's log records as lines on stderr, and progress bars, inside the block.
+
+    Each is shown once, also where a flow that ran before in this process has left a handler at the root.
+    """
     logger = logging.getLogger("cxr")
     with bars():
         handler = logging.StreamHandler()
         handler.setFormatter(_LineFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
+        logger.propagate = not any(vars(other).get("stream") is sys.stderr for other in logging.getLogger().handlers)
         try:
             yield
         finally:
+            logger.propagate = True
             logger.removeHandler(handler)
 
 

@@ -60,6 +60,19 @@ def test_log_lines_of_the_core_go_to_stderr_inside_the_block_alone(capsys: pytes
     assert printed.err.split(" ", 1)[1] == "epoch 3\n"
 
 
+def test_a_line_is_shown_once_beside_a_handler_that_a_flow_left_at_the_root(capsys: pytest.CaptureFixture[str]) -> None:
+    root, left = logging.getLogger(), logging.StreamHandler()
+    root.addHandler(left)
+    try:
+        with terminal.log_lines():
+            logging.getLogger("cxr.test").info("once")
+        assert capsys.readouterr().err.count("once") == 1
+        logging.getLogger("cxr.test").info("by the handler at the root")
+        assert capsys.readouterr().err == "by the handler at the root\n"
+    finally:
+        root.removeHandler(left)
+
+
 BARS = """
 import logging, sys
 from cxr.cli import terminal
