@@ -127,13 +127,13 @@ def _require_address(name: str, value: str, pattern: str, words: str) -> None:
         raise ConfigError(f"{name} must be {words}, got {_shown(value)}.")
 
 
-def _require_range(name: str, value: str, least: float, most: float) -> None:
+def _require_range(name: str, value: str, least: int, most: int) -> None:
     try:
         number = float(value)
     except ValueError:
         return  # Cyclopts says which type it wants
     if not least <= number <= most:
-        raise ConfigError(f"{name} must lie between {least:,} and {most:,}, got {value}.")
+        raise ConfigError(f"{name} must lie between {least} and {most}, got {value}.")
 
 
 def _shown(value: str) -> str:

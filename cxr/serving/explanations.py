@@ -5,7 +5,7 @@ pictures and a table are written, in a folder of their own, and compiled graphs 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,13 +66,12 @@ def explain_images(
     predictions = predictor.predict(images)
     targets = [target or prediction.predicted for prediction in predictions]
     heat = predictor.look(images, targets)
-    columns: dict[int, dict[str, object]] = {}
-    for k, (number, image) in enumerate(zip(numbers, images, strict=True)):
-        picture = folder.picture(number + 1, Path(image.arrival.path).stem)
-        _write_picture(picture, image, heat[k], opacity)
-        columns[number] = predictions[k].columns | {"target": targets[k], "picture": picture.name}
-    table = pd.DataFrame([_facts(reading) | columns.get(number, {}) for number, reading in enumerate(readings)])
-    table = table.astype({"reason": "str", "detail": "str"})  # also where every file is an image
+    pictures = _write_pictures(folder, numbers, images, heat, opacity)
+    answers = [
+        prediction.columns | {"target": looked_for, "picture": picture.name}
+        for prediction, looked_for, picture in zip(predictions, targets, pictures, strict=True)
+    ]
+    table = _table(readings, dict(zip(numbers, answers, strict=True)))
     files.write_table(folder.table, table)
     return table
 
@@ -84,6 +83,12 @@ def _require_valid(package: Package, target: str | None, opacity: float) -> None
         raise ConfigError(f"--opacity must lie between 0 and 1, got {opacity!r}.")
 
 
+def _table(readings: Sequence[FileReading], answers: Mapping[int, dict[str, object]]) -> pd.DataFrame:
+    """Return one row per file; `answers` has the columns of each image, by its place among the files."""
+    table = pd.DataFrame([_facts(reading) | answers.get(number, {}) for number, reading in enumerate(readings)])
+    return table.astype({"reason": "str", "detail": "str"})  # also where every file is an image
+
+
 def _facts(reading: FileReading) -> dict[str, object]:
     refused = reading.refused
     return {
@@ -93,6 +98,21 @@ def _facts(reading: FileReading) -> dict[str, object]:
         "detail": refused.detail if refused else None,
         "image_id": reading.image_id,
     }
+
+
+def _write_pictures(
+    folder: ExplanationFolder,
+    numbers: Sequence[int],
+    images: Sequence[FileReading],
+    heat: NDArray[np.float32],
+    opacity: float,
+) -> list[Path]:
+    """Write each image beside its map, numbered from 1 by its place among the files; return the files written."""
+    names = [Path(image.arrival.path).stem for image in images]
+    paths = [folder.picture(number + 1, name) for number, name in zip(numbers, names, strict=True)]
+    for path, image, map_of_image in zip(paths, images, heat, strict=True):
+        _write_picture(path, image, map_of_image, opacity)
+    return paths
 
 
 def _write_picture(path: Path, image: FileReading, heat: NDArray[np.float32], opacity: float) -> None:

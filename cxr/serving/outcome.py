@@ -1,8 +1,8 @@
-"""The end of a scoring run: each batch is checked, what was decided is recorded, and the batch is published or held.
+"""The end of a scoring run: each batch is checked, the decision is recorded, and the batch is published or held.
 
 The record, `scores/_scoring_runs/<when>/scoring_run.json`, is written before the first image is scored, before each
-batch is published or held, and at the end, when it says how the scoring run ended. So nothing is published that no
-record lists, and a scoring run that was killed leaves what it had decided. The record also lists batches that earlier
+batch is published or held, and at the end, when it says how the scoring run ended. So every published batch is in
+a record, and a scoring run that is killed leaves its decisions. The record also lists batches that earlier
 scoring runs left held.
 """
 

@@ -1,11 +1,11 @@
 """Files of runs and models, held against the hashes in `SHA256SUMS`, which each of their folders has.
 
 `sha256sum --check SHA256SUMS` verifies a folder without cxr. A file's new hash is recorded beside the old one before
-the file is replaced, and the old one is dropped afterwards: whenever a process is killed, what is there is recorded. A
-file that is not there yet, or is about to be removed, has the hash ABSENT beside its own.
+the file is replaced, and the old one is dropped afterwards. So whenever a process is killed, the hash of the file on
+disk is in the record. A file that does not exist yet, or is about to be removed, has the hash ABSENT beside its own.
 
-Whoever writes holds the lock of the run, the fold or the model. A reader holds no lock: it looks again as long as the
-record changes.
+A writer holds the lock of the run, the fold or the model. A reader holds no lock: it rereads as long as the record
+changes.
 """
 
 import hashlib

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import fuzzing
-from benchmarks.fuzzing import PLANTED, TARGETS, mutate
+from benchmarks.fuzz_targets import PLANTED, TARGETS
+from benchmarks.fuzzing import mutate
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "dicom", "zip"])

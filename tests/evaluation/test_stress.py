@@ -92,5 +92,5 @@ def test_the_report_shows_it_and_training_anew_forgets_it(folder: RunFolder, tmp
 
 
 def test_no_image_at_all_is_refused(folder: RunFolder) -> None:
-    with pytest.raises(ConfigError, match="--images must lie between 1 and 10,000,000, got 0"):
+    with pytest.raises(ConfigError, match="--images must lie between 1 and 10000000, got 0"):
         app(["stress", str(folder.path), "--images", "0"])

@@ -21,6 +21,7 @@ from cxr.images.dicom import decoders
 from cxr.images.dicom.file import HTJ2K, is_dicom, read_dataset, require_radiograph
 from cxr.images.dicom.pixels import PIXEL_TAGS, read_levels
 from tests.support.images import colour, make_dicom, spread
+from tests.support.processes import PROJECT
 
 has_codecs = importlib.util.find_spec("imagecodecs") is not None
 needs_codecs = pytest.mark.skipif(not has_codecs, reason="imagecodecs, of the extra dicom, is not installed")
@@ -290,8 +291,7 @@ def test_a_missing_decoder_is_a_reason_that_says_what_to_install() -> None:
         "    try: read_levels(read_dataset(file.read_bytes(), PIXEL_TAGS))\n"
         "    except Exception as error: print(repr(error.reason), error.detail)"
     )
-    root = Path(__file__).parents[2]
-    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     lines = result.stdout.splitlines()
     assert len(lines) == 3
     for line, name in zip(lines, ("JPEG Lossless", "JPEG-LS", "JPEG Extended"), strict=True):

@@ -17,6 +17,7 @@ from cxr.images.dicom import decoders
 from cxr.images.dicom.file import read_dataset
 from cxr.images.dicom.pixels import PIXEL_TAGS, read_levels, robust_range
 from tests.support.images import RAMP, colour, make_dicom, spread
+from tests.support.processes import PROJECT
 
 HALF = (RAMP // 16).astype(np.uint8)
 """A ramp over all 8-bit values."""
@@ -495,6 +496,5 @@ def test_a_large_image_costs_little_more_than_its_values(tmp_path: Path) -> None
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; read_levels(data)\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 25e6)"
     )
-    root = Path(__file__).parents[2]
-    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert float(result.stdout) < 8  # bytes a pixel; the pixels themselves are 2, and the levels 1
