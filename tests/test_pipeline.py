@@ -26,6 +26,7 @@ PLAIN = (sys.executable, "-m", "cxr")
 Begin = Callable[..., Run]
 
 
+@pytest.mark.faults
 def test_the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables(
     undisturbed: Path, sample: Path, without_flows: dict[str, str], tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_run_that_finds_the_disk_full_says_so_and_the_same_command_ends_with_t
         assert_same_tables(tmp_path, undisturbed)
 
 
+@pytest.mark.faults
 def test_a_fold_that_fails_leaves_the_others_to_finish_and_is_named(begin: Begin) -> None:
     run = begin()
     run.folder.fold(0).checkpoint.mkdir(parents=True)

@@ -7,6 +7,7 @@ columns, and the factor that they were multiplied by. `benchmarks/report_numbers
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import nan
 from typing import Any
 
 import pandas as pd
@@ -28,10 +29,14 @@ class Cells:
     def __init__(self, tables: Mapping[str, tuple[str, pd.DataFrame]], facts: Mapping[str, Any]) -> None:
         self._tables = tables
         self._facts = facts
+        self._records: dict[str, list[dict[Any, Any]]] = {}
 
     def rows(self, table: str, **where: Any) -> list[dict[Any, Any]]:
         """Return the rows of a table that have the values in `where`; missing values are None."""
-        return self._select(table, where).astype(object).where(lambda rows: rows.notna(), None).to_dict("records")
+        if table not in self._records:  # looked up hundreds of times for a page, in a list faster than in a frame
+            frame = self._tables[table][1].astype(object)
+            self._records[table] = frame.where(frame.notna(), None).to_dict("records")
+        return [row for row in self._records[table] if all(row[name] == value for name, value in where.items())]
 
     def number(
         self,
@@ -56,10 +61,10 @@ class Cells:
         Raises:
             LookupError: no row or several rows match.
         """
-        rows = self._select(table, where)
+        rows = self.rows(table, **where)
         if len(rows) != 1:
             raise LookupError(f"exactly one row of {table} must match {dict(where)}, got {len(rows)}")
-        values = [float(value) for value in rows.iloc[0][list(columns)].astype(float)]
+        values = [nan if rows[0][name] is None else float(rows[0][name]) for name in columns]
         source = {"file": self._tables[table][0], "where": dict(where), "columns": columns, "scale": scale}
         sd = {"sd": values.pop()} if len(values) == 2 else {}
         text = format_estimate(*values, **sd, scale=scale, decimals=decimals, sign=sign)
@@ -72,12 +77,6 @@ class Cells:
             value = value[step]
         value = value.get(path[-1]) if isinstance(value, Mapping) else value[path[-1]]
         return _span(f"{value or 0:,}", {"file": file, "path": path, "scale": 1})
-
-    def _select(self, table: str, where: Mapping[str, Any]) -> pd.DataFrame:
-        rows = self._tables[table][1]
-        for column, value in where.items():
-            rows = rows[rows[column].isna() if value is None else rows[column] == value]
-        return rows
 
 
 def _span(text: str, source: Mapping[str, Any]) -> Markup:

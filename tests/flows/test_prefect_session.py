@@ -52,6 +52,7 @@ def test_without_a_folder_for_prefects_files_the_way_out_is_named(
         require_named_server()
 
 
+@pytest.mark.faults
 def test_an_embedded_server_that_takes_too_long_is_one_sentence(sample: Path, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
     environment |= {"PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "1"}

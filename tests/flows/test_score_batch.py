@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import yaml
 
 from cxr.images.synthetic import draw_inbox
@@ -33,6 +34,7 @@ def flow_runs(server: dict[str, str]) -> list[dict]:
         return json.load(answer)
 
 
+@pytest.mark.faults
 def test_the_schedule_fires_by_itself_publishes_what_is_fine_and_shows_what_is_held(
     home: Path, server: dict[str, str], tmp_path: Path
 ) -> None:

@@ -102,6 +102,7 @@ def test_a_mistake_ends_a_flow_with_one_sentence_and_code_2(
     assert (tmp_path / "experiments" / "run" / "checks" / "report.html").exists()
 
 
+@pytest.mark.faults
 def test_the_deployment_on_a_server_and_a_worker_gives_the_same_tables(
     undisturbed: Path, sample: Path, server: dict[str, str], tmp_path: Path
 ) -> None:

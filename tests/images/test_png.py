@@ -3,7 +3,6 @@ import pickle
 import struct
 import subprocess
 import sys
-import time
 import zlib
 
 import numpy as np
@@ -166,11 +165,10 @@ def test_an_orientation_after_the_pixels_counts() -> None:
     np.testing.assert_array_equal(np.asarray(decode_image(data, 0).grey), NOISE[::-1, ::-1])
 
 
-def test_two_million_chunks_are_refused_at_once() -> None:
+def test_two_million_chunks_are_refused_after_a_hundred_thousand() -> None:
     data = assembled(chunk(b"tEXt") * 2_000_000, chunk(b"IDAT", STREAM), chunk(b"IEND"))
-    start = time.perf_counter()
-    assert reason(data) == "too_complex"
-    assert time.perf_counter() - start < 2
+    with pytest.raises(UnreadableError, match="PNG of over 100,000 chunks"):
+        decode_image(data, 0)
 
 
 GIANT = """

@@ -233,6 +233,7 @@ def undisturbed(home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     return inbox, table(out)
 
 
+@pytest.mark.faults
 def test_kills_at_any_moment_only_delay_the_scoring_run(
     home: Path, undisturbed: tuple[Path, pd.DataFrame], tmp_path: Path
 ) -> None:
@@ -256,6 +257,7 @@ def assert_same(rows: pd.DataFrame, expected: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(rows, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.faults
 def test_two_runs_started_together_score_once(
     home: Path, undisturbed: tuple[Path, pd.DataFrame], tmp_path: Path
 ) -> None:
@@ -324,6 +326,7 @@ def test_a_batch_of_inverted_images_is_held_and_released(home: Path, tmp_path: P
     assert len(table(out)) == 30
 
 
+@pytest.mark.faults
 def test_a_full_disk_is_reported_and_the_next_scoring_run_completes(
     home: Path, undisturbed: tuple[Path, pd.DataFrame], tmp_path: Path
 ) -> None:

@@ -117,16 +117,14 @@ def test_a_batch_that_memory_is_too_small_for_goes_through_in_parts_and_a_senten
         environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}  # what is freed goes back to the system
         return run_to_the_end([sys.executable, "-c", SMALL_MEMORY, *words], environment)
 
-    none = train(150)  # the network has 94 MB, its gradients as much
-    assert none.returncode == 2, none.stderr
-    assert none.stderr.splitlines()[-1].startswith("error: fold 0 ran out of memory on cpu, even with batches in parts")
-    assert "Traceback" not in none.stderr
-    assert not run.is_complete(0)
-
-    tight = train(450)
+    tight = train(450)  # much less, and a library that no code of Python reaches may crash
     assert tight.returncode == 2, tight.stderr
     assert "goes through in parts of" in tight.stderr, "it is the checkpoint that does not fit"
-    assert tight.stderr.splitlines()[-1].startswith("error: fold 0 ran out of memory on cpu")
+    assert tight.stderr.splitlines()[-1].startswith(
+        "error: fold 0 ran out of memory on cpu, even with batches in parts"
+    )
+    assert "Traceback" not in tight.stderr
+    assert not run.is_complete(0)
 
     small = train(700)  # a checkpoint is written in some 600; the whole batch needs over 1,000
     assert small.returncode == 0, small.stderr
