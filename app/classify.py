@@ -12,12 +12,11 @@ from app.prediction import Decision, Scored
 from app.server import MAX_UPLOAD_MB, Folders
 from app.uploads import LoadedModel, Upload
 from cxr.config import OperatingPoint
-from cxr.errors import PackageError
 from cxr.images.synthetic import draw_examples
 from cxr.metrics.calibration import predict_labels
 from cxr.serving.registry import champion_version, list_models
 from cxr.storage.model_folder import ModelFolder
-from cxr.wording import DISCLAIMER, display_name, markdown
+from cxr.wording import DISCLAIMER, display_name
 
 MAX_IMAGES = 100
 """More belong in an inbox."""
@@ -59,11 +58,7 @@ def _choose_model(folders: Folders) -> LoadedModel | None:
     rows = versions.sort_values("champion", ascending=False, kind="stable")
     options = [(str(row.name), str(row.version)) for row in rows[["name", "version"]].itertuples(index=False)]
     chosen = st.selectbox("Model", options, format_func=lambda option: _model_name(folders.models, *option))
-    try:
-        return uploads.load_model(folders.models, *chosen, folders.cache)
-    except PackageError as error:
-        st.error(markdown(error))
-        return None
+    return uploads.load_model(folders.models, *chosen, folders.cache)
 
 
 def _model_name(models: Path, name: str, version: str) -> str:

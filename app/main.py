@@ -13,7 +13,8 @@ if sys.path[0] != PROJECT:
     sys.path.insert(0, PROJECT)  # Streamlit puts this file's own folder there, and finds anybody's `app` after it
 
 from app.server import Folders  # noqa: E402
-from cxr.wording import DISCLAIMER  # noqa: E402
+from cxr.errors import CxrError  # noqa: E402
+from cxr.wording import DISCLAIMER, markdown  # noqa: E402
 
 # The views, in the order of their links; each is the module of that name, and the first one is the default.
 # No string may stand alone in this file: Streamlit shows it on the page.
@@ -30,8 +31,18 @@ def draw_icon() -> Image.Image:
 
 
 def view_of(module: str, folders: Folders) -> Callable[[], None]:
-    """Return a function that shows a view; the libraries that only this view needs are imported when it is opened."""
-    return lambda: import_module(f"app.{module}").show(folders)
+    """Return a function that shows a view, or why it cannot be shown.
+
+    The libraries that only this view needs are imported when it is opened.
+    """
+
+    def show() -> None:
+        try:
+            import_module(f"app.{module}").show(folders)
+        except CxrError as error:
+            st.error(markdown(error))
+
+    return show
 
 
 def show(folders: Folders) -> None:

@@ -6,9 +6,8 @@ import pandas as pd
 import streamlit as st
 
 from app import run_tables, words
-from cxr.errors import CxrError
 from cxr.storage.run_folder import RunFolder
-from cxr.wording import display_name, format_estimate, markdown
+from cxr.wording import display_name, format_estimate
 
 
 def show(experiments: Path, run_id: str, all_runs: list[str]) -> None:
@@ -18,11 +17,7 @@ def show(experiments: Path, run_id: str, all_runs: list[str]) -> None:
         st.info("There is no other run to compare with.")
         return
     other = st.selectbox(f"Compare {words.escape(run_id)} with", others, width=420)
-    try:
-        compared = run_tables.comparison([RunFolder.existing(name, experiments) for name in (run_id, other)])
-    except CxrError as error:
-        st.error(markdown(error))
-        return
+    compared = run_tables.comparison([RunFolder.existing(name, experiments) for name in (run_id, other)])
     left_out = ", ".join(f"{n:,} more in {words.escape(name)}" for name, n in compared.n_others.items() if n)
     st.markdown(f"{compared.n_images:,} images in common" + (f"; {left_out} are left out." if left_out else "."))
     st.table(differences(compared.metrics, run_id, other))

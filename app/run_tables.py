@@ -28,7 +28,7 @@ COMPUTE: dict[str, Callable[[OutOfFold], Any]] = {
 
 def out_of_fold(folder: RunFolder) -> OutOfFold:
     """Return a run's out-of-fold predictions."""
-    return _read(folder, _changed_ns(folder))
+    return _read(folder, _version(folder))
 
 
 def table(name: str, folder: RunFolder) -> Any:
@@ -38,7 +38,7 @@ def table(name: str, folder: RunFolder) -> Any:
         name: a key of COMPUTE, or subgroups.
         folder: of the run, with its tables.
     """
-    return _compute(name, folder, _changed_ns(folder))
+    return _compute(name, folder, _version(folder))
 
 
 def comparison(folders: list[RunFolder]) -> Comparison:
@@ -47,26 +47,27 @@ def comparison(folders: list[RunFolder]) -> Comparison:
     Raises:
         CxrError: they cannot be compared.
     """
-    return _compare(folders, [_changed_ns(folder) for folder in folders])
+    return _compare(folders, [_version(folder) for folder in folders])
 
 
-def _changed_ns(folder: RunFolder) -> int:
-    return folder.predictions.stat().st_mtime_ns if folder.predictions.exists() else 0
+def _version(folder: RunFolder) -> str:
+    """Return the hash of the predictions, which everything here is computed from."""
+    return verified.sha256_of(folder.predictions)
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner="Reading the run …", hash_funcs=HASHES)
-def _read(folder: RunFolder, changed_ns: int) -> OutOfFold:
+def _read(folder: RunFolder, version: str) -> OutOfFold:
     return OutOfFold(verified.read_table(folder.predictions), Classes(verified.read_record(folder.config)["classes"]))
 
 
 @st.cache_data(max_entries=8 * KEPT, show_spinner="Computing …", hash_funcs=HASHES)
-def _compute(name: str, folder: RunFolder, changed_ns: int) -> Any:
-    images = _read(folder, changed_ns)
+def _compute(name: str, folder: RunFolder, version: str) -> Any:
+    images = _read(folder, version)
     if name == "subgroups":
         return subgroup_table(images, verified.read_table(folder.manifest))
     return COMPUTE[name](images)
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner="Comparing …", hash_funcs=HASHES)
-def _compare(folders: list[RunFolder], changed_ns: list[int]) -> Comparison:
+def _compare(folders: list[RunFolder], versions: list[str]) -> Comparison:
     return compare(folders)

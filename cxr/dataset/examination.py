@@ -50,6 +50,8 @@ def examine(config: DataConfig, folder: RunFolder, *, cache: Path, size: int | N
         manifest = build_manifest(source, listing, config, cache, size)
         stage.n_images = len(manifest)
         _log_images(manifest, listing)
+        if not folder.identity.exists():
+            verified.write_text(folder.identity, folder.run_id + "\n")
         if folder.has_begun:
             _require_same_images(folder, data_hash(manifest))
         else:

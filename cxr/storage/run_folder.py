@@ -32,10 +32,22 @@ WAYS_OUT = {
     "external_tests/*/*": "type `cxr report {2}` with that --external again",
     "held_out_test/openings.json": "delete its folder, which loses the record of earlier openings",
     "held_out_test/*": "type `cxr report {1} --open-test` again",
+    "run_id": "delete it if it is there, then type `cxr train` with --run-id {0} again",
     "config.json": "delete it if it is there, then type `cxr train` with --run-id {0} again: the folds are kept",
     "*": "delete config.json and type `cxr train` with --run-id {0} again: the folds are kept",
 }
 """How a file of a run is made again, by its place in the run's folder; the number counts folders up to the run's."""
+
+FOLDERS = (
+    "learning_curve/share=*/fold=*",
+    "folds/fold=*",
+    "external_tests/*",
+    "held_out_test",
+    "metrics",
+    "figures",
+    "checks",
+)
+"""The folders within a run."""
 
 
 def way_out(path: Path) -> str:
@@ -43,6 +55,12 @@ def way_out(path: Path) -> str:
     place = PurePosixPath(path.as_posix())
     sentence = next(sentence for pattern, sentence in WAYS_OUT.items() if place.match(pattern))
     return sentence.format(*(parent.name for parent in place.parents), fold=place.parent.name.removeprefix("fold="))
+
+
+def depth(folder: Path) -> int:
+    """Return how many folders up the run is whose files are in a folder; 0 for any other folder."""
+    place = PurePosixPath(folder.as_posix())
+    return next((pattern.count("/") + 1 for pattern in FOLDERS if place.match(pattern)), 0)
 
 
 @dataclass(frozen=True)
@@ -145,6 +163,11 @@ class RunFolder:
     @property
     def lock(self) -> Path:
         return self.path.parent / ".locks" / f"{self.run_id}.lock"
+
+    @property
+    def identity(self) -> Path:
+        """The run's id on the day it was made; the folder may be renamed since."""
+        return self.path / "run_id"
 
     @property
     def config(self) -> Path:

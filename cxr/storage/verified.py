@@ -4,6 +4,9 @@
 the file is replaced, and the old one is dropped afterwards. So whenever a process is killed, the hash of the file on
 disk is in the record. A file that does not exist yet, or is about to be removed, has the hash ABSENT beside its own.
 
+The record of a folder within a run also has the hash of the run's `run_id`, so that the folder of another run is
+noticed, although its files and its record agree.
+
 A writer holds the lock of the run, the fold or the model. A reader holds no lock: it rereads as long as the record
 changes.
 """
@@ -22,7 +25,7 @@ from cxr.errors import DamagedError
 from cxr.storage import files, model_folder, run_folder
 from cxr.storage.run_folder import SUMS
 
-LINE = re.compile(r"^([0-9a-f]{64})  ([\w.-]+)\n", re.ASCII | re.MULTILINE)
+LINE = re.compile(r"^([0-9a-f]{64})  ((?:\.\./)*[\w.-]+)\n", re.ASCII | re.MULTILINE)
 ABSENT = "0" * 64
 Sums = dict[str, tuple[str, ...]]
 """SHA-256 of each file in a folder, by its name; two while the file is being replaced."""
@@ -34,12 +37,17 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         DamagedError: it is missing, was changed, or is not recorded.
     """
+    return _read_and_hash(path)[0]
+
+
+def _read_and_hash(path: Path) -> tuple[bytes, str]:
     record = _read(path.with_name(SUMS))
     while True:
         data = _read(path)
-        fault = _fault(path.name, data, record)
+        digest = hashlib.sha256(data or b"").hexdigest()
+        fault = _fault(path, data, digest, record)
         if data is not None and fault is None:
-            return data
+            return data, digest
         before, record = record, _read(path.with_name(SUMS))
         if record == before:  # otherwise the file was replaced in between
             raise _damaged(path, fault or "is missing")
@@ -57,8 +65,8 @@ def _read(path: Path) -> bytes | None:
         ) from error
 
 
-def _fault(name: str, data: bytes | None, record: bytes | None) -> str | None:
-    """Return what is wrong with a file, given its bytes and those of the folder's record; None if nothing is."""
+def _fault(path: Path, data: bytes | None, digest: str, record: bytes | None) -> str | None:
+    """Return what is wrong with a file, given its bytes, their hash and the folder's record; None if nothing is."""
     if data is None:
         return "is missing"
     if record is None:
@@ -66,11 +74,23 @@ def _fault(name: str, data: bytes | None, record: bytes | None) -> str | None:
     sums = _parse(record)
     if as_text(sums) != record.decode(errors="replace"):
         return f"is not verifiable, because {SUMS} beside it is damaged"
-    if name not in sums:
+    if path.name not in sums:
         return f"is not in {SUMS} beside it"
-    if hashlib.sha256(data).hexdigest() not in sums[name]:
+    if digest not in sums[path.name]:
         return "was changed since cxr wrote it" if data else "is empty"
-    return None
+    return None if _ties(sums) == _tie(path.parent) else "belongs to another run, as its whole folder does"
+
+
+def _ties(sums: Sums) -> Sums:
+    """Return the hashes of files that are not in the record's own folder."""
+    return {name: digests for name, digests in sums.items() if "/" in name}
+
+
+def _tie(folder: Path) -> Sums:
+    """Return the hash of the `run_id` of the run that a folder is in; none for any other folder."""
+    depth = run_folder.depth(folder)
+    run_id = folder.parents[depth - 1] / "run_id"
+    return {"../" * depth + run_id.name: (sha256_of(run_id),)} if depth and exists(run_id) else {}
 
 
 def _damaged(path: Path, fault: str) -> DamagedError:
@@ -117,7 +137,7 @@ def files_in(folder: Path, suffix: str) -> list[Path]:
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal; raise as `read_bytes` does."""
-    return hashlib.sha256(read_bytes(path)).hexdigest()
+    return _read_and_hash(path)[1]
 
 
 @contextmanager
@@ -193,10 +213,14 @@ def remove(*paths: Path) -> None:
 
 
 def _record(folder: Path, changed: Sums) -> None:
-    """Replace the hashes of these files in a folder's record; a record with none left is removed."""
-    before = recorded(folder)
-    after = {name: digests for name, digests in (before | changed).items() if digests}
-    if not after:
+    """Replace the hashes of these files in a folder's record; a record with none left is removed.
+
+    What another run recorded is dropped.
+    """
+    before, tie = recorded(folder), _tie(folder)
+    own = before if _ties(before) == tie else {}
+    after = {name: digests for name, digests in (own | changed).items() if digests} | tie
+    if after == tie:
         (folder / SUMS).unlink(missing_ok=True)
     elif after != before:
         files.write_text(folder / SUMS, as_text(after))

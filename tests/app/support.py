@@ -9,7 +9,7 @@ def _run_view(module: str, folders: object) -> None:
     """What AppTest runs as a script: it sees nothing of this file."""
     import importlib
 
-    importlib.import_module(f"app.{module}").show(folders)
+    importlib.import_module("app.main").view_of(module, folders)()
 
 
 def opened(module: str, folders: Folders) -> AppTest:

@@ -1,4 +1,4 @@
-"""Every file of a run and of a model, damaged in every way, under every verb that reads it.
+"""Every file of a run and of a model, damaged in every way, under every verb and on every view that reads it.
 
 A walk damages all files at once and types the verb. As long as it ends with exit code 2, the file that its sentence
 names is put back, and the verb is typed again. At its end the verb prints what it prints on undamaged files: it has
@@ -8,22 +8,30 @@ named each file that it reads, and what it prints does not depend on any other.
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from app.server import Folders
 from cxr.cli.terminal import run_command
+from cxr.config import DataConfig, RunLocation
 from cxr.evaluation.tables import TABLES as TABLE_NAMES
 from cxr.images.synthetic import draw_images
+from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
 from data_checks.gate import check_data, check_results
 from data_checks.tolerances import Tolerances
 from flows.cli import app as cli
+from tests.app.support import opened
 from tests.support.packages import replace
-from tests.support.runs import Finished
+from tests.support.processes import BIN
+from tests.support.runs import SMALL, Finished
 
 Outcome = tuple[int, str, str]
 """Exit code, stdout and stderr."""
@@ -98,13 +106,11 @@ def damage_all(whole: Path, place: Path, folder: str, shift: int) -> list[Path]:
     return damaged
 
 
-def walk(
-    place: Path, damaged: list[Path], whole: Path, words: list[str], capsys: pytest.CaptureFixture[str]
-) -> set[str]:
+def walk(place: Path, damaged: list[Path], whole: Path, verb: Callable[[], Outcome]) -> set[str]:
     """Walk as described above; return the files that the verb has named."""
     left, named_by_verb = set(damaged), set()
     while True:
-        code, out, err = outcome(words, capsys)
+        code, out, err = verb()
         if code == 0:
             return named_by_verb
         sentence = next(line for line in err.splitlines() if line.startswith("error: "))
@@ -122,7 +128,7 @@ def names(sentence: str, path: Path) -> bool:
     return f"{str(path)!r}" in sentence or f"file {path.name!r} of package {str(path.parent)!r}" in sentence
 
 
-BEGUN = {"config.json"}
+BEGUN = {"config.json", "run_id"}
 DONE = BEGUN | {f"folds/fold={fold}/complete.json" for fold in (0, 1)}
 IMAGES = {"manifest.parquet", "near_duplicates.parquet", "folds.parquet", "leakage_certificate.json"}
 WEIGHTS = {f"folds/fold={fold}/weights.safetensors" for fold in (0, 1)}
@@ -141,6 +147,7 @@ READ: dict[str, set[str]] = {
     "stress run --images=4": REPORT | IMAGES,
     "evaluate run": DONE | IMAGES | WEIGHTS,
     "package run --name=new": DONE | WEIGHTS | PREDICTIONS | {"manifest.parquet", "metrics/summary.parquet"},
+    "learning-curve run --share=0.5": REPORT | IMAGES | {f"folds/fold={fold}/predictions.parquet" for fold in (0, 1)},
     "mlflow run": DONE | EPOCHS | ARTIFACTS | {f"folds/fold={fold}/predictions.parquet" for fold in (0, 1)},
 }
 """What each verb reads of a run."""
@@ -152,11 +159,11 @@ def test_runs_are_not_listed_from_files_that_were_damaged(
 ) -> None:
     damaged = damage_all(whole, place, "experiments/run", shift)
     words = ["runs", f"--experiments={place / 'experiments'}"]
-    named = walk(place, damaged, whole, words, capsys)
+    named = walk(place, damaged, whole, lambda: outcome(words, capsys))
     assert named == {f"experiments/run/{name}" for name in READ["runs"]}
 
 
-SLOW = ("stress run --images=4", "package run --name=new", "mlflow run")
+SLOW = ("stress run --images=4", "package run --name=new", "learning-curve run --share=0.5", "mlflow run")
 
 
 @pytest.mark.parametrize(
@@ -170,8 +177,45 @@ def test_a_verb_names_each_damaged_file_of_a_run_that_it_reads(
     words += [f"--models={place / 'models'}"] if verb.startswith("package") else []
     words += [f"--out={place / 'comparison'}"] if verb.startswith("compare") else []
     words += [f"--store=sqlite:///{place / 'mlflow.db'}"] if verb.startswith("mlflow") else []
-    named = walk(place, damaged, whole, words, capsys)
+    named = walk(place, damaged, whole, lambda: outcome(words, capsys))
     assert named == {f"experiments/run/{name}" for name in READ[verb]}
+
+
+def as_process(program: Sequence[str], words: Sequence[str], environment: Mapping[str, str] = {}) -> Outcome:
+    """Type a verb in a process of its own."""
+    ended = subprocess.run(
+        [*program, *words], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def resumed(place: Path) -> list[str]:
+    """Return the words that name the run, its images and its config."""
+    config = load_run(RunFolder(place / "experiments" / "run")).config
+    words = [f"--{name.replace('_', '-')}={getattr(config, name)}" for name in SMALL | {"data": ""}]
+    return [*words, "--run-id=run", f"--experiments={place / 'experiments'}", f"--cache={place / 'cache'}"]
+
+
+VALIDATED = {f"--{field.name.replace('_', '-')}" for kind in (DataConfig, RunLocation) for field in fields(kind)}
+UNFINISHED = "folds/fold=1/complete.json"
+
+
+@pytest.mark.faults
+def test_a_run_that_is_resumed_names_each_damaged_file_that_it_goes_on_from(whole: Path, place: Path) -> None:
+    words = ["train", "--devices=cpu", *resumed(place)]
+    fold = RunFolder(place / "experiments" / "run").fold(1)
+    verified.remove(fold.complete)
+    damaged = damage_all(whole, place, "experiments/run", 0)
+    named = walk(place, damaged, whole, lambda: as_process([sys.executable, "-m", "cxr"], words))
+    assert named == {f"experiments/run/{name}" for name in BEGUN | IMAGES | {"data.json"} | DONE - {UNFINISHED}}
+
+
+@pytest.mark.faults
+def test_data_checks_name_each_damaged_file_that_they_read(whole: Path, place: Path, server: dict[str, str]) -> None:
+    words = ["validate", *(word for word in resumed(place) if word.split("=")[0] in VALIDATED)]
+    damaged = damage_all(whole, place, "experiments/run", 1)
+    named = walk(place, damaged, whole, lambda: as_process([str(BIN / "cxr")], words, server))
+    assert named == {f"experiments/run/{name}" for name in BEGUN | IMAGES | {"data.json", "left_aside.parquet"}}
 
 
 OF_PACKAGE = {
@@ -188,21 +232,77 @@ READ_OF_MODEL = {
     "promote tiny 2": {"champion", *(f"2/{name}" for name in OF_PACKAGE)},
     "rollback tiny": {"champion", "promotions.json", *(f"1/{name}" for name in OF_PACKAGE)},
     "explain {image} --name=tiny": {"champion", *(f"2/{name}" for name in OF_PACKAGE)},
+    "score {inbox} --name=tiny": {"champion", *(f"2/{name}" for name in OF_PACKAGE)},
 }
-"""What each verb reads of a model; `cxr score` reads what `cxr explain` does."""
+"""What each verb reads of a model."""
 
 
 @pytest.mark.parametrize("shift", range(len(DAMAGES)))
-@pytest.mark.parametrize("verb", READ_OF_MODEL)
+@pytest.mark.parametrize(
+    "verb", [pytest.param(verb, marks=[pytest.mark.faults] if "score" in verb else []) for verb in READ_OF_MODEL]
+)
 def test_a_verb_names_each_damaged_file_of_a_model_that_it_reads(
     whole: Path, place: Path, capsys: pytest.CaptureFixture[str], verb: str, shift: int
 ) -> None:
     damaged = damage_all(whole, place, "models/tiny", shift)
     image = next((place / "elsewhere").rglob("*.jpeg"))
-    words = [*verb.format(image=image).split(), f"--models={place / 'models'}"]
-    words += [f"--out={place / 'out'}", f"--cache={place / 'cache'}"] if verb.startswith("explain") else []
-    named = walk(place, damaged, whole, words, capsys)
+    words = [*verb.format(image=image, inbox=place / "elsewhere").split(), f"--models={place / 'models'}"]
+    words += [f"--out={place / 'out'}", f"--cache={place / 'cache'}"] if "--name" in verb else []
+    words += ["--settle=0"] if verb.startswith("score") else []
+    named = walk(place, damaged, whole, lambda: outcome(words, capsys))
     assert named == {f"models/tiny/{name}" for name in READ_OF_MODEL[verb]}
+
+
+SHOWN = {
+    "models": {"models/tiny/champion", "models/tiny/promotions.json"}
+    | {f"models/tiny/{name}" for name in ("1/package.json", "2/package.json", "2/README.md")},
+    "classify": {f"models/tiny/{name}" for name in READ_OF_MODEL["models"]}
+    | {f"models/tiny/2/{name}" for name in OF_PACKAGE},
+    "runs": {f"experiments/run/{name}" for name in READ["runs"] | EPOCHS | PREDICTIONS}
+    | {
+        f"experiments/run/{name}"
+        for name in ("manifest.parquet", "metrics/metrics.parquet", "metrics/confusion.parquet")
+    },
+}
+"""What each view of the page reads, in all of its sections."""
+
+
+@pytest.mark.parametrize("view", SHOWN)
+def test_a_view_names_each_damaged_file_that_it_reads(whole: Path, place: Path, view: str) -> None:
+    damaged = damage_all(whole, place, "models/tiny", 2) + damage_all(whole, place, "experiments/run", 2)
+    folders = Folders(place / "experiments", place / "models", place / "scores", place / "cache")
+    assert walk(place, damaged, whole, lambda: shown(view, folders)) == SHOWN[view]
+
+
+def shown(view: str, folders: Folders) -> Outcome:
+    """Open a view and each of its sections; code 2 if one shows an error."""
+    page = opened(view, folders)
+    if view == "runs" and not page.error:
+        page.selectbox[0].set_value("run").run()
+    for section in ("Metrics", "Threshold", "Curves", "Folds and subgroups", "Training", "Compare"):
+        if view == "runs" and not page.error:
+            page.segmented_control[0].set_value(section).run()
+    assert not page.exception
+    error = "".join(f"error: {element.value}\n".replace("\\", "") for element in page.error)
+    return (2 if error else 0), "", error
+
+
+@pytest.mark.parametrize("folder", ["metrics", "checks", "folds/fold=1", "external_tests"])
+def test_a_whole_folder_of_another_run_is_noticed(
+    whole: Path, place: Path, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    foreign, own = place / "experiments/other" / folder, place / "experiments/run" / folder
+    if folder == "external_tests":
+        words = ["report", "other", "--external", str(place / "elsewhere"), f"--experiments={foreign.parents[1]}"]
+        assert outcome(words)[0] == 0
+    elif folder == "checks":
+        begun = load_run(RunFolder(foreign.parent))
+        check_data(begun.folder, begun.config, Tolerances(), data_docs=False)
+    shutil.rmtree(own)
+    shutil.copytree(foreign, own)
+    code, _, err = outcome(["report", "run", f"--experiments={place / 'experiments'}"], capsys)
+    assert code == 2
+    assert re.search(rf"'{own}/[^\n]* belongs to another run, as its whole folder does: put back a copy, or ", err)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

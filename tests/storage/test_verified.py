@@ -165,3 +165,32 @@ def test_a_folder_that_was_filled_otherwise_is_recorded_as_it_is(tmp_path: Path)
     (tmp_path / "weights.safetensors").write_bytes(b"weights")
     verified.record_all(tmp_path)
     assert verified.recorded(tmp_path) == {"weights.safetensors": (files.sha256_of(tmp_path / "weights.safetensors"),)}
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics", "folds/fold=0", "external_tests/elsewhere", "learning_curve/share=0.5/fold=1"]
+)
+def test_a_folder_within_a_run_is_tied_to_the_run(tmp_path: Path, name: str) -> None:
+    for run_id in ("one", "two"):
+        verified.write_text(tmp_path / run_id / "run_id", f"{run_id}\n")
+        verified.write_text(tmp_path / run_id / name / "table.txt", f"of {run_id}")
+    own, foreign = (tmp_path / run_id / name for run_id in ("one", "two"))
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=own, check=True, capture_output=True)
+    own.rename(tmp_path / "aside")
+    foreign.rename(own)
+    with pytest.raises(DamagedError, match=r"table\.txt' belongs to another run, as its whole folder does: put back"):
+        verified.read_bytes(own / "table.txt")
+    verified.write_text(own / "new.txt", "of one")
+    assert verified.read_bytes(own / "new.txt") == b"of one"
+    with pytest.raises(DamagedError, match=r"table\.txt' is not in SHA256SUMS beside it"):
+        verified.read_bytes(own / "table.txt")
+
+
+def test_a_run_may_be_renamed_but_not_lose_its_id(tmp_path: Path) -> None:
+    verified.write_text(tmp_path / "run" / "run_id", "run\n")
+    verified.write_text(tmp_path / "run" / "metrics" / "table.txt", "values")
+    renamed = (tmp_path / "run").rename(tmp_path / "renamed")
+    assert verified.read_bytes(renamed / "metrics" / "table.txt") == b"values"
+    (renamed / "run_id").unlink()
+    with pytest.raises(DamagedError, match=r"renamed/run_id' is missing: put back a copy, or delete it if it is there"):
+        verified.read_bytes(renamed / "metrics" / "table.txt")
