@@ -248,7 +248,8 @@ class RunFolder:
 
     def external_tests(self) -> list[OutsideTestFolder]:
         """Return the tests on external test sets that were made."""
-        return [OutsideTestFolder(path.parent) for path in sorted(self.path.glob("external_tests/*/openings.json"))]
+        found = (self.path.glob(f"external_tests/*/{name}") for name in ("openings.json", SUMS))
+        return [OutsideTestFolder(folder) for folder in sorted({path.parent for paths in found for path in paths})]
 
     @property
     def checks(self) -> Path:

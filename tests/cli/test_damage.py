@@ -8,10 +8,7 @@ named each file that it reads, and what it prints does not depend on any other.
 import os
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +16,11 @@ import pytest
 
 from app.server import Folders
 from cxr.cli.terminal import run_command
-from cxr.config import DataConfig, RunLocation
+from cxr.config import Execution
+from cxr.dataset.examination import examine
 from cxr.evaluation.tables import TABLES as TABLE_NAMES
 from cxr.images.synthetic import draw_images
+from cxr.pipeline import cross_validate
 from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
@@ -30,8 +29,7 @@ from data_checks.tolerances import Tolerances
 from flows.cli import app as cli
 from tests.app.support import opened
 from tests.support.packages import replace
-from tests.support.processes import BIN
-from tests.support.runs import SMALL, Finished
+from tests.support.runs import Finished
 
 Outcome = tuple[int, str, str]
 """Exit code, stdout and stderr."""
@@ -73,8 +71,12 @@ def whole(home: Path, finished: Finished, tmp_path_factory: pytest.TempPathFacto
 
 
 def outcome(words: list[str], capsys: pytest.CaptureFixture[str] | None = None) -> Outcome:
+    return outcome_of(partial(cli, words), capsys)
+
+
+def outcome_of(command: Callable[[], object], capsys: pytest.CaptureFixture[str] | None) -> Outcome:
     with pytest.raises(SystemExit) as ended:
-        run_command(partial(cli, words))
+        run_command(command)
     out, err = capsys.readouterr() if capsys else ("", "")
     assert isinstance(ended.value.code, int)
     return ended.value.code, out, err
@@ -138,17 +140,19 @@ TABLES = {f"metrics/{name}.parquet" for name in ("predictions", *TABLE_NAMES)}
 REPORT = DONE | EPOCHS | WEIGHTS | TABLES
 REPORT |= {"data.json", "leakage_certificate.json", "checks/acquisition_baseline.parquet"}
 REPORT |= {f"external_tests/elsewhere/{name}" for name in ("openings.json", "predictions.parquet", "metrics.parquet")}
-ARTIFACTS = TABLES | {"metrics/stress.parquet", "leakage_certificate.json", "report.html"}
+STRESS = {"metrics/stress.parquet"}
+HELD_OUT = {f"folds/fold={fold}/predictions.parquet" for fold in (0, 1)}
+ARTIFACTS = TABLES | STRESS | {"leakage_certificate.json", "report.html"}
 READ: dict[str, set[str]] = {
     "runs": DONE | {"metrics/summary.parquet"},
     "compare run other": BEGUN | PREDICTIONS,
     "train-fold run 0": BEGUN | {"folds/fold=0/complete.json"},
-    "report run": REPORT | {"metrics/stress.parquet"},
+    "report run": REPORT | STRESS,
     "stress run --images=4": REPORT | IMAGES,
     "evaluate run": DONE | IMAGES | WEIGHTS,
     "package run --name=new": DONE | WEIGHTS | PREDICTIONS | {"manifest.parquet", "metrics/summary.parquet"},
-    "learning-curve run --share=0.5": REPORT | IMAGES | {f"folds/fold={fold}/predictions.parquet" for fold in (0, 1)},
-    "mlflow run": DONE | EPOCHS | ARTIFACTS | {f"folds/fold={fold}/predictions.parquet" for fold in (0, 1)},
+    "learning-curve run --share=0.5": REPORT | IMAGES | STRESS | HELD_OUT,
+    "mlflow run": DONE | EPOCHS | ARTIFACTS | HELD_OUT,
 }
 """What each verb reads of a run."""
 
@@ -181,41 +185,35 @@ def test_a_verb_names_each_damaged_file_of_a_run_that_it_reads(
     assert named == {f"experiments/run/{name}" for name in READ[verb]}
 
 
-def as_process(program: Sequence[str], words: Sequence[str], environment: Mapping[str, str] = {}) -> Outcome:
-    """Type a verb in a process of its own."""
-    ended = subprocess.run(
-        [*program, *words], env=os.environ | environment, capture_output=True, text=True, check=False
-    )
-    return ended.returncode, ended.stdout, ended.stderr
-
-
-def resumed(place: Path) -> list[str]:
-    """Return the words that name the run, its images and its config."""
-    config = load_run(RunFolder(place / "experiments" / "run")).config
-    words = [f"--{name.replace('_', '-')}={getattr(config, name)}" for name in SMALL | {"data": ""}]
-    return [*words, "--run-id=run", f"--experiments={place / 'experiments'}", f"--cache={place / 'cache'}"]
-
-
-VALIDATED = {f"--{field.name.replace('_', '-')}" for kind in (DataConfig, RunLocation) for field in fields(kind)}
-UNFINISHED = "folds/fold=1/complete.json"
-
-
 @pytest.mark.faults
-def test_a_run_that_is_resumed_names_each_damaged_file_that_it_goes_on_from(whole: Path, place: Path) -> None:
-    words = ["train", "--devices=cpu", *resumed(place)]
-    fold = RunFolder(place / "experiments" / "run").fold(1)
-    verified.remove(fold.complete)
-    damaged = damage_all(whole, place, "experiments/run", 0)
-    named = walk(place, damaged, whole, lambda: as_process([sys.executable, "-m", "cxr"], words))
-    assert named == {f"experiments/run/{name}" for name in BEGUN | IMAGES | {"data.json"} | DONE - {UNFINISHED}}
-
-
-@pytest.mark.faults
-def test_data_checks_name_each_damaged_file_that_they_read(whole: Path, place: Path, server: dict[str, str]) -> None:
-    words = ["validate", *(word for word in resumed(place) if word.split("=")[0] in VALIDATED)]
+def test_a_run_that_is_resumed_names_each_damaged_file_that_it_goes_on_from(
+    whole: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = load_run(RunFolder(place / "experiments" / "run"))
+    verified.remove(run.folder.fold(1).complete)
     damaged = damage_all(whole, place, "experiments/run", 1)
-    named = walk(place, damaged, whole, lambda: as_process([str(BIN / "cxr")], words, server))
-    assert named == {f"experiments/run/{name}" for name in BEGUN | IMAGES | {"data.json", "left_aside.parquet"}}
+    execution = Execution(experiments=place / "experiments", run_id="run", cache=place / "cache", devices="cpu")
+    named = walk(place, damaged, whole, lambda: outcome_of(lambda: cross_validate(run.config, execution), capsys))
+    trained_anew = {path for path in READ["report run"] | HELD_OUT if "fold=1" in path}
+    evaluated_anew = TABLES - STRESS
+    read = (READ["report run"] | IMAGES | HELD_OUT) - trained_anew - evaluated_anew
+    assert named | {"experiments/run/run_id"} == {f"experiments/run/{name}" for name in read}
+
+
+@pytest.mark.faults
+def test_data_checks_name_each_damaged_file_that_they_read(
+    whole: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = load_run(RunFolder(place / "experiments" / "run"))
+    damaged = damage_all(whole, place, "experiments/run", 1)
+
+    def validate() -> None:
+        examine(run.config, run.folder, cache=place / "cache")
+        check_data(run.folder, run.config, Tolerances())
+
+    named = walk(place, damaged, whole, lambda: outcome_of(validate, capsys))
+    judged = IMAGES | {"data.json", "left_aside.parquet", "checks/predictions.json", "checks/metrics.json"}
+    assert named | {"experiments/run/run_id"} == {f"experiments/run/{name}" for name in BEGUN | judged}
 
 
 OF_PACKAGE = {
