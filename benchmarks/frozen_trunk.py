@@ -26,7 +26,7 @@ from benchmarks.results import keep
 from cxr.config import Execution, TrainConfig
 from cxr.dataset.examination import examine
 from cxr.network.acceleration import accelerate
-from cxr.network.resnet import Classifier, load_pretrained, normalise, to_grey
+from cxr.network.resnet import Classifier, load_pretrained
 from cxr.storage.run_folder import RunFolder
 from cxr.training import features
 from cxr.training.run import Run, begin_run
@@ -127,13 +127,13 @@ def _forward_pass(run: Run, squares: np.ndarray) -> None:
         lambda: frozen, "one pass", "cpu", bf16=True, n_images=len(squares), compile="off", cache=run.cache
     )
     for part in torch.from_numpy(squares).split(features.CHUNK):
-        forward(normalise(to_grey(part), model.mean, model.std))
+        forward(model.preprocessing.inputs(part))
 
 
 def _loop_seconds_per_image(run: Run, squares: np.ndarray) -> float:
     model = Classifier(2, load_pretrained(run.config.weights)).eval()
     with torch.no_grad():
-        return _timed(lambda: model(to_grey(torch.from_numpy(squares)).contiguous())) / len(squares)
+        return _timed(lambda: model(model.preprocessing.grey(torch.from_numpy(squares)).contiguous())) / len(squares)
 
 
 if __name__ == "__main__":

@@ -168,7 +168,7 @@ def _make_package(scratch: Path) -> Path:
     made = scratch / "models" / "tiny" / "1"
     if not made.exists():
         draw_images(scratch / "drawn", n_images=40, seed=0)
-        config = TrainConfig(data=str(scratch / "drawn"), weights="none", trainable="all", size=32, folds=2, epochs=1)
+        config = TrainConfig(data=str(scratch / "drawn"), preset="quick", weights="none", size=32, folds=2, epochs=1)
         execution = Execution(experiments=scratch / "experiments", cache=scratch / "cache", devices="cpu", run_id="run")
         make_package(load_run(cross_validate(config, execution)), model)
     return made

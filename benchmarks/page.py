@@ -48,7 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
         data = Path(arguments.data).resolve()
-        config = ["--weights=none", "--trainable=all", "--epochs=1", f"--size={arguments.size}", "--run-id=run"]
+        config = ["--preset=quick", "--weights=none", "--epochs=1", f"--size={arguments.size}", "--run-id=run"]
         for words in (["train", f"--data={data}", *config], ["package", "run", "--name=page", "--promote"]):
             subprocess.run([CXR, *words], cwd=home, check=True, capture_output=True)
         facts = files.read_json(ModelFolder.named(home / "models", "page").version("1").description)

@@ -30,7 +30,6 @@ from cxr.export.build import make_package
 from cxr.images.inbox import Arrival
 from cxr.images.source import open_source
 from cxr.network.int8 import load_int8, quantise
-from cxr.network.resnet import normalise, to_grey
 from cxr.serving import registry
 from cxr.serving.ensemble import layers_of
 from cxr.serving.scorer import Scorer, score_chunk, scorer_of
@@ -142,7 +141,7 @@ def _rates(home: Path, repeat: int, device: str) -> tuple[float, float, float]:
             score_chunk(scoring_run, batch.name, chunk)
 
     graph, package = home / "int8.onnx", scorer.package
-    inputs = normalise(to_grey(torch.from_numpy(squares)), *package.networks.constants())
+    inputs = package.networks.preprocessing().inputs(torch.from_numpy(squares))
     if not graph.exists():
         quantise(layers_of(package.networks, "shared", 0), inputs[:64], graph)
     run = load_int8(graph)

@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        small = ["--weights=none", "--trainable=all", "--size=32", "--epochs=1", "--folds=2", "--batch-size=16"]
+        small = ["--preset=quick", "--weights=none", "--size=32", "--epochs=1", "--folds=2", "--batch-size=16"]
         done = [CXR, "train", f"--data={Path(arguments.data).resolve()}", *small]
         subprocess.run(done, cwd=scratch, check=True, capture_output=True)
         commands = {

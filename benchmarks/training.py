@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        config = TrainConfig(data=arguments.data, weights="none", trainable="all", size=arguments.size)
+        config = TrainConfig(data=arguments.data, preset="quick", weights="none", size=arguments.size)
         folder, cache = RunFolder(Path(scratch) / "run"), Path(scratch) / "cache"
         examine(config, folder, cache=cache, size=config.size)
         run = begin_run(config, folder, Execution(cache=cache, devices=arguments.device))

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from cxr.errors import ConfigError
+from cxr.recipe import Recipe
 
-Trainable = Literal["head", "layer4", "all"]
 LabelFrom = Literal["folder", "subtype"]
-Precision = Literal["auto", "fp32", "bf16"]
 Arithmetic = Literal["fp32", "bf16", "int8"]
 ScorePrecision = Literal["auto", "fp32", "bf16", "int8"]
 Compile = Literal["auto", "on", "off"]
@@ -91,8 +90,8 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(DataConfig):
-    """One cross-validated training run on these images.
+class TrainConfig(Recipe, DataConfig):
+    """One cross-validated training run: which images, and how the network is trained on them.
 
     Each field is checked where the config is made: a value out of range raises a `CxrError`.
 
@@ -100,52 +99,15 @@ class TrainConfig(DataConfig):
         >>> config = cxr.TrainConfig(data="chest_xray", folds=3)
         >>> config.weights, config.size
         ('imagenet-v1', 224)
-
-    Attributes:
-        weights: Where the ResNet-50 starts: imagenet-v1, imagenet-v2, none, or a .pth or .safetensors file.
-        trainable: What is trained: head (frozen feature extractor), layer4 (and head), or all.
-        size: Side of the square that each image is scaled to, in pixels, 32 to 1024.
-        epochs: Passes over the training images, 1 to 1000; fixed: nothing is selected on the held-out fold.
-        batch_size: Images per training step, 1 to 4096.
-        learning_rate: Peak of the one-cycle schedule for the head; pretrained layers get a tenth.
-        augment: Vary position, angle, zoom, brightness and contrast of each batch mildly, if all layers are trained.
-        views: Versions of each image that frozen layers see, 1 to 64: the image itself, the others mildly augmented.
-        flip: Also mirror half of the training images left to right.
-        precision: Arithmetic of training: bf16 where the device has it (auto), fp32, or bf16.
-        deterministic: Use deterministic GPU kernels, which are slower; training on a CPU is always deterministic.
     """
 
-    weights: str = "imagenet-v1"
-    trainable: Trainable = "head"
-    size: int = 224
-    epochs: int = 10
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    augment: bool = True
-    views: int = 1
-    flip: bool = False
-    precision: Precision = "auto"
-    deterministic: bool = False
-
     def __post_init__(self) -> None:
-        super().__post_init__()
-        _require_choice("trainable", self.trainable, ("head", "layer4", "all"))
-        _require_choice("precision", self.precision, ("auto", "fp32", "bf16"))
-        _require_range("size", self.size, 32, 1024)
-        _require_range("epochs", self.epochs, 1, 1000)
-        _require_range("views", self.views, 1, 64)
-        _require_range("batch-size", self.batch_size, 1, 4096)
-        _require_range("learning-rate", self.learning_rate, 1e-8, 1.0)
-        if self.weights == "none" and self.trainable != "all":
-            raise ConfigError(
-                f"with --weights none no layer is worth freezing, but --trainable is {self.trainable!r}: "
-                "give pretrained weights, or --trainable all."
-            )
-        if self.views > 1 and self.trainable == "all":
-            raise ConfigError(
-                "--views is for frozen layers, which see each image once; --trainable all augments each batch instead: "
-                f"leave out --views {self.views}, or give --trainable head."
-            )
+        DataConfig.__post_init__(self)
+        Recipe.__post_init__(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, ready for JSON, without the preset, whose values they have."""
+        return {name: value for name, value in super().as_dict().items() if name != "preset"}
 
     @property
     def _kind(self) -> str:

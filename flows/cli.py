@@ -240,7 +240,7 @@ def demo() -> None:
     if not images.exists():
         draw_images(images, n_images=400, seed=0)
     train(
-        config=TrainConfig(data=str(images), weights="none", trainable="all", size=64, epochs=6, batch_size=16),
+        config=TrainConfig(data=str(images), preset="quick", weights="none", epochs=6, batch_size=16),
         execution=Execution(run_id="demo"),
     )
     package("demo", name="demo", promote=True)

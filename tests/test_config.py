@@ -18,6 +18,13 @@ from cxr.errors import ConfigError
         ("learning_rate", float("nan")),
         ("trainable", "tail"),
         ("precision", "int8"),
+        ("preset", "better"),
+        ("standardise", "histogram"),
+        ("augment", "wild"),
+        ("mixup", 2.1),
+        ("average", 1.0),
+        ("warm_up", 1.0),
+        ("label_smoothing", -0.1),
         ("patient_pattern", "("),
         ("patient_pattern", "no group"),
     ],
@@ -33,7 +40,7 @@ def test_a_frozen_random_trunk_is_refused() -> None:
 
 
 def test_a_config_survives_its_dictionary() -> None:
-    config = TrainConfig(data="images", folds=7, holdout="test")
+    config = TrainConfig(data="images", folds=7, holdout="test", preset="best")
     assert TrainConfig.from_dict(config.as_dict()) == config
 
 

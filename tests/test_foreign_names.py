@@ -121,7 +121,7 @@ def work(place: Path) -> list[str]:
     """Train, check, package, score and list, as the verbs do; return what Prefect's artifacts would show."""
     draw_archive(place / "data.zip")
     draw_inbox(place / "inbox")
-    small = {"weights": "none", "trainable": "all", "size": 32, "folds": 2, "epochs": 1, "batch_size": 8}
+    small = {"preset": "quick", "weights": "none", "size": 32, "folds": 2, "epochs": 1, "batch_size": 8}
     config = TrainConfig(data=str(place / "data.zip"), positive=CLASSES[1], **small)
     folder = RunFolder.named(place / "experiments", "run")
     examine(config, folder, cache=place / "cache", size=config.size)

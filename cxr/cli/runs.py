@@ -47,6 +47,21 @@ def train(
 
 
 @app.command
+def presets(*, weights: str = "imagenet-v1") -> None:
+    """Show the recipe that each preset stands for; `cxr train --preset NAME` uses one.
+
+    Example: cxr presets --weights none
+
+    Args:
+        weights: Where the network starts, as for `cxr train`; the recipes depend on whether it is none.
+    """
+    from cxr.cli import tables
+    from cxr.recipe import PRESETS
+
+    tables.show_recipes({name: options(weights) for name, options in PRESETS.items()})
+
+
+@app.command
 def train_fold(
     run: str,
     fold: int,

@@ -1,7 +1,7 @@
 """What a command prints at its end: tables, where the files are, and a query that reads them."""
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -43,6 +43,15 @@ def show_results(folder: "RunFolder") -> None:
     if verified.exists(folder.report):
         say(f"report   {folder.report}")
     say(f"query    duckdb -c \"SELECT metric, pooled FROM '{folder.summary}'\"")
+
+
+def show_recipes(recipes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the options of recipes side by side."""
+    table = _table(("option", *recipes), left=("option",))
+    for name in next(iter(recipes.values())):
+        _add(table, f"--{name.replace('_', '-')}", *(str(options[name]) for options in recipes.values()))
+    _print(table, 80)
+    say("what each of them is worth: docs/decisions/recipes.md")
 
 
 def show_checks(folder: "RunFolder") -> None:

@@ -14,12 +14,17 @@ from cxr.metrics.calibration import calibration_errors
 from cxr.storage import files, verified
 from cxr.storage.model_folder import PackageFolder
 from cxr.training.provenance import code_provenance
+from cxr.training.recipe_text import recipe_sentences
 from cxr.training.run import Run
 
 PREPROCESSING = (
-    "decoded to grey (luma), stretched to size × size with bilinear filtering, divided by 255, "
+    "decoded to grey (luma), stretched to size × size with bilinear filtering, {}, "
     "repeated to 3 channels, normalised with the mean and standard deviation that are stored with the weights"
 )
+LEVELS = {
+    "none": "divided by 255",
+    "percentile": "its grey levels stretched from its 2nd percentile (0) to its 98th (1)",
+}
 
 
 def package_facts(
@@ -55,7 +60,8 @@ def package_facts(
         "size": run.config.size,
         "n_folds": run.config.folds,
         "n_images": len(out_of_fold.predictions),
-        "preprocessing": PREPROCESSING,
+        "preprocessing": PREPROCESSING.format(LEVELS[run.config.standardise]),
+        "recipe": " ".join(recipe_sentences(run.config)),
         "calibration": _calibration(out_of_fold),
         "thresholds": out_of_fold.thresholds,
         "operating_point": identity["operating_point"],

@@ -13,7 +13,7 @@ from cxr.export.rounding import INT8_COMPARED, evenly_spread, measure_int8, requ
 from cxr.metrics.calibration import Calibration
 from cxr.network.int8 import int8_hindrance, quantise
 from cxr.network.onnx_graph import require_onnx
-from cxr.network.resnet import BATCH_SIZE, normalise, to_grey
+from cxr.network.resnet import BATCH_SIZE
 from cxr.serving.ensemble import layers_of, parts_of
 from cxr.serving.networks import PackagedNetworks, Part
 from cxr.training.run import Run
@@ -58,8 +58,8 @@ def write_int8(
 @torch.inference_mode()
 def _inputs(networks: PackagedNetworks, part: Part, squares: NDArray[np.uint8]) -> Tensor:
     """Return a part's inputs for images, shape (n, …)."""
-    mean, std = networks.constants()
-    batches = [normalise(to_grey(images), mean, std) for images in torch.from_numpy(squares).split(BATCH_SIZE)]
+    preprocessing = networks.preprocessing()
+    batches = [preprocessing.inputs(images) for images in torch.from_numpy(squares).split(BATCH_SIZE)]
     if part == "own" and networks.trainable == "layer4":
         shared = layers_of(networks, "shared", 0)
         batches = [shared(inputs) for inputs in batches]

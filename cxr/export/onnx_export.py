@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cxr.config import Trainable
 from cxr.metrics.calibration import Calibration
 from cxr.network.onnx_graph import write_graph
-from cxr.network.resnet import Classifier, normalise
+from cxr.network.resnet import Classifier
+from cxr.recipe import Trainable
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 class _WholePath(nn.Module):
     """From squares to the mean of the folds' calibrated probabilities; layers that the folds share run once."""
 
-    mean: Tensor
-    std: Tensor
     bias: Tensor
 
     def __init__(self, models: Sequence[Classifier], trainable: Trainable, calibration: Calibration) -> None:
@@ -31,13 +29,12 @@ class _WholePath(nn.Module):
         shared, _ = models[0].stages(trainable)
         self.shared = shared
         self.own = nn.ModuleList(model.stages("all")[1][len(shared) :] for model in models)
-        self.register_buffer("mean", models[0].mean)
-        self.register_buffer("std", models[0].std)
+        self.preprocessing = models[0].preprocessing
         self.register_buffer("bias", torch.tensor(calibration.bias, dtype=torch.float32))
         self.temperature = calibration.temperature
 
     def forward(self, squares: Tensor) -> Tensor:
-        shared = self.shared(normalise(squares.unsqueeze(1).float().div(255), self.mean, self.std))
+        shared = self.shared(self.preprocessing.inputs(squares))
         folds = [(own(shared) / self.temperature + self.bias).softmax(dim=1) for own in self.own]
         return torch.stack(folds).mean(dim=0)
 

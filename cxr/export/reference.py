@@ -14,7 +14,7 @@ from torch import Tensor
 from cxr.evaluation.drift_reference import measure_images
 from cxr.images.vitals import fingerprint
 from cxr.network.acceleration import accelerate
-from cxr.network.resnet import BATCH_SIZE, normalise, to_grey
+from cxr.network.resnet import BATCH_SIZE
 from cxr.serving.networks import PackagedNetworks
 from cxr.serving.novelty import ImageNovelty, brightness_map, fit_novelty
 from cxr.storage import verified
@@ -69,7 +69,7 @@ def features_of(networks: PackagedNetworks, run: Run) -> Features:
 
     def features(squares: NDArray[np.uint8]) -> NDArray[np.float32]:
         parts = torch.from_numpy(squares).split(BATCH_SIZE)
-        return torch.cat([forward(normalise(to_grey(part), model.mean, model.std)) for part in parts]).numpy()
+        return torch.cat([forward(model.preprocessing.inputs(part)) for part in parts]).numpy()
 
     return features
 

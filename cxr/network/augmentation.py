@@ -1,8 +1,8 @@
-"""Augmentation: mild changes that do not alter what a reader would see in a radiograph.
+"""Augmentation: random changes of a batch that do not alter what a reader would see in a radiograph.
 
-All images of a batch are changed at once, on tensors, each with random values of its own: rotation, zoom, shift,
-brightness and contrast. The values come from the caller's generator, on the CPU, so a resumed run draws the same values
-as an uninterrupted one.
+All images of a batch are changed at once, on tensors and on their device, each with random values of its own. The
+values come from the caller's generator, on the CPU, so a resumed run draws the same values as an uninterrupted one. How
+far each change goes is in `cxr.augmentation`.
 """
 
 import math
@@ -11,37 +11,99 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TURN_DEGREES = 10.0
-ZOOM = 0.1
-SHIFT = 0.05
-"""As a share of the image's side."""
-BRIGHTNESS = 0.1
-CONTRAST = 0.2
+from cxr.augmentation import Augmentation
+
+N_DRAWS = 15
+"""Random numbers for each image, besides the seed of the noise."""
+KERNEL = (0.25, 0.5, 0.25)
+"""Binomial, for the blur."""
 
 
-def augment(grey_B1HW: Tensor, generator: torch.Generator, *, flip: bool) -> Tensor:
+def augment(grey_B1HW: Tensor, policy: Augmentation | None, generator: torch.Generator, *, flip: bool) -> Tensor:
     """Return changed copies of the images, of the same shape and range.
 
     Args:
         grey_B1HW: values in [0, 1].
-        generator: a CPU generator; advanced by seven values per image.
+        policy: how far they may change; None for not at all, but for the flip.
+        generator: a CPU generator.
         flip: mirror half of the images left to right, which puts the heart on the wrong side.
     """
-    n_images = len(grey_B1HW)
-    draws = 2 * torch.rand(7, n_images, generator=generator) - 1
-    turn, zoom, shift_x, shift_y, lighten, harden, mirror = draws.unbind()
-    sign = mirror.sign() if flip else torch.ones(n_images)
-    angle = turn * math.radians(TURN_DEGREES)
-    scale = 1 + ZOOM * zoom
+    if policy is None and not flip:
+        return grey_B1HW
+    limits = policy or Augmentation()
+    draws = torch.rand(N_DRAWS, len(grey_B1HW), generator=generator).to(grey_B1HW)
+    changed = _move(grey_B1HW, limits, draws[:6], flip=flip)
+    changed = _change_levels(changed, limits, draws[6:9])
+    if limits.blur:
+        changed = torch.where(_per_image(draws[9] < limits.blur), _blur(changed), changed)
+    if limits.noise:
+        changed = changed + limits.noise * _per_image(draws[10]) * _noise(grey_B1HW, generator)
+    if limits.erase:
+        changed = _erase(changed, limits, draws[11:])
+    return changed.clamp(0, 1)
+
+
+def _per_image(values_B: Tensor) -> Tensor:
+    return values_B.view(-1, 1, 1, 1)
+
+
+def _symmetric(draws: Tensor) -> Tensor:
+    """Return draws from [0, 1) as draws from [-1, 1)."""
+    return 2 * draws - 1
+
+
+def _move(grey_B1HW: Tensor, limits: Augmentation, draws_6B: Tensor, *, flip: bool) -> Tensor:
+    """Rotate, zoom, stretch, shift and mirror."""
+    turn, zoom, aspect, shift_x, shift_y, mirror = draws_6B.unbind()
+    angle = math.radians(limits.rotation) * _symmetric(turn)
+    shown = limits.zoom_in + (limits.zoom_out - limits.zoom_in) * zoom
+    stretch = (limits.aspect / 2 * _symmetric(aspect)).exp()
+    width = shown * stretch * (torch.where(mirror < 0.5, -1.0, 1.0) if flip else 1.0)
+    height = shown / stretch
     theta_B23 = torch.stack(
         [
-            torch.stack([sign * scale * angle.cos(), -scale * angle.sin(), SHIFT * 2 * shift_x], dim=1),
-            torch.stack([sign * scale * angle.sin(), scale * angle.cos(), SHIFT * 2 * shift_y], dim=1),
+            torch.stack([width * angle.cos(), -height * angle.sin(), 2 * limits.shift * _symmetric(shift_x)], dim=1),
+            torch.stack([width * angle.sin(), height * angle.cos(), 2 * limits.shift * _symmetric(shift_y)], dim=1),
         ],
         dim=1,
-    ).to(grey_B1HW)
+    )
     grid = F.affine_grid(theta_B23, list(grey_B1HW.shape), align_corners=False)
-    moved_B1HW = F.grid_sample(grey_B1HW, grid, padding_mode="border", align_corners=False)
-    contrast_B111 = (1 + CONTRAST * harden).to(grey_B1HW).view(-1, 1, 1, 1)
-    brightness_B111 = (BRIGHTNESS * lighten).to(grey_B1HW).view(-1, 1, 1, 1)
-    return ((moved_B1HW - 0.5) * contrast_B111 + 0.5 + brightness_B111).clamp(0, 1)
+    return F.grid_sample(grey_B1HW, grid, padding_mode="border", align_corners=False)
+
+
+def _change_levels(grey_B1HW: Tensor, limits: Augmentation, draws_3B: Tensor) -> Tensor:
+    """Change gamma, contrast and brightness."""
+    gamma, contrast, brightness = (_per_image(_symmetric(draws)) for draws in draws_3B)
+    if limits.gamma:
+        grey_B1HW = grey_B1HW.clamp(0, 1) ** (limits.gamma * gamma).exp()
+    return (grey_B1HW - 0.5) * (limits.contrast * contrast).exp() + 0.5 + limits.brightness * brightness
+
+
+def _blur(grey_B1HW: Tensor) -> Tensor:
+    row = torch.tensor(KERNEL).to(grey_B1HW)
+    padded = F.pad(grey_B1HW, (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(padded, torch.outer(row, row).view(1, 1, 3, 3))
+
+
+def _noise(grey_B1HW: Tensor, generator: torch.Generator) -> Tensor:
+    """Return normal noise, drawn on the device: a seed is all that travels there."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    of_device = torch.Generator(grey_B1HW.device).manual_seed(seed)
+    return torch.randn(grey_B1HW.shape, generator=of_device, device=grey_B1HW.device)
+
+
+def _erase(grey_B1HW: Tensor, limits: Augmentation, draws_4B: Tensor) -> Tensor:
+    """Put the image's mean into a square at a random place, in the share of the images that the policy says."""
+    erased, side, left, top = draws_4B.unbind()
+    height, width = grey_B1HW.shape[2:]
+    share = limits.erased_side * (0.25 + 0.75 * side)
+    in_x = _between(left * (1 - share), share, width)
+    in_y = _between(top * (1 - share), share, height)
+    inside = (in_y.unsqueeze(2) & in_x.unsqueeze(1)).unsqueeze(1) & _per_image(erased < limits.erase)
+    return torch.where(inside, grey_B1HW.mean(dim=(1, 2, 3), keepdim=True), grey_B1HW)
+
+
+def _between(start_B: Tensor, share_B: Tensor, side: int) -> Tensor:
+    """Return which pixels of a side lie in a stretch of it, shape (B, side); start and share are shares of the side."""
+    centre = (torch.arange(side, device=start_B.device) + 0.5) / side
+    return (centre >= start_B.unsqueeze(1)) & (centre < (start_B + share_B).unsqueeze(1))

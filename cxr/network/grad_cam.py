@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from cxr.network.resnet import BATCH_SIZE, Classifier, to_grey
+from cxr.network.resnet import BATCH_SIZE, Classifier
 
 
 def grad_cam(
@@ -52,7 +52,7 @@ def _raw_map(model: Classifier, squares: Tensor, target: Tensor, size: tuple[int
 
     device = model.mean.device
     method = LayerGradCam(log_odds, model.eval().network.layer4)
-    inputs = to_grey(squares.to(device))
+    inputs = model.preprocessing.grey(squares.to(device))
     map_B1hw = method.attribute(inputs, additional_forward_args=target.to(device), relu_attributions=True)
     assert isinstance(map_B1hw, Tensor)  # noqa: S101 one layer, one tensor
     return F.interpolate(map_B1hw.detach(), size=size, mode="bilinear", align_corners=False).squeeze(1).float().cpu()

@@ -1,8 +1,5 @@
 """ResNet-50: its pretrained weights, its trainable layers, and the constants that belong to the weights.
 
-Radiographs are grey and the pretrained first layer has three input channels, so the grey square is repeated, and each
-channel is normalised with the mean and standard deviation that the weights were trained with.
-
 The default is `imagenet-v1` and not `imagenet-v2`: v2's recipe (label smoothing, mixup, cutmix, long schedule) gains
 top-1 accuracy on ImageNet, but its features transfer worse when the trunk stays frozen (Kornblith et al., Why do better
 loss functions lead to less transferable features, NeurIPS 2021).
@@ -21,8 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cxr.config import Trainable
 from cxr.errors import WeightsError
+from cxr.network.preprocessing import Preprocessing
+from cxr.recipe import Standardise, Trainable
 from cxr.storage.files import sha256_of
 
 log = logging.getLogger(__name__)
@@ -32,6 +30,8 @@ PUBLISHED = {
     "imagenet-v2": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
 }
 """torchvision's ResNet50_Weights.IMAGENET1K_V1 and _V2; the end of a file's name is the beginning of its hash."""
+PERCENTILES = (2.0, 98.0)
+"""Between which grey levels are stretched: collimation, markers and implants lie outside."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 RADIMAGENET_MEAN = (0.5, 0.5, 0.5)
@@ -148,26 +148,22 @@ def _torchvision_name(name: str) -> str:
     return name
 
 
-def to_grey(squares: Tensor) -> Tensor:
-    """Return uint8 squares (B, H, W) as grey values in [0, 1], shape (B, 1, H, W), in channels-last layout."""
-    return squares.unsqueeze(1).float().div(255).contiguous(memory_format=torch.channels_last)
-
-
-def normalise(grey_B1HW: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Return a network's input, shape (B, 3, H, W); mean and std have shape (1, 3, 1, 1)."""
-    return (grey_B1HW - mean) / std
-
-
 class Classifier(nn.Module):
-    """From grey squares to logits: torchvision's ResNet-50 with its normalisation in front.
+    """From grey squares to logits: torchvision's ResNet-50 with its preprocessing in front.
 
-    The normalisation constants are buffers, so they are saved with the weights that need them.
+    The constants of the preprocessing are buffers, so they are saved with the weights that need them.
+
+    Args:
+        n_classes: number of logits.
+        pretrained: where the trunk starts; None for random weights.
+        standardise: whether grey levels are stretched; weights that are loaded say so themselves.
     """
 
     mean: Tensor
     std: Tensor
+    percentiles: Tensor | None
 
-    def __init__(self, n_classes: int, pretrained: Pretrained | None = None) -> None:
+    def __init__(self, n_classes: int, pretrained: Pretrained | None = None, standardise: Standardise = "none") -> None:
         import torchvision  # takes seconds, and a package with compiled graphs does not need it
 
         super().__init__()
@@ -177,10 +173,28 @@ class Classifier(nn.Module):
         self.network.fc = nn.Linear(self.network.fc.in_features, n_classes)
         self.register_buffer("mean", torch.tensor(pretrained.mean if pretrained else IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(pretrained.std if pretrained else IMAGENET_STD).view(1, 3, 1, 1))
+        self.register_buffer("percentiles", torch.tensor(PERCENTILES) if standardise == "percentile" else None)
+
+    @classmethod
+    def from_weights(cls, n_classes: int, state: Mapping[str, Tensor]) -> "Classifier":
+        """Return the network with these weights, which it keeps and does not copy.
+
+        Raises:
+            RuntimeError: they are of another network.
+        """
+        with torch.device("meta"):
+            model = cls(n_classes, standardise="percentile" if "percentiles" in state else "none")
+        model.load_state_dict(state, assign=True)
+        return model
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """From squares to the network's input."""
+        return Preprocessing(self.mean, self.std, self.percentiles)
 
     def forward(self, grey_B1HW: Tensor) -> Tensor:
-        """Return logits, shape (B, n_classes), for grey values in [0, 1], shape (B, 1, H, W)."""
-        return self.network(normalise(grey_B1HW, self.mean, self.std))
+        """Return logits, shape (B, n_classes), for grey values as `preprocessing` makes them, shape (B, 1, H, W)."""
+        return self.network(self.preprocessing.normalise(grey_B1HW))
 
     def stages(self, trainable: Trainable) -> tuple[nn.Sequential, nn.Sequential]:
         """Return the frozen and the trained layers, in this order the whole network; the modules are its own."""
@@ -210,5 +224,5 @@ def predict_logits(model: Classifier, squares: NDArray[np.uint8], device: str) -
     torch.backends.cudnn.allow_tf32 = False
     model.eval()
     batches = torch.from_numpy(squares).split(BATCH_SIZE)
-    logits = [model(to_grey(batch.to(device))).cpu() for batch in batches]
+    logits = [model(model.preprocessing.grey(batch.to(device))).cpu() for batch in batches]
     return torch.cat(logits).double().numpy()

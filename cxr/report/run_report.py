@@ -4,9 +4,7 @@ The tables are read as the checks left them; only those behind the figures are c
 names the table that it comes from. An analysis that was not done is reported as not done.
 """
 
-import dataclasses
 import logging
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ import pandas as pd
 
 from cxr import __version__
 from cxr.classes import Classes
-from cxr.config import TrainConfig
 from cxr.evaluation import analyses
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.outside_tests import is_current
@@ -30,6 +27,7 @@ from cxr.report.guidelines import NOT_APPLICABLE, NOT_DONE, crosswalk
 from cxr.report.markup import render
 from cxr.storage import events, files, verified
 from cxr.storage.run_folder import OutsideTestFolder, RunFolder
+from cxr.training.recipe_text import command_of, recipe_sentences
 from cxr.training.run import Run, require_complete
 from cxr.wording import DISCLAIMER, display_name, format_estimate
 
@@ -122,6 +120,7 @@ def _page(run: Run, images: OutOfFold, tables: Tables, drawn: Mapping[str, Figur
         not_done=NOT_DONE,
         not_applicable=NOT_APPLICABLE,
         command=command_of(run.config, folder.run_id),
+        recipe=recipe_sentences(run.config),
         display_name=display_name,
         disclaimer=DISCLAIMER,
     )
@@ -227,21 +226,3 @@ def _openings(run: Run, test: OutsideTestFolder) -> dict[str, Any]:
 
 def _is_kaggle(classes: Classes) -> bool:
     return classes == ("NORMAL", "PNEUMONIA")
-
-
-def command_of(config: TrainConfig, run_id: str) -> str:
-    """Return the command that repeats the run.
-
-    It names only parameters that differ from their defaults, and data and weights without their folders.
-    """
-    default = {field.name: field.default for field in dataclasses.fields(config)}
-    words = ["cxr", "train", "--data", Path(config.data).name]
-    for name, value in config.as_dict().items():
-        if name == "data" or value == default[name]:
-            continue
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            words += [f"--{flag}", Path(str(value)).name if name == "weights" else str(value)]
-    return shlex.join([*words, "--run-id", run_id])

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from cxr.config import Arithmetic, Compile
 from cxr.network.acceleration import accelerate
 from cxr.network.int8 import load_int8
-from cxr.network.resnet import normalise, to_grey
 from cxr.serving.networks import PackagedNetworks, Part
 
 STEP = 128
@@ -59,7 +58,7 @@ class Ensemble:
 
         loaded = {(part, fold): load(part, fold) for part, fold in parts_of(networks)}
         folds = range(networks.n_folds)
-        self._mean, self._std = networks.constants()
+        self._preprocessing = networks.preprocessing()
         self._shared = loaded.get(("shared", 0))
         self._own = [loaded.get(("own", fold)) for fold in folds]
         self._heads = [networks.head(fold) for fold in folds]
@@ -74,7 +73,7 @@ class Ensemble:
         logits: list[Tensor] = []
         features: list[Tensor] = []
         for batch in torch.from_numpy(squares).split(STEP):
-            inputs = normalise(to_grey(batch), self._mean, self._std)
+            inputs = self._preprocessing.inputs(batch)
             shared = self._shared(inputs) if self._shared else inputs
             own = [layers(shared) if layers else shared for layers in self._own]
             logits.append(torch.stack([head(x) for head, x in zip(self._heads, own, strict=True)]))

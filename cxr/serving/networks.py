@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cxr.config import Trainable
 from cxr.errors import PackageError
+from cxr.network.preprocessing import Preprocessing
 from cxr.network.resnet import Classifier
+from cxr.recipe import Trainable
 from cxr.storage.model_folder import PackageFolder
 
 Part = Literal["shared", "own"]
@@ -34,26 +34,24 @@ class PackagedNetworks:
 
     def model(self, fold: int) -> Classifier:
         """Return a fold's network, in evaluation mode."""
-        with torch.device("meta"):
-            model = Classifier(self.n_classes)
         with self._as_package_error():
             state = load_file(self.folder.shared_weights) | load_file(self.folder.fold_weights(fold))
-            model.load_state_dict(state, assign=True)
-        return model.eval()
+            return Classifier.from_weights(self.n_classes, state).eval()
 
     def head(self, fold: int) -> nn.Linear:
         """Return the last layer of a fold's network, in evaluation mode."""
         with self._as_package_error():
-            weight, bias = self._tensors(fold, "network.fc.weight", "network.fc.bias")
-        head = nn.Linear(weight.shape[1], weight.shape[0])
-        head.load_state_dict({"weight": weight, "bias": bias})
+            tensors = self._tensors(fold, "network.fc.weight", "network.fc.bias")
+            weight = tensors["network.fc.weight"]
+            head = nn.Linear(weight.shape[1], weight.shape[0])
+            head.load_state_dict({"weight": weight, "bias": tensors["network.fc.bias"]})
         return head.eval()
 
-    def constants(self) -> tuple[Tensor, Tensor]:
-        """Return the mean and standard deviation that inputs are normalised with, each of shape (1, 3, 1, 1)."""
+    def preprocessing(self) -> Preprocessing:
+        """Return how squares become the networks' input."""
         with self._as_package_error():
-            mean, std = self._tensors(0, "mean", "std")
-        return mean, std
+            tensors = self._tensors(0, "mean", "std", "percentiles")
+            return Preprocessing(tensors["mean"], tensors["std"], tensors.get("percentiles"))
 
     def int8_graph(self, part: Part, fold: int) -> Path:
         """Return the ONNX file that holds a part of a fold's network in 8-bit integers."""
@@ -70,9 +68,10 @@ class PackagedNetworks:
                 f"the weights in {str(self.folder.path)!r} do not fit its network ({cause}): package the run again."
             ) from error
 
-    def _tensors(self, fold: int, *names: str) -> list[Tensor]:
-        tensors = {}
+    def _tensors(self, fold: int, *names: str) -> dict[str, Tensor]:
+        """Return the tensors of these names that the package has."""
+        tensors: dict[str, Tensor] = {}
         for file in (self.folder.shared_weights, self.folder.fold_weights(fold)):
             with safe_open(file, framework="pt") as opened:
                 tensors |= {name: opened.get_tensor(name) for name in names if name in opened.keys()}  # noqa: SIM118
-        return [tensors[name] for name in names]
+        return tensors

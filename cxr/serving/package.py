@@ -19,9 +19,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.classes import Classes
-from cxr.config import OperatingPoint, Trainable
+from cxr.config import OperatingPoint
 from cxr.errors import PackageError
 from cxr.metrics.calibration import Calibration, average_folds, predict_labels
+from cxr.recipe import Trainable
 from cxr.serving.networks import PackagedNetworks
 from cxr.serving.novelty import ImageNovelty
 from cxr.storage import files, verified

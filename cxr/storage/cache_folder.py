@@ -22,9 +22,7 @@ class CacheFolder:
         """Return the folder of thumbnails and vital signs, as one version measures them."""
         return self.path / "vitals" / version
 
-    def features(
-        self, *, decoder: str, weights: str, size: int, stage: str, arithmetic: str, view: int, flip: bool
-    ) -> Path:
+    def features(self, *, decoder: str, weights: str, size: int, stage: str, arithmetic: str, view: str) -> Path:
         """Return the folder of what frozen layers give for one view of each image.
 
         Args:
@@ -33,12 +31,10 @@ class CacheFolder:
             size: side of the squares, in pixels.
             stage: where the network is cut.
             arithmetic: bf16 or fp32.
-            view: 0 for the image itself, more for changed versions of it.
-            flip: whether changed versions may be mirrored.
+            view: name of the image's version, after preprocessing.
         """
-        name = f"view={view}{'-flip' if view and flip else ''}"
         network = self.path / "features" / decoder / f"weights={weights[:16]}" / f"size={size}" / f"stage={stage}"
-        return network / arithmetic / name
+        return network / arithmetic / f"view={view}"
 
     @property
     def features_lock(self) -> Path:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cxr.network.augmentation import augment
-from cxr.network.resnet import to_grey
+from cxr.network.preprocessing import Preprocessing
 from cxr.storage.image_arrays import ImageArrays
 from cxr.training.run import Run
 
@@ -19,18 +19,20 @@ RESIDENT_BYTES = 2**30
 class SquareBatches:
     """Grey squares, augmented on the device, and kept there if they take at most half of its free memory."""
 
-    def __init__(self, run: Run, images: pd.DataFrame, device: str) -> None:
+    def __init__(self, run: Run, images: pd.DataFrame, preprocessing: Preprocessing, device: str) -> None:
         squares = torch.from_numpy(run.squares(images))
         fits = device == "cpu" or squares.nbytes <= torch.cuda.mem_get_info(device)[0] / 2
         self._squares = squares.to(device) if fits else squares.pin_memory()
-        self._config = run.config
+        self._preprocessing = preprocessing
+        self._policy = run.config.policy
+        self._flip = run.config.flip
         self._device = device
 
     def take(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return the images of a batch as grey values, shape (B, 1, H, W)."""
         squares = self._squares[batch.to(self._squares.device)].to(self._device, non_blocking=True)
-        grey_B1HW = to_grey(squares)
-        return augment(grey_B1HW, generator, flip=self._config.flip) if self._config.augment else grey_B1HW
+        grey_B1HW = self._preprocessing.grey(squares)
+        return augment(grey_B1HW, self._policy, generator, flip=self._flip)
 
 
 class FeatureBatches:

@@ -3,19 +3,20 @@
 It is kept in `cache/features/`, keyed by the image's content, the hash of the weights, the size, the stage at which the
 network is cut, the arithmetic, and the view. With `--trainable head` the stage is the pooled feature vector (2,048
 values, 8 KB an image); with `layer4` it is the output of layer3 (1,024 × 14 × 14 at 224 px, half precision, 400 KB an
-image). View 0 is the image itself. View k > 0 is the image mildly augmented, by draws that depend only on its content
-and k, so adding an image does not change the views of the others.
+image). View 0 is the image itself. View k > 0 is the image augmented as `--augment` says, by draws that depend only on
+its content and k, so adding an image does not change the views of the others.
 
 A frozen layer keeps its batch statistics, so an image's features do not depend on the batch that it is in.
 """
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cxr.config import TrainConfig
@@ -23,7 +24,8 @@ from cxr.images.decoding import DECODER
 from cxr.network.acceleration import accelerate
 from cxr.network.augmentation import augment
 from cxr.network.devices import uses_bf16
-from cxr.network.resnet import Classifier, load_pretrained, normalise, to_grey
+from cxr.network.preprocessing import Preprocessing
+from cxr.network.resnet import Classifier, load_pretrained
 from cxr.storage import events, files
 from cxr.storage.cache_folder import CacheFolder
 from cxr.storage.image_arrays import ImageArrays
@@ -48,10 +50,18 @@ def open_features(run: Run, view: int, device: str) -> ImageArrays:
         size=config.size,
         stage=config.trainable,
         arithmetic="bf16" if bf16 else "fp32",
-        view=view,
-        flip=config.flip,
+        view=_view_name(view, config),
     )
     return ImageArrays(folder, shape, dtype)
+
+
+def _view_name(view: int, config: TrainConfig) -> str:
+    """Return a name that changes with everything that is done to an image before the frozen layers."""
+    changes = {"augment": repr(config.policy), "flip": config.flip} if view else {}
+    if config.standardise != "none":
+        changes["standardise"] = config.standardise
+    digest = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:12]
+    return f"{view}-{digest}" if changes else str(view)
 
 
 def extract(run: Run, device: str) -> list[ImageArrays]:
@@ -71,12 +81,16 @@ def extract(run: Run, device: str) -> list[ImageArrays]:
             return stores
         with events.stage(run.folder.events, "features", device=device) as stage:
             stage.n_images = n_missing
-            _fill(run, stores, missing, _frozen_layers(run, device, n_missing))
+            _fill(run, stores, missing, *_frozen_layers(run, device, n_missing))
     return stores
 
 
 def _fill(
-    run: Run, stores: Sequence[ImageArrays], missing: Sequence[pd.DataFrame], forward: Callable[[Tensor], Tensor]
+    run: Run,
+    stores: Sequence[ImageArrays],
+    missing: Sequence[pd.DataFrame],
+    preprocessing: Preprocessing,
+    forward: Callable[[Tensor], Tensor],
 ) -> None:
     """Add the missing images' features; `stores` and `missing` have an entry for each view."""
     n_missing = sum(map(len, missing))
@@ -84,7 +98,9 @@ def _fill(
     for view, (kept, lacking) in enumerate(zip(stores, missing, strict=True)):
         for start in range(0, len(lacking), CHUNK):
             chunk = lacking.iloc[start : start + CHUNK]
-            kept.add(_compute(run, chunk, view, forward, kept.dtype))
+            grey_B1HW = _view(run, chunk, view, preprocessing)
+            features = forward(preprocessing.normalise(grey_B1HW)).numpy().astype(kept.dtype)
+            kept.add(dict(zip(chunk["image_id"], features, strict=True)))
             done += len(chunk)
             log.info(
                 "features of %d of %d images",
@@ -94,10 +110,10 @@ def _fill(
             )
 
 
-def _frozen_layers(run: Run, device: str, n_images: int) -> Callable[[Tensor], Tensor]:
-    """Return a function from grey values, shape (n, 1, H, W), to features, shape (n, …), on the CPU."""
+def _frozen_layers(run: Run, device: str, n_images: int) -> tuple[Preprocessing, Callable[[Tensor], Tensor]]:
+    """Return the preprocessing, and a function from inputs (n, 3, H, W) to features (n, …), which are on the CPU."""
     config = run.config
-    model = Classifier(len(run.classes), load_pretrained(config.weights)).eval()
+    model = Classifier(len(run.classes), load_pretrained(config.weights), config.standardise).eval()
     frozen, _ = model.stages(config.trainable)
     forward = accelerate(
         lambda: frozen,
@@ -108,21 +124,18 @@ def _frozen_layers(run: Run, device: str, n_images: int) -> Callable[[Tensor], T
         compile=run.compile,
         cache=run.cache,
     )
-    return lambda grey_B1HW: forward(normalise(grey_B1HW, model.mean, model.std))
+    return model.preprocessing, forward
 
 
-def _compute(
-    run: Run, images: pd.DataFrame, view: int, forward: Callable[[Tensor], Tensor], dtype: np.dtype
-) -> dict[str, NDArray[np.floating]]:
-    """Return the features of one view of each image, by image_id."""
-    image_ids = images["image_id"].tolist()
-    grey_B1HW = to_grey(torch.from_numpy(run.squares(images)))
-    if view:
-        pairs = zip(grey_B1HW, image_ids, strict=True)
-        grey_B1HW = torch.cat([_augmented(grey, image_id, view, run.config) for grey, image_id in pairs])
-    return dict(zip(image_ids, forward(grey_B1HW).numpy().astype(dtype), strict=True))
+def _view(run: Run, images: pd.DataFrame, view: int, preprocessing: Preprocessing) -> Tensor:
+    """Return one view of each image as grey values, shape (n, 1, H, W)."""
+    grey_B1HW = preprocessing.grey(torch.from_numpy(run.squares(images)))
+    if view == 0:
+        return grey_B1HW
+    pairs = zip(grey_B1HW, images["image_id"], strict=True)
+    return torch.cat([_augmented(grey, image_id, view, run.config) for grey, image_id in pairs])
 
 
 def _augmented(grey_1HW: Tensor, image_id: str, view: int, config: TrainConfig) -> Tensor:
     generator = torch.Generator().manual_seed((int(image_id[:15], 16) + view) % 2**63)
-    return augment(grey_1HW.unsqueeze(0), generator, flip=config.flip)
+    return augment(grey_1HW.unsqueeze(0), config.policy, generator, flip=config.flip)

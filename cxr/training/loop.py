@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor
-from torch.optim.lr_scheduler import OneCycleLR
 
 from cxr.config import TrainConfig
 from cxr.network.devices import uses_bf16
@@ -27,9 +26,11 @@ from cxr.network.resnet import Classifier, load_pretrained
 from cxr.storage import verified
 from cxr.storage.run_folder import FoldFolder
 from cxr.training import features
+from cxr.training.average import MovingAverage
 from cxr.training.batches import FeatureBatches, SquareBatches
+from cxr.training.loss import blend, soft_labels, weighted_loss
 from cxr.training.memory import is_out_of_memory
-from cxr.training.optimiser import class_weights, make_optimiser
+from cxr.training.optimiser import class_weights, make_optimiser, make_schedule
 from cxr.training.run import Run
 from cxr.training.supervision import StopRequest
 
@@ -67,7 +68,11 @@ class FoldTrainer:
         self._make_network()
         self.views = features.extract(run, device)
         """The store of each view's features; empty if no layer is frozen."""
-        self.inputs = FeatureBatches(images, self.views, device) if self.views else SquareBatches(run, images, device)
+        self.inputs = (
+            FeatureBatches(images, self.views, device)
+            if self.views
+            else SquareBatches(run, images, self.model.preprocessing, device)
+        )
 
     def _start_from_nothing(self) -> None:
         """Set the counters to those of a fold that has not begun."""
@@ -84,7 +89,8 @@ class FoldTrainer:
         """Images that go through the network together; halved where memory is too small."""
 
     def _weigh_classes(self, targets: list[int]) -> None:
-        weights = class_weights(targets, len(self.run.classes))
+        n_classes = len(self.run.classes)
+        weights = class_weights(targets, n_classes) if self.run.config.class_weights else [1.0] * n_classes
         self.targets = torch.tensor(targets, device=self.device)
         self.class_weight = torch.tensor(weights, dtype=torch.float32, device=self.device)
 
@@ -93,15 +99,12 @@ class FoldTrainer:
         config = self.run.config
         bf16 = uses_bf16(config.precision, self.device) and config.trainable != "head"  # one small layer gains nothing
         self.amp = torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=bf16)
-        model = Classifier(len(self.run.classes), load_pretrained(config.weights))
+        model = Classifier(len(self.run.classes), load_pretrained(config.weights), config.standardise)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.layers = self.model if config.trainable == "all" else self.model.stages(config.trainable)[1]
         self.optimiser, self.trained = make_optimiser(self.model, config)
-        self.schedule = OneCycleLR(
-            self.optimiser,
-            max_lr=[group["lr"] for group in self.optimiser.param_groups],
-            total_steps=config.epochs * self.steps_per_epoch,
-        )
+        self.schedule = make_schedule(self.optimiser, config, config.epochs * self.steps_per_epoch)
+        self.average = MovingAverage(self.layers, config.average)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -165,11 +168,18 @@ class FoldTrainer:
         )
 
     def _step(self, batch: Tensor) -> Tensor:
+        config = self.run.config
         x_B = self.inputs.take(batch, self.generator)
-        loss = self._accumulate(x_B, self.targets[batch])
+        if config.progressive and self.epoch < config.epochs // 2:
+            x_B = F.avg_pool2d(x_B, 2)
+        labels_BC = soft_labels(self.targets[batch], len(self.run.classes), config.label_smoothing)
+        if config.mixup:
+            x_B, labels_BC = blend(x_B, labels_BC, config.mixup, self.generator)
+        loss = self._accumulate(x_B, labels_BC)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.schedule.step()
+        self.average.update()
         return loss
 
     def call(self, work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
@@ -182,11 +192,11 @@ class FoldTrainer:
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(work, *args, **kwargs).result()
 
-    def _accumulate(self, x_B: Tensor, targets_B: Tensor) -> Tensor:
+    def _accumulate(self, x_B: Tensor, labels_BC: Tensor) -> Tensor:
         """Compute the batch's gradients, in ever smaller parts if memory is too small; return its loss."""
         while True:
             try:
-                return self.call(self._backward, x_B, targets_B)
+                return self.call(self._backward, x_B, labels_BC)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or self.micro_batch == 1:
                     raise
@@ -201,18 +211,18 @@ class FoldTrainer:
                 self.micro_batch,
             )
 
-    def _backward(self, x_B: Tensor, targets_B: Tensor) -> Tensor:
+    def _backward(self, x_B: Tensor, labels_BC: Tensor) -> Tensor:
         """Compute the batch's gradients; return its mean loss, weighted by class.
 
         The gradients do not depend on the size of the parts, but for batch norm, where it is trained: it takes its
         statistics from each part.
         """
         loss = torch.zeros((), device=self.device)
-        total = self.class_weight[targets_B].sum()
-        for x, targets in zip(x_B.split(self.micro_batch), targets_B.split(self.micro_batch), strict=True):
+        total = (self.class_weight * labels_BC).sum()
+        for x, labels in zip(x_B.split(self.micro_batch), labels_BC.split(self.micro_batch), strict=True):
             with self.amp:
                 logits = self.layers(x)
-            part = F.cross_entropy(logits.float(), targets, weight=self.class_weight, reduction="sum") / total
+            part = weighted_loss(logits.float(), labels, self.class_weight, self.run.config.loss) / total
             part.backward()
             loss += part.detach()
         return loss
@@ -226,6 +236,7 @@ class FoldTrainer:
             "layers": self.layers.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "average": self.average.state_dict(),
             "generator": self.generator.get_state(),
             "order": self.order,
             "losses": [loss.cpu() for loss in self.losses],
@@ -252,13 +263,15 @@ class FoldTrainer:
         self.layers.load_state_dict(state["layers"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
+        self.average.load_state_dict(state["average"])
         self.generator.set_state(state["generator"])
         self.order = state["order"]
         self.losses = [loss.to(self.device) for loss in state["losses"]]
         log.info("fold %d: resumed after %s", self.fold, self.progress)
 
     def finish(self, folder: FoldFolder) -> None:
-        """Write the weights and the training curve."""
+        """Write the weights, averaged if the recipe says so, and the training curve."""
+        self.average.apply()
         weights = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
         with verified.replacing(folder.weights) as temporary:
             temporary.write_bytes(save(weights))

@@ -28,9 +28,7 @@ N_COMPARED = 16
 
 def load_network(run: Run, fold: int) -> Classifier:
     """Return a trained fold's network, on the CPU; raise as `read_weights` does."""
-    model = Classifier(len(run.classes))
-    model.load_state_dict(read_weights(run, fold))
-    return model
+    return Classifier.from_weights(len(run.classes), read_weights(run, fold))
 
 
 def predict_fold(run: Run, fold: int, device: str, views: Sequence[ImageArrays] = ()) -> float:

@@ -82,7 +82,7 @@ def written(sample: Path, home: Path, scored: Path, tmp_path_factory: pytest.Tem
 
 def train(place: Path, data: str) -> None:
     """Train a small run, with the data checks; and make another one that predicts the opposite."""
-    small = {"weights": "none", "trainable": "all", "size": 32, "folds": 2, "epochs": 1, "batch_size": 16}
+    small = {"preset": "quick", "weights": "none", "size": 32, "folds": 2, "epochs": 1, "batch_size": 16}
     config = TrainConfig(data=data, holdout="test", **small)
     first, second = (RunFolder.named(place / "experiments", run_id) for run_id in RUNS)
     folders = {"experiments": place / "experiments", "cache": place / "cache"}

@@ -11,7 +11,6 @@ from torch import nn
 from cxr.export.build import make_package
 from cxr.images.vitals import fingerprint
 from cxr.metrics.calibration import fit_calibration, fit_thresholds
-from cxr.network.resnet import normalise, to_grey
 from cxr.serving.package import Package, load_package
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
@@ -93,7 +92,7 @@ def test_images_name_no_patient_and_no_path(packaged: tuple[Run, Package]) -> No
 def pooled_features(package: Package, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
     model = package.networks.model(0)
     model.network.fc = nn.Identity()
-    return model.network(normalise(to_grey(torch.from_numpy(squares)), model.mean, model.std)).numpy()
+    return model.network(model.preprocessing.inputs(torch.from_numpy(squares))).numpy()
 
 
 def test_novelty_stands_for_the_images_that_fold_0_never_saw(packaged: tuple[Run, Package]) -> None:

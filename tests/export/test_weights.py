@@ -14,9 +14,9 @@ def test_every_fold_comes_back_with_the_weights_it_was_trained_to(packaged: tupl
         assert all(torch.equal(tensor, trained[name]) for name, tensor in model.state_dict().items())
         assert torch.equal(package.networks.head(fold).weight, trained["network.fc.weight"])
         assert torch.equal(package.networks.head(fold).bias, trained["network.fc.bias"])
-        assert all(
-            torch.equal(c, trained[n]) for c, n in zip(package.networks.constants(), ("mean", "std"), strict=True)
-        )
+        preprocessing = package.networks.preprocessing()
+        assert torch.equal(preprocessing.mean, trained["mean"])
+        assert torch.equal(preprocessing.std, trained["std"])
 
 
 def test_weights_that_all_folds_share_are_stored_once(packaged: tuple[Run, Package]) -> None:

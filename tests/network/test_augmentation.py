@@ -1,6 +1,9 @@
+import math
+
+import pytest
 import torch
 
-from cxr.network import augmentation
+from cxr.augmentation import POLICIES, Augmentation
 from cxr.network.augmentation import augment
 
 
@@ -8,26 +11,80 @@ def images(n_images: int = 6) -> torch.Tensor:
     return torch.rand(n_images, 1, 40, 40, generator=torch.Generator().manual_seed(0))
 
 
-def test_the_same_generator_state_gives_the_same_images() -> None:
-    first, second = (augment(images(), torch.Generator().manual_seed(3), flip=True) for _ in range(2))
+def changed(policy: Augmentation, n_images: int = 40, image: torch.Tensor | None = None) -> torch.Tensor:
+    """Return copies of one image, changed."""
+    same = (images(1) if image is None else image).repeat(n_images, 1, 1, 1)
+    return augment(same, policy, torch.Generator().manual_seed(0), flip=False)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_same_generator_state_gives_the_same_images(name: str) -> None:
+    first, second = (augment(images(), POLICIES[name], torch.Generator().manual_seed(3), flip=True) for _ in range(2))
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
-def test_shape_and_range_are_kept_and_every_image_is_changed_by_its_own_draw() -> None:
-    same = images(1).repeat(6, 1, 1, 1)
-    changed = augment(same, torch.Generator().manual_seed(0), flip=False)
-    assert changed.shape == same.shape
-    assert changed.min() >= 0
-    assert changed.max() <= 1
-    assert all(not torch.equal(changed[0], other) for other in changed[1:])
+@pytest.mark.parametrize("name", ["mild", "strong"])
+def test_shape_and_range_are_kept_and_every_image_is_changed_by_its_own_draw(name: str) -> None:
+    policy = POLICIES[name]
+    assert policy is not None
+    copies = changed(policy)
+    assert copies.shape == (40, 1, 40, 40)
+    assert copies.min() >= 0
+    assert copies.max() <= 1
+    assert all(not torch.equal(copies[0], other) for other in copies[1:])
 
 
-def test_without_strength_nothing_changes_and_flip_only_mirrors(monkeypatch) -> None:
-    for name in ("TURN_DEGREES", "ZOOM", "SHIFT", "BRIGHTNESS", "CONTRAST"):
-        monkeypatch.setattr(augmentation, name, 0.0)
-    torch.testing.assert_close(augment(images(), torch.Generator(), flip=False), images(), atol=1e-5, rtol=0)
-    mirrored = augment(images(40), torch.Generator().manual_seed(0), flip=True)
+def test_without_a_policy_nothing_changes_and_flip_only_mirrors() -> None:
+    assert torch.equal(augment(images(), None, torch.Generator(), flip=False), images())
+    torch.testing.assert_close(
+        augment(images(), Augmentation(), torch.Generator(), flip=False), images(), atol=1e-5, rtol=0
+    )
+    mirrored = augment(images(40), None, torch.Generator().manual_seed(0), flip=True)
     is_same = [torch.allclose(a, b, atol=1e-4) for a, b in zip(mirrored, images(40), strict=True)]
     is_mirrored = [torch.allclose(a, b.flip(-1), atol=1e-4) for a, b in zip(mirrored, images(40), strict=True)]
     assert all(a != b for a, b in zip(is_same, is_mirrored, strict=True))
     assert 8 < sum(is_mirrored) < 32
+
+
+def disc(radius: float) -> torch.Tensor:
+    """Return a white disc on black, radius as a share of the side."""
+    at = (torch.arange(40) + 0.5) / 40 - 0.5
+    return ((at[:, None] ** 2 + at[None, :] ** 2) <= radius**2).float().view(1, 1, 40, 40)
+
+
+def test_zoom_shows_between_the_least_and_the_largest_share_of_the_side() -> None:
+    area = changed(Augmentation(zoom_in=0.5, zoom_out=2), 200, disc(0.2)).mean(dim=(1, 2, 3)) / disc(0.2).mean()
+    assert area.max() == pytest.approx(1 / 0.5**2, rel=0.1)
+    assert area.min() == pytest.approx(1 / 2**2, rel=0.2)
+
+
+def test_shift_moves_the_image_by_up_to_its_share() -> None:
+    moved = changed(Augmentation(shift=0.2), 200, disc(0.15))[:, 0]
+    at = (torch.arange(40) + 0.5) / 40 - 0.5
+    centres = (moved.sum(dim=1) * at).sum(dim=1) / moved.sum(dim=(1, 2))
+    assert centres.abs().max() == pytest.approx(0.2, abs=0.01)
+
+
+def test_gamma_contrast_and_brightness_do_what_they_say() -> None:
+    flat = torch.full((1, 1, 8, 8), 0.25)
+    exponents = changed(Augmentation(gamma=0.7), 400, flat)[:, 0, 0, 0].log() / math.log(0.25)
+    assert exponents.min() == pytest.approx(math.exp(-0.7), abs=0.02)
+    assert exponents.max() == pytest.approx(math.exp(0.7), abs=0.02)
+    factors = (changed(Augmentation(contrast=0.4), 400, flat)[:, 0, 0, 0] - 0.5) / -0.25
+    assert factors.min() == pytest.approx(math.exp(-0.4), abs=0.02)
+    assert factors.max() == pytest.approx(math.exp(0.4), abs=0.02)
+    added = changed(Augmentation(brightness=0.2), 400, flat)[:, 0, 0, 0] - 0.25
+    assert (added.min().item(), added.max().item()) == pytest.approx((-0.2, 0.2), abs=0.01)
+
+
+def test_blur_noise_and_erasure_reach_the_share_of_the_images_that_they_should() -> None:
+    is_blurred = [not torch.allclose(copy, images(1)[0], atol=1e-4) for copy in changed(Augmentation(blur=0.3), 400)]
+    assert sum(is_blurred) == pytest.approx(120, abs=30)
+    grey = torch.full((1, 1, 40, 40), 0.5)
+    spread = (changed(Augmentation(noise=0.04), 200, grey) - 0.5).std(dim=(1, 2, 3))
+    assert 0.035 < spread.max() < 0.042
+    halves = torch.cat([torch.zeros(1, 1, 40, 20), torch.ones(1, 1, 40, 20)], dim=3)
+    shares = (changed(Augmentation(erase=0.4, erased_side=0.4), 400, halves) == 0.5).float().mean(dim=(1, 2, 3))
+    assert (shares > 0).sum() == pytest.approx(160, abs=35)
+    assert shares[shares > 0].min() == pytest.approx(0.1**2, abs=0.005)
+    assert shares.max() == pytest.approx(0.4**2, abs=0.02)

@@ -4,7 +4,7 @@ import torch
 from scipy.stats import spearmanr
 
 from cxr.network.grad_cam import grad_cam, overlay
-from cxr.network.resnet import Classifier, normalise, to_grey
+from cxr.network.resnet import Classifier
 
 N, SIZE = 3, 64
 
@@ -23,7 +23,7 @@ def by_hand(model: Classifier, square: np.ndarray, target: int) -> np.ndarray:
     """With average pooling and one linear layer, a channel's weight is its gradient over the positions."""
     with torch.no_grad():
         *stages, _, _ = list(model.stages("head")[0])
-        grey = normalise(to_grey(torch.from_numpy(square[None])), model.mean, model.std)
+        grey = model.preprocessing.inputs(torch.from_numpy(square[None]))
         features = torch.nn.Sequential(*stages)(grey)[0]
         logits = model.network.fc(features.mean(dim=(1, 2)))
         others = torch.softmax(logits.index_fill(0, torch.tensor(target), -torch.inf), 0)

@@ -21,7 +21,7 @@ from cxr.export.rounding import require_tolerable
 from cxr.images.inbox import Arrival
 from cxr.network import int8
 from cxr.network.int8 import int8_hindrance, load_int8, quantise
-from cxr.network.resnet import normalise, predict_logits, to_grey
+from cxr.network.resnet import predict_logits
 from cxr.serving.package import Package, load_package
 from cxr.serving.predictor import Predictor
 from cxr.serving.screening import FileReading, examine_image
@@ -154,10 +154,12 @@ def test_a_package_made_with_8_bit_integers_scores_with_them(
 @needs_int8
 def test_what_they_cost_is_measured_on_images_that_the_network_never_saw(bright_or_dark: Run, package: Package) -> None:
     squares = {fold: bright_or_dark.squares(images) for fold, images in bright_or_dark.images().groupby("fold")}
-    run, mean_std, moved = load_int8(package.networks.int8_graph("shared", 0)), package.networks.constants(), []
+    run = load_int8(package.networks.int8_graph("shared", 0))
+    preprocessing = package.networks.preprocessing()
+    moved = []
     for fold, images in squares.items():
         with torch.inference_mode():
-            features = run(normalise(to_grey(torch.from_numpy(images)), *mean_std))
+            features = run(preprocessing.inputs(torch.from_numpy(images)))
             logits = package.networks.head(int(str(fold)))(features).double().numpy()
         exact = predict_logits(package.networks.model(int(str(fold))), images, "cpu")
         both = (package.calibration.probability(some) for some in (logits, exact))

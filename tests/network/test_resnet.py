@@ -7,7 +7,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from cxr.errors import WeightsError
-from cxr.network.resnet import IMAGENET_MEAN, IMAGENET_STD, RADIMAGENET_MEAN, Classifier, load_pretrained, to_grey
+from cxr.network.resnet import IMAGENET_MEAN, IMAGENET_STD, RADIMAGENET_MEAN, Classifier, load_pretrained
 
 
 @pytest.fixture(scope="module")
@@ -110,4 +110,4 @@ def test_grey_images_reach_the_network_as_three_normalised_channels(state) -> No
     squares = torch.randint(0, 256, (2, 32, 32), dtype=torch.uint8)
     rgb = squares.unsqueeze(1).expand(-1, 3, -1, -1).float() / 255
     expected = model.network(torchvision.transforms.functional.normalize(rgb, list(IMAGENET_MEAN), list(IMAGENET_STD)))
-    torch.testing.assert_close(model(to_grey(squares)), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model(model.preprocessing.grey(squares)), expected, rtol=1e-4, atol=1e-4)

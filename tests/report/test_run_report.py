@@ -13,9 +13,10 @@ from cxr.cli.app import app
 from cxr.config import TrainConfig
 from cxr.errors import RunError
 from cxr.evaluation.tables import write_tables
-from cxr.report.run_report import command_of, write_report
+from cxr.report.run_report import write_report
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
+from cxr.training.recipe_text import command_of
 from cxr.training.run import Run, load_run
 from flows.cli import app as cli
 from tests.support.runs import Finished
@@ -150,7 +151,7 @@ def test_the_command_in_the_report_makes_the_same_config_again(run: Run) -> None
         weights="none",
         trainable="all",
         size=32,
-        augment=False,
+        augment="none",
         learning_rate=2e-3,
         holdout="test",
     )

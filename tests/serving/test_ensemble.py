@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from cxr.config import Trainable
-from cxr.network.resnet import Classifier, normalise, predict_logits, to_grey
+from cxr.network.preprocessing import Preprocessing
+from cxr.network.resnet import Classifier, predict_logits
+from cxr.recipe import Trainable
 from cxr.serving.ensemble import STEP, Ensemble
 
 SQUARES = np.random.default_rng(0).integers(0, 256, (STEP + 1, 32, 32), dtype=np.uint8)
@@ -37,8 +38,8 @@ class Folds:
     def head(self, fold: int) -> nn.Linear:
         return copy.deepcopy(self.models[fold].network.fc)
 
-    def constants(self) -> tuple[Tensor, Tensor]:
-        return self.models[0].mean, self.models[0].std
+    def preprocessing(self) -> Preprocessing:
+        return self.models[0].preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def ensemble(folds: Folds, cache: Path) -> Ensemble:
 def pooled_features(model: Classifier, squares: np.ndarray) -> np.ndarray:
     network = copy.deepcopy(model.network)
     network.fc = nn.Identity()
-    return network(normalise(to_grey(torch.from_numpy(squares)), model.mean, model.std)).numpy()
+    return network(model.preprocessing.inputs(torch.from_numpy(squares))).numpy()
 
 
 @pytest.mark.parametrize("trainable", ["all", "layer4", "head"])

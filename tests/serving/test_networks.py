@@ -52,16 +52,24 @@ def test_the_last_layer_is_read_without_the_rest(
     assert not head.training
 
 
+@pytest.mark.parametrize("standardised", [{}, {"percentiles": torch.tensor([2.0, 98.0])}])
 @pytest.mark.parametrize("is_shared", [True, False])
-def test_constants_are_found_among_the_shared_tensors_and_among_a_folds_own(tmp_path: Path, is_shared: bool) -> None:
+def test_constants_are_found_among_the_shared_tensors_and_among_a_folds_own(
+    tmp_path: Path, is_shared: bool, standardised: dict[str, torch.Tensor]
+) -> None:
     folder = PackageFolder(tmp_path)
-    constants = {"mean": torch.rand(1, 3, 1, 1), "std": torch.rand(1, 3, 1, 1)}
+    constants = {"mean": torch.rand(1, 3, 1, 1), "std": torch.rand(1, 3, 1, 1)} | standardised
     other = {"other": torch.zeros(1)}
     save_file(constants if is_shared else other, folder.shared_weights)
     save_file(other if is_shared else constants, folder.fold_weights(0))
-    mean, std = PackagedNetworks(folder, 2, 1, "all", "test").constants()
-    assert torch.equal(mean, constants["mean"])
-    assert torch.equal(std, constants["std"])
+    found = PackagedNetworks(folder, 2, 1, "all", "test").preprocessing()
+    assert torch.equal(found.mean, constants["mean"])
+    assert torch.equal(found.std, constants["std"])
+    if standardised:
+        assert found.percentiles is not None
+        assert found.percentiles.tolist() == [2, 98]
+    else:
+        assert found.percentiles is None
 
 
 def test_each_part_of_each_fold_has_an_int8_graph_of_its_own(networks: PackagedNetworks) -> None:

@@ -20,6 +20,7 @@ Finished = Callable[..., Run]
 """Of the fixture `finished`."""
 TABLES = ("metrics/predictions.parquet", "metrics/metrics.parquet", "metrics/summary.parquet", "folds.parquet")
 PARAMETERS = {
+    "preset": "quick",
     "weights": "none",
     "trainable": "all",
     "size": 32,
@@ -29,7 +30,7 @@ PARAMETERS = {
     "devices": "cpu",
 }
 """Of a training in a process of its own, as flags and flow parameters."""
-SMALL = {"weights": "none", "trainable": "all", "size": 32, "folds": 2, "epochs": 1, "batch_size": 16}
+SMALL = {"preset": "quick", "weights": "none", "size": 32, "folds": 2, "epochs": 1, "batch_size": 16}
 """Of a training within a test."""
 
 

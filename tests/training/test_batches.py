@@ -3,25 +3,27 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from cxr.network.preprocessing import Preprocessing
 from cxr.training import batches, features
 from cxr.training.batches import FeatureBatches, SquareBatches
 from cxr.training.run import Run
 
 Begin = Callable[..., Run]
+PLAIN = Preprocessing(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
 
 
 def test_a_batch_of_squares_holds_the_images_of_its_rows(begin: Begin) -> None:
-    run = begin(augment=False)
+    run = begin(augment="none")
     images = run.training_images(0)
-    taken = SquareBatches(run, images, "cpu").take(torch.tensor([5, 0]), torch.Generator())
+    taken = SquareBatches(run, images, PLAIN, "cpu").take(torch.tensor([5, 0]), torch.Generator())
     assert taken.shape == (2, 1, 32, 32)
     expected = run.squares(images.iloc[[5, 0]]).astype(np.float32) / 255
     np.testing.assert_allclose(taken[:, 0].numpy(), expected, atol=1e-6)
 
 
 def test_augmentation_follows_the_generator_alone(begin: Begin) -> None:
-    run = begin(augment=True)
-    squares = SquareBatches(run, run.training_images(0), "cpu")
+    run = begin(augment="mild")
+    squares = SquareBatches(run, run.training_images(0), PLAIN, "cpu")
     rows = torch.arange(4)
     first, again, other = (squares.take(rows, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)

@@ -7,7 +7,7 @@ import torch
 import torchvision
 from scipy.special import softmax
 
-from cxr.network.resnet import Classifier, normalise, predict_logits, to_grey
+from cxr.network.resnet import Classifier, predict_logits
 from cxr.storage import files
 from cxr.training import features
 from cxr.training.features import extract, open_features
@@ -28,7 +28,7 @@ class PlainTrainer(FoldTrainer):
 
     def take(self, batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         torch.randint(1, (len(batch),), generator=generator)  # one view: what the cached path draws as well
-        return to_grey(self.squares[batch])
+        return self.model.preprocessing.grey(self.squares[batch])
 
 
 @pytest.mark.parametrize("trainable", ["head", "layer4"])
@@ -118,7 +118,7 @@ def test_bfloat16_features_are_close_to_float32(begin: Begin, weights_file: str)
     )
     with torch.inference_mode():
         frozen, _ = model.stages("layer4")
-        exact = frozen(normalise(to_grey(torch.from_numpy(run.squares(images))), model.mean, model.std)).numpy()
+        exact = frozen(model.preprocessing.inputs(torch.from_numpy(run.squares(images)))).numpy()
     kept = open_features(run, 0, "cpu").load(images["image_id"].tolist())
     assert kept.dtype == np.float16
     assert np.abs(kept - exact).max() < 0.05 * np.abs(exact).max()

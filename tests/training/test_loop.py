@@ -25,8 +25,21 @@ def assert_same_weights(left: Run, right: Run) -> None:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+EVERYTHING = {
+    "augment": "strong",
+    "flip": True,
+    "standardise": "percentile",
+    "mixup": 0.2,
+    "label_smoothing": 0.1,
+    "average": 0.9,
+    "loss": "focal",
+    "schedule": "cosine",
+    "progressive": True,
+}
+
+
 def test_a_fold_resumed_after_any_epoch_ends_with_the_same_weights_bit_for_bit(begin: Begin) -> None:
-    whole, broken = begin("whole", epochs=3, flip=True), begin("broken", epochs=3, flip=True)
+    whole, broken = (begin(name, epochs=3, **EVERYTHING) for name in ("whole", "broken"))
     train_fold(whole, 0, "cpu")
     for _ in range(2):
         trainer = FoldTrainer(broken, 0, "cpu")
@@ -65,6 +78,26 @@ def test_a_checkpoint_that_finds_the_disk_full_is_reported_and_leaves_nothing_ha
     with pytest.raises(DiskFullError, match=r"no space is left to write .*checkpoint"):
         FoldTrainer(begin(), 0, "cpu").save(FoldFolder(small_disk))
     assert not list(small_disk.iterdir())
+
+
+def test_the_average_is_kept_and_not_the_last_weights(begin: Begin) -> None:
+    run = begin(average=0.9, epochs=2)
+    trainer = FoldTrainer(run, 0, "cpu")
+    trainer.train_epoch()
+    last = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.finish(run.folder.fold(0))
+    kept = load_file(run.folder.fold(0).weights)
+    assert not torch.equal(kept["network.fc.weight"], last["network.fc.weight"])
+    assert torch.equal(kept["mean"], last["mean"])
+
+
+def test_the_first_half_of_a_progressive_training_sees_squares_of_half_the_side(begin: Begin) -> None:
+    trainer = FoldTrainer(begin(progressive=True, epochs=3), 0, "cpu")
+    sides: list[int] = []
+    trainer.layers.register_forward_pre_hook(lambda _, inputs: sides.append(inputs[0].shape[-1]))
+    for _ in range(3):
+        trainer.train_epoch()
+    assert sides == [16, 16, 32, 32, 32, 32]
 
 
 def test_a_batch_in_parts_has_the_gradients_of_the_whole(begin: Begin, weights_file: str) -> None:

@@ -5,7 +5,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from cxr.config import TrainConfig
 from cxr.network.resnet import Classifier
-from cxr.training.optimiser import class_weights, make_optimiser
+from cxr.training.optimiser import class_weights, make_optimiser, make_schedule
 
 
 def test_class_weights_by_hand() -> None:
@@ -39,3 +39,33 @@ def test_only_the_layers_that_are_trained_get_gradients(trainable: str, prefixes
         id(p) for p in model.parameters() if p.requires_grad
     }
     assert all(isinstance(module, torch.nn.Module) for module in modules)
+
+
+def rates(**options: object) -> list[float]:
+    """Return the head's learning rate at each of 20 steps."""
+    config = TrainConfig(data="images", trainable="head", learning_rate=0.1, **options)
+    optimiser, _ = make_optimiser(Classifier(2), config)
+    schedule = make_schedule(optimiser, config, 20)
+    found = []
+    for _ in range(20):
+        found.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step()
+    return found
+
+
+def test_the_learning_rate_rises_to_its_peak_and_falls_as_the_schedule_says() -> None:
+    constant = rates(schedule="constant", warm_up=0.2)
+    assert constant == pytest.approx([0.02, 0.04, 0.06, 0.08, *[0.1] * 16])
+    cosine = rates(schedule="cosine", warm_up=0.2)
+    fall = [0.05 * (1 + np.cos(np.pi * step / 16)) for step in range(16)]
+    assert cosine == pytest.approx([0.02, 0.04, 0.06, 0.08, *fall])
+    one_cycle = rates(schedule="one-cycle", warm_up=0.25)
+    assert np.argmax(one_cycle) == 4
+    assert max(one_cycle) == pytest.approx(0.1)
+    assert one_cycle[-1] < 1e-4
+
+
+def test_the_optimiser_has_the_weight_decay_of_the_recipe() -> None:
+    optimiser, _ = make_optimiser(Classifier(2), TrainConfig(data="images", weight_decay=0.3))
+    assert {group["weight_decay"] for group in optimiser.param_groups} == {0.3}

@@ -1,0 +1,83 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from cxr.augmentation import POLICIES, Augmentation
+from cxr.config import TrainConfig
+from cxr.errors import ConfigError
+from cxr.recipe import PRESETS, Recipe
+
+
+@pytest.mark.parametrize("weights", ["imagenet-v1", "none"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_has_a_value_for_every_option_and_a_flag_overrides_one(preset: str, weights: str) -> None:
+    options = PRESETS[preset](weights)
+    recipe = Recipe(preset=preset, weights=weights)
+    assert {name: getattr(recipe, name) for name in options} == options
+    changed = Recipe(preset=preset, weights=weights, epochs=3)
+    assert {name: getattr(changed, name) for name in options} == options | {"epochs": 3}
+    assert None not in vars(recipe).values()
+
+
+def test_who_says_nothing_gets_the_standard_preset_and_its_name_is_no_part_of_a_run() -> None:
+    config = TrainConfig(data="images", weights="none")
+    assert config == TrainConfig(data="images", weights="none", preset="standard")
+    typed = TrainConfig(data="images", preset="best", **PRESETS["standard"]("none"), weights="none")
+    assert typed.default_run_id == config.default_run_id
+    assert "preset" not in config.as_dict()
+
+
+def test_a_file_of_limits_becomes_part_of_the_config(tmp_path: Path) -> None:
+    file = tmp_path / "gentle.toml"
+    file.write_text("rotation = 3\nblur = 0.5\n")
+    config = TrainConfig(data="images", augment=str(file))
+    file.unlink()
+    assert config.policy == Augmentation(rotation=3, blur=0.5)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    assert TrainConfig(data="images", augment=config.augment) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rotation = 181", "augmentation: rotation must lie between 0 and 180, got 181"),
+        ("turn = 3", "names 'turn', which augmentation has not: it has rotation, zoom_in"),
+        ("blur = true", "blur must be a number, got True"),
+        ("blur = 'much'", "blur must be a number, got 'much'"),
+        ("blur =", "is no TOML file"),
+    ],
+)
+def test_a_file_of_wrong_limits_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "wrong.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        TrainConfig(data="images", augment=str(file))
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"blur": null}'])
+def test_text_that_is_no_policy_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--augment"):
+        TrainConfig(data="images", augment=text)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"weights": "none", "trainable": "head"}, "no layer is worth freezing"),
+        ({"trainable": "all", "views": 2}, "--views is for frozen layers"),
+        ({"trainable": "head", "views": 2, "augment": "none"}, "--views 2 needs augmented images"),
+        ({"trainable": "head", "progressive": True}, "--progressive is for --trainable all"),
+    ],
+)
+def test_options_that_make_no_sense_together_are_refused(options: dict, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        TrainConfig(data="images", **options)
+
+
+def test_the_strong_policy_is_what_was_measured() -> None:
+    strong = POLICIES["strong"]
+    assert strong is not None
+    assert (strong.zoom_in, strong.zoom_out, strong.aspect, strong.shift) == (0.6, 1.1, 0.2, 0.2)
+    assert strong.rotation == 12
+    assert 2.718281828**strong.gamma == pytest.approx(2, abs=0.02)
