@@ -25,7 +25,7 @@ Compile = Literal["auto", "on", "off"]
 FoldsPerDevice = int | Literal["auto"]
 Runner = Literal["local", "workers", "ray"]
 ScoreRunner = Literal["local", "ray"]
-OperatingPoint = Literal["half", "youden", "sensitivity_95", "specificity_95"]
+OperatingPoint = Literal["half", "balanced", "youden", "sensitivity_95", "specificity_95"]
 
 BLANK_CONTRAST = 4.0
 """An image whose grey levels spread less is blank; real images spread 20 to 87 levels."""

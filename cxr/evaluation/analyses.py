@@ -148,7 +148,10 @@ def operating_points(images: OutOfFold) -> list[OperatingPointPredictions]:
     score = images.calibrated[:, 1]
     truth = images.target == 1
     folds = np.unique(images.fold)
-    by_fold = [fit_thresholds(score[images.fold != fold], truth[images.fold != fold]) for fold in folds]
+    by_fold = [
+        fit_thresholds(score[images.fold != fold], truth[images.fold != fold], images.calibrations[fold].balanced)
+        for fold in folds.tolist()
+    ]
     points = []
     for name in by_fold[0]:
         thresholds = np.array([chosen[name] for chosen in by_fold])

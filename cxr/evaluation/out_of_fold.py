@@ -12,7 +12,14 @@ from scipy.special import softmax
 from cxr.classes import Classes
 from cxr.config import OperatingPoint
 from cxr.metrics.bootstrap import Floats, Replicates
-from cxr.metrics.calibration import Calibration, cross_fit, fit_calibration, fit_thresholds, predict_labels
+from cxr.metrics.calibration import (
+    Calibration,
+    calibrate_folds,
+    fit_calibration,
+    fit_thresholds,
+    fit_without_each_fold,
+    predict_labels,
+)
 
 
 @dataclass(frozen=True)
@@ -58,9 +65,14 @@ class OutOfFold:
         return softmax(self.logits, axis=1)
 
     @cached_property
+    def calibrations(self) -> dict[int, Calibration]:
+        """The calibration of each fold, fitted on the other folds."""
+        return fit_without_each_fold(self.logits, self.target, self.fold)
+
+    @cached_property
     def calibrated(self) -> Floats:
         """Probabilities calibrated on the other folds, shape (n, n_classes)."""
-        return cross_fit(self.logits, self.target, self.fold)
+        return calibrate_folds(self.calibrations, self.logits, self.fold)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -70,7 +82,9 @@ class OutOfFold:
     @cached_property
     def thresholds(self) -> dict[OperatingPoint, float]:
         """Thresholds chosen on all images, for images that are not among them; empty for more than two classes."""
-        return fit_thresholds(self.calibrated[:, 1], self.target == 1) if self.is_binary else {}
+        if not self.is_binary:
+            return {}
+        return fit_thresholds(self.calibrated[:, 1], self.target == 1, self.calibration.balanced)
 
     @property
     def is_binary(self) -> bool:

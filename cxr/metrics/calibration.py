@@ -6,19 +6,24 @@ Cross-fitting measures how well that works: each fold is calibrated on the other
 predictions in the same way.
 
 Source: Guo et al., On calibration of modern neural networks, ICML 2017; Alexandari et al., Maximum
-likelihood with bias-corrected calibration is hard to beat at label shift adaptation, ICML 2020.
+likelihood with bias-corrected calibration is hard to beat at label shift adaptation, ICML 2020; another prevalence:
+Saerens, Latinne & Decaestecker, Neural Comput 2002; Elkan, The foundations of cost-sensitive learning, IJCAI 2001.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax, softmax
+from scipy.special import expit, log_softmax, logit, softmax
 
 from cxr.classes import Classes
 from cxr.config import OperatingPoint
 
+ABOVE_ONE = math.nextafter(1, 2)
+"""The highest threshold: no image is predicted positive."""
 N_BINS = 15
 """Bins of the expected calibration error."""
 
@@ -34,6 +39,19 @@ class Calibration:
     def probability(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return calibrated probabilities for logits, both of shape (…, n_classes)."""
         return softmax(logits / self.temperature + np.asarray(self.bias), axis=-1)
+
+    @property
+    def balanced(self) -> float:
+        """The positive class's probability where a network's two logits are equal; for two classes.
+
+        There, a network whose loss weighs the classes alike finds both equally likely.
+        """
+        return float(expit(self.bias[1] - self.bias[0]))
+
+    def shifted(self, offset: float) -> Self:
+        """Return the calibration with the positive class's log odds raised by an offset; for two classes."""
+        negative, positive = self.bias
+        return replace(self, bias=(negative - offset / 2, positive + offset / 2))
 
 
 def average_folds(
@@ -73,18 +91,32 @@ def fit_calibration(logits: NDArray[np.float64], target: NDArray[np.int64]) -> C
     return Calibration(float(np.exp(best[0])), tuple((bias - bias.mean()).tolist()))
 
 
-def cross_fit(logits: NDArray[np.float64], target: NDArray[np.int64], fold: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return probabilities, shape (n, n_classes); each fold is calibrated on the other folds.
+def fit_without_each_fold(
+    logits: NDArray[np.float64], target: NDArray[np.int64], fold: NDArray[np.int64]
+) -> dict[int, Calibration]:
+    """Return the calibration of each fold, fitted on the other folds.
 
     Args:
         logits: shape (n, n_classes), out of fold.
         target: shape (n,), index of each image's class.
         fold: shape (n,).
     """
+    return {k: fit_calibration(logits[fold != k], target[fold != k]) for k in np.unique(fold).tolist()}
+
+
+def calibrate_folds(
+    calibrations: Mapping[int, Calibration], logits: NDArray[np.float64], fold: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return probabilities, shape (n, n_classes); each fold's come from its own calibration.
+
+    Args:
+        calibrations: of each fold.
+        logits: shape (n, n_classes), out of fold.
+        fold: shape (n,).
+    """
     probability = np.empty_like(logits)
-    for held_out in np.unique(fold):
-        others = fold != held_out
-        probability[~others] = fit_calibration(logits[others], target[others]).probability(logits[~others])
+    for k, calibration in calibrations.items():
+        probability[fold == k] = calibration.probability(logits[fold == k])
     return probability
 
 
@@ -115,30 +147,56 @@ def calibration_errors(probability: NDArray[np.float64], target: NDArray[np.int6
     }
 
 
-def fit_thresholds(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict[OperatingPoint, float]:
+def fit_thresholds(
+    probability: NDArray[np.float64], truth: NDArray[np.bool_], balanced: float
+) -> dict[OperatingPoint, float]:
     """Return the threshold of each operating point; an image is predicted positive from the threshold up.
 
-    `half` is 0.5, `youden` maximises sensitivity + specificity, `sensitivity_95` is the highest threshold with a
-    sensitivity of at least 0.95, `specificity_95` the lowest with a specificity of at least 0.95. If all images belong
-    to one class, all but `half` are NaN.
+    `half` is 0.5, `balanced` is where a network's logits are equal, `youden` maximises sensitivity + specificity,
+    `sensitivity_95` is the highest threshold with a sensitivity of at least 0.95, `specificity_95` the lowest with a
+    specificity of at least 0.95. If all images belong to one class, the last three are NaN.
 
     Args:
         probability: shape (n,), of the positive class, out of fold.
         truth: shape (n,), whether the image belongs to the positive class.
+        balanced: the probability where the logits are equal, `Calibration.balanced`.
     """
     from sklearn.metrics import roc_curve
 
+    fixed: dict[OperatingPoint, float] = {"half": 0.5, "balanced": balanced}
     if truth.all() or not truth.any():
-        return {"half": 0.5, "youden": math.nan, "sensitivity_95": math.nan, "specificity_95": math.nan}
+        return {**fixed, "youden": math.nan, "sensitivity_95": math.nan, "specificity_95": math.nan}
     false_positive_rate, sensitivity, threshold = roc_curve(truth, probability, drop_intermediate=False)
-    threshold[0] = np.nextafter(1, 2)  # infinite in scikit-learn: no image is predicted positive
+    threshold[0] = ABOVE_ONE  # infinite in scikit-learn
     specificity = 1 - false_positive_rate
     return {
-        "half": 0.5,
+        **fixed,
         "youden": float(threshold[np.argmax(sensitivity + specificity)]),
         "sensitivity_95": float(threshold[np.argmax(sensitivity >= 0.95)]),
         "specificity_95": float(threshold[np.flatnonzero(specificity >= 0.95)[-1]]),
     }
+
+
+def prior_shift(before: float, after: float) -> float:
+    """Return by how much the log odds of the positive class change when only its prevalence does.
+
+    Args:
+        before: the prevalence that the probabilities were calibrated at, between 0 and 1.
+        after: another prevalence, between 0 and 1.
+
+    Source: Saerens et al. 2002, equation 2.4; Elkan 2001, theorem 2.
+    """
+    return float(logit(after) - logit(before))
+
+
+def shift_thresholds(thresholds: Mapping[OperatingPoint, float], offset: float) -> dict[OperatingPoint, float]:
+    """Return thresholds that call the same images positive after log odds are raised by an offset; `half` stays 0.5."""
+    return {point: 0.5 if point == "half" else shift_threshold(value, offset) for point, value in thresholds.items()}
+
+
+def shift_threshold(threshold: float, offset: float) -> float:
+    """Return the threshold that calls the same images positive after log odds are raised by an offset."""
+    return float(expit(logit(threshold) + offset)) if threshold < 1 else threshold
 
 
 def predict_labels(probability: NDArray[np.float64], classes: Classes, threshold: float = 0.5) -> NDArray[np.str_]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from cxr.classes import Classes
 from cxr.config import OperatingPoint
 from cxr.errors import PackageError
-from cxr.metrics.calibration import Calibration, average_folds, predict_labels
+from cxr.metrics.calibration import ABOVE_ONE, Calibration, average_folds, predict_labels
 from cxr.recipe import Trainable
 from cxr.serving.networks import PackagedNetworks
 from cxr.serving.novelty import ImageNovelty
@@ -29,8 +29,6 @@ from cxr.storage import files, verified
 from cxr.storage.files import sha256_of
 from cxr.storage.model_folder import PackageFolder
 
-ABOVE_ONE = math.nextafter(1, 2)
-"""The highest threshold: no image is predicted positive."""
 TOLERATED_DIFFERENCE = 0.01
 """Largest difference from float32 that coarser arithmetic may make to a probability.
 
@@ -144,7 +142,7 @@ def load_package(folder: PackageFolder) -> Package:
         require_own_name(folder, facts)
         package = _package_of(folder, facts)
         fault = _nonsense(package)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         package = None
         fault = f"{type(error).__name__} {error}"
     if package is None or fault:
@@ -153,25 +151,34 @@ def load_package(folder: PackageFolder) -> Package:
 
 
 def _package_of(folder: PackageFolder, facts: dict[str, Any]) -> Package:
+    classes = Classes(facts["classes"])
+    calibration = Calibration(facts["calibration"]["temperature"], tuple(facts["calibration"]["bias"]))
     return Package(
         folder=folder,
         name=facts["name"],
-        classes=Classes(facts["classes"]),
+        classes=classes,
         trainable=facts["trainable"],
         size=facts["size"],
         n_folds=facts["n_folds"],
-        calibration=Calibration(facts["calibration"]["temperature"], tuple(facts["calibration"]["bias"])),
-        thresholds=facts["thresholds"],
+        calibration=calibration,
+        thresholds=_thresholds(facts, calibration) if classes.is_binary else {},
         operating_point=facts["operating_point"],
         facts=facts,
     )
+
+
+def _thresholds(facts: Mapping[str, Any], calibration: Calibration) -> dict[OperatingPoint, float]:
+    """Return the threshold of each operating point; packages of before lack `balanced`, which the calibration gives."""
+    known = dict(facts["thresholds"])
+    if "balanced" not in known:
+        known["balanced"] = calibration.balanced
+    return {point: known[point] for point in get_args(OperatingPoint)}
 
 
 def _nonsense(package: Package) -> str | None:
     """Return which value of a package is out of its range; None if none is."""
     n_classes = len(package.classes)
     bias = package.calibration.bias
-    points = get_args(OperatingPoint) if package.classes.is_binary else ()
     is_sensible = {
         "classes": n_classes >= 2 and len(set(package.classes)) == n_classes,
         "trainable": package.trainable in get_args(Trainable),
@@ -179,7 +186,7 @@ def _nonsense(package: Package) -> str | None:
         "n_folds": isinstance(package.n_folds, int) and package.n_folds >= 2,
         "temperature": 0 < package.calibration.temperature < math.inf,
         "bias": len(bias) == n_classes and all(map(math.isfinite, bias)),
-        "thresholds": all(0 <= package.thresholds[point] <= ABOVE_ONE for point in points),
+        "thresholds": all(0 <= value <= ABOVE_ONE for value in package.thresholds.values()),
         "operating_point": package.operating_point in get_args(OperatingPoint),
         "bfloat16": package.bf16_difference >= 0,
     }

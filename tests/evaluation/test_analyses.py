@@ -36,15 +36,24 @@ def test_thresholds_and_calibration_are_never_chosen_on_the_images_they_are_appl
     points = {point.name: point for point in analyses.operating_points(images)}
     truth = images.target == 1
     calibrated = np.empty(len(truth))
+    balanced = {}
     for fold in range(5):
         others = images.fold != fold
         made = fit_calibration(images.logits[others], images.target[others])
         calibrated[~others] = made.probability(images.logits[~others])[:, 1]
+        balanced[fold] = made.balanced
     for fold in range(5):
         others = images.fold != fold
-        thresholds = fit_thresholds(calibrated[others], truth[others])
+        thresholds = fit_thresholds(calibrated[others], truth[others], balanced[fold])
         for name, threshold in thresholds.items():
             np.testing.assert_array_equal(points[name].predicted[~others], calibrated[~others] >= threshold)
+
+
+def test_the_balanced_point_calls_positive_what_the_networks_favour_before_calibration() -> None:
+    images = simulate(slope=3.0)
+    (balanced,) = [point for point in analyses.operating_points(images) if point.name == "balanced"]
+    np.testing.assert_array_equal(balanced.predicted, images.logits[:, 1] >= images.logits[:, 0])
+    assert images.thresholds["balanced"] == images.calibration.balanced
 
 
 def test_operating_points_have_the_values_that_scikit_learn_computes_from_their_predictions() -> None:

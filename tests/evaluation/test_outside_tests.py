@@ -45,7 +45,7 @@ def test_held_out_images_are_predicted_by_all_folds_with_what_was_fitted_out_of_
         model.load_state_dict(load_file(run.folder.fold(fold).weights))
         by_fold.append(calibration.probability(predict_logits(model, run.squares(predictions), "cpu"))[:, 1])
     np.testing.assert_allclose(predictions["probability_PNEUMONIA"], np.mean(by_fold, axis=0), atol=1e-6)
-    thresholds = fit_thresholds(inside.calibrated[:, 1], inside.target == 1)
+    thresholds = fit_thresholds(inside.calibrated[:, 1], inside.target == 1, calibration.balanced)
     truth, score = predictions["label"] == "PNEUMONIA", predictions["probability_PNEUMONIA"]
     values = metrics.set_index(["operating_point", "metric"])
     for point, threshold in thresholds.items():

@@ -32,7 +32,7 @@ def test_calibration_and_thresholds_come_from_out_of_fold_predictions_alone(
     for fold in (0, 1):
         mine, others = predictions["fold"].to_numpy() == fold, predictions["fold"].to_numpy() != fold
         probability[mine] = fit_calibration(logits[others], target[others]).probability(logits[mine])[:, 1]
-    assert package.thresholds == fit_thresholds(probability, target == 1)
+    assert package.thresholds == fit_thresholds(probability, target == 1, package.calibration.balanced)
     images = package.images()
     assert images["image_id"].tolist() == predictions["image_id"].tolist()
     calibrated = images[["probability_NORMAL", "probability_PNEUMONIA"]].to_numpy()

@@ -8,11 +8,14 @@ from sklearn.metrics import brier_score_loss
 from cxr.classes import Classes
 from cxr.metrics.calibration import (
     Calibration,
+    calibrate_folds,
     calibration_errors,
-    cross_fit,
     fit_calibration,
     fit_thresholds,
+    fit_without_each_fold,
     predict_labels,
+    prior_shift,
+    shift_thresholds,
 )
 
 NOBODY = 2.0
@@ -28,6 +31,10 @@ def draw_logits(
     chance = softmax(logits / temperature + np.array(bias), axis=1)
     target = (generator.random((n_images, 1)) > chance.cumsum(axis=1)).sum(axis=1).clip(max=len(bias) - 1)
     return logits + generator.normal(size=(n_images, 1)), target
+
+
+def cross_fit(logits: NDArray[np.float64], target: NDArray[np.int64], fold: NDArray[np.int64]) -> NDArray[np.float64]:
+    return calibrate_folds(fit_without_each_fold(logits, target, fold), logits, fold)
 
 
 def mean_log_loss(calibration: Calibration, logits: NDArray[np.float64], target: NDArray[np.int64]) -> float:
@@ -207,11 +214,11 @@ def specificity(probability: NDArray[np.float64], truth: NDArray[np.bool_], thre
 
 def require_what_is_promised(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -> None:
     """Compare each operating point with every possible threshold: each image's probability, and one above all."""
-    fitted = fit_thresholds(probability, truth)
+    fitted = fit_thresholds(probability, truth, 0.4)
     possible = [*np.unique(probability).tolist(), NOBODY]
     sensitivities = {t: sensitivity(probability, truth, t) for t in [*possible, *fitted.values()]}
     specificities = {t: specificity(probability, truth, t) for t in [*possible, *fitted.values()]}
-    assert fitted["half"] == 0.5
+    assert (fitted["half"], fitted["balanced"]) == (0.5, 0.4)
     best = max(sensitivities[t] + specificities[t] for t in possible)
     assert sensitivities[fitted["youden"]] + specificities[fitted["youden"]] == pytest.approx(best, abs=1e-12)
     assert fitted["sensitivity_95"] == max(t for t in possible if sensitivities[t] >= 0.95)
@@ -244,7 +251,7 @@ def test_classes_told_apart_without_an_error_are_told_apart_at_the_lowest_positi
     truth = np.arange(30) >= 10
     probability = np.where(truth, 0.6, 0.2) + np.arange(30) / 1000
     require_what_is_promised(probability, truth)
-    fitted = fit_thresholds(probability, truth)
+    fitted = fit_thresholds(probability, truth, 0.4)
     assert fitted["youden"] == fitted["specificity_95"] == probability[10]
     assert fitted["sensitivity_95"] == probability[11], "one of twenty positive images may be missed"
 
@@ -264,7 +271,7 @@ def test_the_order_of_images_does_not_move_a_threshold() -> None:
     truth = generator.random(200) < 0.4
     probability = np.round(np.clip(generator.normal(0.4 + 0.2 * truth, 0.15), 0, 0.99), 2)
     order = generator.permutation(200)
-    assert fit_thresholds(probability, truth) == fit_thresholds(probability[order], truth[order])
+    assert fit_thresholds(probability, truth, 0.4) == fit_thresholds(probability[order], truth[order], 0.4)
 
 
 def test_an_image_of_two_classes_is_predicted_positive_from_the_threshold_up() -> None:
@@ -284,3 +291,46 @@ def test_an_image_of_three_classes_is_predicted_as_the_most_probable_whatever_th
 @pytest.mark.parametrize("classes", [Classes("NP"), Classes("abc")])
 def test_without_images_nothing_is_predicted(classes: Classes) -> None:
     assert predict_labels(np.empty((0, len(classes))), classes).tolist() == []
+
+
+def test_the_balanced_point_is_where_a_networks_logits_are_equal() -> None:
+    calibration = Calibration(2.5, (0.7, -0.7))
+    assert calibration.balanced == pytest.approx(1 / (1 + np.exp(1.4)))
+    logits = np.random.default_rng(0).normal(0, 3, (500, 2))
+    is_positive = calibration.probability(logits)[:, 1] >= calibration.balanced
+    np.testing.assert_array_equal(is_positive, logits[:, 1] >= logits[:, 0])
+
+
+def test_another_prevalence_by_hand() -> None:
+    # of 1000 images 500 are positive; an image of probability 0.8 has odds of 4. With 100 positive ones of 1000, each
+    # positive image is a fifth as frequent and each negative one 1.8 times: 4 · (0.1 / 0.5) / (0.9 / 0.5) = 4 / 9
+    calibration = Calibration(1.0, (0.0, 0.0)).shifted(prior_shift(0.5, 0.1))
+    logits = np.array([[0.0, np.log(4)]])
+    assert calibration.probability(logits)[0, 1] == pytest.approx((4 / 9) / (1 + 4 / 9))
+    assert sum(calibration.bias) == 0
+    assert calibration.balanced == pytest.approx(0.1), "equally likely images are as frequent as their classes"
+    assert prior_shift(0.3, 0.3) == 0
+    assert prior_shift(0.2, 0.7) == pytest.approx(-prior_shift(0.7, 0.2))
+
+
+def test_moved_thresholds_call_the_same_images_positive_but_for_half() -> None:
+    probability = np.random.default_rng(1).random(200)
+    thresholds = {"half": 0.5, "balanced": 0.3, "youden": 0.62, "sensitivity_95": 0.1, "specificity_95": NOBODY}
+    offset = prior_shift(0.7, 0.2)
+    odds = probability / (1 - probability) * (0.2 / 0.8) / (0.7 / 0.3)
+    moved = shift_thresholds(thresholds, offset)
+    for point in ("balanced", "youden", "sensitivity_95", "specificity_95"):
+        assert ((odds / (1 + odds) >= moved[point]) == (probability >= thresholds[point])).all()
+    assert moved["half"] == 0.5
+    assert moved["specificity_95"] == NOBODY
+
+
+def test_prevalences_agree_with_a_set_that_is_thinned_out() -> None:
+    logits, target = draw_logits(14, 60_000, 1.0, (0.0, 0.0))
+    generator = np.random.default_rng(15)
+    kept = (target == 0) | (generator.random(len(target)) < 0.2)
+    before, after = (float((t == 1).mean()) for t in (target, target[kept]))
+    refitted = fit_calibration(logits[kept], target[kept])
+    moved = fit_calibration(logits, target).shifted(prior_shift(before, after))
+    assert moved.bias == pytest.approx(refitted.bias, abs=0.03)
+    assert moved.temperature == pytest.approx(refitted.temperature, rel=0.03)
