@@ -14,6 +14,7 @@ from app.uploads import LoadedModel, Upload
 from cxr.config import OperatingPoint
 from cxr.images.synthetic import draw_examples
 from cxr.metrics.calibration import predict_labels
+from cxr.serving.origin import describe_origin
 from cxr.serving.registry import champion_version, list_models
 from cxr.storage.model_folder import ModelFolder
 from cxr.wording import DISCLAIMER, display_name
@@ -78,8 +79,9 @@ def _choose_threshold(model: LoadedModel) -> Decision:
         wrap=True,
         default=package.operating_point,
         format_func=lambda point: f"{display_name(point)}: {package.thresholds[point]:.1%}",
-        help="Chosen on the out-of-fold predictions of the images that the model was evaluated on. Youden has the "
-        "largest sum of sensitivity and specificity; the last two reach 95 % of one or of the other.",
+        help=f"Where they come from: {words.escape(describe_origin(package.facts))}. At balanced, a network's two "
+        "outputs are equal; Youden has the largest sum of sensitivity and specificity; the last two reach 95 % of one "
+        "or of the other.",
     )
     return Decision(model, point, package.thresholds[point])
 

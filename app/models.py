@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import words
 from app.server import Folders
+from cxr.serving.origin import describe_origin
 from cxr.serving.registry import list_models, promotions
 from cxr.storage import verified
 from cxr.storage.model_folder import ModelFolder
@@ -64,6 +65,7 @@ def _show_facts(model: ModelFolder, version: str) -> None:
         names = [display_name(point) + (" (used)" if point == used else "") for point in facts["thresholds"]]
         values = [f"{value:.3f}" for value in facts["thresholds"].values()]
         st.table(pd.DataFrame({"threshold": values}, index=names))
+        st.caption(f"Thresholds: {words.escape(describe_origin(facts))}.")
 
 
 def _show_champions(model: ModelFolder) -> None:

@@ -45,7 +45,7 @@ def show(decision: Decision, scored: Scored) -> None:
             gauge = st.empty()
         with right:
             st.markdown(words.agreement(classes, prediction, threshold))
-            st.markdown(words.meaning(classes, prediction, decision.model.reference))
+            st.markdown(words.meaning(classes, prediction, decision.model.reference, decision.model.package.facts))
             for caution in words.cautions(scored.image.reading, prediction, decision.model.reference):
                 st.warning(caution)
         _show_map(decision.model, scored.image, scored.predicted)

@@ -1,12 +1,14 @@
 """The sentences of the page, and foreign text made harmless."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from cxr.classes import Classes
 from cxr.errors import UnreadableError
 from cxr.metrics.drift import is_novel, outlying
+from cxr.serving.origin import describe_origin, prevalence_of
 from cxr.serving.predictor import Prediction
 from cxr.serving.screening import FileReading
 from cxr.wording import display_name, markdown, visible
@@ -48,20 +50,22 @@ def conclusion(classes: Classes, prediction: Prediction, predicted: str, point: 
     )
 
 
-def meaning(classes: Classes, prediction: Prediction, reference: pd.DataFrame) -> str:
+def meaning(classes: Classes, prediction: Prediction, reference: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     """Return what the probability means, and under which condition.
 
     Args:
         classes: of the model.
         prediction: its prediction of an image.
         reference: the images that the model was made from, with their `label`.
+        facts: the contents of the model's package.json.
     """
     name = shown_class(classes, prediction)
-    share = float((reference["label"] == name).mean())
     n_of_100 = round(100 * prediction.probability[name])
+    prevalence = prevalence_of(facts)
+    share = float((reference["label"] == name).mean()) if prevalence is None else prevalence
     return (
-        f"Calibrated: of 100 images with this probability, about {n_of_100} are {escape(name)}, "
-        f"if {escape(name)} is as frequent as among the images that the model was made from ({share:.0%})."
+        f"Calibrated: of 100 images with this probability, about {n_of_100} are {escape(name)}, where {share:.0%} of "
+        f"all images are (calibration and thresholds: {escape(describe_origin(facts))})."
     )
 
 

@@ -57,6 +57,7 @@ STORE = "tests/storage/test_files.py::test_"
 VERIFIED = "tests/storage/test_verified.py::test_"
 BUCKET = "tests/storage/test_object_store.py::test_"
 UP = SERVICES + "up_starts_every_service_once_on_the_loopback_address_alone"
+RECALIBRATION = "tests/export/test_recalibration.py::test_"
 ONCE = "tests/serving/test_exactly_once.py::test_"
 SAME_COMMAND = TRAIN + "the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold"
 KILLED_WORKER = WORKERS + "a_killed_workers_fold_is_marked_crashed_told_and_taken_up_while_a_longer_healthy_run_goes_on"
@@ -617,9 +618,53 @@ REMOVALS = (
     Removal(
         "a file in the place of a folder: a traceback",
         "cxr/cli/arguments.py",
-        "    if name in FOLDERS:\n",
+        "    if is_folder:\n",
         "    if False:\n",
         "tests/cli/test_arguments.py::test_nonsense_ends_with_code_2_and_a_sentence_that_names_the_option",
+    ),
+    Removal(
+        "labelled images are training images: the model is flattered",
+        "cxr/export/labelled_images.py",
+        "is_kept = ~(is_unreadable | is_copy | in_training)",
+        "is_kept = ~(is_unreadable | is_copy)",
+        RECALIBRATION + "images_that_the_model_was_made_from_are_left_out_and_too_few_are_refused",
+    ),
+    Removal(
+        "few labelled images: fitted all the same",
+        "cxr/export/labelled_images.py",
+        "    if (counts >= LEAST).all():\n",
+        "    if True:\n",
+        RECALIBRATION + "patients_are_counted_where_they_are_known",
+    ),
+    Removal(
+        "one file, two labels: the first is believed",
+        "cxr/export/labelled_images.py",
+        'if same["label"].nunique() > 1:',
+        "if False:",
+        RECALIBRATION + "a_file_with_two_labels_is_refused",
+    ),
+    Removal(
+        "a version is recalibrated twice: its images count twice",
+        "cxr/export/recalibration.py",
+        "    version = recalibrated_from(package.facts)\n",
+        "    version = None\n",
+        RECALIBRATION
+        + "the_same_labels_give_the_same_version_and_it_starts_from_the_version_that_was_made_from_the_run",
+    ),
+    Removal(
+        "a labels file has a class that the model has not: guessed",
+        "cxr/export/labels.py",
+        '(rows["path"] == "") | ~rows["label"].isin(classes)',
+        'rows["path"] == ""',
+        "tests/export/test_labels.py::test_what_is_wrong_with_the_file_is_said_with_its_place",
+    ),
+    Removal(
+        "a few images that are told apart: the slope goes to infinity",
+        "cxr/metrics/recalibration.py",
+        "SLOPE_SD = 0.5\n",
+        "SLOPE_SD = 500.0\n",
+        "tests/metrics/test_recalibration.py::"
+        "test_ten_images_that_are_told_apart_without_an_error_do_not_drive_the_slope_away",
     ),
 )
 

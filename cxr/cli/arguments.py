@@ -16,8 +16,8 @@ from cyclopts import UNSET, App, ArgumentCollection
 from cxr.errors import ConfigError
 
 FOLDERS = {"--experiments", "--models", "--cache", "--scores", "--services", "--out", "OUT", "INBOX"}
-FILES = {"--tolerances"}
-NAMES = {"--data", "--weights", "--external", "IMAGES", "RUN", "FIRST", "SECOND", "MORE"}
+FILES = {"--tolerances", "--labels"}
+NAMES = {"--data", "--weights", "--external", "--images", "IMAGES", "RUN", "FIRST", "SECOND", "MORE"}
 """What may be a path, or something else, or a file that the verb has its own words for."""
 STORE = (r"sqlite:///.+|https?://.+", "sqlite:///FILE or the http address of a server")
 ADDRESSES = {
@@ -28,12 +28,13 @@ ADDRESSES = {
 """What a value has to look like, and that in words."""
 MAY_BE_EMPTY = {"--notify"}
 """Compose sets the variable for it to nothing where there is none."""
-HAS_TO_EXIST = {"runs": "--experiments", "models": "--models"}
-"""The folder that a verb lists: where it is mistyped, nothing in it is no answer."""
+HAS_TO_EXIST = {"runs": "--experiments", "models": "--models", "recalibrate": "--images"}
+"""The folder that a verb lists or reads: where it is mistyped, nothing in it is no answer."""
 RANGES = {
     "--seed": (0, 2**31 - 1),
     "--images": (1, 10_000_000),
     "--opacity": (0, 1),
+    "--prevalence": (0, 1),
     "--share": (0, 1),
     "--redo-fold": (0, 19),
     "FOLD": (0, 19),
@@ -62,15 +63,16 @@ def require_usable(_: App, commands: tuple[str, ...], arguments: ArgumentCollect
 
 def _require_usable_value(name: str, value: str, verb: str) -> None:
     _require_text(name, value)
-    if name in FOLDERS | FILES | NAMES:
+    is_folder = name in FOLDERS or HAS_TO_EXIST.get(verb) == name  # --images is a number elsewhere
+    if is_folder or name in FILES | NAMES:
         _require_path(name, value)
-    if name in FOLDERS:
+    if is_folder:
         _require_folder(name, value, has_to_exist=HAS_TO_EXIST.get(verb) == name)
     if name in FILES and not Path(value).is_file():
         raise ConfigError(f"{name} {_shown(value)} is no file: give one that exists.")
     if name in ADDRESSES and value.strip():
         _require_address(name, value, *ADDRESSES[name])
-    if name in RANGES:
+    if name in RANGES and not is_folder:
         _require_range(name, value, *RANGES[name])
 
 

@@ -1,14 +1,17 @@
-"""Verbs for models: package, promote, roll back, list, explain, release."""
+"""Verbs for models: package, recalibrate, promote, roll back, list, explain, release."""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from cxr.cli.app import Device, Experiments, Models, app
 from cxr.cli.terminal import say
 from cxr.config import OperatingPoint
+
+if TYPE_CHECKING:
+    from cxr.storage.model_folder import ModelFolder, PackageFolder
 
 
 @app.command
@@ -60,6 +63,7 @@ def package(
     models: Models = Path("models"),
     experiments: Experiments = Path("experiments"),
     operating_point: OperatingPoint = "youden",
+    prevalence: float | None = None,
     promote: bool = False,
     onnx: bool = False,
     int8: bool = False,
@@ -71,7 +75,10 @@ def package(
     Args:
         run: Run id, or path of the run's folder.
         name: Name of the model.
-        operating_point: The threshold for a positive prediction: half (0.5), youden, sensitivity_95 or specificity_95.
+        operating_point: The threshold for a positive prediction: half (0.5), balanced, youden, sensitivity_95 or
+            specificity_95.
+        prevalence: How frequent the positive class is where the model will be used, between 0 and 1; by default as
+            frequent as among the run's images.
         promote: Also make it the champion, as `cxr promote` does.
         onnx: Also write model.onnx, from uint8 squares to calibrated probabilities; needs the extra [onnx].
         int8: Also write the layers in 8-bit integers, and score with them. Refused if more than 1 % of 1,000 held-out
@@ -89,14 +96,81 @@ def package(
     from cxr.training.run import load_run
 
     with terminal.log_lines():
-        made = make_package(load_run(folder), model, operating_point=operating_point, onnx=onnx, int8=int8)
+        made = make_package(
+            load_run(folder), model, operating_point=operating_point, prevalence=prevalence, onnx=onnx, int8=int8
+        )
         if promote:
             registry.promote(model, made.version)
+    _say_made(model, made)
+
+
+def _say_made(model: "ModelFolder", made: "PackageFolder") -> None:
+    """Say which version was made, where it is, and how to score with it."""
+    from cxr.serving import registry
+
     say(f"version  {made.version}")
     say(f"package  {made.path}")
     say(f"card     {made.card}")
     if registry.champion_version(model) != made.version:
-        say(f"to score with it: cxr promote {name} {made.version}")
+        say(f"to score with it: cxr promote {model.name} {made.version}")
+
+
+@app.command
+def recalibrate(
+    name: str,
+    /,
+    *,
+    labels: Path,
+    version: str | None = None,
+    images: Path | None = None,
+    operating_point: OperatingPoint | None = None,
+    prevalence: float | None = None,
+    promote: bool = False,
+    models: Models = Path("models"),
+    device: Device = "auto",
+    cache: Path = Path("cache"),
+) -> None:
+    """Fit a model's calibration and thresholds to a few labelled images of another site, as its next version.
+
+    The networks stay as they are. Each class needs 5 patients or more; images that the model was made from are left
+    out.
+
+    Example: cxr recalibrate pneumonia --labels site.csv
+
+    Args:
+        name: Name of the model.
+        labels: CSV or Parquet file with the columns path and label, and patient_id if patients are known.
+        version: Version to start from; by default the champion.
+        images: Folder that the paths are relative to; by default the folder of the labels file.
+        operating_point: The threshold for a positive prediction, as for `cxr package`; by default the version's own.
+        prevalence: How frequent the positive class is at the site, between 0 and 1, if the labelled images were not
+            taken as they came; by default as frequent as among them.
+        promote: Also make it the champion, as `cxr promote` does.
+        cache: Folder for compiled kernels, as for `cxr score`; safe to delete.
+    """
+    from cxr.storage.model_folder import ModelFolder
+
+    model = ModelFolder.named(models, name)
+    from cxr.cli import tables, terminal
+    from cxr.export.recalibration import recalibrate_model
+    from cxr.serving import registry
+
+    with terminal.log_lines():
+        start = registry.load_version(models, name, version)
+        made = recalibrate_model(
+            model,
+            start,
+            labels,
+            images=images,
+            operating_point=operating_point,
+            prevalence=prevalence,
+            device=device,
+            cache=cache,
+        )
+        if promote:
+            registry.promote(model, made.version)
+    tables.show_recalibration(registry.load_version(models, name, made.version))
+    _say_made(model, made)
 
 
 @app.command

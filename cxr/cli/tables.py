@@ -10,7 +10,7 @@ from rich.text import Text
 
 from cxr.classes import Classes
 from cxr.cli.terminal import say
-from cxr.wording import DASH, DISCLAIMER, format_estimate, visible
+from cxr.wording import DASH, DISCLAIMER, display_name, format_estimate, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,9 +118,37 @@ def show_models(table: "pd.DataFrame") -> None:
     for row in table.to_dict("records"):
         auc = format_estimate(row["roc_auc"], scale=1)
         _add(shown, *map(str, (row | {"champion": "yes" if row["champion"] else "", "roc_auc": auc}).values()))
-    _print(shown, 100)
+    _print(shown, 120)
     if table.empty:
         say("no model yet: `cxr package RUN --name NAME` makes one from a finished run")
+
+
+def show_recalibration(package: "Package") -> None:
+    """Print what a recalibrated version was fitted to, and each operating point before and after."""
+    origin = package.facts["thresholds_from"]
+    counts = ", ".join(f"{n:,} {visible(name)}" for name, n in origin["n_images"].items())
+    patients = "" if origin["n_patients"] is None else f", {origin['n_patients']:,} patients"
+    say(f"fitted   to {sum(origin['n_images'].values()):,} images ({counts}){patients}")
+    left_out = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in origin["left_out"].items() if n)
+    if left_out:
+        say(f"left out {left_out}")
+    if origin["operating_points"]:
+        title = "on the labelled images, %: before; and after, where a bootstrap replicate did not draw them"
+        columns = ("operating point", "threshold [95 %]", "sensitivity", "after", "specificity", "after")
+        shown = _table(columns, left=("operating point",), title=title)
+        for row in origin["operating_points"]:
+            threshold = format_estimate(row["threshold"], row["ci_low"], row["ci_high"], scale=1, decimals=3)
+            names = ("sensitivity_before", "sensitivity", "specificity_before", "specificity")
+            rates = (format_estimate(row[name]) for name in names)
+            used = " (used)" if row["operating_point"] == package.operating_point else ""
+            _add(shown, display_name(row["operating_point"]) + used, threshold, *rates)
+        _print(shown, 100)
+    if origin["prevalence"] is not None and origin["stated_prevalence"] is None:
+        say(
+            f"{origin['prevalence']:.0%} of the labelled images are {visible(package.classes.positive)}: where it is "
+            "rarer or more frequent, give --prevalence"
+        )
+    say(DISCLAIMER)
 
 
 def show_runs(table: "pd.DataFrame") -> None:

@@ -9,8 +9,9 @@ from typing import Any
 from cxr.config import TrainConfig
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.overview import headline
+from cxr.export.fitted import Fitted
 from cxr.export.model_card import LICENCE, LIMITS, model_card
-from cxr.metrics.calibration import calibration_errors
+from cxr.metrics.calibration import Calibration, calibration_errors
 from cxr.storage import files, verified
 from cxr.storage.model_folder import PackageFolder
 from cxr.training.provenance import code_provenance
@@ -30,6 +31,7 @@ LEVELS = {
 def package_facts(
     run: Run,
     out_of_fold: OutOfFold,
+    fitted: Fitted,
     name: str,
     version: str,
     identity: Mapping[str, Any],
@@ -40,6 +42,7 @@ def package_facts(
     Args:
         run: the finished run.
         out_of_fold: its predictions.
+        fitted: the calibration and thresholds of the package.
         name: of the model.
         version: of the package.
         identity: what was packaged, and how: packages with the same identity are the same.
@@ -62,8 +65,9 @@ def package_facts(
         "n_images": len(out_of_fold.predictions),
         "preprocessing": PREPROCESSING.format(LEVELS[run.config.standardise]),
         "recipe": " ".join(recipe_sentences(run.config)),
-        "calibration": _calibration(out_of_fold),
-        "thresholds": out_of_fold.thresholds,
+        "calibration": _calibration(out_of_fold, fitted.calibration),
+        "thresholds": fitted.thresholds,
+        "thresholds_from": fitted.origin,
         "operating_point": identity["operating_point"],
         "metrics": _metrics(run),
         "bfloat16": bfloat16,
@@ -82,12 +86,13 @@ def describe(folder: PackageFolder, facts: Mapping[str, Any]) -> None:
     verified.record_all(folder.path)
 
 
-def _calibration(out_of_fold: OutOfFold) -> dict[str, Any]:
+def _calibration(out_of_fold: OutOfFold, calibration: Calibration) -> dict[str, Any]:
+    """Return the calibration, and the errors of the out-of-fold one before and after."""
     errors = {
         "before": calibration_errors(out_of_fold.probability, out_of_fold.target),
         "after": calibration_errors(out_of_fold.calibrated, out_of_fold.target),
     }
-    return dataclasses.asdict(out_of_fold.calibration) | errors
+    return dataclasses.asdict(calibration) | errors
 
 
 def _metrics(run: Run) -> list[dict[str, Any]]:

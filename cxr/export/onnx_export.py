@@ -15,6 +15,7 @@ from cxr.metrics.calibration import Calibration
 from cxr.network.onnx_graph import write_graph
 from cxr.network.resnet import Classifier
 from cxr.recipe import Trainable
+from cxr.serving.networks import PackagedNetworks
 
 log = logging.getLogger(__name__)
 
@@ -39,19 +40,17 @@ class _WholePath(nn.Module):
         return torch.stack(folds).mean(dim=0)
 
 
-def export_onnx(
-    path: Path, models: Sequence[Classifier], trainable: Trainable, size: int, calibration: Calibration
-) -> None:
+def export_onnx(path: Path, networks: PackagedNetworks, size: int, calibration: Calibration) -> None:
     """Write the graph with the weights inside, for any number of images.
 
     Args:
         path: the file to write.
-        models: one for each fold, in evaluation mode.
-        trainable: what was trained; all layers before it are the same in every fold.
+        networks: of the folds.
         size: side of the squares, in pixels.
         calibration: of every fold.
     """
-    whole = _WholePath(models, trainable, calibration).eval()
+    models = [networks.model(fold) for fold in range(networks.n_folds)]
+    whole = _WholePath(models, networks.trainable, calibration).eval()
     example = torch.zeros(2, size, size, dtype=torch.uint8)
     write_graph(whole, example, path, inputs="squares", outputs="probability")
     log.info("exported %s", path.name)

@@ -94,11 +94,15 @@ def measure_int8(
 
 def require_tolerable(int8: dict[str, Any]) -> None:
     """Raise PackageError if 8-bit integers cost too much, by what `measure_int8` returned."""
-    if int8["share_moved"] > TOLERATED_SHARE or int8["largest_auc_difference"] > TOLERATED_AUC_DIFFERENCE:
-        raise PackageError(
-            f"--int8 is refused: {_sentence(int8)}; at most {TOLERATED_SHARE:.0%} and {TOLERATED_AUC_DIFFERENCE:g} "
-            "are allowed: package the run without it."
-        )
+    if fault := int8_fault(int8):
+        raise PackageError(f"--int8 is refused: {fault}: package the run without it.")
+
+
+def int8_fault(int8: dict[str, Any]) -> str | None:
+    """Return what speaks against 8-bit integers, by what `measure_int8` returned; None if they may be used."""
+    if int8["share_moved"] <= TOLERATED_SHARE and int8["largest_auc_difference"] <= TOLERATED_AUC_DIFFERENCE:
+        return None
+    return f"{_sentence(int8)}; at most {TOLERATED_SHARE:.0%} and {TOLERATED_AUC_DIFFERENCE:g} are allowed"
 
 
 def evenly_spread(images: pd.DataFrame, n: int) -> pd.DataFrame:

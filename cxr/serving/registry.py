@@ -3,7 +3,8 @@
 The registry is plain files. `models/<name>/champion` names a version and is replaced in one step. `promotions.json`
 records each change of champion, with its time and reason, and is what `rollback` goes by. A challenger becomes champion
 unless its ROC-AUC is shown to be worse, by a paired bootstrap over patients on the images that both models predicted
-out of fold.
+out of fold. Versions of one run that differ in calibration alone rank images alike, so that there is nothing to
+compare; whether their thresholds suit a site, labelled images of the site show.
 """
 
 import logging
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from cxr.classes import Classes
 from cxr.errors import DamagedError, PackageError
 from cxr.metrics.bootstrap import draw_groups, percentile_interval, replicate_metrics
+from cxr.serving.origin import describe_origin
 from cxr.serving.package import Package, load_package, require_own_name
 from cxr.storage import files, verified
 from cxr.storage.model_folder import ModelFolder, PackageFolder, way_out
@@ -60,6 +62,20 @@ def load_champion(models: Path, name: str) -> Package:
     return load_package(model.version(version))
 
 
+def load_version(models: Path, name: str, version: str | None) -> Package:
+    """Return a version of a model; the champion if none is named.
+
+    Raises:
+        PackageError: as for `load_champion`; or the model has no such version.
+    """
+    if version is None:
+        return load_champion(models, name)
+    model = ModelFolder.named(models, name)
+    _require(model)
+    _require_version(model, version)
+    return load_package(model.version(version))
+
+
 def promote(model: ModelFolder, version: str, *, force: bool = False) -> str:
     """Make a version the champion; return a sentence on how it compares with the champion before.
 
@@ -69,8 +85,7 @@ def promote(model: ModelFolder, version: str, *, force: bool = False) -> str:
     """
     _require(model)
     with files.locked(model.lock, f"model {model.name}", patience_s=60):
-        if version not in model.versions():
-            raise PackageError(f"model {model.name!r} has no version {version!r}; it has {_versions(model)}.")
+        _require_version(model, version)
         challenger = load_package(model.version(version))
         before = _or_none(champion_version, model, force=force)
         if before == version:
@@ -138,6 +153,11 @@ def _require(model: ModelFolder) -> None:
         raise PackageError(f"there is no model {model.name!r} in {str(models)!r}; models there: {names}.")
 
 
+def _require_version(model: ModelFolder, version: str) -> None:
+    if version not in model.versions():
+        raise PackageError(f"model {model.name!r} has no version {version!r}; it has {_versions(model)}.")
+
+
 def _set_champion(model: ModelFolder, before: str | None, version: str, why: str, *, force: bool) -> None:
     event = {"at": files.now(), "from": before, "to": version, "why": why, "force": force}
     history = _or_none(promotions, model, force=force) or []
@@ -168,9 +188,17 @@ def _line_of_champions(model: ModelFolder, now: str | None) -> list[str]:
 
 def _compare_with(champion: PackageFolder, challenger: Package) -> tuple[str, bool]:
     try:
-        return compare(load_package(champion), challenger)
+        before = load_package(champion)
+        verdict, is_worse = compare(before, challenger)
+        return verdict + _other_thresholds(before, challenger), is_worse
     except PackageError as error:
         return f"it cannot be compared with the champion: {error}", True
+
+
+def _other_thresholds(champion: Package, challenger: Package) -> str:
+    """Return where the thresholds of both come from, if not from the same."""
+    before, after = (describe_origin(package.facts) for package in (champion, challenger))
+    return "" if before == after else f"; its thresholds: {after}; the champion's: {before}"
 
 
 def compare(champion: Package, challenger: Package) -> tuple[str, bool]:
@@ -178,10 +206,13 @@ def compare(champion: Package, challenger: Package) -> tuple[str, bool]:
 
     The comparison is paired: on the images that both predicted out of fold, with patients drawn with replacement, the
     same for both. For more than two classes ROC-AUC is the mean over classes. A challenger with other classes, or with
-    too few shared images to compare, counts as worse.
+    too few shared images to compare, counts as worse. For two classes, one with the champion's networks and another
+    calibration is not compared: they rank images alike, but for probabilities that round to 1.
     """
     if champion.classes != challenger.classes:
         return f"its classes are {challenger.classes}, the champion's {champion.classes}", True
+    if champion.classes.is_binary and _differs_in_calibration_alone(champion, challenger):
+        return "it has the champion's networks, which rank images alike", False
     shared = champion.images().merge(challenger.images(), on=["image_id", "label"], suffixes=("_before", "_after"))
     if shared["label"].nunique() < len(champion.classes):
         return f"it shares {len(shared)} images with the champion, too few to compare the two on", True
@@ -196,6 +227,11 @@ def compare(champion: Package, challenger: Package) -> tuple[str, bool]:
         f"difference {point[1] - point[0]:+.4f} [{low:+.4f}, {high:+.4f}]"
     )
     return sentence, high < 0
+
+
+def _differs_in_calibration_alone(champion: Package, challenger: Package) -> bool:
+    before, after = (package.facts["identity"]["weights"] for package in (champion, challenger))
+    return before == after and champion.calibration != challenger.calibration
 
 
 def _auc_replicates(
@@ -214,13 +250,14 @@ def list_models(models: Path) -> pd.DataFrame:
     """Return one row per version of every model, the oldest version first; copies are left out, with a warning.
 
     Columns: name, version, champion (whether it is), run, made_at, trainable, size, n_images, roc_auc (pooled, in
-    percent).
+    percent), thresholds (where they come from).
     """
     files.require_local("--models", models)
     paths = sorted(path for path in models.glob("*") if path.is_dir() and not path.name.startswith("."))
     folders = [ModelFolder(path.resolve()) for path in paths]
     rows = [row for model in folders for version in model.versions() if (row := _row(model, version)) is not None]
     columns = ["name", "version", "champion", "run", "made_at", "trainable", "size", "n_images", "roc_auc"]
+    columns += ["thresholds"]
     return pd.DataFrame(rows, columns=columns).astype({"roc_auc": float})
 
 
@@ -242,4 +279,5 @@ def _row(model: ModelFolder, version: str) -> dict[str, object] | None:
         "size": facts["size"],
         "n_images": facts["n_images"],
         "roc_auc": next((row["pooled"] for row in facts["metrics"] if row["metric"].endswith("roc_auc")), None),
+        "thresholds": describe_origin(facts),
     }

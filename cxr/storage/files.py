@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -167,6 +168,15 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` in UTF-8."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def link(source: Path, path: Path) -> None:
+    """Give a file that is never changed another name on this machine; copy it where there are no hard links."""
+    try:
+        os.link(source, path)
+    except OSError:
+        with replacing(path) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def append_line(path: Path, line: str) -> None:

@@ -54,9 +54,12 @@ def test_of_more_classes_the_most_probable_one_is_shown() -> None:
 
 def test_the_meaning_of_a_probability_names_the_prevalence() -> None:
     reference = pd.DataFrame({"label": ["PNEUMONIA"] * 3 + ["NORMAL"]})
-    sentence = words.meaning(TWO, prediction({"PNEUMONIA": 0.876, "NORMAL": 0.124}), reference)
-    assert "of 100 images with this probability, about 88 are PNEUMONIA" in sentence
-    assert "(75%)" in sentence
+    known = prediction({"PNEUMONIA": 0.876, "NORMAL": 0.124})
+    sentence = words.meaning(TWO, known, reference, {})
+    assert "of 100 images with this probability, about 88 are PNEUMONIA, where 75% of all images are" in sentence
+    origin = {"source": "out_of_fold", "prevalence": 0.75, "stated_prevalence": 0.2}
+    sentence = words.meaning(TWO, known, reference, {"thresholds_from": origin})
+    assert "where 20% of all images are" in sentence
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ NEEDED = {
     "IMAGES": "image.png",
     "--name": "tiny",
     "--data": "folder",
+    "--labels": "README.md",
 }
 TEXTS = ("", "  ", "a\0b", "\udcff")
 PATHS = (*TEXTS, "x" * 300, "long/" * 1000)
@@ -66,7 +67,7 @@ def nonsense(argument: Argument) -> tuple[str, ...]:
         return NO_FOLDERS
     if argument.name in FILES:
         return NO_FILES
-    if argument.name in NAMES:
+    if argument.name in NAMES and not types_of(argument) & {int, float}:
         return PATHS
     if argument.name in ADDRESSES:
         return NO_ADDRESSES
@@ -158,6 +159,19 @@ def test_a_mistyped_folder_is_no_empty_list_but_a_fresh_project_is(
     code, printed = ended([verb], capsys)
     assert code == 0
     assert "yet: `cxr" in printed
+
+
+def test_images_are_a_folder_for_recalibrate_and_a_number_elsewhere(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["recalibrate", "tiny", "--labels=README.md"]
+    for value, sentence in (("nowhere", "'nowhere' does not exist"), ("README.md", "'README.md' is no folder")):
+        code, printed = ended([*words, f"--images={value}"], capsys)
+        assert (code, f"error: --images {sentence}" in printed) == (2, True), printed
+    (place / "0").mkdir()
+    code, printed = ended([*words, "--images=0"], capsys)
+    assert (code, "there is no model 'tiny'" in printed or "has no champion" in printed) == (2, True), printed
+    assert "--images must lie between" in ended(["sample", "made", "--images=0"], capsys)[1]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")

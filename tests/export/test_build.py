@@ -103,6 +103,6 @@ def test_more_than_two_classes_are_packaged_without_thresholds(three: Run, tmp_p
 
 def test_an_operating_point_for_more_than_two_classes_is_refused_and_leaves_nothing(three: Run, tmp_path: Path) -> None:
     model = ModelFolder.named(tmp_path / "models", "three")
-    with pytest.raises(PackageError, match="--operating-point sensitivity_95 needs two classes, and the run has 3"):
+    with pytest.raises(PackageError, match="--operating-point sensitivity_95 needs two classes, and there are 3"):
         make_package(three, model, operating_point="sensitivity_95")
     assert not list(model.path.glob("*"))

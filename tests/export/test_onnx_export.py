@@ -1,38 +1,63 @@
 """The exported graph against the scorer, from an image's bytes to its probability."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import pytest
 
 from cxr.config import ScoreConfig
 from cxr.export.build import make_package
+from cxr.export.recalibration import recalibrate_model
 from cxr.images.decoding import decode_square
-from cxr.images.synthetic import draw_inbox
+from cxr.images.synthetic import draw_images, draw_inbox
+from cxr.serving.package import load_package
 from cxr.serving.scorer import Scorer
 from cxr.serving.scoring_runs import open_scoring_run
 from cxr.storage import verified
-from cxr.storage.model_folder import ModelFolder
+from cxr.storage.model_folder import ModelFolder, PackageFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
 
 
-def test_the_graph_gives_the_probabilities_that_scoring_gives(home: Path, tmp_path: Path) -> None:
-    model = ModelFolder.named(tmp_path / "models", "tiny")
+@pytest.fixture(scope="module")
+def model(home: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    """A model whose version 1 has a graph, and which was recalibrated as version 2."""
+    place = tmp_path_factory.mktemp("graph")
+    model = ModelFolder.named(place / "models", "tiny")
     made = make_package(load_run(RunFolder(home / "experiments" / "run")), model, onnx=True)
-    verified.write_text(model.champion, made.version)
+    draw_images(place / "site", n_images=40, seed=5)
+    images = (place / "site").rglob("*.jpeg")
+    rows = "".join(f"{path},{path.parent.name}\n" for path in images)
+    (place / "labels.csv").write_text("path,label\n" + rows)
+    recalibrate_model(model, load_package(made), place / "labels.csv", cache=place / "cache")
+    return model
+
+
+def graph_of(folder: PackageFolder) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(folder.onnx, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_the_graph_gives_the_probabilities_that_scoring_gives(model: ModelFolder, version: str, tmp_path: Path) -> None:
+    verified.write_text(model.champion, version)
     draw_inbox(tmp_path / "inbox", n_images=5, seed=3)
     config = ScoreConfig(
-        name="tiny", models=tmp_path / "models", cache=tmp_path / "c", settle=0, precision="fp32", out=tmp_path / "s"
+        name="tiny", models=model.path.parent, cache=tmp_path / "c", settle=0, precision="fp32", out=tmp_path / "s"
     )
     run, (batch,) = open_scoring_run(tmp_path / "inbox", config)
     rows = Scorer(run).score(batch.name, batch.arrivals).query("status == 'ok'")
+    assert set(rows["model_version"]) == {version}
     images = [(tmp_path / "inbox" / batch.name / path).read_bytes() for path in rows["path"]]
     squares = np.stack([decode_square(image, run.package().size) for image in images])
-    session = onnxruntime.InferenceSession(made.onnx, providers=["CPUExecutionProvider"])
+    session = graph_of(model.version(version))
     for n_images in (1, len(squares)):
         (probability,) = session.run(["probability"], {"squares": squares[:n_images]})
         expected = rows[["probability_NORMAL", "probability_PNEUMONIA"]].to_numpy()[:n_images]
         np.testing.assert_allclose(probability, expected, atol=1e-5)
-    shutil.rmtree(model.path)
+
+
+def test_a_recalibrated_graph_is_another(model: ModelFolder) -> None:
+    squares = np.zeros((1, 64, 64), np.uint8)
+    before, after = (graph_of(model.version(v)).run(["probability"], {"squares": squares})[0] for v in "12")
+    assert np.abs(after - before).max() > 1e-3

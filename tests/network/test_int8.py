@@ -1,6 +1,8 @@
 """8-bit integers: against the layers in float32, and taken by a package only where they cost next to nothing."""
 
 import dataclasses
+import os
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from cxr.dataset.examination import examine
 from cxr.errors import ConfigError, PackageError
 from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
+from cxr.export.recalibration import recalibrate_model
 from cxr.export.rounding import require_tolerable
 from cxr.images.inbox import Arrival
 from cxr.network import int8
@@ -92,16 +95,20 @@ def test_a_hindrance_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert int8_hindrance("cpu") == "this processor has none of avx512_vnni, avx_vnni, amx_int8"
 
 
+def draw_bright_and_dark(place: Path, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    for k in range(40):
+        of_class, darkest = (("NORMAL", 20), ("PNEUMONIA", 150))[k % 2]
+        image = place / of_class / f"person{k}_virus_{k}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(darkest, darkest + 90, (48, 48), dtype=np.uint8)).save(image)
+
+
 @pytest.fixture(scope="module")
 def bright_or_dark(weights_file: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run on images that a network tells apart at sight, so that rounding changes no order of theirs."""
     place = tmp_path_factory.mktemp("bright_or_dark")
-    generator = np.random.default_rng(0)
-    for k in range(40):
-        of_class, darkest = (("NORMAL", 20), ("PNEUMONIA", 150))[k % 2]
-        image = place / "images" / of_class / f"person{k}_virus_{k}.png"
-        image.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(generator.integers(darkest, darkest + 90, (48, 48), dtype=np.uint8)).save(image)
+    draw_bright_and_dark(place / "images", seed=0)
     config = TrainConfig(
         data=str(place / "images"),
         weights=weights_file,
@@ -167,6 +174,30 @@ def test_what_they_cost_is_measured_on_images_that_the_network_never_saw(bright_
     found = package.facts["int8"]
     assert found["largest_probability_difference"] == pytest.approx(np.concatenate(moved).max(), abs=1e-4)
     assert (found["share_moved"], found["largest_auc_difference"], found["n_images"]) == (0, 0, 40)
+
+
+@needs_int8
+def test_a_recalibrated_version_keeps_them_if_the_labelled_images_allow_it(
+    package: Package, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ModelFolder.named(tmp_path / "models", "bright")
+    shutil.copytree(package.folder.path, model.version("1").path, copy_function=os.link)
+    draw_bright_and_dark(tmp_path / "images", seed=1)
+    images = sorted((tmp_path / "images").rglob("*.png"))
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,label\n" + "".join(f"{path},{path.parent.name}\n" for path in images))
+    start = load_package(model.version("1"))
+    made = load_package(recalibrate_model(model, start, labels, cache=tmp_path / "cache"))
+    assert made.facts["int8"]["n_images"] == 40
+    assert made.facts["int8"]["share_moved"] <= 0.01
+    assert made.folder.int8_graph("shared", 0).samefile(package.folder.int8_graph("shared", 0))
+    assert "8-bit integers of" not in caplog.text
+    labels.write_text("path,label\n" + "".join(f"{path},{path.parent.name}\n" for path in images[5:]))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    made = load_package(recalibrate_model(model, start, labels, cache=tmp_path / "cache"))
+    assert not made.has_int8
+    assert not made.folder.int8_graph("shared", 0).exists()
+    assert "version 1 has 8-bit integers, the new one has none: this processor" in caplog.text
 
 
 @needs_int8

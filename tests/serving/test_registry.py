@@ -340,7 +340,7 @@ def test_models_are_listed_with_their_champions(make: Callable[..., ModelFolder]
     registry.promote(model, "2")
     table = registry.list_models(model.path.parent)
     columns = ["name", "version", "champion", "run", "made_at", "trainable", "size", "n_images", "roc_auc"]
-    assert table.columns.tolist() == columns
+    assert table.columns.tolist() == [*columns, "thresholds"]
     assert table[["name", "version", "champion"]].to_numpy().tolist() == [["tiny", "1", False], ["tiny", "2", True]]
     assert set(table["run"]) == {run.folder.run_id}
     images = files.read_table(run.folder.predictions)

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import struct
@@ -78,3 +79,20 @@ def test_a_file_on_this_machine_is_its_own_local_copy(tmp_path: Path) -> None:
     files.write_text(tmp_path / "weights", "text")
     with files.local_copy(tmp_path / "weights") as copy:
         assert copy == tmp_path / "weights"
+
+
+def test_a_file_gets_another_name_or_a_copy_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weights").write_bytes(b"numbers")
+    files.link(tmp_path / "weights", tmp_path / "linked")
+    assert (tmp_path / "linked").samefile(tmp_path / "weights")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    files.link(tmp_path / "weights", tmp_path / "copied")
+    assert (tmp_path / "copied").read_bytes() == b"numbers"
+    assert not (tmp_path / "copied").samefile(tmp_path / "weights")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copied", "linked", "weights"]

@@ -1,0 +1,128 @@
+"""What is in a recalibrated version: the files of the version before as hard links, and those that say how it predicts.
+
+The arithmetic that scoring may use is decided anew: a steeper slope makes more of every rounding.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cxr.export.description import describe
+from cxr.export.fitted import Fitted
+from cxr.export.labelled_images import LabelledImages
+from cxr.export.onnx_export import export_onnx
+from cxr.export.rounding import INT8_COMPARED, N_COMPARED, int8_fault, measure_int8, measure_rounding
+from cxr.metrics.calibration import Calibration, predict_labels
+from cxr.metrics.recalibration import log_of
+from cxr.network.int8 import int8_hindrance
+from cxr.network.onnx_graph import require_onnx
+from cxr.serving.networks import PackagedNetworks
+from cxr.serving.package import Package
+from cxr.storage import files
+from cxr.storage.model_folder import PackageFolder
+
+log = logging.getLogger(__name__)
+
+
+def require_writable(start: Package) -> None:
+    """Raise ConfigError if a version has an ONNX graph, which cannot be written here."""
+    if start.folder.onnx.exists():
+        require_onnx(f"recalibrating version {start.version}, which has a model.onnx,")
+
+
+def write_recalibrated(
+    folder: PackageFolder,
+    version: str,
+    start: Package,
+    fitted: Fitted,
+    labelled: LabelledImages,
+    identity: Mapping[str, Any],
+    cache: Path,
+) -> None:
+    """Write every file of a recalibrated version into its folder.
+
+    Args:
+        folder: empty.
+        version: of the package.
+        start: the version that is recalibrated.
+        fitted: the new calibration and thresholds.
+        labelled: the images that they were fitted to.
+        identity: what is packaged, and how.
+        cache: not written to.
+    """
+    _link(start, folder)
+    networks = PackagedNetworks(folder, len(start.classes), start.n_folds, start.trainable, "a package in the making")
+    point = identity["operating_point"]
+    threshold = fitted.thresholds.get(point, 0.5)
+    files.write_table(folder.images, _predicted_anew(start, fitted.calibration, threshold))
+    if start.folder.onnx.exists():
+        export_onnx(folder.onnx, networks, start.size, fitted.calibration)
+    own = {
+        "version": version,
+        "identity": identity,
+        "made_at": files.now(),
+        "calibration": start.facts["calibration"] | asdict(fitted.calibration),
+        "thresholds": fitted.thresholds,
+        "thresholds_from": fitted.origin,
+        "operating_point": point,
+        "bfloat16": _bfloat16(start, networks, fitted.calibration, labelled, cache),
+    }
+    facts = {name: value for name, value in start.facts.items() if name != "int8"} | own
+    describe(folder, facts | _int8(start, networks, fitted.calibration, labelled, cache))
+
+
+def _link(start: Package, folder: PackageFolder) -> None:
+    """Give the files that do not depend on the calibration a name in the new version's folder."""
+    source = start.folder
+    written = {path.name for path in (source.description, source.card, source.checksums, source.images, source.onnx)}
+    for path in source.path.iterdir():
+        if path.name not in written:
+            files.link(path, folder.path / path.name)
+
+
+def _predicted_anew(start: Package, calibration: Calibration, threshold: float) -> pd.DataFrame:
+    """Return the images that the model was made from, with the probabilities of another calibration.
+
+    Their logits follow from their probabilities, but for a constant that changes nothing.
+    """
+    images = start.images()
+    columns = start.classes.probability_columns
+    log_probability = log_of(images[columns].to_numpy(float))
+    logits = start.calibration.temperature * (log_probability - np.asarray(start.calibration.bias))
+    probability = calibration.probability(logits)
+    predicted = predict_labels(probability, start.classes, threshold)
+    return images.assign(**dict(zip(columns, probability.T, strict=True)), predicted_label=predicted)
+
+
+def _bfloat16(
+    start: Package, networks: PackagedNetworks, calibration: Calibration, labelled: LabelledImages, cache: Path
+) -> dict[str, Any]:
+    """Return what bfloat16 costs: on the labelled images, or what it cost before if that is more."""
+    measured = measure_rounding(networks, calibration, labelled.squares[:N_COMPARED], cache)
+    return max(measured, start.facts["bfloat16"], key=lambda cost: cost["largest_probability_difference"])
+
+
+def _int8(
+    start: Package, networks: PackagedNetworks, calibration: Calibration, labelled: LabelledImages, cache: Path
+) -> dict[str, Any]:
+    """Return what 8-bit integers cost on the labelled images; remove them, with a warning, where that is too much."""
+    if not start.has_int8:
+        return {}
+    fault = int8_hindrance("cpu")
+    if fault is None:
+        labels = labelled.table["label"][:INT8_COMPARED]
+        target = np.array([start.classes.index(label) for label in labels], dtype=np.int64)
+        folds = np.arange(len(target)) % start.n_folds  # no fold was trained on them
+        cost = measure_int8(networks, calibration, labelled.squares[:INT8_COMPARED], folds, target, cache)
+        fault = int8_fault(cost)
+        if fault is None:
+            return {"int8": cost}
+    log.warning("version %s has 8-bit integers, the new one has none: %s", start.version, fault)
+    for path in networks.folder.path.glob("int8-*.onnx"):
+        path.unlink()
+    return {}
