@@ -20,6 +20,11 @@ def show(experiments: Path, run_id: str, all_runs: list[str]) -> None:
     compared = run_tables.comparison([RunFolder.existing(name, experiments) for name in (run_id, other)])
     left_out = ", ".join(f"{n:,} more in {words.escape(name)}" for name, n in compared.n_others.items() if n)
     st.markdown(f"{compared.n_images:,} images in common" + (f"; {left_out} are left out." if left_out else "."))
+    if compared.is_unlike:
+        st.warning(
+            "One run's folds leave out clusters of images acquired alike, the other's patients at random: "
+            "the differences are not the models' alone."
+        )
     st.table(differences(compared.metrics, run_id, other))
     st.markdown(f"The runs predict different classes for **{len(compared.changed):,} images**.")
     if len(compared.changed):

@@ -116,12 +116,23 @@ def _show_parts(folder: RunFolder) -> None:
     st.subheader("Folds")
     _show_chart(run_charts.forest(by_fold, "level", FOLD_METRICS), "Metrics of each fold with intervals")
     _show_levels(by_fold, "level")
+    if verified.exists(folder.table("clusters")):
+        _show_clusters(verified.read_table(folder.table("clusters")))
     st.subheader("Subgroups")
     subgroups = run_tables.table("subgroups", folder)
     names = subgroups["subgroup"] + ": " + subgroups["level"]
     subgroups = subgroups.assign(line=names if classes.is_binary else subgroups["class"] + ", " + names)
     _show_chart(run_charts.forest(subgroups, "line", FOLD_METRICS), "Metrics of each subgroup with intervals")
     _show_levels(subgroups, "line")
+
+
+def _show_clusters(table: pd.DataFrame) -> None:
+    st.caption("Each fold left out a cluster of images acquired alike, unlike those that its network was trained on.")
+    st.subheader("What sets the clusters apart")
+    st.dataframe(table, hide_index=True, alt="In what the images of each cluster differ from the others of their class")
+    st.caption(
+        "Medians (of a category, shares) in the cluster and elsewhere, the largest difference of each class first."
+    )
 
 
 def _show_levels(table: pd.DataFrame, level: str) -> None:

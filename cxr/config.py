@@ -19,6 +19,7 @@ from cxr.errors import ConfigError
 from cxr.recipe import Recipe
 
 LabelFrom = Literal["folder", "subtype"]
+LeaveOut = Literal["patient", "cluster"]
 Arithmetic = Literal["fp32", "bf16", "int8"]
 ScorePrecision = Literal["auto", "fp32", "bf16", "int8"]
 Compile = Literal["auto", "on", "off"]
@@ -31,6 +32,9 @@ BLANK_CONTRAST = 4.0
 """An image whose grey levels spread less is blank; real images spread 20 to 87 levels."""
 PHOTOGRAPH_CHROMA = 8.0
 """Levels from grey above which an image is a colour photograph; radiographs saved as RGB stay under 1."""
+ADDED = {"leave_out": "patient"}
+"""Fields that older configs lack, and what those mean. The value is not written down, so that a run that was begun
+without the field keeps its identity and its name."""
 KAGGLE_PATIENT = r"^(person\d+|(?:NORMAL2-)?IM-\d+)(?=[-_.])"
 
 
@@ -41,6 +45,7 @@ class DataConfig:
     Attributes:
         data: Folder or .zip laid out as ROOT/[split/]CLASS/image.(jpeg|jpg|png|dcm), or the word kaggle.
         folds: Number of cross-validation folds, 2 to 20.
+        leave_out: What each fold leaves out: patients at random, or a cluster of images acquired alike.
         seed: Seed of the folds, the initial weights, the order of images and the augmentation.
         label_from: The class is the image's folder, or the subtype in its file name (NORMAL / bacteria / virus).
         positive: Positive class, where there are two; by default PNEUMONIA if the data has it.
@@ -50,6 +55,7 @@ class DataConfig:
 
     data: str
     folds: int = 5
+    leave_out: LeaveOut = "patient"
     seed: int = 0
     label_from: LabelFrom = "folder"
     positive: str | None = None
@@ -58,6 +64,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require_choice("label-from", self.label_from, ("folder", "subtype"))
+        _require_choice("leave-out", self.leave_out, ("patient", "cluster"))
         _require_range("folds", self.folds, 2, 20)
         _require_range("seed", self.seed, 0, 2**31 - 1)
         try:
@@ -75,8 +82,8 @@ class DataConfig:
         return cls(**values)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, ready for JSON."""
-        return dataclasses.asdict(self)
+        """Return the fields as plain values, ready for JSON; those in ADDED only if they differ from it."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if (name, value) not in ADDED.items()}
 
     @property
     def default_run_id(self) -> str:

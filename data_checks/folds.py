@@ -27,7 +27,7 @@ def describe(
     n_images = images["fold"].notna().sum()
     size = images.groupby("fold")["path"].transform("size")
     mean_size = n_images / max(images["fold"].nunique(), 1)
-    share_in_fold = images.groupby(["fold", "label"])["path"].transform("size") / size
+    n_of_class = images.groupby(["fold", "label"])["path"].transform("size")
     share_in_all = images.groupby("label")["path"].transform("size") / n_images
     return images.assign(
         folds_of_group=images.groupby("group_id")["fold"].transform("nunique"),
@@ -35,18 +35,18 @@ def describe(
         folds_of_these_bytes=images.groupby("image_id")["fold"].transform("nunique"),
         folds_of_its_copies=images.groupby("true_group")["fold"].transform("nunique"),
         group_as_made=(images["group_id"] == images["true_group"]).where(images["fold"].notna()).astype("object"),
-        prevalence_gap=(share_in_fold - share_in_all).abs(),
+        n_of_class_in_fold=n_of_class,
+        prevalence_gap=(n_of_class / size - share_in_all).abs(),
         size_gap=(size / mean_size - 1).abs(),
         classes_in_fold=images.groupby("fold")["label"].transform("nunique"),
     )
 
 
-def expectations(n_folds: int, n_classes: int, limit: Tolerances) -> list["Expectation"]:
-    """Return the suite."""
+def expectations(config: DataConfig, n_classes: int, limit: Tolerances) -> list["Expectation"]:
+    """Return the suite. Clusters have the sizes and the prevalences that they have, but each needs enough images."""
+    n_folds = config.folds
     group = "Every image is in the group that its patient, its bytes and its near-duplicates determine."
     classes = "Every fold has images of every class; otherwise its ROC-AUC is undefined."
-    share = f"The share of a class in a fold is within {limit.prevalence_gap:g} of its share in all folds."
-    size = f"The size of every fold is within {limit.fold_size_gap:.0%} of the mean size."
     copies = "No image is in another fold than its near-duplicates."
     return [
         present("fold", "critical", "Every readable image is in a fold."),
@@ -59,6 +59,21 @@ def expectations(n_folds: int, n_classes: int, limit: Tolerances) -> list["Expec
         between("folds_of_these_bytes", "critical", "No two folds hold the same bytes.", most=1),
         between("folds_of_its_copies", "critical", copies, most=1),
         between("classes_in_fold", "warning", classes, least=n_classes),
+        *(_balance(limit) if config.leave_out == "patient" else _enough(limit)),
+    ]
+
+
+def _balance(limit: Tolerances) -> list["Expectation"]:
+    share = f"The share of a class in a fold is within {limit.prevalence_gap:g} of its share in all folds."
+    size = f"The size of every fold is within {limit.fold_size_gap:.0%} of the mean size."
+    return [
         between("prevalence_gap", "warning", share, most=limit.prevalence_gap),
         between("size_gap", "warning", size, most=limit.fold_size_gap),
     ]
+
+
+def _enough(limit: Tolerances) -> list["Expectation"]:
+    enough = (
+        f"Every cluster has {limit.cluster_class_images:g} images or more of each class; metrics of fewer are coarse."
+    )
+    return [between("n_of_class_in_fold", "warning", enough, least=limit.cluster_class_images)]

@@ -64,7 +64,7 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data
     else:
         assigned = verified.read_table(folder.folds)
         rows = folds.describe(assigned, images, pairs, config)
-        suite = folds.expectations(config.folds, len(data["classes"]), limit)
+        suite = folds.expectations(config, len(data["classes"]), limit)
         verdicts.append(run_suite(context, folds.TABLE, rows, suite))
         rows = acquisition_baseline.describe(_write_baseline(folder, images, assigned, Classes(data["classes"])))
         suite = acquisition_baseline.expectations(limit)

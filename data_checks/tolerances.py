@@ -44,6 +44,8 @@ class Tolerances:
     """How far the share of a class in a fold may be from its share in all folds; groups prevent an exact match."""
     fold_size_gap: float = 0.3
     """How far the size of a fold may be from the mean size, as a share of the mean size."""
+    cluster_class_images: float = 20
+    """Of fewer images of a class in a cluster (`--leave-out cluster`), one is 5 points of sensitivity or more."""
     probability_sum_error: float = 1e-6
     """The rounding error of a softmax in double precision is far smaller."""
     photograph_share: float = 0.2

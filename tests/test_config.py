@@ -12,6 +12,7 @@ from cxr.errors import ConfigError
         ("epochs", 0),
         ("folds", 1),
         ("folds", 21),
+        ("leave_out", "scanner"),
         ("seed", -1),
         ("batch_size", 0),
         ("learning_rate", 0.0),
@@ -47,3 +48,14 @@ def test_a_config_survives_its_dictionary() -> None:
 def test_the_default_run_id_follows_from_the_parameters_alone() -> None:
     assert TrainConfig(data="images").default_run_id == TrainConfig(data="images").default_run_id
     assert TrainConfig(data="images").default_run_id != TrainConfig(data="images", seed=1).default_run_id
+
+
+def test_a_config_from_before_a_field_was_added_keeps_its_identity_and_its_name() -> None:
+    config = TrainConfig(data="images")
+    assert "leave_out" not in config.as_dict()
+    assert TrainConfig.from_dict(config.as_dict()).leave_out == "patient"
+    assert config.default_run_id == "head-224px-7251872f"
+    by_cluster = TrainConfig(data="images", leave_out="cluster")
+    assert by_cluster.as_dict()["leave_out"] == "cluster"
+    assert TrainConfig.from_dict(by_cluster.as_dict()) == by_cluster
+    assert by_cluster.default_run_id != config.default_run_id

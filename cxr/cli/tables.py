@@ -35,6 +35,8 @@ def show_results(folder: "RunFolder") -> None:
         pooled = format_estimate(row["pooled"], row["ci_low"], row["ci_high"], scale=1)
         _add(table, row["metric"], mean, pooled, format_estimate(row["starting_project"], scale=1))
     _print(table, 80)
+    if verified.exists(folder.table("cluster_metrics")):
+        _show_worst_cluster(verified.read_table(folder.table("cluster_metrics")))
     say(DISCLAIMER)
     say(f"run      {folder.path}")
     say(f"tables   {folder.metrics.parent}")
@@ -52,6 +54,13 @@ def show_recipes(recipes: Mapping[str, Mapping[str, Any]]) -> None:
         _add(table, f"--{name.replace('_', '-')}", *(str(options[name]) for options in recipes.values()))
     _print(table, 80)
     say("what each of them is worth: docs/decisions/recipes.md")
+
+
+def _show_worst_cluster(table: "pd.DataFrame") -> None:
+    aucs = table[table["metric"] == "roc_auc"].dropna(subset="value").sort_values("value")
+    for row in aucs.head(1).to_dict("records"):
+        auc = format_estimate(row["value"], row["ci_low"], row["ci_high"])
+        say(f"each fold left out a cluster of images acquired alike; worst: cluster {row['fold']}, ROC-AUC {auc} %")
 
 
 def show_checks(folder: "RunFolder") -> None:
@@ -153,7 +162,7 @@ def show_recalibration(package: "Package") -> None:
 
 def show_runs(table: "pd.DataFrame") -> None:
     """Print one line per run, metrics in percent."""
-    shown = _table(table.columns, left=("run", "begun_at", "trainable", "folds"))
+    shown = _table(table.columns, left=("run", "begun_at", "trainable", "folds", "leave_out"))
     for row in table.itertuples(index=False):
         cells = (f"{value:.1f}" if isinstance(value, float) else str(value) for value in row)
         _add(shown, *(DASH if cell == "nan" else cell for cell in cells))
@@ -166,6 +175,8 @@ def show_comparison(comparison: "Comparison") -> None:
     """Print each run's metrics in percent, and how they differ from the first run's."""
     others = ", ".join(f"{n:,} more in {run}" for run, n in comparison.n_others.items() if n)
     say(f"{comparison.n_images:,} images in common" + (f" ({others}, left out)" if others else ""))
+    if comparison.is_unlike:
+        say("the folds of these runs leave out different things (--leave-out): not all differences are the models'")
     shown = _table(("run", "metric", "value, %", "difference, points [95 %]", "p"), left=("run", "metric"))
     overall = comparison.metrics[comparison.metrics["class"].isna() | (comparison.metrics["class"] == "macro")]
     rows = overall if len(overall) else comparison.metrics

@@ -2,7 +2,8 @@
 
 No patient is in two folds: images of one person look alike, and a split by image inflates AUC. A group is all images
 that are connected by a patient id, identical bytes or a verified near-duplicate (union-find); an image without any of
-these is a group of its own. scikit-learn's StratifiedGroupKFold assigns groups to folds.
+these is a group of its own. scikit-learn's StratifiedGroupKFold assigns groups to folds, or each fold is a cluster of
+images acquired alike (`cxr.dataset.clusters`).
 
 The leakage certificate states what was kept apart. It is computed from the tables, not from the variables of the
 assignment, and is computed again and compared whenever folds are read.
@@ -16,10 +17,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.cluster.hierarchy import DisjointSet
 from sklearn.model_selection import StratifiedGroupKFold
 
-from cxr.config import DataConfig
+from cxr.config import ADDED, DataConfig
+from cxr.dataset.clusters import assign_clusters
 from cxr.dataset.near_duplicates import verified_pairs
 from cxr.errors import ConfigError, FoldError
 from cxr.storage import verified
@@ -33,17 +36,25 @@ def assign_folds(manifest: pd.DataFrame, near_duplicates: pd.DataFrame, config: 
 
     Raises:
         ConfigError: the holdout names no split of the data, or takes all of it.
-        FoldError: a class has fewer groups than there are folds.
+        FoldError: a class has fewer groups than there are folds, or too few that were acquired differently.
     """
     images = cross_validated(manifest, near_duplicates, config.holdout)
     images["group_id"] = group_images(images, near_duplicates)
     _require_groups(images, config.folds)
-    splitter = StratifiedGroupKFold(config.folds, shuffle=True, random_state=config.seed)
+    if config.leave_out == "cluster":
+        images["fold"] = assign_clusters(images, config.folds, config.seed)
+    else:
+        images["fold"] = _assign_at_random(images, config.folds, config.seed)
+    return images[COLUMNS]
+
+
+def _assign_at_random(images: pd.DataFrame, n_folds: int, seed: int) -> NDArray[np.int32]:
+    """Return the fold of each image, shape (n,): groups at random, with each class by its share."""
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     fold = np.empty(len(images), dtype=np.int32)
     for number, (_, held_out) in enumerate(splitter.split(images, images["label"], images["group_id"])):
         fold[held_out] = number
-    images["fold"] = fold
-    return images[COLUMNS]
+    return fold
 
 
 def cross_validated(manifest: pd.DataFrame, near_duplicates: pd.DataFrame, holdout: str | None) -> pd.DataFrame:
@@ -123,6 +134,7 @@ def certify(
         "n_patient_ids": int(known["patient_id"].nunique()),
         "n_images_without_patient_id": int(known["patient_id"].isna().sum()),
         "patient_key": _patient_key(known, config),
+        "leave_out": config.leave_out,
         "holdout": config.holdout,
         "n_images_held_out": int((whole["split"] == config.holdout).sum()) if config.holdout else 0,
         "n_near_duplicate_pairs": len(verified_pairs(near_duplicates)),
@@ -224,7 +236,7 @@ def read_folds(run: RunFolder, config: DataConfig) -> pd.DataFrame:
     manifest = verified.read_table(run.manifest)
     near_duplicates = verified.read_table(run.near_duplicates)
     certificate = certify(manifest, near_duplicates, folds, config)
-    stored = verified.read_json(run.certificate)
+    stored = {"leave_out": ADDED["leave_out"]} | verified.read_json(run.certificate)
     changed = sorted(key for key in certificate.keys() | stored.keys() if certificate.get(key) != stored.get(key))
     if changed:
         raise FoldError(f"folds of run {run.run_id} were changed after they were certified ({', '.join(changed)}).")

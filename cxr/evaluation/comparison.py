@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from cxr.classes import Classes
+from cxr.config import ADDED
 from cxr.errors import RunError
 from cxr.evaluation.out_of_fold import predicted_images
 from cxr.evaluation.tables import estimates_by_class
@@ -40,6 +41,8 @@ class Comparison:
     changed: pd.DataFrame
     """Images that the runs do not predict alike: image_id, path, label, predicted_<run> and probability_<run> per run,
     right."""
+    is_unlike: bool = False
+    """Whether the folds of some runs leave out clusters and those of others patients: their images are harder."""
 
 
 def compare(runs: Sequence[RunFolder]) -> Comparison:
@@ -60,7 +63,8 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
     images = {name: table.loc[common] for name, table in zip(names, tables, strict=True)}
     _require_same_labels(images)
     n_others = {name: len(table) - len(common) for name, table in zip(names, tables, strict=True)}
-    return Comparison(len(common), n_others, _metrics(images, classes), _changed(images, classes))
+    is_unlike = len({_leave_out(run) for run in runs}) > 1
+    return Comparison(len(common), n_others, _metrics(images, classes), _changed(images, classes), is_unlike)
 
 
 def write_comparison(folder: ComparisonFolder, comparison: Comparison) -> None:
@@ -91,6 +95,10 @@ def _common_classes(runs: Sequence[RunFolder]) -> Classes:
                 "compare runs with the same classes."
             )
     return first[1]
+
+
+def _leave_out(run: RunFolder) -> str:
+    return verified.read_record(run.config)["config"].get("leave_out", ADDED["leave_out"])
 
 
 def _read(run: RunFolder) -> pd.DataFrame:

@@ -37,8 +37,9 @@ def headline(folder: RunFolder) -> pd.DataFrame:
 def list_runs(experiments: Path) -> pd.DataFrame:
     """Return one row per run that has begun, oldest first.
 
-    Columns: run, begun_at, trainable, size, epochs, folds (finished of all), images, and the pooled metrics in
-    STARTING_PROJECT, in percent: macro-averaged for more than two classes, NaN where the run has no tables.
+    Columns: run, begun_at, trainable, size, epochs, folds (finished of all), leave_out (what each fold leaves out),
+    images, and the pooled metrics in STARTING_PROJECT, in percent: macro-averaged for more than two classes, NaN where
+    the run has no tables.
     """
     rows: list[dict[str, Any]] = []
     for path in sorted(files.located(experiments).glob("[!.]*")):
@@ -52,8 +53,8 @@ def list_runs(experiments: Path) -> pd.DataFrame:
         n_done = sum(run.is_complete(fold) for fold in range(n_folds))
         metrics = headline(folder).set_index("metric")["pooled"].to_dict() if verified.exists(folder.summary) else {}
         row = {"run": folder.run_id, "begun_at": record["begun_at"], "folds": f"{n_done} of {n_folds}"}
-        row |= {name: config[name] for name in ("trainable", "size", "epochs")}
+        row |= {name: config[name] for name in ("trainable", "size", "epochs")} | {"leave_out": run.config.leave_out}
         row |= {str(name).removeprefix(f"{MACRO} "): value for name, value in metrics.items()}
         rows.append(row | {"images": record["images"]["used"]})
-    columns = ["run", "begun_at", "trainable", "size", "epochs", "folds", "images", *STARTING_PROJECT]
+    columns = ["run", "begun_at", "trainable", "size", "epochs", "folds", "leave_out", "images", *STARTING_PROJECT]
     return pd.DataFrame(rows, columns=columns).sort_values("begun_at", ignore_index=True)

@@ -20,13 +20,13 @@ import pandas as pd
 from cxr.classes import Classes
 from cxr.errors import DataError, RunError
 from cxr.evaluation import analyses
+from cxr.evaluation.clusters import cluster_metrics_table, cluster_table
 from cxr.evaluation.drift_reference import drift_reference_table, measure_images
 from cxr.evaluation.out_of_fold import OutOfFold, predicted_images
 from cxr.evaluation.subgroups import most_confident_errors, subgroup_table
 from cxr.metrics.bootstrap import Replicates
 from cxr.metrics.estimates import Estimates, average_estimates, estimate_by_class
 from cxr.storage import events, files, verified
-from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, require_complete
 
 log = logging.getLogger(__name__)
@@ -45,12 +45,14 @@ TABLES = (
     "drift_reference",
 )
 """Tables of every finished run, besides the out-of-fold table that they are computed from."""
+OF_CLUSTERS = ("clusters", "cluster_metrics")
+"""Tables of a run whose folds leave out clusters, besides TABLES."""
 N_SQUARES = 4096
 """Images that are measured at a time."""
 
 
 def evaluate(run: Run) -> None:
-    """Write the out-of-fold table from the folds' predictions, and every table in TABLES.
+    """Write the out-of-fold table from the folds' predictions, and every table that `table_names` names.
 
     Raises:
         RunError: a fold is not complete.
@@ -69,7 +71,7 @@ def evaluate(run: Run) -> None:
 
 
 def write_tables(run: Run, predictions: pd.DataFrame) -> None:
-    """Write every table in TABLES, computed from the out-of-fold table."""
+    """Write every table that `table_names` names, computed from the out-of-fold table."""
     manifest = verified.read_table(run.folder.manifest)
     images = OutOfFold(predictions, run.classes)
     metrics = metrics_table(predictions, run.classes)
@@ -85,7 +87,9 @@ def write_tables(run: Run, predictions: pd.DataFrame) -> None:
         "most_confident_errors": most_confident_errors(images),
         "drift_reference": drift_reference_table(_measured(run, predictions, manifest)),
     }
-    for name in TABLES:
+    if run.config.leave_out == "cluster":
+        tables |= {"clusters": cluster_table(images, manifest), "cluster_metrics": cluster_metrics_table(images)}
+    for name in table_names(run):
         verified.write_table(run.folder.table(name), tables[name])
 
 
@@ -99,19 +103,26 @@ def _measured(run: Run, images: pd.DataFrame, manifest: pd.DataFrame) -> pd.Data
         return measure_images(images, manifest, None)
 
 
-def read_tables(folder: RunFolder) -> dict[str, pd.DataFrame]:
-    """Return every table in TABLES of a finished run.
+def table_names(run: Run) -> tuple[str, ...]:
+    """Return the names of a finished run's tables, besides the out-of-fold table."""
+    return (*TABLES, *OF_CLUSTERS) if run.config.leave_out == "cluster" else TABLES
+
+
+def read_tables(run: Run) -> dict[str, pd.DataFrame]:
+    """Return every table of a finished run that `table_names` names.
 
     Raises:
         RunError: one of them is missing.
     """
-    missing = [name for name in ("predictions", *TABLES) if not verified.exists(folder.table(name))]
+    folder = run.folder
+    names = table_names(run)
+    missing = [name for name in ("predictions", *names) if not verified.exists(folder.table(name))]
     if missing:
         raise RunError(
             f"run {folder.run_id!r} lacks the table{'s' if len(missing) > 1 else ''} {', '.join(missing)}: "
             f"type `cxr evaluate {folder.run_id}`, which writes every table."
         )
-    return {name: verified.read_table(folder.table(name)) for name in TABLES}
+    return {name: verified.read_table(folder.table(name)) for name in names}
 
 
 def metrics_table(predictions: pd.DataFrame, classes: Classes) -> pd.DataFrame:

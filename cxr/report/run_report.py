@@ -76,7 +76,7 @@ def write_report(run: Run) -> Path:
     with events.stage(run.folder.events, "report"):
         require_complete(run)
         folder = run.folder
-        tables = read_tables(folder)
+        tables = read_tables(run)
         requested = [name for name in REQUESTED if verified.exists(folder.table(name))]
         tables |= {name: verified.read_table(folder.table(name)) for name in requested}
         images = OutOfFold(verified.read_table(folder.predictions), run.classes)

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.classes import Classes
-from cxr.config import OperatingPoint
+from cxr.config import ADDED, LeaveOut, OperatingPoint
 from cxr.errors import PackageError
 from cxr.metrics.calibration import ABOVE_ONE, Calibration, average_folds, predict_labels
 from cxr.recipe import Trainable
@@ -79,6 +79,11 @@ class Package:
     def networks(self) -> PackagedNetworks:
         """The folds' networks."""
         return PackagedNetworks(self.folder, len(self.classes), self.n_folds, self.trainable, self.identity)
+
+    @property
+    def leave_out(self) -> LeaveOut:
+        """What each fold of its run left out."""
+        return self.facts["config"].get("leave_out", ADDED["leave_out"])
 
     @property
     def has_int8(self) -> bool:

@@ -205,14 +205,21 @@ def compare(champion: Package, challenger: Package) -> tuple[str, bool]:
     """Return a sentence on how a challenger's ROC-AUC differs from the champion's, and whether it is worse.
 
     The comparison is paired: on the images that both predicted out of fold, with patients drawn with replacement, the
-    same for both. For more than two classes ROC-AUC is the mean over classes. A challenger with other classes, or with
-    too few shared images to compare, counts as worse. For two classes, one with the champion's networks and another
-    calibration is not compared: they rank images alike, but for probabilities that round to 1.
+    same for both. For more than two classes ROC-AUC is the mean over classes. A challenger with other classes, with too
+    few shared images to compare, or whose folds left out something else, counts as worse. For two classes, one with the
+    champion's networks and another calibration is not compared: they rank images alike, but for probabilities that
+    round to 1.
     """
     if champion.classes != challenger.classes:
         return f"its classes are {challenger.classes}, the champion's {champion.classes}", True
     if champion.classes.is_binary and _differs_in_calibration_alone(champion, challenger):
         return "it has the champion's networks, which rank images alike", False
+    if champion.leave_out != challenger.leave_out:
+        return (
+            f"its folds left out a {challenger.leave_out} each, the champion's a {champion.leave_out}, and "
+            "clusters are harder: package a run with the champion's --leave-out",
+            True,
+        )
     shared = champion.images().merge(challenger.images(), on=["image_id", "label"], suffixes=("_before", "_after"))
     if shared["label"].nunique() < len(champion.classes):
         return f"it shares {len(shared)} images with the champion, too few to compare the two on", True

@@ -4,7 +4,8 @@ from pathlib import Path
 from app.server import Folders
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
-from tests.app.support import opened
+from tests.app.support import opened, texts
+from tests.support.runs import Finished
 
 
 def test_a_run_shows_its_metrics_and_every_section(folders: Folders) -> None:
@@ -26,3 +27,14 @@ def test_an_unfinished_run_says_how_far_it_is(folders: Folders, tmp_path: Path) 
     verified.remove(third.summary, third.fold(1).complete)
     view = opened("runs", Folders(tmp_path, folders.models, folders.scores, folders.cache))
     assert "Run third is not finished: 1 of 2 folds are complete." in view.info[0].value
+
+
+def test_a_run_of_clusters_says_what_sets_them_apart(folders: Folders, finished: Finished) -> None:
+    folder = finished(leave_out="cluster").folder
+    view = opened("runs", Folders(folder.path.parent, folders.models, folders.scores, folders.cache))
+    assert view.dataframe[0].value["leave_out"].tolist() == ["cluster"]
+    view.segmented_control[0].set_value("Folds and subgroups").run()
+    assert not view.exception
+    assert "What sets the clusters apart" in texts(view)
+    shown = next(table.value for table in view.dataframe if "measure" in table.value)
+    assert len(shown) == len(files.read_table(folder.table("clusters")))

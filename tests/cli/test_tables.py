@@ -1,5 +1,6 @@
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -42,7 +43,14 @@ def test_a_runs_results_are_in_percent_with_a_dash_for_what_is_undefined(
     assert not any(line.startswith("report") for line in lines)
     folder.report.touch()
     tables.show_results(folder)
-    assert f"report {folder.report}" in printed()
+    lines = printed()
+    assert f"report {folder.report}" in lines
+    assert not any("cluster" in line for line in lines)
+    cluster = {"metric": "roc_auc", "ci_low": 0.7, "ci_high": 0.9}
+    clusters = [cluster | {"fold": fold, "value": value} for fold, value in enumerate((0.95, 0.8123, NAN))]
+    verified.write_table(folder.table("cluster_metrics"), pd.DataFrame(clusters))
+    tables.show_results(folder)
+    assert any(line.endswith("worst: cluster 1, ROC-AUC 81.2 [70.0, 90.0] %") for line in printed())
 
 
 def test_checks_are_counted_by_severity_and_what_failed_is_named(
@@ -116,6 +124,9 @@ def test_a_comparison_shows_differences_in_points_and_counts_what_is_left_out(
     assert "a accuracy 91.00 – –" in lines
     assert "b accuracy 91.00 -2.10 [-3.00, -1.00] 0.0123 (McNemar)" in lines
     assert "changed 1,200 images are predicted differently" in lines
+    assert not any("--leave-out" in line for line in lines)
+    tables.show_comparison(replace(comparison, is_unlike=True))
+    assert any("leave out different things (--leave-out)" in line for line in printed())
 
 
 @pytest.mark.parametrize(("classes", "shown"), [(TWO, "PNEUMONIA"), (THREE, "macro")])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -51,12 +53,24 @@ def test_damaged_folds_are_found_with_their_severity(what: str, failed: Failed) 
     table, expected = DAMAGE[what]
     limit = Tolerances()
     rows = folds.describe(table, MANIFEST, NO_PAIRS, CONFIG)
-    assert failed(folds.TABLE, rows, folds.expectations(2, 2, limit)) == expected
+    assert failed(folds.TABLE, rows, folds.expectations(CONFIG, 2, limit)) == expected
 
 
 def test_copies_in_two_folds_are_found_though_their_groups_are_not(failed: Failed) -> None:
     by_fold = FOLDS.drop_duplicates("fold")["image_id"].tolist()
     pair = pd.DataFrame({"image_id_a": by_fold[:1], "image_id_b": by_fold[1:], "verified": True})
     rows = folds.describe(FOLDS, MANIFEST, pair, CONFIG)
-    found = failed(folds.TABLE, rows, folds.expectations(2, 2, Tolerances()))
+    found = failed(folds.TABLE, rows, folds.expectations(CONFIG, 2, Tolerances()))
     assert found == {("folds_of_its_copies", "critical"), ("group_as_made", "critical")}
+
+
+def test_clusters_may_differ_in_size_and_prevalence_and_need_enough_of_each_class(failed: Failed) -> None:
+    number = FOLDS["path"].str[2:4].astype(int)
+    uneven = FOLDS.assign(fold=(number >= FOLDS["label"].map({"A": 20, "B": 28})).astype(int))  # 10 and 14 in fold 0
+    rows = folds.describe(uneven, MANIFEST, NO_PAIRS, CONFIG)
+    random = failed(folds.TABLE, rows, folds.expectations(CONFIG, 2, Tolerances()))
+    assert random == {("size_gap", "warning"), ("prevalence_gap", "warning")}
+    clusters = replace(CONFIG, leave_out="cluster")
+    assert not failed(folds.TABLE, rows, folds.expectations(clusters, 2, Tolerances(cluster_class_images=10)))
+    found = failed(folds.TABLE, rows, folds.expectations(clusters, 2, Tolerances(cluster_class_images=11)))
+    assert found == {("n_of_class_in_fold", "warning")}

@@ -81,9 +81,9 @@ def written(sample: Path, home: Path, scored: Path, tmp_path_factory: pytest.Tem
 
 
 def train(place: Path, data: str) -> None:
-    """Train a small run, with the data checks; and make another one that predicts the opposite."""
+    """Train a small run of clusters, with the data checks; and make another one that predicts the opposite."""
     small = {"preset": "quick", "weights": "none", "size": 32, "folds": 2, "epochs": 1, "batch_size": 16}
-    config = TrainConfig(data=data, holdout="test", **small)
+    config = TrainConfig(data=data, holdout="test", leave_out="cluster", **small)
     first, second = (RunFolder.named(place / "experiments", run_id) for run_id in RUNS)
     folders = {"experiments": place / "experiments", "cache": place / "cache"}
     cross_validate(config, Execution(run_id=first.run_id, devices="cpu", compile="off", **folders))

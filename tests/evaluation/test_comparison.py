@@ -17,11 +17,13 @@ from tests.support.predictions import CLASSES, simulate
 THREE = Classes("ABC")
 
 
-def write_run(place: Path, name: str, predictions: pd.DataFrame, classes: Classes = CLASSES) -> RunFolder:
+def write_run(
+    place: Path, name: str, predictions: pd.DataFrame, classes: Classes = CLASSES, config: dict[str, str] | None = None
+) -> RunFolder:
     folder = RunFolder(place / name)
     probability = np.exp(predictions[[f"logit_{c}" for c in classes]].to_numpy())
     probability /= probability.sum(axis=1, keepdims=True)
-    verified.write_json(folder.config, {"format": files.FORMAT, "classes": classes})
+    verified.write_json(folder.config, {"format": files.FORMAT, "classes": classes, "config": config or {}})
     columns = {f"probability_{c}": probability[:, k] for k, c in enumerate(classes)}
     verified.write_table(folder.predictions, predictions.assign(**columns))
     return folder
@@ -76,6 +78,13 @@ def test_the_paired_interval_is_narrower_than_two_apart(tmp_path: Path) -> None:
     alone = metrics_table(files.read_table(tmp_path / "a" / "metrics" / "predictions.parquet"), CLASSES)
     pooled = alone.query("scope == 'pooled' and metric == 'roc_auc'").iloc[0]
     assert row["ci_high"] - row["ci_low"] < 0.5 * (pooled["ci_high"] - pooled["ci_low"])
+
+
+def test_runs_that_leave_out_different_things_are_compared_and_said_to_be_unlike(tmp_path: Path) -> None:
+    images = simulate(100).predictions
+    a, b = (write_run(tmp_path, name, images) for name in ("a", "b"))
+    c, d = (write_run(tmp_path, name, images, config={"leave_out": "cluster"}) for name in ("c", "d"))
+    assert [compare(pair).is_unlike for pair in ([a, b], [c, d], [a, c])] == [False, False, True]
 
 
 def test_mcnemar_by_hand() -> None:

@@ -55,4 +55,5 @@ def test_runs_are_listed_oldest_first_with_what_is_finished(tmp_path: Path) -> N
     assert table["run"].tolist() == ["two", "three"]
     assert table["folds"].tolist() == ["0 of 2", "1 of 2"]
     assert table["images"].tolist() == [7, 7]
+    assert table["leave_out"].tolist() == ["patient", "patient"]
     assert table["roc_auc"].tolist() == pytest.approx([float("nan"), 89], nan_ok=True)

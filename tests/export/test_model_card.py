@@ -44,6 +44,16 @@ def test_the_card_is_yaml_and_markdown_with_the_metrics_of_the_run(head: Run, mo
         assert cells[cells.index(point) + 1] == f"{threshold:.4f}"
 
 
+def test_the_card_of_a_run_that_left_out_clusters_says_that_its_figures_are_pessimistic(
+    head: Run, models: Path
+) -> None:
+    facts = files.read_json(make_package(head, ModelFolder.named(models, "head")).description)
+    assert "pessimistic" not in model_card(facts)
+    card = " ".join(model_card(facts | {"config": facts["config"] | {"leave_out": "cluster"}}).split())
+    assert "these figures are pessimistic for images like the training images" in card
+    assert "calibration and thresholds, fitted on the same predictions, are those of unlike images" in card
+
+
 def test_a_metric_that_is_undefined_is_a_dash_in_the_card(head: Run, models: Path) -> None:
     facts = files.read_json(make_package(head, ModelFolder.named(models, "head")).description)
     undefined = dict.fromkeys(("mean", "sd", "pooled", "ci_low", "ci_high")) | {"metric": "roc_auc"}

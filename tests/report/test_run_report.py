@@ -199,6 +199,31 @@ def test_three_classes_have_a_report_that_says_what_does_not_apply(finished: Fin
     assert disagreements(tmp_path / "three")[1] == []
 
 
+def test_a_run_of_clusters_shows_each_the_worst_and_what_sets_them_apart(finished: Finished, tmp_path: Path) -> None:
+    shutil.copytree(finished(leave_out="cluster").folder.path, tmp_path / "clusters")
+    begun = load_run(RunFolder(tmp_path / "clusters"))
+    write_report(begun)
+    text = " ".join("".join(Page(begun.folder.report.read_text()).words).split())
+    assert disagreements(begun.folder.path)[1] == []
+    table = files.read_table(begun.folder.table("cluster_metrics"))
+    for row in table[table["metric"] == "roc_auc"].itertuples():
+        assert f"{100 * row.value:.1f} [{100 * row.ci_low:.1f}, {100 * row.ci_high:.1f}]" in text
+    worst = (
+        table[(table["operating_point"] == "half") & (table["metric"] == "specificity")].nsmallest(1, "value").iloc[0]
+    )
+    assert f"{100 * worst['value']:.1f} [{100 * worst['ci_low']:.1f}, {100 * worst['ci_high']:.1f}]cluster" in text
+    first = files.read_table(begun.folder.table("clusters")).query("rank == 1")
+    assert all(measure.replace("_", " ") in text for measure in first["measure"])
+    assert "Each fold left out a cluster of images acquired alike" in text
+    assert "--leave-out cluster" in command_of(begun.config, "clusters")
+    assert files.read_json(begun.folder.certificate)["leave_out"] == "cluster"
+
+
+def test_a_run_of_patients_says_that_clusters_were_not_left_out(run: Run, page: Page) -> None:
+    assert "each fold left out patients at random" in " ".join(page.words)
+    assert not verified.exists(run.folder.table("clusters"))
+
+
 def in_twenty_folds(folder: RunFolder, images: pd.DataFrame) -> pd.DataFrame:
     """Make a run of two folds one of twenty, whatever their networks, and spread its patients over them."""
     record, certificate = files.read_record(folder.config), files.read_json(folder.certificate)

@@ -139,6 +139,23 @@ def test_a_challenger_that_is_not_shown_worse_becomes_champion(
     assert registry.champion_version(model) == "2"
 
 
+def test_a_model_of_clusters_is_not_compared_with_one_of_patients(
+    make: Callable[..., ModelFolder], original: PackageFolder
+) -> None:
+    model = make(GOOD)
+    registry.promote(model, "1")
+    config = files.read_json(original.description)["config"]
+    clusters = [
+        add_version(model, original, separating(*BETTER), config=config | {"leave_out": "cluster"}) for _ in range(2)
+    ]
+    with pytest.raises(PackageError, match="its folds left out a cluster each, the champion's a patient"):
+        registry.promote(model, clusters[0])
+    registry.promote(model, clusters[0], force=True)
+    assert "on 76 shared images" in registry.promote(model, clusters[1])
+    with pytest.raises(PackageError, match="its folds left out a patient each, the champion's a cluster"):
+        registry.promote(model, "1")
+
+
 def test_only_images_that_both_models_predicted_are_compared(
     make: Callable[..., ModelFolder], original: PackageFolder
 ) -> None:
