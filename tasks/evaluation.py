@@ -7,11 +7,14 @@ from prefect.cache_policies import NO_CACHE
 
 from cxr.evaluation.overview import headline
 from cxr.evaluation.tables import evaluate
+from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run
 from cxr.wording import DISCLAIMER, format_estimate, markdown
 from tasks.artifacts import artifact_key, table_rows
 from tasks.logs import core_logs
+
+CLUSTERS = "Each fold left out a cluster of images acquired alike: the images are unlike those trained on."
 
 
 @task(task_run_name="evaluate-folds", cache_policy=NO_CACHE)
@@ -39,6 +42,7 @@ def _markdown(folder: RunFolder, table: pd.DataFrame) -> str:
             "| --- | --- | --- | --- |",
             *rows,
             "",
+            *([CLUSTERS] if verified.exists(folder.table("cluster_metrics")) else []),
             f"Tables: {markdown(folder.metrics.parent)}. {DISCLAIMER}",
         ]
     )

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
 from tasks.evaluation import _markdown
 
@@ -19,3 +20,10 @@ def test_the_summary_has_a_row_for_each_metric_and_a_dash_for_what_is_missing() 
         "| mcc | 85.0 ± – | 84.9 [83.0, 86.6] | – |",
     ]
     assert "not a medical device" in lines[-1]
+    assert not any("cluster" in line for line in lines)
+
+
+def test_the_summary_of_a_run_of_clusters_says_so(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "first")
+    verified.write_table(folder.table("cluster_metrics"), pd.DataFrame({"value": [0.9]}))
+    assert "Each fold left out a cluster of images acquired alike" in _markdown(folder, pd.DataFrame())
