@@ -26,8 +26,8 @@ from scipy.special import expit, logit
 from benchmarks.results import keep
 from cxr.classes import Classes
 from cxr.errors import RunError
-from cxr.export.labelled_images import LEAST
 from cxr.metrics.recalibration import expected_thresholds, fit_recalibration, log_of
+from cxr.recalibration.labelled_images import LEAST
 from cxr.storage import verified
 from cxr.storage.run_folder import OutsideTestFolder, RunFolder
 

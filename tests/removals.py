@@ -58,7 +58,7 @@ STORE = "tests/storage/test_files.py::test_"
 VERIFIED = "tests/storage/test_verified.py::test_"
 BUCKET = "tests/storage/test_object_store.py::test_"
 UP = SERVICES + "up_starts_every_service_once_on_the_loopback_address_alone"
-RECALIBRATION = "tests/export/test_recalibration.py::test_"
+RECALIBRATION = "tests/recalibration/test_recalibrate.py::test_"
 ONCE = "tests/serving/test_exactly_once.py::test_"
 SAME_COMMAND = TRAIN + "the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold"
 KILLED_WORKER = WORKERS + "a_killed_workers_fold_is_marked_crashed_told_and_taken_up_while_a_longer_healthy_run_goes_on"
@@ -653,28 +653,28 @@ REMOVALS = (
     ),
     Removal(
         "labelled images are training images: the model is flattered",
-        "cxr/export/labelled_images.py",
+        "cxr/recalibration/labelled_images.py",
         "is_kept = ~(is_unreadable | is_copy | in_training)",
         "is_kept = ~(is_unreadable | is_copy)",
         RECALIBRATION + "images_that_the_model_was_made_from_are_left_out_and_too_few_are_refused",
     ),
     Removal(
         "few labelled images: fitted all the same",
-        "cxr/export/labelled_images.py",
+        "cxr/recalibration/labelled_images.py",
         "    if (counts >= LEAST).all():\n",
         "    if True:\n",
         RECALIBRATION + "patients_are_counted_where_they_are_known",
     ),
     Removal(
         "one file, two labels: the first is believed",
-        "cxr/export/labelled_images.py",
+        "cxr/recalibration/labelled_images.py",
         'if same["label"].nunique() > 1:',
         "if False:",
         RECALIBRATION + "a_file_with_two_labels_is_refused",
     ),
     Removal(
         "a version is recalibrated twice: its images count twice",
-        "cxr/export/recalibration.py",
+        "cxr/recalibration/recalibrate.py",
         "    version = recalibrated_from(package.facts)\n",
         "    version = None\n",
         RECALIBRATION
@@ -682,10 +682,10 @@ REMOVALS = (
     ),
     Removal(
         "a labels file has a class that the model has not: guessed",
-        "cxr/export/labels.py",
+        "cxr/recalibration/labels.py",
         '(rows["path"] == "") | ~rows["label"].isin(classes)',
         'rows["path"] == ""',
-        "tests/export/test_labels.py::test_what_is_wrong_with_the_file_is_said_with_its_place",
+        "tests/recalibration/test_labels.py::test_what_is_wrong_with_the_file_is_said_with_its_place",
     ),
     Removal(
         "a few images that are told apart: the slope goes to infinity",

@@ -152,7 +152,7 @@ def recalibrate(
 
     model = ModelFolder.named(models, name)
     from cxr.cli import tables, terminal
-    from cxr.export.recalibration import recalibrate_model
+    from cxr.recalibration.recalibrate import recalibrate_model
     from cxr.serving import registry
 
     with terminal.log_lines():

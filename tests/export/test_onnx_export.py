@@ -8,9 +8,9 @@ import pytest
 
 from cxr.config import ScoreConfig
 from cxr.export.build import make_package
-from cxr.export.recalibration import recalibrate_model
 from cxr.images.decoding import decode_square
 from cxr.images.synthetic import draw_images, draw_inbox
+from cxr.recalibration.recalibrate import recalibrate_model
 from cxr.serving.package import load_package
 from cxr.serving.scorer import Scorer
 from cxr.serving.scoring_runs import open_scoring_run

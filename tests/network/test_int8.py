@@ -19,12 +19,12 @@ from cxr.dataset.examination import examine
 from cxr.errors import ConfigError, PackageError
 from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
-from cxr.export.recalibration import recalibrate_model
 from cxr.export.rounding import require_tolerable
 from cxr.images.inbox import Arrival
 from cxr.network import int8
 from cxr.network.int8 import int8_hindrance, load_int8, quantise
 from cxr.network.resnet import predict_logits
+from cxr.recalibration.recalibrate import recalibrate_model
 from cxr.serving.package import Package, load_package
 from cxr.serving.predictor import Predictor
 from cxr.serving.screening import FileReading, examine_image

@@ -14,10 +14,10 @@ from scipy.special import expit, logit, softmax
 
 from cxr.errors import ConfigError, DataError, PackageError
 from cxr.export.build import make_package
-from cxr.export.labels import read_labels
-from cxr.export.recalibration import recalibrate_model
 from cxr.images.inbox import single_file
 from cxr.images.synthetic import draw_images
+from cxr.recalibration.labels import read_labels
+from cxr.recalibration.recalibrate import recalibrate_model
 from cxr.serving import registry
 from cxr.serving.package import Package, load_package
 from cxr.serving.predictor import Predictor

@@ -6,7 +6,7 @@ import pytest
 
 from cxr.classes import Classes
 from cxr.errors import ConfigError, CxrError, DamagedError, DataError
-from cxr.export.labels import read_labels
+from cxr.recalibration.labels import read_labels
 
 CLASSES = Classes(["NORMAL", "PNEUMONIA"])
 

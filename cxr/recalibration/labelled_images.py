@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from cxr.classes import Classes
 from cxr.errors import DataError
-from cxr.export.labels import Labels
 from cxr.images.inbox import single_file
 from cxr.metrics.recalibration import log_of
+from cxr.recalibration.labels import Labels
 from cxr.serving.package import Package
 from cxr.serving.predictor import Predictor
 from cxr.serving.screening import FileReading, read_image

@@ -14,13 +14,13 @@ import pandas as pd
 
 from cxr.export.description import describe
 from cxr.export.fitted import Fitted
-from cxr.export.labelled_images import LabelledImages
 from cxr.export.onnx_export import export_onnx
 from cxr.export.rounding import INT8_COMPARED, N_COMPARED, int8_fault, measure_int8, measure_rounding
 from cxr.metrics.calibration import Calibration, predict_labels
 from cxr.metrics.recalibration import log_of
 from cxr.network.int8 import int8_hindrance
 from cxr.network.onnx_graph import require_onnx
+from cxr.recalibration.labelled_images import LabelledImages
 from cxr.serving.networks import PackagedNetworks
 from cxr.serving.package import Package
 from cxr.storage import files
