@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import run_charts, run_comparison, run_tables, run_threshold, words
+from app import run_charts, run_comparison, run_suspects, run_tables, run_threshold, words
 from app.charts import NO_BAR
 from app.server import Folders
 from cxr.evaluation.overview import STARTING_PROJECT, headline, list_runs
@@ -44,6 +44,7 @@ def show(folders: Folders) -> None:
         "Threshold": run_threshold.show,
         "Curves": _show_curves,
         "Folds and subgroups": _show_parts,
+        "Label suspects": run_suspects.show,
         "Training": _show_training,
         "Compare": lambda _: run_comparison.show(folders.experiments, run_id, newest_first),
     }

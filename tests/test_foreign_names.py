@@ -257,7 +257,7 @@ def test_no_view_of_the_page_asks_for_anything_outside(served: Served, browser: 
     for view in VIEWS[1:]:
         visit.open(view)
     visit.open("Runs")
-    for section in ("Threshold", "Curves", "Folds and subgroups", "Training", "Compare"):
+    for section in ("Threshold", "Curves", "Folds and subgroups", "Label suspects", "Training", "Compare"):
         page.get_by_text(section, exact=True).first.click()
         visit.settle()
         assert page.locator("[data-testid=stException]").count() == 0

@@ -1,16 +1,19 @@
 """Pictures of a data set's images, decoded again from the source."""
 
 import hashlib
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr.config import DataConfig
 from cxr.dataset.layout import Listing, list_images
-from cxr.errors import DataError
+from cxr.errors import DataError, UnreadableError
 from cxr.images.decoding import Picture, decode_image, stretch
 from cxr.images.source import Source, open_source
+
+log = logging.getLogger(__name__)
 
 
 def read_pictures(config: DataConfig, least_px: int) -> Callable[[str, str], Picture]:
@@ -24,6 +27,26 @@ def read_pictures(config: DataConfig, least_px: int) -> Callable[[str, str], Pic
     """
     source = open_source(config.data)
     return pictures_of(source, list_images(source), config, least_px)
+
+
+def find_pictures(config: DataConfig, images: Iterable[tuple[str, str]], least_px: int) -> list[Picture | None]:
+    """Return the picture of each image; None, with a warning, for one that is gone, was changed or cannot be decoded.
+
+    Args:
+        config: names the data set.
+        images: path and image_id of each.
+        least_px: as for `read_pictures`.
+    """
+    read: Callable[[str, str], Picture] | None = None
+    pictures: list[Picture | None] = []
+    for path, image_id in images:
+        try:
+            read = read or read_pictures(config, least_px)
+            pictures.append(read(path, image_id))
+        except (DataError, UnreadableError) as error:
+            log.warning("an image is not shown: %s", error)
+            pictures.append(None)
+    return pictures
 
 
 def pictures_of(source: Source, listing: Listing, config: DataConfig, least_px: int) -> Callable[[str, str], Picture]:

@@ -1,4 +1,4 @@
-"""Metrics within subgroups of a run's images, and the errors that the model is most confident about.
+"""Metrics within subgroups of a run's images, and the images to look at: most confident errors and label suspects.
 
 Subgroups divide the images by subtype, image size, contrast, images of the patient, and the archive's split.
 """
@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.metrics.confident_learning import rank_labels
 from cxr.metrics.estimates import estimate
 
 METRICS = ("roc_auc", "sensitivity", "specificity", "accuracy")
@@ -96,3 +97,26 @@ def most_confident_errors(images: OutOfFold, n_worst: int = 6) -> pd.DataFrame:
     wrong = table[table["predicted"] != table["label"]].sort_values(["probability", "path"], ascending=[False, True])
     rank = wrong.groupby("label").cumcount() + 1
     return wrong.assign(rank=rank)[rank <= n_worst].sort_values(["label", "rank"], ignore_index=True)
+
+
+def label_suspects(images: OutOfFold) -> pd.DataFrame:
+    """Return every image, ordered by how likely its label is wrong; the suspects come first.
+
+    Columns: rank, path, image_id, group_id, fold, label, subtype, is_suspect, suggested_label (the most probable of the
+    other classes; missing for an image that is no suspect), self_confidence (calibrated probability of the label),
+    n_images_in_group, n_suspects_in_group.
+
+    The probabilities are calibrated on the other folds. Before calibration, class weights shift them towards the rare
+    class, and images of the common one would head the list whatever their labels.
+    """
+    ranked = rank_labels(images.calibrated, images.target)
+    suggested = pd.Series(np.asarray(images.classes)[ranked.suggested], images.predictions.index)
+    table = images.predictions[["path", "image_id", "group_id", "fold", "label", "subtype"]].assign(
+        is_suspect=ranked.is_suspect,
+        suggested_label=suggested.where(ranked.is_suspect).astype("str"),
+        self_confidence=ranked.self_confidence,
+    )
+    of_group = table.groupby("group_id")["is_suspect"]
+    table = table.assign(n_images_in_group=of_group.transform("size"), n_suspects_in_group=of_group.transform("sum"))
+    table.insert(0, "rank", ranked.rank)
+    return table.sort_values("rank", ignore_index=True)

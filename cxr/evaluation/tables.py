@@ -23,7 +23,7 @@ from cxr.evaluation import analyses
 from cxr.evaluation.clusters import cluster_metrics_table, cluster_table
 from cxr.evaluation.drift_reference import drift_reference_table, measure_images
 from cxr.evaluation.out_of_fold import OutOfFold, predicted_images
-from cxr.evaluation.subgroups import most_confident_errors, subgroup_table
+from cxr.evaluation.subgroups import label_suspects, most_confident_errors, subgroup_table
 from cxr.metrics.bootstrap import Replicates
 from cxr.metrics.estimates import Estimates, average_estimates, estimate_by_class
 from cxr.storage import events, files, verified
@@ -42,6 +42,7 @@ TABLES = (
     "predictive_values",
     "subgroups",
     "most_confident_errors",
+    "label_suspects",
     "drift_reference",
 )
 """Tables of every finished run, besides the out-of-fold table that they are computed from."""
@@ -85,6 +86,7 @@ def write_tables(run: Run, predictions: pd.DataFrame) -> None:
         "predictive_values": analyses.predictive_value_table(images),
         "subgroups": subgroup_table(images, manifest),
         "most_confident_errors": most_confident_errors(images),
+        "label_suspects": label_suspects(images),
         "drift_reference": drift_reference_table(_measured(run, predictions, manifest)),
     }
     if run.config.leave_out == "cluster":

@@ -1,4 +1,8 @@
-"""The most confident errors of a run: each image beside the Grad-CAM map of the network that held it out."""
+"""The images that a run's report shows.
+
+Each of the most confident errors is beside the Grad-CAM map of the network that held it out; the label suspects are by
+themselves: whoever judges a label should not see what the network thinks.
+"""
 
 import logging
 from typing import Any
@@ -6,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr.dataset.pictures import read_pictures
+from cxr.dataset.pictures import find_pictures, read_pictures
 from cxr.errors import DataError, UnreadableError
 from cxr.network.grad_cam import grad_cam, overlay
-from cxr.report.markup import thumbnail
+from cxr.report.markup import THUMBNAIL_PX, thumbnail
 from cxr.training.predictions import load_network
 from cxr.training.run import Run
 
@@ -17,6 +21,7 @@ log = logging.getLogger(__name__)
 
 GALLERY_PX = 220
 """Longest side of a picture."""
+N_SUSPECTS = 24
 
 
 def gallery(run: Run, errors: pd.DataFrame) -> list[dict[Any, Any]]:
@@ -41,3 +46,16 @@ def gallery(run: Run, errors: pd.DataFrame) -> list[dict[Any, Any]]:
         except (DataError, UnreadableError) as error:
             log.warning("the errors of fold %s are shown without pictures: %s", fold, error)
     return [row | {"pictures": pictures.get(str(row["path"]), ())} for row in errors.to_dict("records")]
+
+
+def suspects(run: Run, ranked: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Return the rows of the first label suspects with `picture`: the image as a data URI, or None if it is gone.
+
+    Args:
+        run: finished.
+        ranked: of `label_suspects`.
+    """
+    first = ranked[ranked["is_suspect"]].head(N_SUSPECTS)
+    pictures = find_pictures(run.config, zip(first["path"], first["image_id"], strict=True), THUMBNAIL_PX)
+    rows = zip(first.to_dict("records"), pictures, strict=True)
+    return [row | {"picture": picture and thumbnail(picture.grey)} for row, picture in rows]

@@ -22,7 +22,7 @@ from cxr.metrics.classification import COUNTS
 from cxr.report import figures
 from cxr.report.cells import Cells
 from cxr.report.drawing import Figure
-from cxr.report.gallery import gallery
+from cxr.report.gallery import gallery, suspects
 from cxr.report.guidelines import NOT_APPLICABLE, NOT_DONE, crosswalk
 from cxr.report.markup import render
 from cxr.storage import events, files, verified
@@ -115,6 +115,7 @@ def _page(run: Run, images: OutOfFold, tables: Tables, drawn: Mapping[str, Figur
         figures=drawn,
         undefined=_undefined(tables),
         most_confident_errors=gallery(run, tables["most_confident_errors"]),
+        suspects=suspects(run, tables["label_suspects"]),
         tests={name: _openings(run, test) for name, test in tests.items()},
         crosswalk=crosswalk(done),
         not_done=NOT_DONE,

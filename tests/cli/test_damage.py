@@ -259,7 +259,12 @@ SHOWN = {
     "runs": {f"experiments/run/{name}" for name in READ["runs"] | EPOCHS | PREDICTIONS}
     | {
         f"experiments/run/{name}"
-        for name in ("manifest.parquet", "metrics/metrics.parquet", "metrics/confusion.parquet")
+        for name in (
+            "manifest.parquet",
+            "metrics/metrics.parquet",
+            "metrics/confusion.parquet",
+            "metrics/label_suspects.parquet",
+        )
     },
 }
 """What each view of the page reads, in all of its sections."""
@@ -277,7 +282,7 @@ def shown(view: str, folders: Folders) -> Outcome:
     page = opened(view, folders)
     if view == "runs" and not page.error:
         page.selectbox[0].set_value("run").run()
-    for section in ("Metrics", "Threshold", "Curves", "Folds and subgroups", "Training", "Compare"):
+    for section in ("Metrics", "Threshold", "Curves", "Folds and subgroups", "Label suspects", "Training", "Compare"):
         if view == "runs" and not page.error:
             page.segmented_control[0].set_value(section).run()
     assert not page.exception

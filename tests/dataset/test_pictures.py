@@ -1,4 +1,5 @@
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from cxr.config import DataConfig
 from cxr.dataset.layout import list_images
-from cxr.dataset.pictures import read_pictures, read_squares, squares_of
+from cxr.dataset.pictures import find_pictures, read_pictures, read_squares, squares_of
 from cxr.errors import DataError
 from cxr.images.decoding import decode_square
 from cxr.images.source import open_source
@@ -53,3 +54,23 @@ def test_an_image_that_is_missing_or_was_changed_is_an_error(data: Path, change:
         path = "train/A/9.png"
     with pytest.raises(DataError, match=f"image '{path}' in .* is missing or was changed since the run was begun"):
         read(path, image_id)
+
+
+def test_pictures_that_are_gone_are_left_out_and_the_others_are_found(
+    data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = data / "train" / "A"
+    images = [(f"train/A/{seed}.png", digest(folder / f"{seed}.png")) for seed in range(3)]
+    (folder / "1.png").unlink()
+    first, second, third = find_pictures(DataConfig(data=str(data)), images, 64)
+    assert first is not None
+    assert third is not None
+    assert first.grey.size == third.grey.size == (400, 300)
+    assert second is None
+    assert "image 'train/A/1.png'" in caplog.text
+
+
+def test_a_data_set_that_is_gone_has_no_picture(data: Path) -> None:
+    config = DataConfig(data=str(data))
+    shutil.rmtree(data)
+    assert find_pictures(config, [("train/A/1.png", "0" * 64)] * 2, 64) == [None, None]

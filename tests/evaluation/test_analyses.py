@@ -6,7 +6,7 @@ from sklearn import metrics as sk
 from cxr.classes import Classes
 from cxr.evaluation import analyses
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.evaluation.subgroups import most_confident_errors, subgroup_table
+from cxr.evaluation.subgroups import label_suspects, most_confident_errors, subgroup_table
 from cxr.metrics.calibration import fit_calibration, fit_thresholds
 from tests.support.predictions import CLASSES, manifest_of, simulate
 
@@ -120,6 +120,7 @@ def test_hard_tables_are_analysed_without_a_crash_and_nan_has_a_reason(images: O
     analyses.decision_table(images)
     analyses.score_table(images)
     most_confident_errors(images)
+    label_suspects(images)
     analyses.predictive_value_table(images)
     for table in (analyses.operating_point_table(images), subgroup_table(images, manifest_of(images))):
         undefined = table[table["value"].isna()]

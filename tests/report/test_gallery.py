@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.evaluation.subgroups import most_confident_errors
-from cxr.report.gallery import GALLERY_PX, gallery
+from cxr.evaluation.subgroups import label_suspects, most_confident_errors
+from cxr.report.gallery import GALLERY_PX, N_SUSPECTS, gallery, suspects
 from cxr.storage import files
 from cxr.training.run import Run
 from tests.support.runs import Finished
@@ -49,3 +49,15 @@ def test_errors_whose_images_are_gone_are_listed_without_pictures(
     rows = gallery(gone, errors)
     assert [row["pictures"] for row in rows] == [()] * len(errors)
     assert "the errors of fold" in caplog.text
+
+
+def test_the_first_suspects_have_their_image_alone_and_none_where_it_is_gone(run: Run, tmp_path: Path) -> None:
+    ranked = label_suspects(OutOfFold(files.read_table(run.folder.predictions), run.classes))
+    assert ranked["is_suspect"].any(), "a network of one epoch doubts some labels"
+    shown = suspects(run, ranked)
+    assert [row["path"] for row in shown] == ranked.loc[ranked["is_suspect"], "path"].head(N_SUSPECTS).tolist()
+    assert all(opened(row["picture"]).mode == "L" for row in shown)
+    emptied = shutil.copytree(run.config.data, tmp_path / "emptied")
+    (emptied / shown[0]["path"]).unlink()
+    gone = dataclasses.replace(run, config=dataclasses.replace(run.config, data=str(emptied)))
+    assert [row["picture"] is None for row in suspects(gone, ranked)] == [True] + [False] * (len(shown) - 1)

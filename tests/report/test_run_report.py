@@ -13,6 +13,7 @@ from cxr.cli.app import app
 from cxr.config import TrainConfig
 from cxr.errors import RunError
 from cxr.evaluation.tables import write_tables
+from cxr.report.gallery import N_SUSPECTS
 from cxr.report.run_report import write_report
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
@@ -127,7 +128,16 @@ def test_wrongly_predicted_images_are_shown_with_where_the_network_looked(run: R
     errors = files.read_table(run.folder.table("most_confident_errors"))
     assert len(errors), "a network of one epoch errs"
     pictures = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
-    assert pictures == [f"{kind} {path}" for path in errors["path"] for kind in ("Image", "Grad-CAM of")]
+    shown = [alt for alt in pictures if alt and not alt.startswith("Label suspect")]
+    assert shown == [f"{kind} {path}" for path in errors["path"] for kind in ("Image", "Grad-CAM of")]
+
+
+def test_label_suspects_are_counted_and_the_first_are_shown(run: Run, page: Page) -> None:
+    ranked = files.read_table(run.folder.table("label_suspects"))
+    suspects = ranked[ranked["is_suspect"]]
+    assert f"{len(suspects)} labels are suspects" in " ".join("".join(page.words).split())
+    pictures = [alt for alt in page.values("alt") if alt.startswith("Label suspect")]
+    assert pictures == [f"Label suspect {path}" for path in suspects["path"].head(N_SUSPECTS)]
 
 
 def test_names_from_the_data_cannot_become_markup(run: Run, tmp_path: Path) -> None:
@@ -264,7 +274,7 @@ HARD = {
             probability_PNEUMONIA=(images["label"] == "PNEUMONIA").astype(float),
             probability_NORMAL=(images["label"] == "NORMAL").astype(float),
         ),
-        "No image is predicted wrongly.",
+        "No label is a suspect.",
     ),
     "twenty folds": (in_twenty_folds, "no image of another class"),
 }
