@@ -145,7 +145,7 @@ def _differences(images: OutOfFold) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as place:
         runs = [RunFolder(Path(place) / name) for name in ("run", "noisy")]
         for run, score in zip(runs, (images.probability[:, 1], expit(_noisy(images))), strict=True):
-            verified.write_json(run.config, {"format": files.FORMAT, "classes": images.classes})
+            verified.write_json(run.config, {"format": files.FORMAT, "classes": images.classes, "config": {}})
             columns = {f"probability_{c}": p for c, p in zip(images.classes, (1 - score, score), strict=True)}
             verified.write_table(run.predictions, images.predictions.assign(**columns))
         return compare(runs).metrics

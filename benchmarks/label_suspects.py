@@ -39,7 +39,7 @@ from cxr.dataset.layout import SourceImage, list_images
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.subgroups import label_suspects
 from cxr.images.source import open_source
-from cxr.metrics.calibration import cross_fit
+from cxr.metrics.calibration import calibrate_folds, fit_without_each_fold
 from cxr.metrics.confident_learning import rank_labels
 from cxr.pipeline import cross_validate
 from cxr.storage import verified
@@ -186,7 +186,8 @@ def _simulate(seed: int) -> tuple[float, float]:
         model = LogisticRegression(class_weight="balanced").fit(features[seen], label[seen])
         logits[held_out, 1] = model.decision_function(features[held_out])
         fold[held_out] = number
-    ranks = (rank_labels(p, label).rank for p in (cross_fit(logits, label, fold), softmax(logits, axis=1)))
+    calibrated = calibrate_folds(fit_without_each_fold(logits, label, fold), logits, fold)
+    ranks = (rank_labels(p, label).rank for p in (calibrated, softmax(logits, axis=1)))
     calibrated, before = (float(planted[rank <= planted.sum()].mean()) for rank in ranks)
     return calibrated, before
 

@@ -27,8 +27,9 @@ def require_choices(record: Any) -> None:
     """Raise ConfigError if a field that has one of a few values has another; None is left to the preset."""
     for name, kind in get_type_hints(type(record)).items():
         value = getattr(record, name)
-        if get_origin(kind) is Literal and value is not BY_PRESET and value not in get_args(kind):
-            raise ConfigError(f"--{name.replace('_', '-')} must be one of {', '.join(get_args(kind))}, got {value!r}.")
+        choices = next((get_args(part) for part in (kind, *get_args(kind)) if get_origin(part) is Literal), None)
+        if choices and value is not BY_PRESET and value not in choices:
+            raise ConfigError(f"--{name.replace('_', '-')} must be one of {', '.join(choices)}, got {value!r}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,6 @@ class Recipe:
             (none); a packaged model does the same.
         epochs: Passes over the training images, 1 to 1000; fixed: nothing is selected on the held-out fold.
         batch_size: Images per training step, 1 to 4096.
-        progressive: Train the first half of the epochs on squares of half the side, if all layers are trained.
         augment: How far each image is changed at random: none, mild, strong, or a TOML file of limits.
         views: Versions of each image that frozen layers see, 1 to 64: the image itself, the others augmented.
         flip: Also mirror half of the training images left to right.
@@ -69,7 +69,6 @@ class Recipe:
     standardise: Standardise = field(default=BY_PRESET)
     epochs: int = bounded(BY_PRESET, 1, 1000)
     batch_size: int = bounded(BY_PRESET, 1, 4096)
-    progressive: bool = field(default=BY_PRESET)
     augment: str = field(default=BY_PRESET)
     views: int = bounded(BY_PRESET, 1, 64)
     flip: bool = field(default=BY_PRESET)
@@ -109,10 +108,6 @@ class Recipe:
             )
         if self.views > 1 and self.policy is None:
             raise ConfigError(f"--views {self.views} needs augmented images: give --augment mild or strong.")
-        if self.progressive and self.trainable != "all":
-            raise ConfigError(
-                f"--progressive is for --trainable all, got {self.trainable!r}: frozen layers see each image once."
-            )
 
     @property
     def policy(self) -> Augmentation | None:
@@ -120,13 +115,17 @@ class Recipe:
         return Augmentation.named(self.augment)
 
 
+Recipe.__annotations__.update(
+    {name: kind | None for name, kind in get_type_hints(Recipe).items() if getattr(Recipe, name) is BY_PRESET}
+)
+# Command line and form take None for "the preset's"; type checkers see what a recipe holds once it is made.
+
 PLAIN: dict[str, Any] = {
     "trainable": "all",
     "size": 224,
     "standardise": "none",
     "epochs": 10,
     "batch_size": 64,
-    "progressive": False,
     "augment": "mild",
     "views": 1,
     "flip": False,

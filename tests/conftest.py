@@ -173,6 +173,18 @@ def finished(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
     return finished_run
 
 
+@pytest.fixture(scope="session")
+def head(finished: Finished, weights_file: str) -> Run:
+    """A finished run with a frozen trunk."""
+    return finished(weights=weights_file, trainable="head")
+
+
+@pytest.fixture(scope="session")
+def three(finished: Finished, weights_file: str) -> Run:
+    """A finished run with three classes."""
+    return finished(weights=weights_file, trainable="head", label_from="subtype")
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Run a Prefect server for a module's tests, as it is busy even when idle; yields what its clients need."""

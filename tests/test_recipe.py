@@ -67,7 +67,6 @@ def test_text_that_is_no_policy_is_refused(text: str) -> None:
         ({"weights": "none", "trainable": "head"}, "no layer is worth freezing"),
         ({"trainable": "all", "views": 2}, "--views is for frozen layers"),
         ({"trainable": "head", "views": 2, "augment": "none"}, "--views 2 needs augmented images"),
-        ({"trainable": "head", "progressive": True}, "--progressive is for --trainable all"),
     ],
 )
 def test_options_that_make_no_sense_together_are_refused(options: dict, words: str) -> None:

@@ -50,10 +50,9 @@ def examine(config: DataConfig, folder: RunFolder, *, cache: Path, size: int | N
         manifest = build_manifest(source, listing, config, cache, size)
         stage.n_images = len(manifest)
         _log_images(manifest, listing)
-        if not folder.identity.exists():
-            verified.write_text(folder.identity, folder.run_id + "\n")
         if folder.has_begun:
             _require_same_images(folder, data_hash(manifest))
+            _write_identity(folder)
         else:
             read_square = squares_of(source, listing, config, DECODED_PX)
             near_duplicates = find_near_duplicates(manifest, open_vitals(cache), read_square)
@@ -92,6 +91,7 @@ def _assign_and_write(
         )
     except (DataError, FoldError) as error:
         facts["no_folds_because"] = str(error)
+    _write_identity(folder)
     verified.write_table(folder.left_aside, left_aside_table(listing.left_aside))
     _write(folder, manifest, near_duplicates, folds, certificate, facts)
 
@@ -112,6 +112,11 @@ def _write(
     else:
         verified.write_table(folder.folds, folds)
         verified.write_json(folder.certificate, certificate)
+
+
+def _write_identity(folder: RunFolder) -> None:
+    if not folder.identity.exists():
+        verified.write_text(folder.identity, folder.run_id + "\n")
 
 
 def _folder_names(folders: list[str]) -> set[str]:

@@ -16,7 +16,6 @@ from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor
 
@@ -170,8 +169,6 @@ class FoldTrainer:
     def _step(self, batch: Tensor) -> Tensor:
         config = self.run.config
         x_B = self.inputs.take(batch, self.generator)
-        if config.progressive and self.epoch < config.epochs // 2:
-            x_B = F.avg_pool2d(x_B, 2)
         labels_BC = soft_labels(self.targets[batch], len(self.run.classes), config.label_smoothing)
         if config.mixup:
             x_B, labels_BC = blend(x_B, labels_BC, config.mixup, self.generator)

@@ -57,6 +57,7 @@ def test_mistakes_are_errors_of_the_users(home: Path, tmp_path: Path) -> None:
         app(["rollback", "tiny", models])
     with pytest.raises(PackageError, match="has no version '9'"):
         app(["promote", "tiny", "9", models])
+    (tmp_path / "labels.csv").touch()
     with pytest.raises(PackageError, match="has no version '9'; it has 1"):
         app(["recalibrate", "tiny", "--version=9", f"--labels={tmp_path / 'labels.csv'}", models])
     with pytest.raises(ConfigError, match="name one or more images"):

@@ -77,7 +77,7 @@ def test_a_clusters_metrics_are_scikit_learns_at_thresholds_that_the_other_clust
                 assert row["threshold"] == pytest.approx(threshold)
                 assert row["value"] == pytest.approx(value)
                 assert row["ci_low"] < row["value"] < row["ci_high"]
-    assert len(table) == 3 * (1 + 4 * 2)
+    assert len(table) == 3 * (1 + 5 * 2)
 
 
 def test_the_worst_cluster_is_the_one_with_the_lowest_value_of_each_metric() -> None:

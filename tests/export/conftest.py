@@ -17,12 +17,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def head(finished: Finished, weights_file: str) -> Run:
-    """A finished run with a frozen trunk."""
-    return finished(weights=weights_file, trainable="head")
-
-
-@pytest.fixture(scope="session")
 def whole(finished: Finished) -> Run:
     """A finished run of which everything was trained."""
     return finished()
@@ -33,9 +27,3 @@ def packaged(request: pytest.FixtureRequest, models: Path) -> tuple[Run, Package
     """A finished run and the package made of it."""
     run = request.getfixturevalue({"head": "head", "all": "whole"}[request.param])
     return run, load_package(make_package(run, ModelFolder.named(models, request.param)))
-
-
-@pytest.fixture(scope="session")
-def three(finished: Finished, weights_file: str) -> Run:
-    """A finished run with three classes."""
-    return finished(weights=weights_file, trainable="head", label_from="subtype")

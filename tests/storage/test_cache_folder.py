@@ -12,11 +12,11 @@ def test_names_are_those_that_earlier_versions_filled() -> None:
     names = {
         CACHE.prepared("v2", 224): "cache/prepared/v2/size=224",
         CACHE.vitals("v1-v2"): "cache/vitals/v1-v2",
-        CACHE.features(**features, view=0, flip=True): (
+        CACHE.features(**features, view="0"): (
             "cache/features/v2/weights=0123456789abcdef/size=224/stage=head/bf16/view=0"
         ),
-        CACHE.features(**features, view=3, flip=True): (
-            "cache/features/v2/weights=0123456789abcdef/size=224/stage=head/bf16/view=3-flip"
+        CACHE.features(**features, view="3-0123456789ab"): (
+            "cache/features/v2/weights=0123456789abcdef/size=224/stage=head/bf16/view=3-0123456789ab"
         ),
         CACHE.features_lock: "cache/.locks/features.lock",
         CACHE.patient_key: "cache/patient.key",

@@ -34,7 +34,6 @@ EVERYTHING = {
     "average": 0.9,
     "loss": "focal",
     "schedule": "cosine",
-    "progressive": True,
 }
 
 
@@ -89,15 +88,6 @@ def test_the_average_is_kept_and_not_the_last_weights(begin: Begin) -> None:
     kept = load_file(run.folder.fold(0).weights)
     assert not torch.equal(kept["network.fc.weight"], last["network.fc.weight"])
     assert torch.equal(kept["mean"], last["mean"])
-
-
-def test_the_first_half_of_a_progressive_training_sees_squares_of_half_the_side(begin: Begin) -> None:
-    trainer = FoldTrainer(begin(progressive=True, epochs=3), 0, "cpu")
-    sides: list[int] = []
-    trainer.layers.register_forward_pre_hook(lambda _, inputs: sides.append(inputs[0].shape[-1]))
-    for _ in range(3):
-        trainer.train_epoch()
-    assert sides == [16, 16, 32, 32, 32, 32]
 
 
 def test_a_batch_in_parts_has_the_gradients_of_the_whole(begin: Begin, weights_file: str) -> None:

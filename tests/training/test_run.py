@@ -34,6 +34,7 @@ def test_a_run_folder_explains_itself(begin: Begin) -> None:
     assert names == {
         "config.json",
         "data.json",
+        "run_id",
         "left_aside.parquet",
         "manifest.parquet",
         "near_duplicates.parquet",
