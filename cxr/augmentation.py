@@ -82,7 +82,7 @@ class Augmentation:
         unknown = sorted(values.keys() - {each.name for each in fields(cls)})
         if unknown:
             names = ", ".join(each.name for each in fields(cls))
-            raise ConfigError(f"{source} names {unknown[0]!r}, which augmentation has not: it has {names}.")
+            raise ConfigError(f"{source} names {unknown[0]!r}, which is no limit of augmentation: they are {names}.")
         wrong = [
             name for name, value in values.items() if isinstance(value, bool) or not isinstance(value, int | float)
         ]
@@ -119,6 +119,8 @@ def as_policy(augment: str) -> str:
     Raises:
         ConfigError: it is no policy, and no file of one.
     """
+    if not isinstance(augment, str):  # a run's record may hold anything
+        raise ConfigError(f"--augment must be one of {', '.join(POLICIES)}, or a TOML file, got {augment!r}.")
     if augment in POLICIES:
         return augment
     values = _from_json(augment) if augment.startswith("{") else _from_file(augment)
@@ -133,10 +135,10 @@ def _from_json(text: str) -> dict[str, Any]:
 
 
 def _from_file(augment: str) -> dict[str, Any]:
-    file = Path(augment)
-    if not file.is_file():
-        raise ConfigError(f"--augment must be one of {', '.join(POLICIES)}, or a TOML file, got {augment!r}.")
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--augment {augment!r} is no TOML file: {error}.") from error
+        return tomllib.loads(Path(augment).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        cause = error.strerror if isinstance(error, OSError) else str(error)
+    raise ConfigError(
+        f"--augment must be one of {', '.join(POLICIES)}, or a TOML file that can be read, got {augment!r} ({cause})."
+    )

@@ -703,7 +703,7 @@ REMOVALS = (
         "tests/recalibration/test_labels.py::test_what_is_wrong_with_the_file_is_said_with_its_place",
     ),
     Removal(
-        "a few images that are told apart: the slope goes to infinity",
+        "a few images that the model separates: the slope goes to infinity",
         "cxr/metrics/recalibration.py",
         "SLOPE_SD = 0.5\n",
         "SLOPE_SD = 500.0\n",

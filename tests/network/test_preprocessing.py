@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from cxr.network.onnx_graph import write_graph
 from cxr.network.preprocessing import Preprocessing, percentile_levels
 from cxr.network.resnet import Classifier
 
@@ -55,3 +58,19 @@ def test_weights_say_themselves_how_images_are_prepared(standardise: str) -> Non
     squares = torch.from_numpy(SQUARES)
     assert torch.equal(loaded.preprocessing.inputs(squares), trained.preprocessing.inputs(squares))
     assert (loaded.percentiles is None) == (standardise == "none")
+
+
+class Inputs(torch.nn.Module):
+    """The preprocessing by itself, as a graph has it in front of the network."""
+
+    def forward(self, squares: torch.Tensor) -> torch.Tensor:
+        return Preprocessing(MEAN, STD, torch.tensor((2.0, 98.0))).inputs(squares)
+
+
+def test_an_exported_graph_stretches_grey_levels_as_torch_does(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    squares = torch.from_numpy(SQUARES)
+    write_graph(Inputs().eval(), squares[:2], tmp_path / "inputs.onnx", inputs="squares", outputs="inputs")
+    session = onnxruntime.InferenceSession(tmp_path / "inputs.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"squares": SQUARES})
+    np.testing.assert_allclose(found, Inputs()(squares).numpy(), rtol=1e-5, atol=1e-5)
