@@ -59,6 +59,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path, len(LONG)))
 
 
+@pytest.fixture(autouse=True)
+def main_module() -> Iterator[None]:
+    """Streamlit's AppTest puts a view in place of `__main__`, which the child processes of later tests would run."""
+    module = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = module
+
+
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eighty drawn images in the Kaggle layout, with three copies and a truncated file among them."""

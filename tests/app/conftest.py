@@ -1,4 +1,3 @@
-import sys
 from pathlib import Path
 
 import pytest
@@ -6,12 +5,6 @@ import pytest
 from app import uploads
 from app.server import Folders
 from app.uploads import LoadedModel
-
-
-@pytest.fixture(autouse=True)
-def main_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    """AppTest puts the view's script in place of `__main__`, which later tests' child processes would run."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(scope="session")

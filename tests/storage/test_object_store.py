@@ -26,7 +26,6 @@ from cxr.storage import files, object_store
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run
 from deployments import services
-from tests.app.conftest import main_module  # noqa: F401 a fixture
 from tests.app.support import opened, texts
 from tests.support.processes import BIN, PROJECT, lock_holder, run_to_the_end, wait_for
 from tests.support.ray import ray_nodes
