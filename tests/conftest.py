@@ -39,10 +39,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 LONG = (
+    "storage/test_object_store",
     "flows/test_train_cv",
     "test_pipeline",
+    "cli/test_damage",
     "serving/test_scoring_runs",
-    "storage/test_object_store",
     "deployments/test_services",
     "tasks/test_workers",
     "tasks/test_ray_cluster",

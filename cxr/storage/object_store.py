@@ -102,7 +102,7 @@ def _put(path: Path, data: bytes, **words: Any) -> str | None:
 
 def read_bytes(path: Path) -> bytes:
     """Return an object's bytes, in one request: all from before or all from after it was replaced."""
-    return _fs(path).cat_file(str(path))
+    return _fs(path).cat_file(str(path), max_concurrency=1)  # more would read a large object in parts
 
 
 def open_binary(path: Path) -> BytesIO:

@@ -89,8 +89,15 @@ def _ties(sums: Sums) -> Sums:
 def _tie(folder: Path) -> Sums:
     """Return the hash of the `run_id` of the run that a folder is in; none for any other folder."""
     depth = run_folder.depth(folder)
+    if not depth:
+        return {}
     run_id = folder.parents[depth - 1] / "run_id"
-    return {"../" * depth + run_id.name: (sha256_of(run_id),)} if depth and exists(run_id) else {}
+    try:
+        return {"../" * depth + run_id.name: (sha256_of(run_id),)}
+    except DamagedError:
+        if exists(run_id):
+            raise
+        return {}  # an older version of cxr made the run
 
 
 def _damaged(path: Path, fault: str) -> DamagedError:

@@ -15,10 +15,12 @@ from cxr.errors import RunError
 from cxr.evaluation.overview import STARTING_PROJECT, headline, list_runs
 from cxr.evaluation.tables import estimates_by_class, evaluate, metrics_table, summary_table
 from cxr.storage import files, verified
+from cxr.storage.run_folder import RunFolder
 from cxr.training.predictions import predict_fold
-from cxr.training.run import Run
+from cxr.training.run import Run, load_run
 from cxr.training.trainer import train_fold
 from tests.support.predictions import CLASSES, simulate
+from tests.support.runs import Finished
 
 Begin = Callable[..., Run]
 
@@ -28,6 +30,11 @@ def finish(run: Run) -> Run:
         train_fold(run, fold, "cpu")
     evaluate(run)
     return run
+
+
+def copied(run: Run, place: Path) -> Run:
+    """Return a copy of a run that may be written into."""
+    return load_run(RunFolder(Path(shutil.copytree(run.folder.path, place))))
 
 
 def by_scikit_learn(images: pd.DataFrame) -> dict[str, float]:
@@ -50,8 +57,8 @@ def by_scikit_learn(images: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def test_every_value_is_what_scikit_learn_computes_from_the_out_of_fold_table(begin: Begin) -> None:
-    run = finish(begin(epochs=2))
+def test_every_value_is_what_scikit_learn_computes_from_the_out_of_fold_table(finished: Finished) -> None:
+    run = finished()
     predictions = pd.read_parquet(run.folder.predictions)
     assert predictions["path"].tolist() == run.images()["path"].tolist()
     metrics = pd.read_parquet(run.folder.metrics)
@@ -75,8 +82,8 @@ def test_every_value_is_what_scikit_learn_computes_from_the_out_of_fold_table(be
     assert duckdb.sql(query).fetchall() == [(summary.loc["accuracy", "pooled"],)]
 
 
-def test_evaluating_again_gives_the_same_tables_without_training(begin: Begin) -> None:
-    run = finish(begin())
+def test_evaluating_again_gives_the_same_tables_without_training(finished: Finished, tmp_path: Path) -> None:
+    run = copied(finished(), tmp_path / "run")
     tables = [run.folder.predictions, run.folder.metrics, run.folder.summary, run.folder.confusion]
     before = [pd.read_parquet(path) for path in tables]
     shutil.rmtree(run.folder.predictions.parent)
@@ -88,8 +95,10 @@ def test_evaluating_again_gives_the_same_tables_without_training(begin: Begin) -
         pd.testing.assert_frame_equal(pd.read_parquet(path), table)
 
 
-def test_runs_are_listed_with_their_metrics_and_what_is_done(begin: Begin, capsys: pytest.CaptureFixture[str]) -> None:
-    done, begun = finish(begin("banana")), begin("begun")
+def test_runs_are_listed_with_their_metrics_and_what_is_done(
+    finished: Finished, begin: Begin, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done, begun = copied(finished(), tmp_path / "experiments" / "banana"), begin("begun")
     table = list_runs(done.folder.path.parent).set_index("run")
     assert table["folds"].to_dict() == {"banana": "2 of 2", "begun": "0 of 2"}
     pooled = headline(done.folder).set_index("metric")["pooled"]
@@ -107,8 +116,8 @@ def test_runs_are_listed_with_their_metrics_and_what_is_done(begin: Begin, capsy
     pd.testing.assert_series_equal(older["pooled"], pooled)
 
 
-def test_three_classes_from_subtypes_work_through_the_whole_pipeline(begin: Begin) -> None:
-    run = finish(begin(label_from="subtype"))
+def test_three_classes_from_subtypes_work_through_the_whole_pipeline(finished: Finished) -> None:
+    run = finished(label_from="subtype")
     assert run.classes == ("NORMAL", "bacteria", "virus")
     predictions, metrics = pd.read_parquet(run.folder.predictions), pd.read_parquet(run.folder.metrics)
     probability = predictions[[f"probability_{name}" for name in run.classes]].to_numpy()

@@ -258,6 +258,7 @@ def put_back_a_copy(folder: Path) -> None:
     folder.with_name("copy").rename(folder)
 
 
+@pytest.mark.faults
 def test_each_content_path_and_version_has_one_row_and_none_is_missing(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

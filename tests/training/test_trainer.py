@@ -105,6 +105,7 @@ terminal.run_command(train)
 """
 
 
+@pytest.mark.faults
 def test_a_batch_that_memory_is_too_small_for_goes_through_in_parts_and_a_sentence_tells_where_none_does(
     begin: Begin,
 ) -> None:
