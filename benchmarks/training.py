@@ -19,7 +19,7 @@ from benchmarks.results import keep
 from cxr.config import Execution, TrainConfig
 from cxr.dataset.examination import examine
 from cxr.storage.run_folder import RunFolder
-from cxr.training.loop import FoldTrainer
+from cxr.training.fold.loop import FoldTrainer
 from cxr.training.run import begin_run
 
 STEPS = 12

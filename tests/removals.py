@@ -53,7 +53,7 @@ WORKERS = "tests/tasks/test_workers.py::test_"
 RAY = "tests/tasks/test_ray_cluster.py::test_"
 ARRAYS = "tests/storage/test_image_arrays.py::test_"
 FOLD = "tests/training/test_trainer.py::test_"
-LOOP = "tests/training/test_loop.py::test_"
+LOOP = "tests/training/fold/test_loop.py::test_"
 STORE = "tests/storage/test_files.py::test_"
 VERIFIED = "tests/storage/test_verified.py::test_"
 BUCKET = "tests/storage/test_object_store.py::test_"
@@ -76,14 +76,14 @@ REMOVALS = (
     ),
     Removal(
         "a fold's process is killed: begins anew",
-        "cxr/training/loop.py",
+        "cxr/training/fold/loop.py",
         "if not verified.exists(folder.checkpoint):",
         "if True:",
         TRAIN + "a_killed_fold_process_fails_its_own_task_and_is_resumed_by_the_retry",
     ),
     Removal(
         "a fold is resumed without its generator",
-        "cxr/training/loop.py",
+        "cxr/training/fold/loop.py",
         'self.generator.set_state(state["generator"])',
         "pass",
         LOOP + "a_fold_resumed_after_any_epoch_ends_with_the_same_weights_bit_for_bit",
@@ -216,14 +216,14 @@ REMOVALS = (
     ),
     Removal(
         "out of memory: no smaller parts",
-        "cxr/training/loop.py",
+        "cxr/training/fold/loop.py",
         "if not is_out_of_memory(error) or self.micro_batch == 1:",
         "if True:",
         LOOP + "out_of_memory_halves_the_parts_and_is_logged",
     ),
     Removal(
         "out of memory: no sentence where nothing helps",
-        "cxr/training/memory.py",
+        "cxr/training/fold/memory.py",
         "        if not is_out_of_memory(error):\n            raise\n",
         "        raise\n",
         FOLD + "a_batch_that_memory_is_too_small_for_goes_through_in_parts_and_a_sentence_tells_where_none_does",

@@ -12,8 +12,8 @@ import torch
 
 from cxr.errors import RunError
 from cxr.storage import events, files, verified
-from cxr.training.loop import FoldTrainer
-from cxr.training.memory import out_of_memory_as_run_error
+from cxr.training.fold.loop import FoldTrainer
+from cxr.training.fold.memory import out_of_memory_as_run_error
 from cxr.training.predictions import predict_fold
 from cxr.training.provenance import code_provenance
 from cxr.training.run import Run

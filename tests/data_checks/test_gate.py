@@ -222,8 +222,10 @@ def test_what_is_planted_is_named_with_its_severity(
     assert name in report
     table = files.read_table(folder.expectations)
     assert ((table["column"] == column) & (table["severity"] == severity) & ~table["passed"]).any()
-    with nullcontext() if severity != "critical" else pytest.raises(
-        ChecksFailedError, match=r"the checks stop here: .* See .*report\.html"
+    with (
+        nullcontext()
+        if severity != "critical"
+        else pytest.raises(ChecksFailedError, match=r"the checks stop here: .* See .*report\.html")
     ):
         gate.require([dataclasses.replace(v, findings=findings) for v in verdicts], folder.checks_report)
 

@@ -11,7 +11,7 @@ from cxr.network.resnet import Classifier, predict_logits
 from cxr.storage import files
 from cxr.training import features
 from cxr.training.features import extract, open_features
-from cxr.training.loop import FoldTrainer
+from cxr.training.fold.loop import FoldTrainer
 from cxr.training.run import Run
 from cxr.training.trainer import train_fold
 

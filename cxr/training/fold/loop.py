@@ -25,11 +25,11 @@ from cxr.network.resnet import Classifier, load_pretrained
 from cxr.storage import verified
 from cxr.storage.run_folder import FoldFolder
 from cxr.training import features
-from cxr.training.average import MovingAverage
-from cxr.training.batches import FeatureBatches, SquareBatches
-from cxr.training.loss import blend, soft_labels, weighted_loss
-from cxr.training.memory import is_out_of_memory
-from cxr.training.optimiser import class_weights, make_optimiser, make_schedule
+from cxr.training.fold.average import MovingAverage
+from cxr.training.fold.batches import FeatureBatches, SquareBatches
+from cxr.training.fold.loss import blend, soft_labels, weighted_loss
+from cxr.training.fold.memory import is_out_of_memory
+from cxr.training.fold.optimiser import class_weights, make_optimiser, make_schedule
 from cxr.training.run import Run
 from cxr.training.supervision import StopRequest
 

@@ -5,7 +5,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from cxr.config import TrainConfig
 from cxr.network.resnet import Classifier
-from cxr.training.optimiser import class_weights, make_optimiser, make_schedule
+from cxr.training.fold.optimiser import class_weights, make_optimiser, make_schedule
 
 
 def test_class_weights_by_hand() -> None:

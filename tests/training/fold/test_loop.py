@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from cxr.errors import DiskFullError
 from cxr.storage import files
 from cxr.storage.run_folder import FoldFolder
-from cxr.training.loop import FoldTrainer
+from cxr.training.fold.loop import FoldTrainer
 from cxr.training.run import Run
 from cxr.training.supervision import StopRequest
 from cxr.training.trainer import train_fold

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cxr.errors import RunError
-from cxr.training.memory import is_out_of_memory, out_of_memory_as_run_error
+from cxr.training.fold.memory import is_out_of_memory, out_of_memory_as_run_error
 
 
 @pytest.mark.parametrize(

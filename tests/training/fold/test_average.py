@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from cxr.training.average import MovingAverage
+from cxr.training.fold.average import MovingAverage
 
 
 def layers() -> nn.Module:

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 
 from cxr.network.preprocessing import Preprocessing
-from cxr.training import batches, features
-from cxr.training.batches import FeatureBatches, SquareBatches
+from cxr.training import features
+from cxr.training.fold import batches
+from cxr.training.fold.batches import FeatureBatches, SquareBatches
 from cxr.training.run import Run
 
 Begin = Callable[..., Run]

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cxr.training.loss import blend, soft_labels, weighted_loss
+from cxr.training.fold.loss import blend, soft_labels, weighted_loss
 
 LOGITS = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
 TARGETS = torch.tensor([0, 1, 2, 2, 1, 0])
