@@ -18,7 +18,7 @@ help:
 	@echo "make docs    build docs/ as HTML in docs/_build/html; warnings and broken internal links are errors"
 	@echo "make docs-links  check the links to other sites; needs the network"
 	@echo "make bench   measure speed against peers and limits: make bench DATA=chest_xray.zip"
-	@echo "make fuzz    read damaged images, DICOM files, zips and packages, ten minutes each; what is found is in fuzzing/"
+	@echo "make fuzz    read damaged images, DICOM files, archives and packages, ten minutes each; what is found is in fuzzing/"
 	@echo "make lock    compile requirements.lock from pyproject.toml"
 	@echo "make clean   remove .venv and .uv"
 

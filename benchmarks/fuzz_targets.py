@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import shutil
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -53,11 +54,10 @@ def _read_dicom(data: bytes) -> str:
     return f"!leak: {patient}" if PLANTED in str(patient) else outcome
 
 
-def _read_zip(data: bytes, scratch: Path) -> str:
-    file = scratch / "mutant.zip"
+def _read_archive(data: bytes, file: Path) -> str:
     file.write_bytes(data)
     source = open_source(str(file))
-    manifest = build_manifest(source, list_images(source), DataConfig(data=str(file)), scratch / "cache")
+    manifest = build_manifest(source, list_images(source), DataConfig(data=str(file)), file.parent / "cache")
     return f"ok, {(manifest['status'] != 'unreadable').sum()} of {len(manifest)} images"
 
 
@@ -117,7 +117,23 @@ def _zip(scratch: Path) -> Target:
                 archive.writestr(f"set/train/{label}/{k}.jpeg", _saved(_radiograph(k), "JPEG"))
             archive.writestr("set/notes.txt", "not an image")
         seeds.append(stream.getvalue())
-    return Target(seeds, lambda data: _read_zip(data, scratch))
+    return Target(seeds, lambda data: _read_archive(data, scratch / "mutant.zip"))
+
+
+def _tar(scratch: Path) -> Target:
+    """Mutants of tars of each format, plain and in gzip; one member has a name that needs headers of its own."""
+    seeds = []
+    for mode in ("w", "w:gz"):
+        for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+            stream = io.BytesIO()
+            with tarfile.open(fileobj=stream, mode=mode, format=form) as archive:
+                for k, name in enumerate(("NORMAL/1.jpeg", "PNEUMONIA/2.jpeg", f"NORMAL/{'x' * 90}3.jpeg")):
+                    data = _saved(_radiograph(k, 64), "JPEG")
+                    info = tarfile.TarInfo(f"set/train/{name}")
+                    info.size = len(data)
+                    archive.addfile(info, io.BytesIO(data))
+            seeds.append(stream.getvalue())
+    return Target(seeds, lambda data: _read_archive(data, scratch / "mutant.tar"))
 
 
 def _package(scratch: Path) -> Target:
@@ -179,5 +195,6 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "png": _png,
     "dicom": _dicom,
     "zip": _zip,
+    "tar": _tar,
     "package": _package,
 }

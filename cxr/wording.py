@@ -6,6 +6,7 @@ it reaches a terminal, a log or HTML it goes through `visible`, before it reache
 
 import math
 import re
+from pathlib import PurePath
 
 DISCLAIMER = "Academic and research use only; not a medical device."
 DASH = "–"
@@ -36,6 +37,15 @@ def visible(text: object) -> str:
     another order, and the halves of surrogate pairs that stand for undecodable bytes cannot be printed at all.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def printable(path: PurePath) -> str:
+    """Return a path as valid Unicode: bytes that are no UTF-8 become escapes such as \\xe9, and \\ becomes \\\\.
+
+    Different paths give different strings.
+    """
+    doubled = path.as_posix().replace("\\", "\\\\")
+    return doubled.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def markdown(text: object) -> str:

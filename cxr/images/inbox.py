@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr.errors import DataError, Reason, UnreadableError
-from cxr.images.source import MAX_IMAGE_BYTES, litter, printable
+from cxr.images.source import MAX_IMAGE_BYTES, litter
+from cxr.wording import printable
 
 LOOSE = "."
 """Name of the batch of the files that are directly in the inbox."""

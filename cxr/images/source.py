@@ -1,12 +1,11 @@
-"""Where the bytes of images come from: a folder, a zip, or the Kaggle set.
+"""Where the bytes of images come from: a folder, an archive, a folder in an archive, or the Kaggle set.
 
 A source lists its files and reads one at a time. Nothing is unpacked, moved or written, so a path in a hostile archive
-cannot do harm. A path names one file: a zip in which two members have the same path is refused. Which files are
+cannot do harm. A path names one file: an archive in which two members have the same path is refused. Which files are
 images, and of which class, `cxr.dataset.layout` says; `litter` knows what systems leave among them.
 """
 
 import os
-import re
 import stat
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -14,14 +13,13 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Protocol
 
 from cxr.errors import DataError
+from cxr.images.tar_archive import TarArchive, is_tar
+from cxr.images.zip_archive import ZipArchive
+from cxr.wording import printable
 
 KAGGLE = "kaggle"
 KAGGLE_DATASET = "paultimothymooney/chest-xray-pneumonia"
 MAX_IMAGE_BYTES = 256 * 2**20
-MAX_ZIP_RATIO = 100
-"""How many times its own size a zip may unpack to; X-ray JPEGs and PNGs hardly shrink in a zip."""
-MAX_ZIP_FREE_BYTES = 256 * 2**20
-"""A zip that unpacks to no more than this is never refused."""
 MACOS_FOLDER = "__macosx"
 SYSTEM_FOLDERS = frozenset(
     {
@@ -63,19 +61,31 @@ class Source(Protocol):
 
 
 def open_source(data: str) -> Source:
-    """Return the source that `--data` names: a folder, a .zip, or the word kaggle.
+    """Return the source that `--data` names: a folder, an archive, a folder in an archive, or the word kaggle.
 
     Raises:
-        DataError: the path does not exist, the zip is damaged or unsafe, or Kaggle cannot be reached.
+        DataError: the path does not exist, the archive is damaged or unsafe, or Kaggle cannot be reached. A tar is
+            looked into when it is first asked for a file, and raises it then.
     """
     path = Path(download_kaggle() if data == KAGGLE else data).expanduser()
     if path.is_dir():
         return FolderSource(path)
-    if path.is_file() and zipfile.is_zipfile(path):
-        return ZipSource(path)
-    if path.exists():
-        raise DataError(f"--data {data!r} is neither a folder nor a zip archive (or the zip is damaged).")
-    raise DataError(f"--data {data!r} does not exist: give a folder, a .zip, or the word kaggle.")
+    file = next((place for place in (path, *path.parents) if place.is_file()), None)
+    if file is None:
+        raise DataError(f"--data {data!r} does not exist: give a folder, a .zip, .tar or .tar.gz, or the word kaggle.")
+    archive = _open_archive(file, data)
+    return archive if file == path else FolderInArchive(archive, path.relative_to(file).as_posix(), data)
+
+
+def _open_archive(file: Path, data: str) -> Source:
+    try:
+        if is_tar(file):  # asked first: a tar that ends with a zip would pass for that zip
+            return TarArchive(file)
+    except OSError as error:
+        raise DataError(f"--data {data!r} cannot be read ({error.strerror}): check its permissions.") from error
+    if zipfile.is_zipfile(file):
+        return ZipArchive(file)
+    raise DataError(f"--data {data!r} is neither a folder nor a zip, tar or tar.gz archive (or it is damaged).")
 
 
 def download_kaggle() -> str:
@@ -170,73 +180,31 @@ def _walk(root: Path) -> Iterable[tuple[Path, list[str], bool]]:
         yield folder.parent, [folder.name], False
 
 
-def printable(path: PurePath) -> str:
-    """Return a path as valid Unicode: bytes that are no UTF-8 become escapes such as \\xe9, and \\ becomes \\\\.
+class FolderInArchive:
+    """A folder in an archive, as if it were all of it: one of several data sets that were packed together."""
 
-    Different paths give different strings.
-    """
-    doubled = path.as_posix().replace("\\", "\\\\")
-    return doubled.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-class ZipSource:
-    """A zip archive, read in place."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError) as error:
-            raise DataError(f"the zip {str(path)!r} cannot be opened: {error}.") from error
-        self._members: dict[str, zipfile.ZipInfo] = {}
-        self._folders: set[str] = set()
-        for info in self._archive.infolist():
-            self._add(info, path)
-        unpacked = sum(info.file_size for info in self._archive.infolist())
-        if unpacked > max(MAX_ZIP_FREE_BYTES, MAX_ZIP_RATIO * path.stat().st_size):
-            raise DataError(
-                f"the zip {str(path)!r} is unsafe: it unpacks to {unpacked:,} bytes, "
-                f"more than {MAX_ZIP_RATIO} times its own size."
-            )
-
-    def _add(self, info: zipfile.ZipInfo, archive: Path) -> None:
-        """Add a member under its path: Windows tools separate names by backslashes, others write `./` or `//`."""
-        name = info.filename.replace("\\", "/")
-        parts = name.split("/")
-        if name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", name):
-            raise DataError(f"the zip {str(archive)!r} is unsafe: member {info.filename!r} leads out of it.")
-        path = "/".join(part for part in parts if part not in {"", "."})
-        if name.endswith("/"):
-            self._folders.add(path)
-        elif path in self._members:
-            raise DataError(
-                f"the zip {str(archive)!r} has two members for one path, {self._members[path].filename!r} and "
-                f"{info.filename!r}, and only one could be read: make the archive again with one of them."
-            )
-        else:
-            self._members[path] = info
+    def __init__(self, archive: Source, folder: str, data: str) -> None:
+        self._archive = archive
+        self._prefix = f"{folder}/"
+        if not any(path.startswith(self._prefix) for path in archive.sizes()):
+            raise DataError(f"--data {data!r}: the archive has no folder {folder!r} with files.")
 
     def sizes(self) -> Mapping[str, int]:
-        return {path: info.file_size for path, info in self._members.items()}
+        return {
+            path.removeprefix(self._prefix): n_bytes
+            for path, n_bytes in self._archive.sizes().items()
+            if path.startswith(self._prefix)
+        }
 
     def empty_folders(self) -> list[str]:
-        filled = {
-            parent.as_posix() for path in [*self._members, *self._folders] for parent in PurePosixPath(path).parents
-        }
-        return sorted(self._folders - filled)
+        folders = self._archive.empty_folders()
+        return [folder.removeprefix(self._prefix) for folder in folders if folder.startswith(self._prefix)]
 
     def read(self, path: str) -> bytes:
-        return self.head(path, -1)
+        return self._archive.read(self._prefix + path)
 
     def head(self, path: str, n_bytes: int) -> bytes:
-        info = self._members[path]
-        if stat.S_ISLNK(info.external_attr >> 16):
-            raise OSError("a link inside a zip")
-        if info.flag_bits & 0x1:
-            raise OSError("encrypted in the zip")
-        if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-            raise OSError("compressed in an unusual way in the zip")  # zipfile bounds only deflate's output
-        with self._archive.open(info) as stream:
-            return stream.read(n_bytes)
+        return self._archive.head(self._prefix + path, n_bytes)
 
 
 def litter(path: PurePath) -> str | None:

@@ -9,7 +9,7 @@ from benchmarks.fuzz_targets import PLANTED, TARGETS
 from benchmarks.fuzzing import mutate
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "png", "dicom", "zip"])
+@pytest.mark.parametrize("kind", ["jpeg", "png", "dicom", "zip", "tar"])
 def test_the_good_files_of_a_kind_are_read(kind: str, tmp_path: Path) -> None:
     target = TARGETS[kind](tmp_path)
     outcomes = [fuzzing._outcome(target.attempt, seed) for seed in target.seeds]
