@@ -32,10 +32,11 @@ BLANK_CONTRAST = 4.0
 """An image whose grey levels spread less is blank; real images spread 20 to 87 levels."""
 PHOTOGRAPH_CHROMA = 8.0
 """Levels from grey above which an image is a colour photograph; radiographs saved as RGB stay under 1."""
-ADDED = {"leave_out": "patient"}
+ADDED: dict[str, Any] = {"leave_out": "patient", "class_folder": ()}
 """Fields that older configs lack, and what those mean. The value is not written down, so that a run that was begun
 without the field keeps its identity and its name."""
 KAGGLE_PATIENT = r"^(person\d+|(?:NORMAL2-)?IM-\d+)(?=[-_.])"
+"""The default, which stands for any of the known patterns: `cxr.dataset.patients` takes the one that fits the files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +44,16 @@ class DataConfig:
     """Which images there are, how they are labelled, and how they are split into folds.
 
     Attributes:
-        data: Folder or .zip laid out as ROOT/[split/]CLASS/image.(jpeg|jpg|png|dcm), or the word kaggle.
+        data: Folder, .zip, .tar or .tar.gz laid out as ROOT/[split/]CLASS/image.(jpeg|jpg|png|dcm), or the word kaggle.
         folds: Number of cross-validation folds, 2 to 20.
         leave_out: What each fold leaves out: patients at random, or a cluster of images acquired alike.
         seed: Seed of the folds, the initial weights, the order of images and the augmentation.
         label_from: The class is the image's folder, or the subtype in its file name (NORMAL / bacteria / virus).
         positive: Positive class, where there are two; by default PNEUMONIA if the data has it.
         holdout: Split of the archive that cross-validation never sees, such as test.
-        patient_pattern: Regular expression whose first group, searched in the file name, is the patient id.
+        patient_pattern: Regular expression whose first group, searched in the file name or else in the path, is the
+            patient id; by default that of the known collection whose names the files have.
+        class_folder: Folder that is a class, where not all are; images elsewhere are left aside. Repeatable.
     """
 
     data: str
@@ -61,8 +64,10 @@ class DataConfig:
     positive: str | None = None
     holdout: str | None = None
     patient_pattern: str = KAGGLE_PATIENT
+    class_folder: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "class_folder", tuple(self.class_folder))  # a list, if it was read from JSON
         _require_choice("label-from", self.label_from, ("folder", "subtype"))
         _require_choice("leave-out", self.leave_out, ("patient", "cluster"))
         _require_range("folds", self.folds, 2, 20)
@@ -83,7 +88,8 @@ class DataConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, ready for JSON; those in ADDED only if they differ from it."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if (name, value) not in ADDED.items()}
+        fields = {name: value for name, value in dataclasses.asdict(self).items() if (name, value) not in ADDED.items()}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     @property
     def default_run_id(self) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cxr.dataset.layout import MADE_BY_SYSTEMS, OTHER_FORMAT
+from cxr.dataset.file_kinds import MADE_BY_SYSTEMS, OTHER_FORMAT
 from data_checks.expect import absent, one_of
 from data_checks.suite import Table
 from data_checks.tolerances import Tolerances
@@ -30,7 +30,7 @@ def describe(left_aside: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     kind = rows["kind"]
     return rows.assign(
         aside=kind.where(kind != READ),
-        image=kind.where(kind.isin([READ, OTHER_FORMAT])),
+        image=kind.where(kind.eq(READ) | kind.str.startswith(OTHER_FORMAT)),
         unexplained=kind.where(~kind.isin(MADE_BY_SYSTEMS)),
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from cxr.dataset.known_patients import NOBODY, most_images_of_a_patient
 from cxr.dataset.patients import SHARED
 from data_checks.expect import absent, all_of, between, matching, one_of, present, unique
 from data_checks.suite import Table
@@ -44,6 +45,7 @@ def describe(manifest: pd.DataFrame) -> pd.DataFrame:
         share_of_class=label[used].map(label[used].value_counts(normalize=True)),
         shared_patient_id=manifest["reason"].where(used & (manifest["reason"] == SHARED)),
         images_of_patient=manifest[used].groupby("patient_id")["path"].transform("size"),
+        images_of_largest_patient=_once(manifest.index, most_images_of_a_patient(manifest[used])),
         classes_of_patient=manifest[used].groupby("patient_id")["label"].transform("nunique"),
         usual_bits=(manifest["bits"] == _most_frequent(manifest["bits"])).where(readable).astype("object"),
         plain_path=manifest["path"].str.fullmatch(r"[A-Za-z0-9._/-]+"),
@@ -52,6 +54,11 @@ def describe(manifest: pd.DataFrame) -> pd.DataFrame:
 
 def _most_frequent(values: pd.Series) -> object:
     return next(iter(values.value_counts().index), None)
+
+
+def _once(index: pd.Index, value: int) -> pd.Series:
+    """Return a value that is of the whole table, in its first row alone: one exception, not one for each row."""
+    return pd.Series([float(value)] * min(1, len(index)), index[:1]).reindex(index)
 
 
 def expectations(
@@ -126,6 +133,7 @@ def _remarks(limit: Tolerances) -> list["Expectation"]:
         "Every PatientID is a patient's; one that many share counts as missing, and --patient-pattern is used instead."
     )
     traced = "Every image has a patient id; without it, leakage between folds cannot be ruled out."
+    several = f"Some patients have several images. Otherwise {NOBODY}."
     once = "No image occurs twice, byte for byte; copies are used neither in training nor in evaluation."
     plain = "Paths hold only plain letters, digits, '.', '_' and '-'; others work in cxr but may break other tools."
     one_class = "All images of a patient are of one class; if not, check that it is one patient."
@@ -133,6 +141,7 @@ def _remarks(limit: Tolerances) -> list["Expectation"]:
         between("images_of_patient", "warning", lumped, most=most_images),
         absent("shared_patient_id", "warning", own),
         present("patient_id", "warning", traced),
+        between("images_of_largest_patient", "warning", several, least=2),
         absent("copy_of", "info", once),
         between("classes_of_patient", "info", one_class, most=1),
         one_of("plain_path", "info", plain, [True]),

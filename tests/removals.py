@@ -43,6 +43,8 @@ class Removal:
 
 
 LAYOUT = "tests/dataset/test_layout.py::test_"
+MINIATURES = "tests/dataset/test_miniatures.py::test_"
+TAR = "tests/images/test_tar_archive.py::test_"
 CLUSTERS = "tests/dataset/test_clusters.py::test_"
 LABELS = "tests/dataset/test_labels.py::test_"
 FOREIGN = "tests/test_foreign_names.py::test_"
@@ -443,7 +445,7 @@ REMOVALS = (
     ),
     Removal(
         "hidden folders are classes",
-        "cxr/dataset/layout.py",
+        "cxr/dataset/file_kinds.py",
         "    if is_hidden(path):",
         "    if False:",
         LAYOUT + "hidden_and_system_folders_are_no_classes_and_are_left_aside_by_name",
@@ -464,10 +466,109 @@ REMOVALS = (
     ),
     Removal(
         "zip members of one path vanish",
-        "cxr/images/source.py",
+        "cxr/images/zip_archive.py",
         "elif path in self._members:",
         "elif False:",
         "tests/images/test_source.py::test_a_zip_with_two_members_for_one_path_is_refused_and_names_both",
+    ),
+    Removal(
+        "a split is a class",
+        "cxr/dataset/class_folders.py",
+        "    if split_of(folder):",
+        "    if False:",
+        MINIATURES + "folders_that_are_no_classes_are_refused_with_the_way_out_before_an_image_is_read",
+    ),
+    Removal(
+        "a numbered folder is a class",
+        "cxr/dataset/class_folders.py",
+        r'    if re.fullmatch(r"\d+", folder):',
+        "    if False:",
+        MINIATURES + "folders_that_are_no_classes_are_refused_with_the_way_out_before_an_image_is_read",
+    ),
+    Removal(
+        "masks are images of a class",
+        "cxr/dataset/file_kinds.py",
+        "    return MASK if is_in_mask_folder(path) else None",
+        "    return None",
+        MINIATURES + "masks_beside_images_are_left_aside_and_the_class_is_the_folder_above",
+    ),
+    Removal(
+        "a class has fewer images than folds: found out at the end",
+        "cxr/dataset/labels.py",
+        "        if n < config.folds:",
+        "        if False:",
+        "tests/dataset/test_examination.py::test_what_names_alone_say_is_said_before_an_image_is_read",
+    ),
+    Removal(
+        "an image that is newly read makes a begun run another",
+        "cxr/dataset/examination.py",
+        "    if not (folder.has_begun and verified.exists(folder.left_aside)):",
+        "    if True:",
+        "tests/dataset/test_examination.py::"
+        "test_what_a_run_left_aside_when_it_began_stays_aside_though_it_is_read_by_now",
+    ),
+    Removal(
+        "PatientID overrides a pattern that was given",
+        "cxr/dataset/patients.py",
+        "    if in_path is not None and pattern.is_given:",
+        "    if False:",
+        "tests/dataset/test_patients.py::test_a_pattern_that_was_given_comes_before_the_id_of_dicom",
+    ),
+    Removal(
+        "patients of a known collection are not looked for",
+        "cxr/dataset/patients.py",
+        "max(found, key=lambda name: n_found[name])",
+        "next(iter(found))",
+        MINIATURES + "patients_of_known_collections_are_found_said_and_kept_in_one_fold",
+    ),
+    Removal(
+        "nobody is known to have two images: not said",
+        "cxr/dataset/known_patients.py",
+        '"patients_remark": None if n_several else NOBODY,',
+        '"patients_remark": None,',
+        MINIATURES + "ids_of_dicom_that_are_all_different_are_said_and_give_way_to_a_pattern",
+    ),
+    Removal(
+        "a tar's member leads out of it",
+        "cxr/images/tar_archive.py",
+        'info.name.startswith("/") or ".." in info.name.split("/") or ',
+        "",
+        TAR + "a_tar_whose_member_leads_out_of_it_is_refused",
+    ),
+    Removal(
+        "tar members of one path vanish",
+        "cxr/images/tar_archive.py",
+        "    elif path in contents.members:",
+        "    elif False:",
+        TAR + "a_tar_with_two_members_for_one_path_is_refused",
+    ),
+    Removal(
+        "a damaged header ends a tar",
+        "cxr/images/tar_archive.py",
+        "    if guarded.last != bytes(HEADER_BYTES):",
+        "    if False:",
+        TAR + "a_damaged_header_ends_no_listing_in_silence",
+    ),
+    Removal(
+        "what follows a tar's end is passed over",
+        "cxr/images/tar_archive.py",
+        "        if rest.count(0) < len(rest):",
+        "        if False:",
+        TAR + "two_tars_that_were_joined_are_refused",
+    ),
+    Removal(
+        "a tar's header asks for gigabytes: given",
+        "cxr/images/tar_archive.py",
+        "        if n_bytes < 0 or self._left < 0:",
+        "        if False:",
+        TAR + "headers_that_ask_for_gigabytes_are_refused",
+    ),
+    Removal(
+        "a gzip bomb is unpacked",
+        "cxr/images/gzip_index.py",
+        "            if self._unpacking.offset > self._most:",
+        "            if False:",
+        TAR + "a_gzip_bomb_is_refused_before_it_is_unpacked_whole",
     ),
     Removal(
         "a system's folder is a batch",

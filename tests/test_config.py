@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from cxr.config import TrainConfig
@@ -59,3 +61,11 @@ def test_a_config_from_before_a_field_was_added_keeps_its_identity_and_its_name(
     assert by_cluster.as_dict()["leave_out"] == "cluster"
     assert TrainConfig.from_dict(by_cluster.as_dict()) == by_cluster
     assert by_cluster.default_run_id != config.default_run_id
+
+
+def test_named_class_folders_are_part_of_the_identity_and_survive_json() -> None:
+    config = TrainConfig(data="images", class_folder=("health", "tb"))
+    assert config.as_dict()["class_folder"] == ["health", "tb"]
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    assert config.default_run_id != TrainConfig(data="images").default_run_id
+    assert "class_folder" not in TrainConfig(data="images").as_dict()

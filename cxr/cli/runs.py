@@ -138,7 +138,7 @@ def report(
     Args:
         run: Run id, or path of the run's folder.
         open_test: Also evaluate the images that --holdout kept out; every opening is recorded.
-        external: Folder or zip of an external test set, laid out as for training, to evaluate as well.
+        external: Folder or archive of an external test set, laid out as for training, to evaluate as well.
     """
     from cxr.storage.run_folder import RunFolder
 

@@ -5,6 +5,7 @@ leakage certificate into the run's folder. A data set that cannot be split into 
 data checks can show what is wrong with it.
 """
 
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -13,14 +14,15 @@ import pandas as pd
 from cxr.classes import Classes
 from cxr.config import DataConfig
 from cxr.dataset.folds import assign_folds, certify
-from cxr.dataset.labels import class_names, require_labels
-from cxr.dataset.layout import Listing, count_kinds, left_aside_table, list_images, name_left_aside
+from cxr.dataset.known_patients import log_patients, with_pattern_found
+from cxr.dataset.labels import class_names, require_labels, require_trainable
+from cxr.dataset.layout import Listing, count_kinds, left_aside_table, list_images, log_left_aside
 from cxr.dataset.manifest import build_manifest, count_identical, count_images, data_hash
 from cxr.dataset.near_duplicates import find_near_duplicates
 from cxr.dataset.pictures import squares_of
 from cxr.errors import DataError, FoldError, RunError
 from cxr.images.decoding import DECODED_PX
-from cxr.images.source import open_source
+from cxr.images.source import Source, open_source
 from cxr.images.vitals import open_vitals
 from cxr.storage import events, files, verified
 from cxr.storage.run_folder import RunFolder
@@ -28,7 +30,9 @@ from cxr.storage.run_folder import RunFolder
 log = logging.getLogger(__name__)
 
 
-def examine(config: DataConfig, folder: RunFolder, *, cache: Path, size: int | None = None) -> None:
+def examine(
+    config: DataConfig, folder: RunFolder, *, cache: Path, size: int | None = None, is_test_set: bool = False
+) -> None:
     """Read the images and write their tables; for a run that has begun, check that the images are the same.
 
     Args:
@@ -36,27 +40,42 @@ def examine(config: DataConfig, folder: RunFolder, *, cache: Path, size: int | N
         folder: gets the tables.
         cache: gets decoded images and their vital signs.
         size: side of the squares to prepare for training, in pixels; None for no squares.
+        is_test_set: whether the images are to be evaluated alone, and need not be enough for folds.
 
     Raises:
-        ConfigError: the positive class or the holdout does not fit the data, or the cache is a URL; nothing is written.
-        DataError: no images are found, or two classes are spelt almost alike; nothing is written.
+        ConfigError: the positive class, a class folder or the holdout does not fit the data, or the cache is a URL;
+            nothing is written.
+        DataError: no images are found, a folder is hardly a class, or two classes are spelt almost alike; nothing is
+            written.
+        FoldError: a class has fewer images than there are folds; nothing is written.
         RunError: the run was begun with other images.
     """
     files.require_local("--cache", cache)
     with events.stage(folder.events, "examine") as stage:
         source = open_source(config.data)
-        listing = list_images(source)
-        require_labels(listing, config)
+        listing = _list(source, config, folder)
+        (require_labels if folder.has_begun or is_test_set else require_trainable)(listing, config)
         manifest = build_manifest(source, listing, config, cache, size)
         stage.n_images = len(manifest)
+        resolved = with_pattern_found(config, [image.path for image in listing.images])
         _log_images(manifest, listing)
+        log_patients(manifest, resolved.patient_pattern)
         if folder.has_begun:
             _require_same_images(folder, data_hash(manifest))
             _write_identity(folder)
         else:
             read_square = squares_of(source, listing, config, DECODED_PX)
             near_duplicates = find_near_duplicates(manifest, open_vitals(cache), read_square)
-            _assign_and_write(config, folder, manifest, near_duplicates, listing)
+            _assign_and_write(resolved, folder, manifest, near_duplicates, listing)
+
+
+def _list(source: Source, config: DataConfig, folder: RunFolder) -> Listing:
+    """Return the images; those that a run left aside when it began stay so, whatever formats are read by now."""
+    listing = list_images(source, config.class_folder)
+    if not (folder.has_begun and verified.exists(folder.left_aside)):
+        return listing
+    before = set(verified.read_table(folder.left_aside)["path"])
+    return dataclasses.replace(listing, images=[image for image in listing.images if image.key not in before])
 
 
 def _assign_and_write(
@@ -69,6 +88,7 @@ def _assign_and_write(
         "images": count_images(manifest),
         "identical": count_identical(manifest),
         "left_aside": count_kinds(listing.left_aside),
+        "patient_pattern": config.patient_pattern,
         "class_folders": sorted(
             {image.class_folder for image in listing.images} | _folder_names(listing.empty_folders)
         ),
@@ -127,8 +147,7 @@ def _log_images(manifest: pd.DataFrame, listing: Listing) -> None:
     log.info("images: %s", " → ".join(f"{n:,} {name}" for name, n in count_images(manifest).items()))
     for row in manifest[manifest["status"] == "unreadable"].head(20).itertuples():
         log.warning("unreadable: %s (%s)", row.path, row.reason)
-    for line in name_left_aside(left_aside_table(listing.left_aside)):
-        log.info("left aside: %s", line)
+    log_left_aside(listing)
 
 
 def _require_same_images(folder: RunFolder, current: str) -> None:

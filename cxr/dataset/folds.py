@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import DisjointSet
 from sklearn.model_selection import StratifiedGroupKFold
 
-from cxr.config import ADDED, DataConfig
+from cxr.config import ADDED, KAGGLE_PATIENT, DataConfig
 from cxr.dataset.clusters import assign_clusters
+from cxr.dataset.known_patients import COUNTED, count_patients, patient_sources, pattern_words
+from cxr.dataset.labels import require_split
 from cxr.dataset.near_duplicates import verified_pairs
 from cxr.errors import ConfigError, FoldError
 from cxr.storage import verified
@@ -65,10 +67,8 @@ def cross_validated(manifest: pd.DataFrame, near_duplicates: pd.DataFrame, holdo
     """
     readable = manifest[manifest["status"] != "unreadable"]
     if holdout is not None:
+        require_split(holdout, readable["split"].tolist())
         held_out = set(readable.loc[readable["split"] == holdout, "image_id"])
-        if not held_out:
-            splits = sorted(readable["split"].dropna().unique())
-            raise ConfigError(f"--holdout {holdout!r} names no split of the data, which has {splits or 'none'}.")
         copies = {image_id for pair in verified_pairs(near_duplicates) if held_out & set(pair) for image_id in pair}
         readable = readable[~readable["image_id"].isin(held_out | copies)]
         if readable.empty:
@@ -134,6 +134,7 @@ def certify(
         "n_patient_ids": int(known["patient_id"].nunique()),
         "n_images_without_patient_id": int(known["patient_id"].isna().sum()),
         "patient_key": _patient_key(known, config),
+        **count_patients(known),
         "leave_out": config.leave_out,
         "holdout": config.holdout,
         "n_images_held_out": int((whole["split"] == config.holdout).sum()) if config.holdout else 0,
@@ -177,12 +178,15 @@ def trace_images(
 ) -> pd.DataFrame:
     """Return the folds joined with the manifest: one row per image in either, more if the folds repeat an image.
 
-    Columns: those of the folds (missing where an image has no fold), patient_id, subtype, split, true_group (the group
-    computed again from the manifest; missing where the image is not in the manifest) and n_rows (of the image's path).
+    Columns: those of the folds (missing where an image has no fold), patient_id, patient_from, subtype, split,
+    true_group (the group computed again from the manifest; missing where the image is not in the manifest) and n_rows
+    (of the image's path).
     """
     images = cross_validated(manifest, near_duplicates, config.holdout)
     images["true_group"] = group_images(images, near_duplicates)
-    known = folds.merge(images[["path", "patient_id", "subtype", "split", "true_group"]], on="path", how="outer")
+    images["patient_from"] = patient_sources(images)
+    facts = ["path", "patient_id", "patient_from", "subtype", "split", "true_group"]
+    known = folds.merge(images[facts], on="path", how="outer")
     return known.assign(n_rows=known.groupby("path")["path"].transform("size"))
 
 
@@ -215,15 +219,14 @@ def _parted_pairs(known: pd.DataFrame, near_duplicates: pd.DataFrame) -> list[st
 
 
 def _patient_key(known: pd.DataFrame, config: DataConfig) -> str:
-    patient_ids = known["patient_id"].dropna()
-    if patient_ids.empty:
+    """Return where ids come from, in the words that the certificates of older runs have."""
+    sources = set(known["patient_from"].dropna())
+    if not sources:
         return "none: no file name holds a patient id, so every image is its own group and leakage is not excluded"
-    from_name = f"file name, first group of {config.patient_pattern!r}"
-    return f"PatientID of DICOM as a keyed hash, or {from_name}" if _any_of_dicom(patient_ids) else from_name
-
-
-def _any_of_dicom(patient_ids: pd.Series) -> bool:
-    return bool(patient_ids.str.fullmatch(r"dicom-[0-9a-f]{16}").any())
+    is_default = config.patient_pattern == KAGGLE_PATIENT
+    pattern = repr(config.patient_pattern) if is_default else pattern_words(config.patient_pattern)
+    from_path = f"{'path' if 'path' in sources else 'file name'}, first group of {pattern}"
+    return f"PatientID of DICOM as a keyed hash, or {from_path}" if "dicom" in sources else from_path
 
 
 def read_folds(run: RunFolder, config: DataConfig) -> pd.DataFrame:
@@ -237,7 +240,9 @@ def read_folds(run: RunFolder, config: DataConfig) -> pd.DataFrame:
     near_duplicates = verified.read_table(run.near_duplicates)
     certificate = certify(manifest, near_duplicates, folds, config)
     stored = {"leave_out": ADDED["leave_out"]} | verified.read_json(run.certificate)
-    changed = sorted(key for key in certificate.keys() | stored.keys() if certificate.get(key) != stored.get(key))
+    counted_since = set(COUNTED) - stored.keys()
+    names = (certificate.keys() | stored.keys()) - counted_since
+    changed = sorted(name for name in names if certificate.get(name) != stored.get(name))
     if changed:
         raise FoldError(f"folds of run {run.run_id} were changed after they were certified ({', '.join(changed)}).")
     return folds

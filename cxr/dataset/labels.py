@@ -1,28 +1,99 @@
 """The label of each image, and the classes that follow: from folders and file names, before any image is read."""
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import pandas as pd
 
 from cxr.classes import spell_apart, spelt_alike
 from cxr.config import DataConfig
+from cxr.dataset.class_folders import why_no_class
 from cxr.dataset.layout import Listing, SourceImage
-from cxr.errors import ConfigError, DataError
+from cxr.errors import ConfigError, DataError, FoldError
 
-SUBTYPE = re.compile(r"_(bacteria|virus)(?=[_.])", re.IGNORECASE)
+SUBTYPE = re.compile(r"_(bacteria|virus)(?=[_.])|^(bacteria|virus)(?=-\d)", re.IGNORECASE)
+"""As in person1_bacteria_2.jpeg, and in BACTERIA-1008087-0001.jpeg."""
 DEFAULT_POSITIVE = "PNEUMONIA"
+MAX_NAMED = 5
 
 
 def subtype_of(image: SourceImage) -> str | None:
     """Return `bacteria` or `virus`, where the file name says so."""
     match = SUBTYPE.search(image.path.rpartition("/")[2])
-    return match.group(1).lower() if match else None
+    return match[match.lastindex or 0].lower() if match else None
 
 
 def label_of(image: SourceImage, config: DataConfig) -> str:
     """Return the class of an image: its folder, or the subtype in its name if the config asks for it."""
     return (config.label_from == "subtype" and subtype_of(image)) or image.class_folder
+
+
+def require_trainable(listing: Listing, config: DataConfig) -> None:
+    """Check what names alone say about a set that is to be trained on.
+
+    Raises:
+        ConfigError: `positive` does not fit the classes, or the holdout names no split.
+        DataError: a class folder is hardly a class, two classes are spelt almost alike, or there is one class alone.
+        FoldError: a class has fewer images than there are folds.
+    """
+    _require_class_folders(listing, config)
+    require_labels(listing, config)
+    labels = {label_of(image, config) for image in listing.images}
+    if len(labels) == 1 and not listing.empty_folders:
+        raise DataError(
+            f"two classes or more are needed, but all {len(listing.images):,} images are in folders of the class "
+            f"{labels.pop()!r}: put each image into a folder named after its class."
+        )
+    require_split(config.holdout, [image.split for image in listing.images])
+    _require_images_for_folds(listing, config)
+
+
+def _require_class_folders(listing: Listing, config: DataConfig) -> None:
+    """Raise DataError for folders whose names are hardly those of classes, unless somebody has named them as such."""
+    if config.class_folder:
+        return
+    n_images = Counter(image.class_folder for image in listing.images)
+    whys = {folder: why for folder in sorted(n_images) if (why := why_no_class(folder))}
+    if not whys or (config.positive in whys and set(whys.values()) == {"a number"}):
+        return
+    n_wrong = sum(n_images[folder] for folder in whys)
+    others = sorted(set(n_images) - set(whys))
+    leave_out = f", or leave these out with {_as_options(others)}" if len(others) > 1 else ""
+    raise DataError(
+        f"{n_wrong:,} of {len(listing.images):,} images are in no folder named after a class, but in "
+        f"{_shortened([f'{folder!r} ({why})' for folder, why in whys.items()])}: put each into one{leave_out}; if "
+        f"these are classes, name every class: {_as_options(sorted(n_images))}."
+    )
+
+
+def _as_options(folders: Sequence[str]) -> str:
+    return _shortened([f"--class-folder {folder!r}" for folder in folders], separator=" ")
+
+
+def _shortened(names: Sequence[str], separator: str = ", ") -> str:
+    return separator.join([*names[:MAX_NAMED], *["…"][: len(names) > MAX_NAMED]])
+
+
+def require_split(holdout: str | None, splits: Collection[Any]) -> None:
+    """Raise ConfigError unless the holdout is one of the images' splits, of which some may be missing."""
+    known = sorted({split for split in splits if isinstance(split, str)})
+    if holdout is not None and holdout not in known:
+        raise ConfigError(f"--holdout {holdout!r} names no split of the data, which has {known or 'none'}.")
+
+
+def _require_images_for_folds(listing: Listing, config: DataConfig) -> None:
+    kept = [image for image in listing.images if config.holdout is None or image.split != config.holdout]
+    n_images = Counter(label_of(image, config) for image in kept)
+    for label, n in sorted(n_images.items(), key=lambda item: (item[1], item[0]))[:1]:
+        if n < config.folds:
+            fewer = f"give --folds {n} or less, or " if n > 1 else "give "
+            noun = "image" if n == 1 else "images"
+            raise FoldError(
+                f"class {label!r} has {n} {noun}, fewer than the {config.folds} folds: {fewer}more images of that "
+                "class."
+            )
 
 
 def require_labels(listing: Listing, config: DataConfig) -> None:

@@ -21,9 +21,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.config import DataConfig
+from cxr.dataset.file_kinds import needs_pydicom
 from cxr.dataset.labels import label_of, subtype_of
-from cxr.dataset.layout import PICTURE_SUFFIXES, Listing, SourceImage
-from cxr.dataset.patients import Patient, find_patients
+from cxr.dataset.layout import Listing, SourceImage
+from cxr.dataset.patients import Patient, choose_pattern, find_patients
 from cxr.errors import DataError, UnreadableError
 from cxr.images.decoding import Header, open_prepared
 from cxr.images.dicom import patient as dicom_patient
@@ -43,6 +44,7 @@ COLUMNS = [
     "subtype",
     "split",
     "patient_id",
+    "patient_from",
     "width",
     "height",
     "mode",
@@ -159,7 +161,7 @@ def build_manifest(
     Raises:
         DataError: there are DICOM images, and pydicom is not installed; or this machine is short of memory.
     """
-    n_dicom = sum(not image.path.lower().endswith(PICTURE_SUFFIXES) for image in listing.images)
+    n_dicom = sum(needs_pydicom(image.path) for image in listing.images)
     if n_dicom:
         radiograph.require_pydicom(n_dicom)
     reader = _Reader(source, cache, size)
@@ -189,8 +191,9 @@ def _table(rows: list[dict[str, Any]], vitals: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rows(images: list[SourceImage], entries: list[_Entry], config: DataConfig) -> list[dict[str, Any]]:
-    names = [image.path.rpartition("/")[2] for image in images]
-    patients = find_patients(names, [entry.patient_id for entry in entries], config.patient_pattern)
+    paths = [image.path for image in images]
+    pattern = choose_pattern(paths, config.patient_pattern)
+    patients = find_patients(paths, [entry.patient_id for entry in entries], pattern)
     return [_row(*facts, config) for facts in zip(images, entries, patients, strict=True)]
 
 
@@ -203,6 +206,7 @@ def _row(image: SourceImage, entry: _Entry, patient: Patient, config: DataConfig
         "subtype": subtype_of(image),
         "split": image.split,
         "patient_id": patient.patient_id,
+        "patient_from": patient.found_in,
         "width": header.width if header else None,
         "height": header.height if header else None,
         "mode": header.mode if header else None,
@@ -227,7 +231,7 @@ def _mark_copies(manifest: pd.DataFrame) -> None:
 
 
 def data_hash(manifest: pd.DataFrame) -> str:
-    """Return a SHA-256 over every image's path, label and content: equal for a folder and for a zip of it."""
+    """Return a SHA-256 over every image's path, label and content: equal for a folder and for an archive of it."""
     lines = manifest[["path", "label", "image_id"]].fillna("").agg("\t".join, axis=1)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

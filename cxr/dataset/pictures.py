@@ -26,7 +26,7 @@ def read_pictures(config: DataConfig, least_px: int) -> Callable[[str, str], Pic
         least_px: the picture has at least this many pixels a side, if the image has as many.
     """
     source = open_source(config.data)
-    return pictures_of(source, list_images(source), config, least_px)
+    return pictures_of(source, list_images(source, config.class_folder), config, least_px)
 
 
 def find_pictures(config: DataConfig, images: Iterable[tuple[str, str]], least_px: int) -> list[Picture | None]:

@@ -22,6 +22,7 @@ from cxr.config import DataConfig
 from cxr.dataset.examination import examine
 from cxr.dataset.folds import group_images
 from cxr.dataset.labels import class_names
+from cxr.dataset.patients import elsewhere
 from cxr.errors import DataError, RunError
 from cxr.evaluation.analyses import RATES
 from cxr.evaluation.out_of_fold import OutOfFold
@@ -70,7 +71,7 @@ def evaluate_external(run: Run, data: str) -> OutsideTestFolder:
 
     Args:
         run: finished.
-        data: a folder or zip laid out as for training, with the run's classes; or kaggle.
+        data: a folder or an archive laid out as for training, with the run's classes; or kaggle.
 
     Raises:
         ConfigError: the set lies in an object store.
@@ -81,8 +82,9 @@ def evaluate_external(run: Run, data: str) -> OutsideTestFolder:
     require_complete(run)
     place = Path(data).expanduser().resolve() if data != KAGGLE else Path(KAGGLE)
     folder = run.folder.external_test(place)
-    config = replace(run.config, data=str(place), holdout=None)
-    examine(config, RunFolder(folder.path), cache=run.cache, size=run.config.size)
+    pattern = elsewhere(run.config.patient_pattern)
+    config = replace(run.config, data=str(place), holdout=None, patient_pattern=pattern)
+    examine(config, RunFolder(folder.path), cache=run.cache, size=run.config.size, is_test_set=True)
     manifest = verified.read_table(RunFolder(folder.path).manifest)
     _require_classes(manifest, config, run.classes)
     readable = manifest[manifest["status"] != "unreadable"]

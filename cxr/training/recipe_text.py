@@ -106,6 +106,8 @@ def command_of(config: TrainConfig, run_id: str) -> str:
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, list):
+            words += [word for item in value for word in (f"--{flag}", item)]
         else:
             words += [f"--{flag}", Path(str(value)).name if name == "weights" else str(value)]
     return shlex.join([*words, "--run-id", run_id])

@@ -20,8 +20,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.classes import Classes
-from cxr.config import Compile, Execution, TrainConfig
+from cxr.config import KAGGLE_PATIENT, Compile, Execution, TrainConfig
 from cxr.dataset.folds import read_folds
+from cxr.dataset.patients import KNOWN
 from cxr.dataset.pictures import read_squares
 from cxr.errors import ConfigError, DamagedError, FoldError, RunError
 from cxr.images.decoding import open_prepared
@@ -222,7 +223,8 @@ def require_startable(config: TrainConfig, folder: RunFolder, execution: Executi
     start = Start(devices, pretrained.sha256 if pretrained else "none")
     if folder.has_begun:
         before = verified.read_record(folder.config)["identity"]
-        _require_same(folder.run_id, before, _identity(config, before["data"], start.weights_hash))
+        current = _identity(_with_pattern_found(config, folder), before["data"], start.weights_hash)
+        _require_same(folder.run_id, before, current)
     return start
 
 
@@ -241,6 +243,7 @@ def begin_run(config: TrainConfig, folder: RunFolder, execution: Execution, star
     from cxr.network.devices import share_threads
 
     start = start or require_startable(config, folder, execution)
+    config = _with_pattern_found(config, folder)
     data = verified.read_json(folder.data)
     if data["no_folds_because"]:
         raise FoldError(data["no_folds_because"])
@@ -323,3 +326,14 @@ def _with_whole_paths(config: TrainConfig) -> TrainConfig:
     if weights not in ("none", *PUBLISHED):
         weights = str(Path(weights).expanduser().resolve())
     return dataclasses.replace(config, data=data, weights=weights)
+
+
+def _with_pattern_found(config: TrainConfig, folder: RunFolder) -> TrainConfig:
+    """Return the config with the pattern that `examine` found to fit, unless another one was given.
+
+    Data that an older version examined do not say: it knew the default alone.
+    """
+    if config.patient_pattern != KAGGLE_PATIENT:
+        return config
+    found = verified.read_json(folder.data).get("patient_pattern", KAGGLE_PATIENT)
+    return dataclasses.replace(config, patient_pattern=found) if found in KNOWN.values() else config

@@ -86,9 +86,10 @@ def plant_another_format(root: Path) -> str:
 
 
 def plant_rare_class(root: Path) -> str:
-    for number in range(3):
-        plant(f"train/TUBERCULOSIS/t{number}.png", picture(np.roll(NOISE, number * 40, axis=1)))(root)
-    return "train/TUBERCULOSIS/t0.png"
+    for number in range(6):
+        name = f"train/TUBERCULOSIS/person90{number % 3}_virus_{number}.png"
+        plant(name, picture(np.roll(NOISE, number * 40, axis=1)))(root)
+    return "train/TUBERCULOSIS/person900_virus_0.png"
 
 
 def plant_empty_class(root: Path) -> str:
@@ -126,7 +127,7 @@ PLANTS = {
         "warning",
         "bright_share",
     ),
-    "a class with 3 images": (plant_rare_class, "critical", "patients_of_class"),
+    "a class with 3 patients": (plant_rare_class, "critical", "patients_of_class"),
     "an empty class": (plant_empty_class, "critical", "used_label"),
     "an empty class in one split": (plant_empty_split, "warning", "folder"),
     "spaces and letters of elsewhere in a path": (

@@ -23,9 +23,11 @@ CASES = {
         {"nested copy": 1000, "other file": 12},
         COUNTED | {("unexplained", "warning")},
     ),
-    "one TIFF": ({"image in another format": 1}, COUNTED | {("image", "warning")}),
-    "three of ten images are TIFF": (
-        {"image in another format": 43},
+    "one TIFF": ({"image in another format (.tif)": 1}, COUNTED | {("image", "warning")}),
+    "masks beside the images": ({"mask or annotation": 100}, COUNTED | {("unexplained", "warning")}),
+    "images that somebody left out": ({"image outside the class folders": 100}, COUNTED),
+    "three of ten images are in other formats": (
+        {"image in another format (.tif)": 20, "image in another format (.bmp)": 23},
         COUNTED | {("image", "warning"), ("image", "critical"), ("unexplained", "warning")},
     ),
 }

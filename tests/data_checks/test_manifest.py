@@ -12,7 +12,7 @@ WHOLE = pd.DataFrame(
         "image_id": [f"{k:064x}" for k in range(20)],
         "path": [f"train/{'AB'[k % 2]}/p{k}.jpeg" for k in range(20)],
         "label": ["A", "B"] * 10,
-        "patient_id": [f"p{k}" for k in range(20)],
+        "patient_id": [*(f"p{k}" for k in range(19)), "p17"],
         "status": "used",
         "reason": None,
         "width": 400,
@@ -54,6 +54,14 @@ DAMAGE = {
     "another bit depth": (first(bits=16), {("usual_bits", "warning")}),
     "an edited image": (first(mode="RGBA"), {("mode", "warning")}),
     "no patient": (first(patient_id=None), {("patient_id", "warning")}),
+    "no patient with two images": (
+        WHOLE.assign(patient_id=[f"p{k}" for k in range(20)]),
+        {("images_of_largest_patient", "warning")},
+    ),
+    "no patient at all": (
+        WHOLE.assign(patient_id=None),
+        {("images_of_largest_patient", "warning"), ("patient_id", "warning")},
+    ),
     "a placeholder for a patient": (
         first(patient_id=None, reason=SHARED),
         {("shared_patient_id", "warning"), ("patient_id", "warning")},

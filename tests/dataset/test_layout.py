@@ -134,6 +134,6 @@ def test_a_line_per_kind_names_the_first_files_left_aside(tree: Tree) -> None:
     notes = {f"A/{k}.txt": b"-" for k in range(5)} | {"A/2\x1b[2J\n.tif": b"-"}
     listing = list_images(open_source(str(tree({"A/1.png": b"1"} | notes))))
     assert name_left_aside(left_aside_table(listing.left_aside)) == [
-        "1 × image in another format: 'A/2\\x1b[2J\\n.tif'",
+        "1 × image in another format (.tif): 'A/2\\x1b[2J\\n.tif'",
         "5 × other file: 'A/0.txt', 'A/1.txt', 'A/2.txt', …",
     ]

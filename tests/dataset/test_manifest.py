@@ -2,6 +2,7 @@ import hashlib
 import os
 import re
 import shutil
+import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -144,12 +145,18 @@ def test_own_names_give_patients_by_a_pattern(tree: Tree, image: SourceImage, tm
     assert build(root, tmp_path / "cache", patient_pattern=r"^(\d+)_")["patient_id"].tolist() == ["0007", "0009"]
 
 
-def test_a_folder_and_its_zip_have_the_same_data_hash(sample: Path, tmp_path: Path) -> None:
+def test_a_folder_and_its_archives_have_the_same_manifest(sample: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         for path in sample.rglob("*.jpeg"):
             archive.write(path, Path("wrapper") / path.relative_to(sample))
-    tables = [build(data, tmp_path / "cache") for data in (sample, tmp_path / "x.zip")]
-    assert manifest.data_hash(tables[0]) == manifest.data_hash(tables[1])
+    for name, mode in (("x.tar", "w"), ("x.tgz", "w:gz")):
+        with tarfile.open(tmp_path / name, mode) as archive:
+            archive.add(sample, "wrapper")
+    sources = [sample, *(tmp_path / name for name in ("x.zip", "x.tar", "x.tgz"))]
+    tables = [build(data, tmp_path / "cache") for data in sources]
+    for table in tables[1:]:
+        pd.testing.assert_frame_equal(table, tables[0])
+        assert manifest.data_hash(table) == manifest.data_hash(tables[0])
     tables[1].loc[0, "label"] = "other"
     assert manifest.data_hash(tables[0]) != manifest.data_hash(tables[1])
 
@@ -164,10 +171,12 @@ def test_an_image_prepared_before_is_not_decoded_again(sample: Path, tmp_path: P
 def test_the_same_placeholder_in_all_dicom_files_leaves_the_patient_to_the_pattern(tree: Tree, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 4095, (6, 64, 64), dtype=np.uint16)
     ids = ["ANONYMOUS", "anonymous ", "Anonymous^", "0000", "n/a", "REAL-7"]
-    root = tree({f"{'AB'[k % 2]}/p{k // 2}_{k}.dcm": make_dicom(pixels[k], PatientID=ids[k]) for k in range(6)})
-    rows = build(root, tmp_path / "cache", patient_pattern=r"^(p\d+)_").set_index("path")
+    names = [f"{'AB'[k % 2]}/person{k // 2}_{k}.dcm" for k in range(6)]
+    root = tree({name: make_dicom(pixels[k], PatientID=ids[k]) for k, name in enumerate(names)})
+    rows = build(root, tmp_path / "cache").set_index("path")
     rows = rows.sort_index(key=lambda paths: paths.str[-5])
-    assert rows["patient_id"].tolist()[:5] == ["p0", "p0", "p1", "p1", "p2"]
+    assert rows["patient_id"].tolist()[:5] == ["person0", "person0", "person1", "person1", "person2"]
+    assert rows["patient_from"].tolist() == ["name"] * 5 + ["dicom"]
     assert rows["patient_id"].iloc[5].startswith("dicom-")
     assert rows["reason"].fillna("-").tolist() == [SHARED] * 5 + ["-"]
     assert (rows["status"] == "used").all()

@@ -40,7 +40,7 @@ def test_the_command_has_a_flag_for_each_parameter_of_its_flow(verb: str, classe
         (["train", "--data", "x", "--colour", "red"], "Unknown option"),
         (
             ["train", "--data", "nowhere"],
-            "error: --data 'nowhere' does not exist: give a folder, a .zip, or the word kaggle.",
+            "error: --data 'nowhere' does not exist: give a folder, a .zip, .tar or .tar.gz, or the word kaggle.",
         ),
         (["train-fold", "nowhere", "0"], "error: no run 'nowhere' in /"),
         (["evaluate", "nowhere"], "error: no run 'nowhere' in /"),

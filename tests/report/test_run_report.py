@@ -1,5 +1,6 @@
 import os
 import re
+import shlex
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,6 +12,7 @@ import pytest
 from benchmarks.report_numbers import disagreements
 from cxr.cli.app import app
 from cxr.config import TrainConfig
+from cxr.dataset.known_patients import NOBODY
 from cxr.errors import RunError
 from cxr.evaluation.tables import write_tables
 from cxr.report.gallery import N_SUSPECTS
@@ -20,7 +22,8 @@ from cxr.storage.run_folder import RunFolder
 from cxr.training.recipe_text import command_of
 from cxr.training.run import Run, load_run
 from flows.cli import app as cli
-from tests.support.runs import Finished
+from tests.support.miniatures import drawn
+from tests.support.runs import Finished, finish_run, small_config
 
 FIGURES = {
     "roc",
@@ -169,6 +172,29 @@ def test_the_command_in_the_report_makes_the_same_config_again(run: Run) -> None
     words = command.split()
     _, bound, _ = cli.parse_args(words[1:], print_error=False, exit_on_error=False)
     assert bound.arguments["config"] == TrainConfig(**(config.as_dict() | {"data": Path(config.data).name}))
+
+
+def test_the_command_names_each_class_folder() -> None:
+    config = TrainConfig(data="images", class_folder=("health", "sick", "no finding"))
+    words = shlex.split(command_of(config, "first"))
+    _, bound, _ = cli.parse_args(words[1:], print_error=False, exit_on_error=False)
+    assert bound.arguments["config"].class_folder == ("health", "sick", "no finding")
+
+
+def test_a_run_whose_patients_are_unknown_says_so_and_one_with_patients_says_where_from(
+    run: Run, tmp_path: Path
+) -> None:
+    text = run.folder.report.read_text()
+    assert "patient ids of" in text
+    assert "come from file names. " in text
+    assert NOBODY[1:] not in text
+    names = [f"{label}/{label}{n}.png" for label in ("NORMAL", "PNEUMONIA") for n in range(12)]
+    for name, data in drawn(names).items():
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(data)
+    unknown = finish_run(tmp_path, "unknown", small_config(tmp_path / "images"))
+    write_report(unknown)
+    assert f"<b>N{NOBODY[1:]}.</b>" in unknown.folder.report.read_text()
 
 
 def test_a_run_without_tables_has_no_report(run: Run, tmp_path: Path) -> None:

@@ -13,10 +13,13 @@ import pandas as pd
 import pytest
 
 from cxr.config import Execution
+from cxr.dataset.known_patients import COUNTED
+from cxr.dataset.patients import KNOWN
 from cxr.errors import ConfigError, DamagedError, DataError, FoldError, FormatError, RunError
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, begin_run, load_run, require_startable
+from tests.support.miniatures import nih
 from tests.support.processes import lock_holder
 
 Begin = Callable[..., Run]
@@ -53,6 +56,41 @@ def test_the_same_config_resumes_the_run_and_leaves_its_tables_alone(begin: Begi
     begun_at = files.read_record(begin().folder.config)["begun_at"]
     assert {path: path.stat().st_mtime_ns for path in tables} == before
     assert files.read_record(begin().folder.config)["begun_at"] == begun_at
+
+
+def test_a_run_from_before_the_sources_of_patients_were_counted_resumes_unchanged(begin: Begin) -> None:
+    run = begin()
+    folder = run.folder
+    images, config_hash = run.images(), run.config_hash
+    verified.write_table(folder.manifest, files.read_table(folder.manifest).drop(columns="patient_from"))
+    data, certificate = files.read_json(folder.data), files.read_json(folder.certificate)
+    verified.write_json(folder.data, {name: value for name, value in data.items() if name != "patient_pattern"})
+    verified.write_json(folder.certificate, {k: value for k, value in certificate.items() if k not in COUNTED})
+    assert "class_folder" not in run.identity
+    again = begin()
+    assert again.config_hash == config_hash
+    pd.testing.assert_frame_equal(again.images(), images)
+    verified.write_json(folder.certificate, certificate | {"n_groups": 1})
+    with pytest.raises(FoldError, match=r"certified \(n_groups\)"):
+        begin().images()
+
+
+def test_a_pattern_that_was_found_is_part_of_the_run_and_found_again(begin: Begin, tree) -> None:
+    effusions = ["00000001_000.png", "00000001_001.png", "00000002_000.png"]
+    masses = ["00000003_000.png", "00000004_000.png", "00000004_001.png"]
+    root = tree(nih({"Effusion": effusions, "Mass": masses}))
+    run = begin(data=str(root), positive="Mass")
+    assert run.config.patient_pattern == KNOWN["NIH ChestX-ray14"] == run.identity["patient_pattern"]
+    assert files.read_record(run.folder.config)["config"]["patient_pattern"] == run.config.patient_pattern
+    assert sorted(load_run(run.folder).images()["group_id"].unique()) == [
+        "00000001",
+        "00000002",
+        "00000003",
+        "00000004",
+    ]
+    assert begin(data=str(root), positive="Mass").config_hash == run.config_hash
+    with pytest.raises(RunError, match="begun with another config: patient_pattern"):
+        begin(data=str(root), positive="Mass", patient_pattern=r"^(\d+)_")
 
 
 def test_another_config_for_a_run_is_refused_and_shows_the_difference(begin: Begin) -> None:
