@@ -32,7 +32,7 @@ BLANK_CONTRAST = 4.0
 """An image whose grey levels spread less is blank; real images spread 20 to 87 levels."""
 PHOTOGRAPH_CHROMA = 8.0
 """Levels from grey above which an image is a colour photograph; radiographs saved as RGB stay under 1."""
-ADDED: dict[str, Any] = {"leave_out": "patient", "class_folder": ()}
+ADDED: dict[str, Any] = {"leave_out": "patient", "class_folder": (), "test_views": "none", "progressive": 0.0}
 """Fields that older configs lack, and what those mean. The value is not written down, so that a run that was begun
 without the field keeps its identity and its name."""
 KAGGLE_PATIENT = r"^(person\d+|(?:NORMAL2-)?IM-\d+)(?=[-_.])"
@@ -83,8 +83,9 @@ class DataConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the config whose fields `as_dict` returned."""
-        return cls(**values)
+        """Return the config whose fields `as_dict` returned; a field in ADDED that it lacks means what it did."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**({name: value for name, value in ADDED.items() if name in names} | dict(values)))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, ready for JSON; those in ADDED only if they differ from it."""

@@ -14,11 +14,17 @@ from cxr.errors import ConfigError
 Trainable = Literal["head", "layer4", "all"]
 Precision = Literal["auto", "fp32", "bf16"]
 Standardise = Literal["none", "percentile"]
+TestViews = Literal["none", "zoom", "zoom-and-flip"]
 Schedule = Literal["one-cycle", "cosine", "constant"]
 Loss = Literal["cross-entropy", "focal"]
 Preset = Literal["quick", "standard", "best"]
 
+SMALLEST_SIDE = 32
+"""Of the squares that a network is trained on, in pixels.
 
+At 16 pixels the last stage's maps are single pixels, and there oneDNN returns memory that it never wrote for some of
+the gradient in bfloat16; see docs/decisions/recipes.md.
+"""
 BY_PRESET: Any = None
 """Default of an option whose value is the preset's."""
 
@@ -43,7 +49,10 @@ class Recipe:
         size: Side of the square that each image is scaled to, in pixels, 32 to 1024.
         standardise: Stretch each image's grey levels from its 2nd to its 98th percentile (percentile), or leave them
             (none); a packaged model does the same.
+        test_views: Where the network predicts, average its logits over the image and its four corners at 90 % of the
+            side (zoom), also over their mirror images (zoom-and-flip), or take the image alone (none).
         epochs: Passes over the training images, 1 to 1000; fixed: nothing is selected on the held-out fold.
+        progressive: Share of the epochs, the first ones, in which images have half the side, 0 to 0.9.
         batch_size: Images per training step, 1 to 4096.
         augment: How far each image is changed at random: none, mild, strong, or a TOML file of limits.
         views: Versions of each image that frozen layers see, 1 to 64: the image itself, the others augmented.
@@ -65,9 +74,11 @@ class Recipe:
     preset: Preset = field(default="standard", compare=False)
     weights: str = "imagenet-v1"
     trainable: Trainable = field(default=BY_PRESET)
-    size: int = bounded(BY_PRESET, 32, 1024)
+    size: int = bounded(BY_PRESET, SMALLEST_SIDE, 1024)
     standardise: Standardise = field(default=BY_PRESET)
+    test_views: TestViews = field(default=BY_PRESET)
     epochs: int = bounded(BY_PRESET, 1, 1000)
+    progressive: float = bounded(BY_PRESET, 0, 0.9)
     batch_size: int = bounded(BY_PRESET, 1, 4096)
     augment: str = field(default=BY_PRESET)
     views: int = bounded(BY_PRESET, 1, 64)
@@ -108,6 +119,37 @@ class Recipe:
             )
         if self.views > 1 and self.policy is None:
             raise ConfigError(f"--views {self.views} needs augmented images: give --augment mild or strong.")
+        if self.test_views == "zoom-and-flip" and not self.flip:
+            raise ConfigError(
+                "--test-views zoom-and-flip shows the network mirrored images, which it does not see in training: "
+                "give --flip, or --test-views zoom."
+            )
+        if self.progressive:
+            self._require_halves()
+
+    def _require_halves(self) -> None:
+        """Raise ConfigError if images cannot have half the side in the first epochs."""
+        option = f"--progressive {self.progressive:g}"
+        if self.trainable != "all":
+            raise ConfigError(
+                f"{option} needs --trainable all, got {self.trainable!r}: frozen layers see each image once, at one "
+                "size."
+            )
+        if self.size < 2 * SMALLEST_SIDE:
+            raise ConfigError(
+                f"{option} begins at half the side, which must be {SMALLEST_SIDE} pixels or more: give --size "
+                f"{2 * SMALLEST_SIDE} or more, got {self.size}."
+            )
+        if not self.half_size_epochs:
+            raise ConfigError(
+                f"{option} of {self.epochs} epochs is no whole epoch before the last one, which has the whole side: "
+                "give more of either."
+            )
+
+    @property
+    def half_size_epochs(self) -> int:
+        """How many epochs, the first ones, are trained on images of half the side; the last one never is."""
+        return min(round(self.progressive * self.epochs), self.epochs - 1)
 
     @property
     def policy(self) -> Augmentation | None:
@@ -124,7 +166,9 @@ PLAIN: dict[str, Any] = {
     "trainable": "all",
     "size": 224,
     "standardise": "none",
+    "test_views": "none",
     "epochs": 10,
+    "progressive": 0.0,
     "batch_size": 64,
     "augment": "mild",
     "views": 1,

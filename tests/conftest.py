@@ -175,7 +175,7 @@ def finished(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
 
     def finished_run(**fields: object) -> Run:
         config = small_config(sample, **fields)
-        name = f"{config.trainable}-{config.label_from}-{config.holdout}-{config.leave_out}"
+        name = f"{config.trainable}-{config.label_from}-{config.holdout}-{config.leave_out}-{config.test_views}"
         place = make_once(tmp_path_factory, name, lambda place: finish_run(place, name, config))
         return run.load_run(RunFolder.named(place / "experiments", name))
 

@@ -761,6 +761,42 @@ REMOVALS = (
         "tests/test_config.py::test_a_config_from_before_a_field_was_added_keeps_its_identity_and_its_name",
     ),
     Removal(
+        "a run from before a field was added has today's value of the preset",
+        "cxr/config.py",
+        "{name: value for name, value in ADDED.items() if name in names} | dict(values)",
+        "dict(values) if names else {}",
+        "tests/test_config.py::"
+        "test_a_config_from_before_a_field_was_added_means_what_it_did_whatever_the_presets_say_now",
+    ),
+    Removal(
+        "a network is shown mirrored images that it never saw",
+        "cxr/recipe.py",
+        'if self.test_views == "zoom-and-flip" and not self.flip:',
+        "if False:",
+        "tests/test_recipe.py::test_options_that_make_no_sense_together_are_refused",
+    ),
+    Removal(
+        "weights carry views that are left out where they are loaded",
+        "cxr/network/resnet.py",
+        '        model.view_maps = state.get("view_maps")\n',
+        '        state = {name: tensor for name, tensor in state.items() if name != "view_maps"}\n',
+        "tests/network/test_views.py::test_weights_carry_their_views_and_those_of_before_have_none",
+    ),
+    Removal(
+        "half the side is so small that a gradient holds what was in memory before",
+        "cxr/recipe.py",
+        "if self.size < 2 * SMALLEST_SIDE:",
+        "if False:",
+        "tests/test_recipe.py::test_options_that_make_no_sense_together_are_refused",
+    ),
+    Removal(
+        "a share of the epochs that is no epoch is taken for none",
+        "cxr/recipe.py",
+        "if not self.half_size_epochs:",
+        "if False:",
+        "tests/test_recipe.py::test_options_that_make_no_sense_together_are_refused",
+    ),
+    Removal(
         "a file in the place of a folder: a traceback",
         "cxr/cli/arguments.py",
         "    if is_folder:\n",

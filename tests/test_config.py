@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from cxr.config import TrainConfig
+from cxr.config import DataConfig, TrainConfig
 from cxr.errors import ConfigError
+from cxr.recipe import PRESETS
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,8 @@ from cxr.errors import ConfigError
         ("precision", "int8"),
         ("preset", "better"),
         ("standardise", "histogram"),
+        ("test_views", "crops"),
+        ("progressive", 0.95),
         ("augment", "wild"),
         ("mixup", 2.1),
         ("average", 1.0),
@@ -54,7 +57,7 @@ def test_the_default_run_id_follows_from_the_parameters_alone() -> None:
 
 def test_a_config_from_before_a_field_was_added_keeps_its_identity_and_its_name() -> None:
     config = TrainConfig(data="images")
-    assert "leave_out" not in config.as_dict()
+    assert not config.as_dict().keys() & {"leave_out", "test_views", "progressive"}
     assert TrainConfig.from_dict(config.as_dict()).leave_out == "patient"
     assert config.default_run_id == "head-224px-9dd80257"
     by_cluster = TrainConfig(data="images", leave_out="cluster")
@@ -69,3 +72,15 @@ def test_named_class_folders_are_part_of_the_identity_and_survive_json() -> None
     assert TrainConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
     assert config.default_run_id != TrainConfig(data="images").default_run_id
     assert "class_folder" not in TrainConfig(data="images").as_dict()
+
+
+def test_a_config_from_before_a_field_was_added_means_what_it_did_whatever_the_presets_say_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = TrainConfig(data="images", weights="none").as_dict()
+    options = PRESETS["standard"]("none") | {"test_views": "zoom", "progressive": 0.5}
+    monkeypatch.setitem(PRESETS, "standard", lambda _: options)
+    config = TrainConfig.from_dict(before)
+    assert (config.test_views, config.progressive) == ("none", 0)
+    assert config.as_dict() == before
+    assert DataConfig.from_dict({"data": "images"}) == DataConfig(data="images")

@@ -67,11 +67,25 @@ def test_what_is_no_policy_is_refused(text: object) -> None:
         ({"weights": "none", "trainable": "head"}, "no layer is worth freezing"),
         ({"trainable": "all", "views": 2}, "--views is for frozen layers"),
         ({"trainable": "head", "views": 2, "augment": "none"}, "--views 2 needs augmented images"),
+        ({"test_views": "zoom-and-flip"}, "which it does not see in training: give --flip, or --test-views zoom"),
+        ({"trainable": "head", "progressive": 0.5}, "--progressive 0.5 needs --trainable all, got 'head'"),
+        ({"trainable": "all", "progressive": 0.5, "size": 63}, "give --size 64 or more, got 63"),
+        ({"trainable": "all", "progressive": 0.1, "epochs": 4}, "--progressive 0.1 of 4 epochs is no whole epoch"),
+        ({"trainable": "all", "progressive": 0.9, "epochs": 1}, "--progressive 0.9 of 1 epochs is no whole epoch"),
     ],
 )
 def test_options_that_make_no_sense_together_are_refused(options: dict, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         TrainConfig(data="images", **options)
+
+
+@pytest.mark.parametrize(
+    ("share", "epochs", "small"), [(0.5, 10, 5), (0.3, 36, 11), (0.29, 100, 29), (0.9, 2, 1), (0.9, 72, 65)]
+)
+def test_a_share_of_the_epochs_is_trained_on_half_the_side_and_never_the_last(
+    share: float, epochs: int, small: int
+) -> None:
+    assert Recipe(weights="none", progressive=share, epochs=epochs).half_size_epochs == small
 
 
 def test_the_strong_policy_is_what_was_measured() -> None:

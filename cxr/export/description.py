@@ -15,12 +15,12 @@ from cxr.metrics.calibration import Calibration, calibration_errors
 from cxr.storage import files, verified
 from cxr.storage.model_folder import PackageFolder
 from cxr.training.provenance import code_provenance
-from cxr.training.recipe_text import recipe_sentences
+from cxr.training.recipe_text import VIEWS, recipe_sentences
 from cxr.training.run import Run
 
 PREPROCESSING = (
     "decoded to grey (luma), stretched to size × size with bilinear filtering, {}, "
-    "repeated to 3 channels, normalised with the mean and standard deviation that are stored with the weights"
+    "repeated to 3 channels, normalised with the mean and standard deviation that are stored with the weights{}"
 )
 LEVELS = {
     "none": "divided by 255",
@@ -63,7 +63,7 @@ def package_facts(
         "size": run.config.size,
         "n_folds": run.config.folds,
         "n_images": len(out_of_fold.predictions),
-        "preprocessing": PREPROCESSING.format(LEVELS[run.config.standardise]),
+        "preprocessing": _preprocessing(run.config),
         "recipe": " ".join(recipe_sentences(run.config)),
         "calibration": _calibration(out_of_fold, fitted.calibration),
         "thresholds": fitted.thresholds,
@@ -93,6 +93,11 @@ def _calibration(out_of_fold: OutOfFold, calibration: Calibration) -> dict[str, 
         "after": calibration_errors(out_of_fold.calibrated, out_of_fold.target),
     }
     return dataclasses.asdict(calibration) | errors
+
+
+def _preprocessing(config: TrainConfig) -> str:
+    views = VIEWS[config.test_views]
+    return PREPROCESSING.format(LEVELS[config.standardise], f"; logits averaged over {views}" if views else "")
 
 
 def _metrics(run: Run) -> list[dict[str, Any]]:

@@ -57,9 +57,10 @@ def write_int8(
 
 @torch.inference_mode()
 def _inputs(networks: PackagedNetworks, part: Part, squares: NDArray[np.uint8]) -> Tensor:
-    """Return a part's inputs for images, shape (n, …)."""
+    """Return a part's inputs for the images themselves, shape (n, …): their other views have the same range."""
     preprocessing = networks.preprocessing()
-    batches = [preprocessing.inputs(images) for images in torch.from_numpy(squares).split(BATCH_SIZE)]
+    parts = torch.from_numpy(squares).split(BATCH_SIZE)
+    batches = [preprocessing.normalise(preprocessing.grey(part)) for part in parts]
     if part == "own" and networks.trainable == "layer4":
         shared = layers_of(networks, "shared", 0)
         batches = [shared(inputs) for inputs in batches]

@@ -36,7 +36,8 @@ class _WholePath(nn.Module):
 
     def forward(self, squares: Tensor) -> Tensor:
         shared = self.shared(self.preprocessing.inputs(squares))
-        folds = [(own(shared) / self.temperature + self.bias).softmax(dim=1) for own in self.own]
+        logits = [self.preprocessing.mean_over_views(own(shared)) for own in self.own]
+        folds = [(fold / self.temperature + self.bias).softmax(dim=1) for fold in logits]
         return torch.stack(folds).mean(dim=0)
 
 

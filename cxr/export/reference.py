@@ -56,6 +56,7 @@ def reference_of(
 def features_of(networks: PackagedNetworks, run: Run) -> Features:
     """Return the function that fold 0's network computes features with: everything in front of its last layer."""
     model = networks.model(0)
+    preprocessing = model.preprocessing
     trunk, _ = model.stages("head")
     forward: Callable[[Tensor], Tensor] = accelerate(
         lambda: trunk,
@@ -69,7 +70,8 @@ def features_of(networks: PackagedNetworks, run: Run) -> Features:
 
     def features(squares: NDArray[np.uint8]) -> NDArray[np.float32]:
         parts = torch.from_numpy(squares).split(BATCH_SIZE)
-        return torch.cat([forward(model.preprocessing.inputs(part)) for part in parts]).numpy()
+        outputs = (forward(preprocessing.inputs(part)) for part in parts)
+        return torch.cat([preprocessing.mean_over_views(output) for output in outputs]).numpy()
 
     return features
 

@@ -2,13 +2,16 @@
 
 Grey levels are divided by 255, or, for a network that was trained so, stretched between two percentiles of the image.
 Radiographs are grey and the pretrained first layer has three input channels, so the grey square is repeated, and each
-channel is normalised with the mean and standard deviation that the weights were trained with.
+channel is normalised with the mean and standard deviation that the weights were trained with. Where a network predicts,
+it may see each image in several views, over which its outputs are averaged.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from cxr.network.views import seen_through
 
 LEVELS = 256
 
@@ -21,15 +24,34 @@ class Preprocessing:
         mean: shape (1, 3, 1, 1).
         std: shape (1, 3, 1, 1).
         percentiles: the lower and the upper one that grey levels are stretched between, shape (2,); None to leave them.
+        view_maps: the views of an image beside itself, as `cxr.network.views` makes them; None for the image alone.
     """
 
     mean: Tensor
     std: Tensor
     percentiles: Tensor | None = None
+    view_maps: Tensor | None = None
+
+    @property
+    def n_views(self) -> int:
+        """How many views of an image a network predicts from, the image itself among them."""
+        return 1 if self.view_maps is None else 1 + len(self.view_maps)
 
     def inputs(self, squares_BHW: Tensor) -> Tensor:
-        """Return a network's input, shape (B, 3, H, W), for uint8 squares."""
-        return self.normalise(self.grey(squares_BHW))
+        """Return a network's input where it predicts, shape (V · B, 3, H, W), for uint8 squares in every view."""
+        return self.normalise(self.views(self.grey(squares_BHW)))
+
+    def views(self, grey_B1HW: Tensor) -> Tensor:
+        """Return grey values in every view, shape (V · B, 1, H, W): all images as they are, then all in another."""
+        if self.view_maps is None:
+            return grey_B1HW
+        return torch.cat([grey_B1HW, *(seen_through(grey_B1HW, map_23) for map_23 in self.view_maps)])
+
+    def mean_over_views(self, outputs_N: Tensor) -> Tensor:
+        """Return the mean over each image's views, shape (B, …), of outputs for all of them, shape (V · B, …)."""
+        if self.view_maps is None:
+            return outputs_N
+        return outputs_N.unflatten(0, (self.n_views, -1)).mean(dim=0)
 
     def grey(self, squares_BHW: Tensor) -> Tensor:
         """Return uint8 squares as grey values in [0, 1], shape (B, 1, H, W), in channels-last layout."""

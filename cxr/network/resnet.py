@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from cxr.errors import WeightsError
 from cxr.network.preprocessing import Preprocessing
-from cxr.recipe import Standardise, Trainable
+from cxr.network.views import view_maps
+from cxr.recipe import Standardise, TestViews, Trainable
 from cxr.storage.files import sha256_of
 
 log = logging.getLogger(__name__)
@@ -157,13 +158,21 @@ class Classifier(nn.Module):
         n_classes: number of logits.
         pretrained: where the trunk starts; None for random weights.
         standardise: whether grey levels are stretched; weights that are loaded say so themselves.
+        test_views: what logits are averaged over; weights that are loaded say so themselves.
     """
 
     mean: Tensor
     std: Tensor
     percentiles: Tensor | None
+    view_maps: Tensor | None
 
-    def __init__(self, n_classes: int, pretrained: Pretrained | None = None, standardise: Standardise = "none") -> None:
+    def __init__(
+        self,
+        n_classes: int,
+        pretrained: Pretrained | None = None,
+        standardise: Standardise = "none",
+        test_views: TestViews = "none",
+    ) -> None:
         import torchvision  # takes seconds, and a package with compiled graphs does not need it
 
         super().__init__()
@@ -174,6 +183,7 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(pretrained.mean if pretrained else IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(pretrained.std if pretrained else IMAGENET_STD).view(1, 3, 1, 1))
         self.register_buffer("percentiles", torch.tensor(PERCENTILES) if standardise == "percentile" else None)
+        self.register_buffer("view_maps", view_maps(test_views))
 
     @classmethod
     def from_weights(cls, n_classes: int, state: Mapping[str, Tensor]) -> "Classifier":
@@ -183,14 +193,16 @@ class Classifier(nn.Module):
             RuntimeError: they are of another network.
         """
         with torch.device("meta"):
-            model = cls(n_classes, standardise="percentile" if "percentiles" in state else "none")
+            model = cls(n_classes)
+        model.percentiles = state.get("percentiles")
+        model.view_maps = state.get("view_maps")
         model.load_state_dict(state, assign=True)
         return model
 
     @property
     def preprocessing(self) -> Preprocessing:
         """From squares to the network's input."""
-        return Preprocessing(self.mean, self.std, self.percentiles)
+        return Preprocessing(self.mean, self.std, self.percentiles, self.view_maps)
 
     def forward(self, grey_B1HW: Tensor) -> Tensor:
         """Return logits, shape (B, n_classes), for grey values as `preprocessing` makes them, shape (B, 1, H, W)."""
@@ -213,7 +225,7 @@ class Classifier(nn.Module):
 
 @torch.inference_mode()
 def predict_logits(model: Classifier, squares: NDArray[np.uint8], device: str) -> NDArray[np.float64]:
-    """Return the logits of images, shape (n, n_classes).
+    """Return the logits of images, shape (n, n_classes), averaged over their views.
 
     Args:
         model: put in evaluation mode.
@@ -223,6 +235,9 @@ def predict_logits(model: Classifier, squares: NDArray[np.uint8], device: str) -
     # GPUs compute float32 convolutions in TF32 by default
     torch.backends.cudnn.allow_tf32 = False
     model.eval()
-    batches = torch.from_numpy(squares).split(BATCH_SIZE)
-    logits = [model(model.preprocessing.grey(batch.to(device))).cpu() for batch in batches]
+    preprocessing = model.preprocessing
+    logits: list[Tensor] = []
+    for batch in torch.from_numpy(squares).split(max(1, BATCH_SIZE // preprocessing.n_views)):
+        views = preprocessing.views(preprocessing.grey(batch.to(device)))
+        logits.append(preprocessing.mean_over_views(model(views)).cpu())
     return torch.cat(logits).double().numpy()

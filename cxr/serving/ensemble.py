@@ -1,7 +1,8 @@
 """The networks of all folds, run side by side on the same images.
 
 Layers that the folds share, such as a frozen trunk, run once; each fold's own layers run for each fold. The last layer
-is small and always runs in float32. The features that come out with the logits are fold 0's input to that layer.
+is small and always runs in float32. The features that come out with the logits are fold 0's input to that layer. Where
+an image has several views, their features are averaged: the last layer is linear, so its output is the mean logit.
 """
 
 from collections.abc import Callable
@@ -51,14 +52,14 @@ class Ensemble:
                 f"{networks.identity} {part} {fold}",
                 device,
                 bf16=arithmetic == "bf16",
-                n_images=n_images,
+                n_images=n_images * self._preprocessing.n_views,
                 compile=compile,
                 cache=cache,
             )
 
+        self._preprocessing = networks.preprocessing()
         loaded = {(part, fold): load(part, fold) for part, fold in parts_of(networks)}
         folds = range(networks.n_folds)
-        self._preprocessing = networks.preprocessing()
         self._shared = loaded.get(("shared", 0))
         self._own = [loaded.get(("own", fold)) for fold in folds]
         self._heads = [networks.head(fold) for fold in folds]
@@ -72,10 +73,11 @@ class Ensemble:
         """
         logits: list[Tensor] = []
         features: list[Tensor] = []
-        for batch in torch.from_numpy(squares).split(STEP):
-            inputs = self._preprocessing.inputs(batch)
+        preprocessing = self._preprocessing
+        for batch in torch.from_numpy(squares).split(max(1, STEP // preprocessing.n_views)):
+            inputs = preprocessing.inputs(batch)
             shared = self._shared(inputs) if self._shared else inputs
-            own = [layers(shared) if layers else shared for layers in self._own]
+            own = [preprocessing.mean_over_views(layers(shared) if layers else shared) for layers in self._own]
             logits.append(torch.stack([head(x) for head, x in zip(self._heads, own, strict=True)]))
             features.append(own[0])
         return torch.cat(logits, dim=1).double().numpy(), torch.cat(features).numpy()

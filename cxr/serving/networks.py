@@ -50,8 +50,9 @@ class PackagedNetworks:
     def preprocessing(self) -> Preprocessing:
         """Return how squares become the networks' input."""
         with self._as_package_error():
-            tensors = self._tensors(0, "mean", "std", "percentiles")
-            return Preprocessing(tensors["mean"], tensors["std"], tensors.get("percentiles"))
+            tensors = self._tensors(0, "mean", "std", "percentiles", "view_maps")
+            optional = [tensors.get(name) for name in ("percentiles", "view_maps")]
+            return Preprocessing(tensors["mean"], tensors["std"], *optional)
 
     def int8_graph(self, part: Part, fold: int) -> Path:
         """Return the ONNX file that holds a part of a fold's network in 8-bit integers."""

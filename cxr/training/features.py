@@ -4,7 +4,8 @@ It is kept in `cache/features/`, keyed by the image's content, the hash of the w
 network is cut, the arithmetic, and the view. With `--trainable head` the stage is the pooled feature vector (2,048
 values, 8 KB an image); with `layer4` it is the output of layer3 (1,024 × 14 × 14 at 224 px, half precision, 400 KB an
 image). View 0 is the image itself. View k > 0 is the image augmented as `--augment` says, by draws that depend only on
-its content and k, so adding an image does not change the views of the others.
+its content and k, so adding an image does not change the views of the others. Test-time views, from which held-out
+images are predicted, are kept beside these.
 
 A frozen layer keeps its batch statistics, so an image's features do not depend on the batch that it is in.
 """
@@ -13,6 +14,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +28,7 @@ from cxr.network.augmentation import augment
 from cxr.network.devices import uses_bf16
 from cxr.network.preprocessing import Preprocessing
 from cxr.network.resnet import Classifier, load_pretrained
+from cxr.network.views import seen_through, view_maps
 from cxr.storage import events, files
 from cxr.storage.cache_folder import CacheFolder
 from cxr.storage.image_arrays import ImageArrays
@@ -57,23 +60,36 @@ def open_features(run: Run, view: int, device: str) -> ImageArrays:
 
 def _view_name(view: int, config: TrainConfig) -> str:
     """Return a name that changes with everything that is done to an image before the frozen layers."""
-    changes = {"augment": repr(config.policy), "flip": config.flip} if view else {}
+    map_23 = _test_view(view, config)
+    changes: dict[str, Any] = {"augment": repr(config.policy), "flip": config.flip} if view else {}
+    if map_23 is not None:
+        changes = {"map": map_23.tolist()}
     if config.standardise != "none":
         changes["standardise"] = config.standardise
     digest = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:12]
-    return f"{view}-{digest}" if changes else str(view)
+    kind = str(view) if map_23 is None else "test"
+    return f"{kind}-{digest}" if changes else kind
+
+
+def _test_view(view: int, config: TrainConfig) -> Tensor | None:
+    """Return the map of a test-time view beside the image itself; None for a view that is trained on."""
+    maps = view_maps(config.test_views)
+    return maps[view - config.views] if maps is not None and view >= config.views else None
 
 
 def extract(run: Run, device: str) -> list[ImageArrays]:
     """Compute the features that the cache lacks; return the store of each view, or none if no layer is frozen.
 
+    The first `config.views` are trained on, the image itself first; the others are the test-time views beside it.
     The stores remember which arrays they have found intact: pass them on rather than opening them again.
     """
     if run.config.trainable == "all":
         return []
     images = run.images()
+    maps = view_maps(run.config.test_views)
+    n_views = run.config.views + (0 if maps is None else len(maps))
     with files.locked(CacheFolder(run.cache).features_lock, "the features cache", patience_s=24 * 3600):
-        stores = [open_features(run, view, device) for view in range(run.config.views)]
+        stores = [open_features(run, view, device) for view in range(n_views)]
         missing = [images[[image_id not in kept for image_id in images["image_id"]]] for kept in stores]
         n_missing = sum(map(len, missing))
         if not n_missing:
@@ -132,6 +148,9 @@ def _view(run: Run, images: pd.DataFrame, view: int, preprocessing: Preprocessin
     grey_B1HW = preprocessing.grey(torch.from_numpy(run.squares(images)))
     if view == 0:
         return grey_B1HW
+    map_23 = _test_view(view, run.config)
+    if map_23 is not None:
+        return seen_through(grey_B1HW, map_23)
     pairs = zip(grey_B1HW, images["image_id"], strict=True)
     return torch.cat([_augmented(grey, image_id, view, run.config) for grey, image_id in pairs])
 

@@ -35,7 +35,8 @@ def predict_fold(run: Run, fold: int, device: str, views: Sequence[ImageArrays] 
     """Write the held-out predictions of a fold whose weights are on disk.
 
     On a CPU, as many threads as trained the fold predict, so that the same weights give the same bits. Frozen layers
-    are not run again: their cached features are used, on which the other layers were trained.
+    are not run again: their cached features are used, on which the other layers were trained. Logits are averaged over
+    the test-time views.
     Columns: image_id, path, group_id, fold, label, subtype, then logit_<class> and probability_<class>.
 
     Args:
@@ -69,8 +70,9 @@ def _held_out_logits(
     """Return the images' logits, shape (n, n_classes), and the largest difference that cached features make."""
     if run.config.trainable == "all":
         return predict_logits(model, run.squares(images), device), 0.0
-    unchanged = (views or features.extract(run, device))[0]
-    logits = _logits_from_features(run, model, images, unchanged, device)
+    stores = views or features.extract(run, device)
+    seen = (stores[0], *stores[run.config.views :])
+    logits = np.mean([_logits_from_features(run, model, images, store, device) for store in seen], axis=0)
     few = np.linspace(0, len(images) - 1, min(N_COMPARED, len(images)), dtype=int)
     reference = predict_logits(model, run.squares(images.iloc[few]), device)
     return logits, float(np.abs(softmax(logits[few], axis=1) - softmax(reference, axis=1)).max())

@@ -28,6 +28,13 @@ DECLINES = {
     "constant": "a constant learning rate of {:g}",
 }
 
+VIEWS = {
+    "none": "",
+    "zoom": "the image and its four corners at 90 % of the side",
+    "zoom-and-flip": "the image, its four corners at 90 % of the side, and the mirror images of these five",
+}
+"""What a network's logits are averaged over."""
+
 
 def recipe_sentences(config: TrainConfig) -> list[str]:
     """Return how a run's networks are trained, in sentences."""
@@ -80,16 +87,19 @@ def _optimisation(config: TrainConfig) -> str:
     weighted = f"class-weighted {loss} (weights from the training folds)" if config.class_weights else loss
     smoothed = f", labels smoothed by {config.label_smoothing:g}" if config.label_smoothing else ""
     rate = DECLINES[config.schedule].format(config.learning_rate)
+    small = f", the first {config.half_size_epochs} of them on half the side" if config.progressive else ""
     return (
-        f"{config.epochs} epochs, fixed in advance; batches of {config.batch_size}, {weighted}{smoothed}, AdamW "
+        f"{config.epochs} epochs, fixed in advance{small}; batches of {config.batch_size}, {weighted}{smoothed}, AdamW "
         f"with a weight decay of {config.weight_decay:g}, and {rate}, warmed up over {config.warm_up:.0%} of the steps."
     )
 
 
 def _kept(config: TrainConfig) -> str:
+    kept = "The weights of the last epoch are evaluated"
     if config.average:
-        return f"The moving average of the weights at the last epoch (decay {config.average:g} per step) is evaluated."
-    return "The weights of the last epoch are evaluated."
+        kept = f"The moving average of the weights at the last epoch (decay {config.average:g} per step) is evaluated"
+    views = VIEWS[config.test_views]
+    return f"{kept}; logits are averaged over {views}." if views else f"{kept}."
 
 
 def command_of(config: TrainConfig, run_id: str) -> str:
@@ -100,8 +110,8 @@ def command_of(config: TrainConfig, run_id: str) -> str:
     default = {field.name: field.default for field in dataclasses.fields(config)}
     default |= PRESETS["standard"](config.weights)
     words = ["cxr", "train", "--data", Path(config.data).name]
-    for name, value in config.as_dict().items():
-        if name == "data" or value == default[name]:
+    for name, value in dataclasses.asdict(config).items():
+        if name in ("data", "preset") or value == default[name]:
             continue
         flag = name.replace("_", "-")
         if isinstance(value, bool):

@@ -11,6 +11,7 @@ from cxr.export.build import make_package
 from cxr.images.decoding import decode_square
 from cxr.images.synthetic import draw_images, draw_inbox
 from cxr.recalibration.recalibrate import recalibrate_model
+from cxr.serving.ensemble import Ensemble
 from cxr.serving.package import load_package
 from cxr.serving.scorer import Scorer
 from cxr.serving.scoring_runs import open_scoring_run
@@ -18,6 +19,7 @@ from cxr.storage import verified
 from cxr.storage.model_folder import ModelFolder, PackageFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
+from tests.support.runs import Finished
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +63,19 @@ def test_a_recalibrated_graph_is_another(model: ModelFolder) -> None:
     squares = np.zeros((1, 64, 64), np.uint8)
     before, after = (graph_of(model.version(v)).run(["probability"], {"squares": squares})[0] for v in "12")
     assert np.abs(after - before).max() > 1e-3
+
+
+def test_a_package_averages_over_the_views_of_its_run_and_so_does_its_graph(finished: Finished, tmp_path: Path) -> None:
+    run = finished(test_views="zoom")
+    package = load_package(make_package(run, ModelFolder.named(tmp_path, "zoom"), onnx=True))
+    predictions = verified.read_table(run.folder.predictions)
+    squares = run.squares(predictions)
+    ensemble = Ensemble(
+        package.networks, device="cpu", arithmetic="fp32", n_images=0, compile="off", cache=tmp_path / "cache"
+    )
+    logits, _ = ensemble.run(squares)
+    out_of_fold = logits[predictions["fold"], np.arange(len(squares))]
+    np.testing.assert_allclose(out_of_fold, predictions[["logit_NORMAL", "logit_PNEUMONIA"]], atol=1e-4)
+    (probability,) = graph_of(package.folder).run(["probability"], {"squares": squares[:7]})
+    np.testing.assert_allclose(probability, package.predict(logits[:, :7])[0], atol=1e-5)
+    assert "logits averaged over the image and its four corners" in package.facts["preprocessing"]

@@ -1,4 +1,5 @@
 import copy
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from torch import nn
 
 from cxr.network.preprocessing import Preprocessing
 from cxr.network.resnet import Classifier, predict_logits
+from cxr.network.views import view_maps
 from cxr.recipe import Trainable
 from cxr.serving.ensemble import STEP, Ensemble
 
@@ -89,6 +91,21 @@ def test_each_fold_answers_as_its_whole_network_does(network: Classifier, traina
     assert (logits.dtype, features.dtype, features.shape) == (np.float64, np.float32, (11, 2048))
 
 
+@pytest.mark.parametrize("trainable", ["all", "layer4", "head"])
+def test_each_fold_averages_over_the_views_as_its_whole_network_does(
+    network: Classifier, trainable: Trainable, tmp_path: Path
+) -> None:
+    several = copy.deepcopy(network)
+    several.view_maps = view_maps("zoom")
+    folds = make_folds(several, trainable)
+    squares = SQUARES[:30]  # with five views each, more than pass through together
+    logits, features = ensemble(folds, tmp_path).run(squares)
+    np.testing.assert_allclose(logits, [predict_logits(model, squares, "cpu") for model in folds.models], atol=2e-5)
+    by_view = pooled_features(folds.models[0], squares).reshape(5, 30, 2048)
+    np.testing.assert_allclose(features, by_view.mean(axis=0), atol=2e-5)
+    assert np.abs(features - by_view[0]).max() > 1e-3
+
+
 def test_an_images_output_depends_neither_on_the_order_nor_on_the_number_of_images(
     network: Classifier, tmp_path: Path
 ) -> None:
@@ -116,3 +133,12 @@ def test_layers_that_the_folds_share_run_once(
     folds = make_folds(network, trainable, n_folds=3)
     ensemble(folds, tmp_path).run(SQUARES[:8])
     assert folds.runs == runs
+
+
+def test_images_are_counted_view_by_view_to_decide_if_compiling_repays(network: Classifier, tmp_path: Path) -> None:
+    several = copy.deepcopy(network)
+    several.view_maps = view_maps("zoom")
+    folds = make_folds(several, "head")
+    Ensemble(folds, device="cpu", arithmetic="fp32", n_images=7, compile="auto", cache=tmp_path)
+    (count,) = (file for file in tmp_path.rglob("*") if file.is_file())
+    assert json.loads(count.read_text())["images"] == 35

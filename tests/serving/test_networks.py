@@ -52,24 +52,27 @@ def test_the_last_layer_is_read_without_the_rest(
     assert not head.training
 
 
-@pytest.mark.parametrize("standardised", [{}, {"percentiles": torch.tensor([2.0, 98.0])}])
+@pytest.mark.parametrize("optional", [{}, {"percentiles": torch.tensor([2.0, 98.0]), "view_maps": torch.rand(4, 2, 3)}])
 @pytest.mark.parametrize("is_shared", [True, False])
 def test_constants_are_found_among_the_shared_tensors_and_among_a_folds_own(
-    tmp_path: Path, is_shared: bool, standardised: dict[str, torch.Tensor]
+    tmp_path: Path, is_shared: bool, optional: dict[str, torch.Tensor]
 ) -> None:
     folder = PackageFolder(tmp_path)
-    constants = {"mean": torch.rand(1, 3, 1, 1), "std": torch.rand(1, 3, 1, 1)} | standardised
+    constants = {"mean": torch.rand(1, 3, 1, 1), "std": torch.rand(1, 3, 1, 1)} | optional
     other = {"other": torch.zeros(1)}
     save_file(constants if is_shared else other, folder.shared_weights)
     save_file(other if is_shared else constants, folder.fold_weights(0))
     found = PackagedNetworks(folder, 2, 1, "all", "test").preprocessing()
     assert torch.equal(found.mean, constants["mean"])
     assert torch.equal(found.std, constants["std"])
-    if standardised:
+    if optional:
         assert found.percentiles is not None
         assert found.percentiles.tolist() == [2, 98]
+        assert found.view_maps is not None
+        assert torch.equal(found.view_maps, constants["view_maps"])
     else:
         assert found.percentiles is None
+        assert found.view_maps is None
 
 
 def test_each_part_of_each_fold_has_an_int8_graph_of_its_own(networks: PackagedNetworks) -> None:

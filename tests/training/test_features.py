@@ -12,6 +12,7 @@ from cxr.storage import files
 from cxr.training import features
 from cxr.training.features import extract, open_features
 from cxr.training.fold.loop import FoldTrainer
+from cxr.training.predictions import load_network
 from cxr.training.run import Run
 from cxr.training.trainer import train_fold
 
@@ -26,7 +27,7 @@ class PlainTrainer(FoldTrainer):
         self.squares = torch.from_numpy(run.squares(run.images().query("fold != @fold")))
         self.layers, self.inputs = self.model, self
 
-    def take(self, batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def take(self, batch: torch.Tensor, generator: torch.Generator, _: int) -> torch.Tensor:
         torch.randint(1, (len(batch),), generator=generator)  # one view: what the cached path draws as well
         return self.model.preprocessing.grey(self.squares[batch])
 
@@ -47,6 +48,25 @@ def test_cached_features_give_the_predictions_of_the_plain_path(
     assert predictions["path"].tolist() == images["path"].tolist()
     np.testing.assert_allclose(predictions[["probability_NORMAL", "probability_PNEUMONIA"]], expected, atol=1e-5)
     assert files.read_json(run.folder.fold(0).complete)["largest_probability_difference"] < 1e-5
+
+
+@pytest.mark.parametrize("trainable", ["head", "layer4"])
+def test_predictions_from_features_are_averaged_over_the_views_and_training_sees_the_image_alone(
+    begin: Begin, weights_file: str, trainable: str
+) -> None:
+    options = {"weights": weights_file, "trainable": trainable, "precision": "fp32"}
+    plain, several = begin("plain", **options), begin("several", **options, test_views="zoom")
+    for run in (plain, several):
+        train_fold(run, 0, "cpu")
+    trained = [load_network(run, 0).state_dict() for run in (plain, several)]
+    assert all(torch.equal(tensor, trained[1][name]) for name, tensor in trained[0].items())
+    images = several.images().query("fold == 0").reset_index(drop=True)
+    squares = several.squares(images)
+    logits = [files.read_table(run.folder.fold(0).predictions).filter(like="logit_") for run in (plain, several)]
+    expected = predict_logits(load_network(several, 0), squares, "cpu")
+    np.testing.assert_allclose(logits[1], expected, atol=1e-3)
+    assert np.abs(logits[1] - logits[0]).max().max() > 0.01
+    assert len(extract(several, "cpu")) == 5
 
 
 def test_features_are_computed_once_for_all_folds_and_later_runs(begin: Begin, weights_file: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cxr.network.augmentation import augment
@@ -26,12 +27,21 @@ class SquareBatches:
         self._preprocessing = preprocessing
         self._policy = run.config.policy
         self._flip = run.config.flip
+        self._half_size_epochs = run.config.half_size_epochs
         self._device = device
 
-    def take(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the images of a batch as grey values, shape (B, 1, H, W)."""
+    def take(self, batch: Tensor, generator: torch.Generator, epoch: int) -> Tensor:
+        """Return the images of a batch as grey values, shape (B, 1, H, W).
+
+        Args:
+            batch: rows of the images.
+            generator: of the augmentation.
+            epoch: counted from 0; in the first ones, the recipe may ask for half the side.
+        """
         squares = self._squares[batch.to(self._squares.device)].to(self._device, non_blocking=True)
         grey_B1HW = self._preprocessing.grey(squares)
+        if epoch < self._half_size_epochs:
+            grey_B1HW = F.avg_pool2d(grey_B1HW, 2)
         return augment(grey_B1HW, self._policy, generator, flip=self._flip)
 
 
@@ -53,8 +63,8 @@ class FeatureBatches:
             loaded = [torch.from_numpy(view.load(self._image_ids)) for view in self._views]
             self._resident = torch.stack(loaded).to(device)
 
-    def take(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the features of a batch's images, shape (B, …)."""
+    def take(self, batch: Tensor, generator: torch.Generator, epoch: int) -> Tensor:
+        """Return the features of a batch's images, shape (B, …), which have one size in every epoch."""
         view = torch.randint(len(self._views), (len(batch),), generator=generator)
         if self._resident is not None:
             return self._resident[view.to(self._device), batch].float()

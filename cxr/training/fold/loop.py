@@ -68,7 +68,7 @@ class FoldTrainer:
         self.views = features.extract(run, device)
         """The store of each view's features; empty if no layer is frozen."""
         self.inputs = (
-            FeatureBatches(images, self.views, device)
+            FeatureBatches(images, self.views[: run.config.views], device)
             if self.views
             else SquareBatches(run, images, self.model.preprocessing, device)
         )
@@ -98,7 +98,8 @@ class FoldTrainer:
         config = self.run.config
         bf16 = uses_bf16(config.precision, self.device) and config.trainable != "head"  # one small layer gains nothing
         self.amp = torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=bf16)
-        model = Classifier(len(self.run.classes), load_pretrained(config.weights), config.standardise)
+        pretrained = load_pretrained(config.weights)
+        model = Classifier(len(self.run.classes), pretrained, config.standardise, config.test_views)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.layers = self.model if config.trainable == "all" else self.model.stages(config.trainable)[1]
         self.optimiser, self.trained = make_optimiser(self.model, config)
@@ -168,7 +169,7 @@ class FoldTrainer:
 
     def _step(self, batch: Tensor) -> Tensor:
         config = self.run.config
-        x_B = self.inputs.take(batch, self.generator)
+        x_B = self.inputs.take(batch, self.generator, self.epoch)
         labels_BC = soft_labels(self.targets[batch], len(self.run.classes), config.label_smoothing)
         if config.mixup:
             x_B, labels_BC = blend(x_B, labels_BC, config.mixup, self.generator)

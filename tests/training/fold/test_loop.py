@@ -34,6 +34,8 @@ EVERYTHING = {
     "average": 0.9,
     "loss": "focal",
     "schedule": "cosine",
+    "size": 64,
+    "progressive": 0.4,  # the first of three epochs
 }
 
 
