@@ -733,11 +733,11 @@ REMOVALS = (
         "tests/deployments/test_prefect_home.py::test_the_projects_packages_go_before_anybody_elses",
     ),
     Removal(
-        "an image unlike all others is a fold of its own",
+        "a patient unlike all others is a fold of its own",
         "cxr/dataset/clusters.py",
         "groups[NUMBERS].clip(low, high), ",
         "groups[NUMBERS], ",
-        CLUSTERS + "an_image_unlike_all_others_is_no_cluster_of_its_own",
+        CLUSTERS + "a_patient_whose_images_are_unlike_all_others_is_no_cluster_of_its_own",
     ),
     Removal(
         "a cluster left out lacks a class",
