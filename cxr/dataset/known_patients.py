@@ -94,14 +94,19 @@ def patients_sentence(counts: Mapping[str, Any], pattern: str) -> str:
         return "no patient ids"
     parts = [_source_words(source, n, pattern) for source, n in counts["patient_ids_from"].items()]
     largest = counts["largest_patient"]
-    return f"{', '.join(parts)}; the largest patient, {largest['patient_id']!r}, has {largest['n_images']:,} images"
+    has = _count(largest["n_images"], "image")
+    return f"{', '.join(parts)}; the largest patient, {largest['patient_id']!r}, has {has}"
 
 
 def _source_words(source: str, n: Mapping[str, int], pattern: str) -> str:
     words = source
     if source in (WORDS["name"], WORDS["path"]):
         words += f" with {pattern_words(pattern)}"
-    return f"{n['n_patient_ids']:,} patient ids of {n['n_images']:,} images from {words}"
+    return f"{_count(n['n_patient_ids'], 'patient id')} of {_count(n['n_images'], 'image')} from {words}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def pattern_words(pattern: str) -> str:

@@ -46,7 +46,7 @@ def test_nobody_with_two_images_is_a_remark_and_a_copy_is_no_second_image(patien
 def test_the_sentence_names_the_sources_the_pattern_and_the_largest_patient() -> None:
     assert patients_sentence(count_patients(IMAGES), KAGGLE_PATIENT) == (
         "2 patient ids of 2 images from DICOM's PatientID, 2 patient ids of 3 images from file names with "
-        f"{KAGGLE_PATIENT!r}, the pattern of the Kaggle set, 1 patient ids of 1 images from paths with "
+        f"{KAGGLE_PATIENT!r}, the pattern of the Kaggle set, 1 patient id of 1 image from paths with "
         f"{KAGGLE_PATIENT!r}, the pattern of the Kaggle set; the largest patient, 'p1', has 2 images"
     )
     assert patients_sentence(count_patients(IMAGES.assign(patient_id=None)), KAGGLE_PATIENT) == "no patient ids"
