@@ -116,7 +116,7 @@ def command_of(config: TrainConfig, run_id: str) -> str:
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
-        elif isinstance(value, list):
+        elif isinstance(value, tuple):
             words += [word for item in value for word in (f"--{flag}", item)]
         else:
             words += [f"--{flag}", Path(str(value)).name if name == "weights" else str(value)]

@@ -65,8 +65,10 @@ def test_a_recalibrated_graph_is_another(model: ModelFolder) -> None:
     assert np.abs(after - before).max() > 1e-3
 
 
-def test_a_package_averages_over_the_views_of_its_run_and_so_does_its_graph(finished: Finished, tmp_path: Path) -> None:
-    run = finished(test_views="zoom")
+def test_a_package_averages_over_the_views_of_its_run_and_so_does_its_graph(
+    finished: Finished, weights_file: str, tmp_path: Path
+) -> None:
+    run = finished(weights=weights_file, trainable="head", precision="fp32", test_views="zoom")
     package = load_package(make_package(run, ModelFolder.named(tmp_path, "zoom"), onnx=True))
     predictions = verified.read_table(run.folder.predictions)
     squares = run.squares(predictions)
