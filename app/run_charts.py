@@ -126,7 +126,7 @@ def confusion(table: pd.DataFrame, classes: Classes) -> go.Figure:
 
 def training(table: pd.DataFrame) -> go.Figure:
     """Return the training loss by epoch, a line for each fold."""
-    figure = new_figure("Epoch", "Training loss (class-weighted)")
+    figure = new_figure("Epoch", "Training loss")
     for k, (fold, rows) in enumerate(table.groupby("fold")):
         figure.add_scatter(
             x=rows["epoch"],

@@ -197,7 +197,7 @@ def training(table: pd.DataFrame) -> Figure:
         for k, (fold, rows) in enumerate(epochs.groupby("fold")):
             style = MARKERS[k % len(MARKERS)] + DASHES[k % len(DASHES)]
             axes.plot(rows["epoch"], rows["training_loss"], style, markersize=3, label=f"fold {fold}")
-        axes.set(xlabel="Epoch", ylabel="Training loss (class-weighted)", ylim=(0, None))
+        axes.set(xlabel="Epoch", ylabel="Training loss", ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(ncols=2)
 
