@@ -35,6 +35,8 @@ PHOTOGRAPH_CHROMA = 8.0
 ADDED: dict[str, Any] = {"leave_out": "patient", "class_folder": (), "test_views": "none", "progressive": 0.0}
 """Fields that older configs lack, and what those mean. The value is not written down, so that a run that was begun
 without the field keeps its identity and its name."""
+KAGGLE = "kaggle"
+"""What `--data` takes for the Kaggle set, which is then downloaded."""
 KAGGLE_PATIENT = r"^(person\d+|(?:NORMAL2-)?IM-\d+)(?=[-_.])"
 """The default, which stands for any of the known patterns: `cxr.dataset.patients` takes the one that fits the files."""
 

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.classes import Classes
-from cxr.config import DataConfig
+from cxr.config import KAGGLE, DataConfig
 from cxr.dataset.examination import examine
 from cxr.dataset.folds import group_images
 from cxr.dataset.labels import class_names
@@ -27,7 +27,6 @@ from cxr.errors import DataError, RunError
 from cxr.evaluation.analyses import RATES
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.tables import metrics_table
-from cxr.images.source import KAGGLE
 from cxr.images.vitals import are_same_image, fingerprint, fingerprint_bits
 from cxr.metrics.bootstrap import Replicates
 from cxr.metrics.calibration import average_folds

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Protocol
 
+from cxr.config import KAGGLE
 from cxr.errors import DataError
 from cxr.images.tar_archive import TarArchive, is_tar
 from cxr.images.zip_archive import ZipArchive
 from cxr.wording import printable
 
-KAGGLE = "kaggle"
 KAGGLE_DATASET = "paultimothymooney/chest-xray-pneumonia"
 MAX_IMAGE_BYTES = 256 * 2**20
 MACOS_FOLDER = "__macosx"

@@ -20,13 +20,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.classes import Classes
-from cxr.config import KAGGLE_PATIENT, Compile, Execution, TrainConfig
+from cxr.config import KAGGLE, KAGGLE_PATIENT, Compile, Execution, TrainConfig
 from cxr.dataset.folds import read_folds
 from cxr.dataset.patients import KNOWN
 from cxr.dataset.pictures import read_squares
 from cxr.errors import ConfigError, DamagedError, FoldError, RunError
 from cxr.images.decoding import open_prepared
-from cxr.images.source import KAGGLE
 from cxr.storage import files, verified
 from cxr.storage.run_folder import FoldFolder, RunFolder, way_out
 from cxr.training.provenance import code_provenance
