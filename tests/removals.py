@@ -77,6 +77,13 @@ REMOVALS = (
         TRAIN + "a_killed_fold_process_fails_its_own_task_and_is_resumed_by_the_retry",
     ),
     Removal(
+        "a large object is read in parts, of two versions",
+        "cxr/storage/object_store.py",
+        ", max_concurrency=1)",
+        ")",
+        BUCKET + "a_large_object_is_read_in_one_request_so_that_no_two_versions_mix",
+    ),
+    Removal(
         "a fold's process is killed: begins anew",
         "cxr/training/fold/loop.py",
         "if not verified.exists(folder.checkpoint):",

@@ -74,7 +74,7 @@ def most_images_of_a_patient(images: pd.DataFrame) -> int:
 def patient_sources(images: pd.DataFrame) -> pd.Series:
     """Return where each image's patient id comes from: name, path or dicom; missing where it has none.
 
-    Older manifests do not say; there, PatientID is told by the form of its hash.
+    Older manifests lack the column; in them, a PatientID is recognised by the form of its hash.
     """
     if "patient_from" in images:
         return images["patient_from"]

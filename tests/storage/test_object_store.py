@@ -54,9 +54,15 @@ server.serve_forever()
 
 
 @pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def s3_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the S3 server writes a line for each request."""
+    return tmp_path_factory.mktemp("s3") / "log"
+
+
+@pytest.fixture(scope="module")
+def s3(s3_log: Path) -> Iterator[Any]:
     """A client of an S3 server with the bucket `bucket`, which this process and those that it starts use."""
-    with (tmp_path_factory.mktemp("s3") / "log").open("w") as log:
+    with s3_log.open("w") as log:
         process = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None
     address = f"http://127.0.0.1:{int(process.stdout.readline())}"
@@ -87,6 +93,14 @@ def started(code: str, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", lines, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+
+
+def test_a_large_object_is_read_in_one_request_so_that_no_two_versions_mix(s3: Any, s3_log: Path) -> None:
+    data = bytes(range(256)) * (60 * 2**12)  # 60 MiB
+    s3.put_object(Bucket="bucket", Key="large", Body=data)
+    assert files.read_bytes(place("large")) == data
+    requests = [line for line in s3_log.read_text().splitlines() if "/bucket/large " in line]
+    assert [line.partition('"')[2].partition(" ")[0] for line in requests] == ["PUT", "GET"]
 
 
 def test_exactly_one_of_several_processes_gets_a_lock_and_the_others_learn_who_holds_it(s3: Any) -> None:
