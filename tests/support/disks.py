@@ -19,7 +19,7 @@ def disk_of(size: str, folder: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", folder], check=False)
+        subprocess.run(["umount", "--lazy", folder], check=True)  # a file may still be mapped
 
 
 def resize_disk(folder: Path, size: str) -> None:
