@@ -43,7 +43,7 @@ class Augmentation:
         aspect: Natural logarithm of the largest factor between width and height.
         shift: Share of the image's side, in either direction.
         gamma: Natural logarithm of the largest exponent of the grey values.
-        contrast: Natural logarithm of the largest factor of the contrast.
+        contrast: Part by which the contrast is raised or lowered at most.
         brightness: Added or subtracted, as a share of the range of grey values.
         blur: Share of the images that are blurred over 3 × 3 pixels.
         noise: Largest standard deviation of noise, as a share of the range of grey values.
@@ -57,7 +57,7 @@ class Augmentation:
     aspect: float = bounded(0.0, 0, 1)
     shift: float = bounded(0.0, 0, 0.5)
     gamma: float = bounded(0.0, 0, 2)
-    contrast: float = bounded(0.0, 0, 2)
+    contrast: float = bounded(0.0, 0, 1)
     brightness: float = bounded(0.0, 0, 1)
     blur: float = bounded(0.0, 0, 1)
     noise: float = bounded(0.0, 0, 1)

@@ -6,6 +6,7 @@ far each change goes is in `cxr.augmentation`.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from cxr.augmentation import Augmentation
 
-N_DRAWS = 15
-"""Random numbers for each image, besides the seed of the noise."""
+N_DRAWS, N_MORE = 7, 8
+"""Random numbers for each image: of every policy, and of one that blurs, erases, stretches or changes gamma. Noise
+takes a seed besides. Runs are resumed with the same draws only as long as their order stays."""
 KERNEL = (0.25, 0.5, 0.25)
 """Binomial, for the blur."""
 
@@ -31,39 +33,46 @@ def augment(grey_B1HW: Tensor, policy: Augmentation | None, generator: torch.Gen
     if policy is None and not flip:
         return grey_B1HW
     limits = policy or Augmentation()
-    draws = torch.rand(N_DRAWS, len(grey_B1HW), generator=generator).to(grey_B1HW)
-    changed = _move(grey_B1HW, limits, draws[:6], flip=flip)
-    changed = _change_levels(changed, limits, draws[6:9])
+    turn, zoom, shift_x, shift_y, brightness, contrast, mirror = _draw(N_DRAWS, grey_B1HW, generator)
+    needs_more = limits.aspect or limits.gamma or limits.blur or limits.noise or limits.erase
+    more = _draw(N_MORE, grey_B1HW, generator) if needs_more else torch.zeros(N_MORE, len(grey_B1HW)).to(grey_B1HW)
+    changed = _move(grey_B1HW, limits, (turn, zoom, shift_x, shift_y, mirror, more[0]), flip=flip)
+    changed = _change_levels(changed, limits, brightness, contrast, more[1])
     if limits.blur:
-        changed = torch.where(_per_image(draws[9] < limits.blur), _blur(changed), changed)
+        changed = torch.where(_per_image(_share(more[2]) < limits.blur), _blur(changed), changed)
     if limits.noise:
-        changed = changed + limits.noise * _per_image(draws[10]) * _noise(grey_B1HW, generator)
+        changed = changed + limits.noise * _per_image(_share(more[3])) * _noise(grey_B1HW, generator)
     if limits.erase:
-        changed = _erase(changed, limits, draws[11:])
+        changed = _erase(changed, limits, _share(more[4:]))
     return changed.clamp(0, 1)
+
+
+def _draw(n_draws: int, grey_B1HW: Tensor, generator: torch.Generator) -> Tensor:
+    """Return numbers from [-1, 1) for each image, shape (n_draws, B)."""
+    return (2 * torch.rand(n_draws, len(grey_B1HW), generator=generator) - 1).to(grey_B1HW)
+
+
+def _share(draws: Tensor) -> Tensor:
+    """Return draws from [-1, 1) as draws from [0, 1)."""
+    return (draws + 1) / 2
 
 
 def _per_image(values_B: Tensor) -> Tensor:
     return values_B.view(-1, 1, 1, 1)
 
 
-def _symmetric(draws: Tensor) -> Tensor:
-    """Return draws from [0, 1) as draws from [-1, 1)."""
-    return 2 * draws - 1
-
-
-def _move(grey_B1HW: Tensor, limits: Augmentation, draws_6B: Tensor, *, flip: bool) -> Tensor:
+def _move(grey_B1HW: Tensor, limits: Augmentation, draws: Sequence[Tensor], *, flip: bool) -> Tensor:
     """Rotate, zoom, stretch, shift and mirror."""
-    turn, zoom, aspect, shift_x, shift_y, mirror = draws_6B.unbind()
-    angle = math.radians(limits.rotation) * _symmetric(turn)
-    shown = limits.zoom_in + (limits.zoom_out - limits.zoom_in) * zoom
-    stretch = (limits.aspect / 2 * _symmetric(aspect)).exp()
-    width = shown * stretch * (torch.where(mirror < 0.5, -1.0, 1.0) if flip else 1.0)
+    turn, zoom, shift_x, shift_y, mirror, aspect = draws
+    angle = math.radians(limits.rotation) * turn
+    shown = (limits.zoom_in + limits.zoom_out) / 2 + (limits.zoom_out - limits.zoom_in) / 2 * zoom
+    stretch = (limits.aspect / 2 * aspect).exp()
+    width = shown * stretch * (torch.where(mirror < 0, -1.0, 1.0) if flip else 1.0)
     height = shown / stretch
     theta_B23 = torch.stack(
         [
-            torch.stack([width * angle.cos(), -height * angle.sin(), 2 * limits.shift * _symmetric(shift_x)], dim=1),
-            torch.stack([width * angle.sin(), height * angle.cos(), 2 * limits.shift * _symmetric(shift_y)], dim=1),
+            torch.stack([width * angle.cos(), -height * angle.sin(), 2 * limits.shift * shift_x], dim=1),
+            torch.stack([width * angle.sin(), height * angle.cos(), 2 * limits.shift * shift_y], dim=1),
         ],
         dim=1,
     )
@@ -71,12 +80,14 @@ def _move(grey_B1HW: Tensor, limits: Augmentation, draws_6B: Tensor, *, flip: bo
     return F.grid_sample(grey_B1HW, grid, padding_mode="border", align_corners=False)
 
 
-def _change_levels(grey_B1HW: Tensor, limits: Augmentation, draws_3B: Tensor) -> Tensor:
+def _change_levels(
+    grey_B1HW: Tensor, limits: Augmentation, brightness_B: Tensor, contrast_B: Tensor, gamma_B: Tensor
+) -> Tensor:
     """Change gamma, contrast and brightness."""
-    gamma, contrast, brightness = (_per_image(_symmetric(draws)) for draws in draws_3B)
     if limits.gamma:
-        grey_B1HW = grey_B1HW.clamp(0, 1) ** (limits.gamma * gamma).exp()
-    return (grey_B1HW - 0.5) * (limits.contrast * contrast).exp() + 0.5 + limits.brightness * brightness
+        grey_B1HW = grey_B1HW.clamp(0, 1) ** (limits.gamma * _per_image(gamma_B)).exp()
+    factor_B111 = _per_image(1 + limits.contrast * contrast_B)
+    return (grey_B1HW - 0.5) * factor_B111 + 0.5 + _per_image(limits.brightness * brightness_B)
 
 
 def _blur(grey_B1HW: Tensor) -> Tensor:

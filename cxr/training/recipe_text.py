@@ -15,7 +15,7 @@ CHANGES = {
     "aspect": "aspect by up to e^±{:g}",
     "shift": "shift by up to {:.0%}",
     "gamma": "gamma by up to e^±{:g}",
-    "contrast": "contrast by up to e^±{:g}",
+    "contrast": "contrast by a factor of up to 1 ± {:g}",
     "brightness": "brightness by up to ±{:.0%}",
     "blur": "blur of {:.0%} of the images",
     "noise": "noise of up to {:.0%}",

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from cxr.augmentation import POLICIES, Augmentation
 from cxr.network.augmentation import augment
@@ -71,8 +72,7 @@ def test_gamma_contrast_and_brightness_do_what_they_say() -> None:
     assert exponents.min() == pytest.approx(math.exp(-0.7), abs=0.02)
     assert exponents.max() == pytest.approx(math.exp(0.7), abs=0.02)
     factors = (changed(Augmentation(contrast=0.4), 400, flat)[:, 0, 0, 0] - 0.5) / -0.25
-    assert factors.min() == pytest.approx(math.exp(-0.4), abs=0.02)
-    assert factors.max() == pytest.approx(math.exp(0.4), abs=0.02)
+    assert (factors.min().item(), factors.max().item()) == pytest.approx((0.6, 1.4), abs=0.01)
     added = changed(Augmentation(brightness=0.2), 400, flat)[:, 0, 0, 0] - 0.25
     assert (added.min().item(), added.max().item()) == pytest.approx((-0.2, 0.2), abs=0.01)
 
@@ -88,3 +88,24 @@ def test_blur_noise_and_erasure_reach_the_share_of_the_images_that_they_should()
     assert (shares > 0).sum() == pytest.approx(160, abs=35)
     assert shares[shares > 0].min() == pytest.approx(0.1**2, abs=0.005)
     assert shares.max() == pytest.approx(0.4**2, abs=0.02)
+
+
+def test_mild_changes_are_those_of_runs_from_before_there_were_policies() -> None:
+    """Written out as they were: rotation by 10°, zoom by 0.1, shift by 0.05, contrast by 0.2, brightness by 0.1."""
+    grey = images()
+    draws = 2 * torch.rand(7, len(grey), generator=torch.Generator().manual_seed(5)) - 1
+    turn, zoom, shift_x, shift_y, lighten, harden, mirror = draws.unbind()
+    angle, scale, sign = turn * math.radians(10.0), 1 + 0.1 * zoom, mirror.sign()
+    rows = [
+        torch.stack([sign * scale * angle.cos(), -scale * angle.sin(), 0.05 * 2 * shift_x], dim=1),
+        torch.stack([sign * scale * angle.sin(), scale * angle.cos(), 0.05 * 2 * shift_y], dim=1),
+    ]
+    grid = F.affine_grid(torch.stack(rows, dim=1), list(grey.shape), align_corners=False)
+    moved = F.grid_sample(grey, grid, padding_mode="border", align_corners=False)
+    contrast, brightness = (1 + 0.2 * harden).view(-1, 1, 1, 1), (0.1 * lighten).view(-1, 1, 1, 1)
+    expected = ((moved - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)
+    generator = torch.Generator().manual_seed(5)
+    assert torch.equal(augment(grey, POLICIES["mild"], generator, flip=True), expected)
+    untouched = torch.Generator().manual_seed(5)
+    torch.rand(7, len(grey), generator=untouched)
+    assert torch.equal(generator.get_state(), untouched.get_state()), "no more is drawn than then"
