@@ -81,4 +81,8 @@ def _keeps_unknown_errors(record: logging.LogRecord) -> bool:
     """Return False for the traceback of an error that the command reports in one sentence."""
     from httpx import TransportError
 
-    return not (record.exc_info and isinstance(record.exc_info[1], CxrError | FoldFailedError | TransportError))
+    from cxr.cli.system_errors import is_explained
+
+    error = record.exc_info[1] if record.exc_info else None
+    is_known = isinstance(error, CxrError | FoldFailedError | TransportError)
+    return not (is_known or (isinstance(error, OSError) and is_explained(error)))

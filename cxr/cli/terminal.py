@@ -7,6 +7,7 @@ from outside.
 
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,11 +18,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from cxr.cli import system_errors
 from cxr.errors import CxrError, FoldFailedError
-from cxr.storage.local_files import DISK_FULL
 from cxr.training import supervision
 from cxr.wording import visible
 
+PIPE_CLOSED = 128 + signal.SIGPIPE
 FOLDS_STOP_IN_S = 20
 """A fold's process ends after its current batch; Prefect's workers wait for 30 s."""
 OTHERS_STOP_IN_S = 5
@@ -128,20 +130,35 @@ def _end_children() -> None:
 
 
 def run_command(command: Callable[[], object]) -> NoReturn:
-    """Run a command line and exit: with 0, or a red sentence and 2 for a user's mistake, 1 for a failed fold."""
+    """Run a command line and exit: with 0, or a red sentence and 2 for a user's mistake, 1 for a failed fold.
+
+    What the operating system refuses is a sentence too, unless only a mistake of this program can be behind it.
+    """
     try:
         command()
     except CxrError as error:
         _exit_with(f"error: {error}", 2)
     except FoldFailedError as error:
         _exit_with(f"failed: {error}", 1)
+    except BrokenPipeError:
+        _exit_without_reader()
+        raise
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if not system_errors.is_explained(error):
             raise
-        _exit_with(f"error: no space is left on the disk ({error}): free some.", 2)
+        _exit_with(f"error: {system_errors.explain(error)}", 2)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
+
+
+def _exit_without_reader() -> None:
+    """End quietly if nobody reads what is printed any more, as after `cxr runs | head`; otherwise do nothing."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if any(event & select.POLLERR for _, event in output.poll(0)):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
+        sys.exit(PIPE_CLOSED)
 
 
 def _exit_with(sentence: str, code: int) -> NoReturn:

@@ -11,7 +11,7 @@ import pytest
 
 from cxr.cli import terminal
 from cxr.errors import ConfigError, FoldFailedError
-from tests.support.processes import is_alive, wait_for
+from tests.support.processes import PROJECT, is_alive, wait_for
 
 
 def raises(error: BaseException) -> Callable[[], object]:
@@ -32,9 +32,15 @@ def raises(error: BaseException) -> Callable[[], object]:
             2,
             "error: no space is left on the disk ([Errno 28] full): free some.\n",
         ),
+        (
+            raises(OSError(errno.EACCES, "Permission denied", "models")),
+            2,
+            "error: 'models' cannot be used (Permission denied): give this user the permission, or choose another "
+            "folder, then type the same command again.\n",
+        ),
         (raises(KeyboardInterrupt()), 130, ""),
     ],
-    ids=["success", "mistake", "failed fold", "full disk", "Ctrl-C"],
+    ids=["success", "mistake", "failed fold", "full disk", "permission denied", "Ctrl-C"],
 )
 def test_a_command_ends_with_a_code_and_at_most_one_sentence(
     command: Callable[[], object], code: int, sentence: str, capsys: pytest.CaptureFixture[str]
@@ -45,9 +51,23 @@ def test_a_command_ends_with_a_code_and_at_most_one_sentence(
     assert capsys.readouterr().err == sentence
 
 
-def test_an_error_that_is_nobodys_mistake_keeps_its_traceback() -> None:
-    with pytest.raises(PermissionError):
-        terminal.run_command(raises(PermissionError(errno.EACCES, "no")))
+@pytest.mark.parametrize("error", [OSError(errno.EBADF, "no"), OSError("no number"), KeyError("x"), BrokenPipeError()])
+def test_an_error_that_is_nobodys_mistake_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        terminal.run_command(raises(error))
+
+
+def test_a_command_whose_output_nobody_reads_any_more_ends_quietly() -> None:
+    code = "from cxr.cli import terminal; terminal.run_command(lambda: [terminal.say('x' * 99) for _ in range(99_999)])"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=PROJECT
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"x" * 99 + b"\n"
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
 
 
 def test_log_lines_of_the_core_go_to_stderr_inside_the_block_alone(capsys: pytest.CaptureFixture[str]) -> None:

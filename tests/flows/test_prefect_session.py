@@ -1,3 +1,4 @@
+import errno
 import logging
 import os
 import socket
@@ -24,6 +25,8 @@ def record_of(error: Exception) -> logging.LogRecord:
 def test_the_traceback_of_a_known_error_is_dropped_and_that_of_any_other_kept() -> None:
     assert not _keeps_unknown_errors(record_of(RunError("run run is in use")))
     assert not _keeps_unknown_errors(record_of(httpx.ConnectError("connection refused")))
+    assert not _keeps_unknown_errors(record_of(PermissionError(errno.EACCES, "Permission denied", "models")))
+    assert _keeps_unknown_errors(record_of(OSError(errno.EBADF, "Bad file descriptor")))
     assert _keeps_unknown_errors(record_of(KeyError("subtype")))
     assert _keeps_unknown_errors(logging.LogRecord("prefect", logging.INFO, "", 0, "a plain line", None, None))
 
