@@ -30,7 +30,7 @@ from data_checks import (
     scores,
 )
 from data_checks.report import write_report
-from data_checks.suite import open_context, run_suite
+from data_checks.suite import build_pages, open_context, run_suite
 from data_checks.tolerances import Tolerances
 
 log = logging.getLogger("cxr.checks")
@@ -70,7 +70,7 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data
         suite = acquisition_baseline.expectations(limit)
         verdicts.append(run_suite(context, acquisition_baseline.TABLE, rows, suite))
     if data_docs:
-        context.build_data_docs()
+        build_pages(context)
     _write(folder, config, verdicts)
     return verdicts
 

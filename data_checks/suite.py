@@ -4,6 +4,7 @@ Great Expectations reports a suite as failed whatever the severity of the failur
 severity that failed: critical stops, a warning is shown, info is only counted.
 """
 
+import json
 import logging
 import os
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.verdict import SEVERITIES, Finding, Verdict
+from cxr.wording import visible
 
 if TYPE_CHECKING:
     from great_expectations.core.expectation_validation_result import ExpectationValidationResult
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_NAMED = 1000
 """Most offending rows that a finding names; it counts them all."""
+FULL_WIDTH = {ord(mark): ord(mark) + 0xFEE0 for mark in "<>&\"'"}
+"""For each mark of HTML the letter of Unicode that looks like it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ def open_context(data_docs: Path | None = None) -> "EphemeralDataContext":
     """Return a Great Expectations context that lives in memory and sends no usage statistics.
 
     Args:
-        data_docs: folder for the pages that Great Expectations' `build_data_docs` writes; None for no pages.
+        data_docs: folder for the pages that `build_pages` writes; None for no pages.
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when the package is imported
     import great_expectations as gx
@@ -53,12 +57,40 @@ def open_context(data_docs: Path | None = None) -> "EphemeralDataContext":
     for site in list(context.get_site_names()):
         context.delete_data_docs_site(site)
     if data_docs is not None:
-        backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(data_docs.resolve())}
+        place = str(data_docs.resolve()).replace("$", "\\$")  # otherwise the name of a variable follows
+        backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": place}
         index = {"class_name": "DefaultSiteIndexBuilder"}
         context.add_data_docs_site(
             "local", {"class_name": "SiteBuilder", "store_backend": backend, "site_index_builder": index}
         )
     return context
+
+
+def build_pages(context: "EphemeralDataContext") -> None:
+    """Write Great Expectations' own pages of all suites that were run, with foreign names made harmless.
+
+    Its templates escape some values and take others as HTML. What is HTML's of a name is therefore replaced before by
+    letters that look alike, which nothing takes for markup, however often it is escaped or not.
+
+    Args:
+        context: from `open_context`, with a folder for the pages; no suite can be run in it after that.
+    """
+    for store in (context.expectations_store, context.validation_results_store):
+        for key in map(store.key_to_tuple, store.list_keys()):
+            content = json.loads(str(store.store_backend.get(key)))
+            store.store_backend.set(key, json.dumps(_harmless(content)))
+    context.build_data_docs()
+
+
+def _harmless(content: Any) -> Any:
+    """Return what JSON holds, with each text in it on one line and without HTML's marks."""
+    if isinstance(content, str):
+        return visible(content).translate(FULL_WIDTH)
+    if isinstance(content, list):
+        return [_harmless(part) for part in content]
+    if isinstance(content, dict):
+        return {_harmless(name): _harmless(part) for name, part in content.items()}
+    return content
 
 
 def run_suite(
