@@ -7,7 +7,7 @@ file is an image if it begins as one that is read, whatever its name says, or wi
 from pathlib import PurePosixPath
 
 from cxr.dataset.class_folders import is_in_mask_folder
-from cxr.images import jpeg, png
+from cxr.images import jpeg_scans, png
 from cxr.images.dicom.file import PREFIX, is_dicom
 from cxr.images.source import Source, is_hidden, litter
 
@@ -55,7 +55,7 @@ def _begins_as_image(path: PurePosixPath, head: bytes) -> bool:
     if head[PREFIX] == b"DICM":
         return True
     may_be_image = path.name.lower().endswith(OTHER_SUFFIXES) or _has_no_suffix(path)
-    return may_be_image and (head.startswith((jpeg.START, png.SIGNATURE)) or is_dicom(head))
+    return may_be_image and (head.startswith((jpeg_scans.START, png.SIGNATURE)) or is_dicom(head))
 
 
 def _kind_of_other(path: PurePosixPath, head: bytes) -> str:

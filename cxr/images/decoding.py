@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from cxr.errors import UnreadableError
-from cxr.images import jpeg, png
+from cxr.images import jpeg, jpeg_scans, png
 from cxr.images.dicom import radiograph
 from cxr.images.dicom.file import MAX_PIXELS, is_dicom
 from cxr.storage.cache_folder import CacheFolder
@@ -147,7 +147,7 @@ def _open_file(data: bytes) -> EncodedImage:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the stricter rule
             if data.startswith(png.SIGNATURE):
                 return _open_png(data)
-            if data.startswith(jpeg.START):
+            if data.startswith(jpeg_scans.START):
                 return _open_jpeg(data)
     except (UnreadableError, MemoryError):
         raise

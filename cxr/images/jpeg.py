@@ -5,13 +5,11 @@ turns it into an error, and gives the same pixels. It converts colours to RGB, a
 they are stored; so a JFIF file, whose colours are always YCbCr, is handed to it as one whose colours are RGB already.
 Other colours are decoded by Pillow, and checked before.
 
-Source: ITU-T T.81 annex B (markers) and G (scans of a progressive image); T.871 (JFIF); T.872 6.5.3 (Adobe's marker).
+Source: ITU-T T.81 annex B (markers); T.871 (JFIF); T.872 6.5.3 (Adobe's marker).
 """
 
 import io
 import re
-from collections.abc import Iterator
-from itertools import islice
 
 import numpy as np
 import simplejpeg
@@ -19,20 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxr.errors import Reason, UnreadableError
+from cxr.images import jpeg_scans
 
-START = b"\xff\xd8\xff"
-SCAN = b"\xff\xda"
-MAX_SEGMENTS = 4096
-"""Markers before the first scan, stray bytes included; a colour profile or a comment has some dozens at most."""
-MAX_SCANS = 100
-"""Encoders write up to about twenty."""
-MAX_SCANNED_PIXELS = 3_000_000_000
-"""In all scans together; libjpeg takes up to 1.2 ns for each, and some colours are decoded twice."""
 RGB = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
 """Adobe's marker for colours that are not to be converted."""
-WITHOUT_LENGTH = {0x00, 0x01, *range(0xD0, 0xDA), 0xFF}
-"""Second bytes of markers that no length follows, and of those that are none."""
 PADDING = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+EMPTY_FIELDS = "Invalid SOS parameters for sequential JPEG"
 MAX_PADDING_BYTES = 8
 """After the last pixels: some encoders fill up their last word."""
 
@@ -43,11 +33,9 @@ def read_header(data: bytes) -> Image.Image:
     Raises:
         UnreadableError: decoding would take very long for the size of the image.
     """
-    start = _first_scan(data)
+    start = jpeg_scans.find_first(data)
     file = Image.open(io.BytesIO(data), formats=["JPEG"])
-    n_scans = _count_scans(data, start)
-    if n_scans > MAX_SCANS or n_scans * file.width * file.height > MAX_SCANNED_PIXELS:
-        raise UnreadableError("too_complex", f"JPEG of {n_scans:,} scans, at most {MAX_SCANS}, fewer if it is large")
+    jpeg_scans.require_few(data, start, file.width * file.height)
     return file
 
 
@@ -78,58 +66,62 @@ def decode(data: bytes, file: Image.Image, side: int) -> Image.Image:
     return file
 
 
+def require_quick(data: bytes, n_pixels: int) -> None:
+    """Raise UnreadableError where decoding would take very long for the size of the image."""
+    jpeg_scans.require_few(data, jpeg_scans.find_first(data), n_pixels)
+
+
 def require_whole(data: bytes, colours: str = "GRAY") -> None:
     """Raise UnreadableError where data is missing, too much, or out of order; decodes to an eighth of the size."""
     _decode(data, colours, 1, 1)
 
 
+def require_whole_lossless(data: bytes, n_samples: int, width: int, height: int) -> None:
+    """Raise UnreadableError where data of a lossless JPEG is missing, too much, or out of order.
+
+    Args:
+        data: the file, of 8 bits.
+        n_samples: of a pixel: 1 or 3.
+        width: in pixels; such an image is not scaled while it is decoded.
+        height: in pixels.
+    """
+    _decode(_as_rgb(data), "GRAY" if n_samples == 1 else "RGB", width, height)
+
+
 def _as_rgb(data: bytes) -> bytes:
     """Return a file without what applications wrote into it, such as JFIF, and with colours that count as RGB."""
-    segments = list(_segments(data))
+    segments = list(jpeg_scans.segments(data))
     kept = [data[start:end] for start, end in segments if not 0xE0 <= data[start + 1] <= 0xEF]
     return b"".join([data[:2], RGB, *kept, data[segments[-1][1] if segments else 2 :]])
 
 
 def _decode(data: bytes, colours: str, width: int, height: int) -> NDArray[np.uint8]:
+    pixels = _decode_scans(data, colours, width, height)
+    jpeg_scans.require_all(data)
+    return pixels
+
+
+def _decode_scans(data: bytes, colours: str, width: int, height: int) -> NDArray[np.uint8]:
     try:
         return simplejpeg.decode_jpeg(data, colours, min_width=width, min_height=height)
     except ValueError as error:
         if "memory" in str(error).lower():
             raise MemoryError from error
+        if EMPTY_FIELDS in str(error) and (filled := jpeg_scans.as_sequential(data)) != data:
+            return _decode_scans(filled, colours, width, height)
         padding = PADDING.search(str(error))
-        if padding is None or int(padding[1]) > MAX_PADDING_BYTES:
+        if padding is None or not _is_padding(data, int(padding[1])):
             raise UnreadableError(_reason(str(error)), str(error)) from error
         return simplejpeg.decode_jpeg(data, colours, min_width=width, min_height=height, strict=False)
+
+
+def _is_padding(data: bytes, n_bytes: int) -> bool:
+    """Return whether the last bytes ahead of the end marker are few and equal; data that is left over is not."""
+    end = data.find(jpeg_scans.END, jpeg_scans.find_first(data))
+    return n_bytes <= MAX_PADDING_BYTES and len(set(data[end - n_bytes : end])) == 1
 
 
 def _reason(message: str) -> Reason:
     if "subsampling" in message:
         return "unsupported_format"
     return "truncated" if "remature end" in message else "damaged"
-
-
-def _first_scan(data: bytes) -> int:
-    """Return where the first scan begins; the end of the data if there is none.
-
-    Pillow takes the same steps, and would take millions of them.
-    """
-    segments = list(islice(_segments(data), MAX_SEGMENTS + 1))
-    if len(segments) > MAX_SEGMENTS:
-        raise UnreadableError("too_complex", f"JPEG of over {MAX_SEGMENTS:,} segments before its first scan")
-    return segments[-1][1] if segments else len(START) - 1
-
-
-def _count_scans(data: bytes, start: int) -> int:
-    """Return how often the marker of a scan occurs from `start` on, in ten times the speed of bytes.count."""
-    pairs = (np.frombuffer(data, "<u2", (len(data) - k) // 2, k) for k in (start, start + 1) if k < len(data))
-    return sum(int(np.count_nonzero(pair == int.from_bytes(SCAN, "little"))) for pair in pairs)
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where each segment ahead of the first scan begins and ends; a stray byte is a segment too."""
-    start = len(START) - 1
-    while (marker := data[start : start + 2]) != SCAN and len(marker) == 2:
-        is_stray = marker[0] != 0xFF or marker[1] in WITHOUT_LENGTH
-        end = start + (1 if is_stray else 2 + int.from_bytes(data[start + 2 : start + 4], "big"))
-        yield start, end
-        start = end

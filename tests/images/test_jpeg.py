@@ -64,6 +64,7 @@ def test_a_few_bytes_of_padding_and_bytes_after_the_image_do_no_harm(mode: str, 
     for whole in (data + bytes(999), data[:-2] + b"\0" + END, data[:-2] + bytes(4) + END):
         np.testing.assert_array_equal(np.asarray(decode_image(whole, 0).grey), expected)
     assert reason(data[:-2] + b"\x55" * 999 + END) == "damaged"
+    assert reason(data[:-2] + bytes(range(1, 13)) + END) == "damaged", "data that is left over"
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -5,8 +5,7 @@ here, whatever else is installed, so that an image has the same pixels on every 
 and JPEG 2000, imagecodecs (libjpeg-turbo, CharLS, OpenJPEG) for the rest. Before a decoder sees a frame, the size
 that the frame itself declares is held against the dataset: neither can ask for memory that the other does not.
 
-libjpeg fills missing data with grey. In JPEG of 8 bits, `cxr.images.jpeg` finds that; in JPEG of 12 bits and lossless
-JPEG, whose decoder drops libjpeg's warning, `cxr.images.dicom.frames` does.
+libjpeg fills missing data with grey, and its bindings drop the warning; `cxr.images.dicom.frames` looks before.
 
 Source: PS3.5 section 8 and annexes A.4 and G.
 """
@@ -18,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from cxr.errors import UnreadableError
-from cxr.images import jpeg
 from cxr.images.dicom import file as dicom_file
 from cxr.images.dicom.file import HTJ2K, JPEG_2000, JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS, JPEG_LS, RLE, whole
-from cxr.images.dicom.frames import FrameHeader, read_frame_header, require_code_stream, require_complete
+from cxr.images.dicom.frames import FrameHeader, read_frame_header, require_code_stream, require_whole
+from cxr.images.dicom.limits import require_few_fragments
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -78,8 +77,10 @@ def _decode(dataset: "Dataset") -> tuple[NDArray[Any], str]:
     decoder: Any = get_decoder(syntax)
     if not is_encapsulated:
         _require_length(dataset, options["photometric_interpretation"])
-    elif PLUGIN not in decoder.available_plugins:
-        decoder.add_plugin(PLUGIN, (__name__, "decode_frame"))
+    else:
+        require_few_fragments(dataset)
+        if PLUGIN not in decoder.available_plugins:
+            decoder.add_plugin(PLUGIN, (__name__, "decode_frame"))
     if syntax in (*JPEG_2000, *HTJ2K):
         require_code_stream(get_frame(dataset.PixelData, 0, number_of_frames=1))
     values, properties = decoder.as_array(
@@ -178,6 +179,7 @@ def _decode_frame(frame: bytes, runner: "DecodeRunner") -> bytes | bytearray:
     wanted = (runner.rows, runner.columns, runner.samples_per_pixel)
     if (header.rows, header.columns, header.samples) != wanted:
         raise UnreadableError("damaged", "DICOM whose compressed frame has another size than its header")
+    require_whole(frame, header)
     if syntax in JPEG_2000:
         try:
             return pillow._decode_frame(frame, runner)
@@ -192,7 +194,6 @@ def _decode_frame(frame: bytes, runner: "DecodeRunner") -> bytes | bytearray:
         if header.adobe_transform == 1:  # Pillow has converted them
             runner.set_option("photometric_interpretation", "RGB")
         _widen(runner, 1)
-        jpeg.require_whole(frame)
         return pixels
     return _decode_imagecodecs(frame, runner, header)
 
@@ -224,7 +225,6 @@ def _decode_imagecodecs(frame: bytes, runner: "DecodeRunner", header: FrameHeade
     runner.set_option("planar_configuration", 0)
     if str(runner.photometric_interpretation) in ("YBR_RCT", "YBR_ICT"):
         runner.set_option("photometric_interpretation", "RGB")
-    require_complete(frame, pixels.tobytes(), header, lambda data: decoder(data).tobytes())
     return pixels.tobytes()
 
 

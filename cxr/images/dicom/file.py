@@ -11,7 +11,6 @@ Source: DICOM PS3.10 section 7 (files), PS3.5 annex A and PS3.6 table A-1 (trans
 PS3.3 C.7.3.1.1.1 (modalities).
 """
 
-import io
 import logging
 import warnings
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from cxr.errors import UnreadableError
+from cxr.images.dicom import limits
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -66,24 +66,27 @@ def read_dataset(data: bytes, tags: Sequence[str]) -> "Dataset":
     """Return the named tags of a file; its `file_meta` holds the transfer syntax.
 
     Raises:
-        UnreadableError: the transfer syntax is not one of `DECODED`, the file is a directory, or it is damaged.
+        UnreadableError: the transfer syntax is not one of `DECODED`, the file is a directory, it is damaged, or has
+            very many parts.
     """
+    stream = limits.CountedReads(data)
     try:
-        return _read(data, tags)
+        return _read(stream, data, tags)
     except (UnreadableError, MemoryError):
         raise
     except Exception as error:  # pydicom raises AttributeError, ValueError, NotImplementedError, struct.error, …
+        if stream.n_reads > limits.MAX_READS:
+            raise limits.too_many_parts() from None
         raise UnreadableError("damaged", f"DICOM that cannot be parsed ({type(error).__name__})") from None
 
 
-def _read(data: bytes, tags: Sequence[str]) -> "Dataset":
+def _read(stream: limits.CountedReads, data: bytes, tags: Sequence[str]) -> "Dataset":
     from pydicom import filereader
     from pydicom.datadict import tag_for_keyword
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import UID
 
     _silence_pydicom()
-    stream = io.BytesIO(data)
     stream.seek(132 if data[PREFIX] == b"DICM" else 4 if data[:4] == b"DICM" else 0)
     meta = FileMetaDataset(
         filereader.read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2)
@@ -94,7 +97,10 @@ def _read(data: bytes, tags: Sequence[str]) -> "Dataset":
     _require_decoded(syntax)
     implicit, little = syntax == IMPLICIT, syntax != BIG_ENDIAN
     wanted = [tag for tag in map(tag_for_keyword, tags) if tag is not None]
-    body = filereader.read_dataset(stream, implicit, little, specific_tags=wanted)
+    body = filereader.read_dataset(
+        stream, implicit, little, stop_when=limits.refuse_long_character_set, specific_tags=wanted
+    )
+    limits.require_short_values(body)
     body.walk(lambda _dataset, _element: None)  # converts every value now, not where it is used
     meta.TransferSyntaxUID = UID(syntax)
     return FileDataset(stream, body, None, meta, implicit, little)

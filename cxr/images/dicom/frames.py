@@ -1,25 +1,24 @@
-"""A compressed frame of a DICOM file: what it says of itself, and whether it is whole.
+"""A compressed frame of a DICOM file: what it says of itself, and whether a JPEG is whole.
+
+How a JPEG's data is coded does not depend on the bits of a sample. So libjpeg, which in `cxr.images.jpeg` decodes 8
+bits and says what is missing, can look for missing data in frames of 9 to 16 bits too: they are shown to it as 8.
 
 Source: ITU-T T.81 annex B (JPEG markers), T.800 annexes A (JPEG 2000) and I (JP2 boxes).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass, replace
 
 from cxr.errors import UnreadableError
+from cxr.images import jpeg
 
 START_OF_FRAME = {0xC0, 0xC1, 0xC2, 0xC3, 0xF7}
 """JPEG baseline, extended, progressive and lossless; JPEG-LS."""
-SEQUENTIAL = {0xC0, 0xC1, 0xC3}
+LOSSLESS = 0xC3
+JPEG_LS = 0xF7
+SCAN = 0xDA
 MAX_BOXES = 64
 BOX_HEADER_BYTES = 8
 """Of JP2: length and type."""
-TAIL_BYTES = 4
-TAIL_PIXELS, TAIL_BLOCKS = 64, 20
-"""How many pixels of a lossless JPEG, or blocks of another, the last bytes can hold: a bit a pixel, two a block."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,8 @@ class FrameHeader:
     """The JPEG frame's marker, as 0xC3 for lossless; 0 for JPEG 2000."""
     adobe_transform: int | None = None
     """1 where Adobe's marker says that the samples are YCbCr, 0 where it says that they are not."""
+    bits_at: int = 0
+    """Where the JPEG frame says how many bits a sample has."""
 
 
 def read_frame_header(frame: bytes) -> FrameHeader:
@@ -49,8 +50,10 @@ def read_frame_header(frame: bytes) -> FrameHeader:
 
 
 def _jpeg_header(frame: bytes) -> FrameHeader | None:
-    position, adobe_transform = 2, None
-    while position + 4 <= len(frame) and frame[position] == 0xFF:
+    """Return what the segments ahead of the first scan say; Adobe's may stand before the frame's or after it."""
+    position = 2
+    header, adobe_transform = None, None
+    while position + 4 <= len(frame) and frame[position] == 0xFF and frame[position + 1] != SCAN:
         marker = frame[position + 1]
         if marker == 0xFF:
             position += 1
@@ -61,9 +64,9 @@ def _jpeg_header(frame: bytes) -> FrameHeader | None:
             adobe_transform = body[11]
         if marker in START_OF_FRAME and len(body) >= 6:
             rows, columns = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
-            return FrameHeader(rows, columns, body[5], body[0], marker, adobe_transform)
+            header = FrameHeader(rows, columns, body[5], body[0], marker, bits_at=position + 4)
         position += 2 + length
-    return None
+    return header and replace(header, adobe_transform=adobe_transform)
 
 
 def _jpeg_2000_header(frame: bytes) -> FrameHeader | None:
@@ -93,44 +96,16 @@ def require_code_stream(frame: bytes) -> None:
     raise UnreadableError("damaged", "DICOM whose JPEG 2000 boxes lead to no image")
 
 
-def require_complete(frame: bytes, pixels: bytes, header: FrameHeader, decoder: Callable[[bytes], bytes]) -> None:
-    """Raise UnreadableError where the data of a grey JPEG, lossless or of 12 bits, ends before its image or after it.
+def require_whole(frame: bytes, header: FrameHeader) -> None:
+    """Raise UnreadableError where a JPEG would take very long, or data of it is missing, too much, or out of order.
 
-    Args:
-        frame: the encoded frame.
-        pixels: what the decoder made of it.
-        header: of the frame.
-        decoder: decodes such a frame.
+    JPEG-LS and JPEG 2000 have decoders that say so themselves.
     """
-    if header.process in SEQUENTIAL and header.samples == 1 and not _is_complete(frame, pixels, header, decoder):
-        raise UnreadableError("truncated", "DICOM whose JPEG data ends before its image, or after it")
-
-
-def _is_complete(frame: bytes, pixels: bytes, header: FrameHeader, decoder: Callable[[bytes], bytes]) -> bool:
-    """Return whether the last pixels of a grey JPEG come from the last bytes of its data.
-
-    Those bytes are changed and the frame is decoded once more. Where data is missing, the change shows long before
-    the end; where too much data stands, it does not show at all. Where all is right, it shows in the last
-    `TAIL_PIXELS` or `TAIL_BLOCKS`, no earlier.
-    """
-    end = frame.rfind(b"\xff\xd9")
-    end = len(frame) if end < 0 else end
-    start = end - TAIL_BYTES
-    while start > 0 and frame[start - 1] == 0xFF:  # a stuffed 0 belongs to the byte before it
-        start -= 1
-    tail = bytes(byte ^ (0x2A if byte ^ 0x55 == 0xFF else 0x55) for byte in frame[start:end])
-    changed = decoder(frame[:start] + tail + b"\x55" * 16 + b"\xff\xd9")
-    shape = (header.rows, header.columns, -1)
-    is_different = (np.frombuffer(pixels, np.uint8) != np.frombuffer(changed, np.uint8)).reshape(shape).any(axis=2)
-    is_lossless = header.process == 0xC3
-    is_different = is_different if is_lossless else _any_in_blocks(is_different)
-    first = int(is_different.ravel().argmax())
-    return bool(is_different.any()) and first >= is_different.size - (TAIL_PIXELS if is_lossless else TAIL_BLOCKS)
-
-
-def _any_in_blocks(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return per block of 8×8 whether any of its flags is set."""
-    rows, columns = (-(-side // 8) * 8 for side in flags.shape)
-    padded = np.zeros((rows, columns), bool)
-    padded[: flags.shape[0], : flags.shape[1]] = flags
-    return np.asarray(padded.reshape(rows // 8, 8, columns // 8, 8).any(axis=(1, 3)))
+    if header.process in (0, JPEG_LS):
+        return
+    jpeg.require_quick(frame, header.rows * header.columns)
+    as_8_bits = frame[: header.bits_at] + b"\x08" + frame[header.bits_at + 1 :]
+    if header.process == LOSSLESS:
+        jpeg.require_whole_lossless(as_8_bits, header.samples, header.columns, header.rows)
+    else:
+        jpeg.require_whole(as_8_bits)

@@ -4,6 +4,8 @@ What needs imagecodecs (the extra `dicom`) or dcmtk is skipped where it is missi
 """
 
 import importlib.util
+import io
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +22,9 @@ from cxr.errors import UnreadableError
 from cxr.images.dicom import decoders
 from cxr.images.dicom.file import HTJ2K, is_dicom, read_dataset, require_radiograph
 from cxr.images.dicom.pixels import PIXEL_TAGS, read_levels
+from cxr.images.reading import read as reading_of
 from tests.support.images import colour, make_dicom, spread
+from tests.support.jpeg import as_12_bits, cuts, lossless
 from tests.support.processes import PROJECT
 
 has_codecs = importlib.util.find_spec("imagecodecs") is not None
@@ -170,8 +174,6 @@ def test_colour_of_12_bits_in_jpeg_2000_keeps_its_low_bits() -> None:
 
 def adobe_jpeg(rgb: np.ndarray) -> bytes:
     """A JPEG of YCbCr with Adobe's marker, which says so, in place of JFIF's."""
-    import io
-
     stream = io.BytesIO()
     Image.fromarray(rgb).save(stream, "JPEG", quality=98, subsampling=0)
     data = stream.getvalue()
@@ -181,8 +183,13 @@ def adobe_jpeg(rgb: np.ndarray) -> bytes:
 
 
 @pytest.mark.parametrize("photometric", ["YBR_FULL_422", "YBR_FULL", "RGB"])
-def test_ybr_with_adobes_marker_is_converted_once(photometric: str) -> None:
-    data = j2k(colour(8), "1.2.840.10008.1.2.4.50", adobe_jpeg(colour(8)), PhotometricInterpretation=photometric)
+@pytest.mark.parametrize("place", ["first", "after the frame's header"])
+def test_ybr_with_adobes_marker_is_converted_once(place: str, photometric: str) -> None:
+    frame = adobe_jpeg(colour(8))
+    if place != "first":
+        start = frame.index(b"\xff\xda")
+        frame = frame[:2] + frame[18:start] + frame[2:18] + frame[start:]
+    data = j2k(colour(8), "1.2.840.10008.1.2.4.50", frame, PhotometricInterpretation=photometric)
     assert np.abs(read(data) - colour(8)).max() <= 9
 
 
@@ -197,8 +204,6 @@ def frame_of(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(["dcmcjpeg", "+e1"], marks=needs_codecs, id="lossless"),
-        pytest.param(["dcmcjpeg", "+ee"], marks=needs_codecs, id="extended"),
         pytest.param(["dcmcjpls", "+el"], marks=needs_codecs, id="JPEG-LS"),
         pytest.param(["dcmcrle"], id="RLE"),
     ],
@@ -217,18 +222,134 @@ def test_missing_data_is_found_in_every_compression(command: list[str], tmp_path
             assert caught.value.reason in ("truncated", "damaged")
 
 
-@pytest.mark.parametrize("is_progressive", [False, True])
-def test_missing_data_is_found_in_baseline_jpeg(is_progressive: bool, tmp_path: Path) -> None:
-    pixels = body(8)
-    Image.fromarray(pixels).save(tmp_path / "frame.jpg", quality=95, progressive=is_progressive)
-    frame = (tmp_path / "frame.jpg").read_bytes()
-    baseline = "1.2.840.10008.1.2.4.50"
-    assert np.abs(read(j2k(pixels, baseline, frame)) - spread(pixels)).max() <= 16
-    with pytest.raises(UnreadableError):
-        read(j2k(pixels, baseline, frame[: len(frame) // 2]))
-    if not is_progressive:  # of which a whole scan may be missing: see the tests of JPEG files
-        with pytest.raises(UnreadableError, match="truncated"):
-            read(j2k(pixels, baseline, frame[: len(frame) // 2] + b"\xff\xd9"))
+def noisy_colour() -> np.ndarray:
+    noise = np.random.default_rng(0).normal(0, 6, (64, 64, 3))
+    return (colour(8) + noise).round().clip(0, 255).astype(np.uint8)
+
+
+def by_pillow(pixels: np.ndarray, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=95, **options)
+    return stream.getvalue()
+
+
+EXTENDED, LOSSLESS = "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57"
+TWELVE = {"BitsStored": 12, "HighBit": 11, "BitsAllocated": 16}
+YBR = {"PhotometricInterpretation": "YBR_FULL_422"}
+INNER = body(8) // 2 + 64
+"""So that nothing that a JPEG adds is cut off at 0 or 255."""
+WAYS: dict[str, dict[str, Any]] = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_rows": 1},
+}
+
+
+def reason_unless_read_as(levels: np.ndarray, data: bytes) -> str | None:
+    """Return why a file is refused; None if it is not, and has these levels."""
+    reading = reading_of(data, None)
+    if reading.refused is None:
+        assert reading.picture is not None
+        assert (np.asarray(reading.picture.grey if levels.ndim == 2 else read(data)) == levels).all()
+        return None
+    return reading.refused.reason
+
+
+def expect_no_cut_to_be_read(pixels: np.ndarray, syntax: str, frame: bytes, n: int = 30, **tags: Any) -> np.ndarray:
+    """Return the whole frame's levels; no frame that was cut short or filled up may be read with others."""
+    whole = read(j2k(pixels, syntax, frame, **tags))
+    damaged = cuts(frame, n)
+    reasons = [reason_unless_read_as(whole, j2k(pixels, syntax, cut, **tags)) for cut in damaged]
+    assert set(reasons) <= {"truncated", "damaged", "too_complex", None}  # zeros in place of a header are segments
+    assert reasons.count(None) < 0.1 * len(damaged)
+    return whole
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_cut_of_a_jpeg_of_8_bits_is_read_as_something_else(way: str) -> None:
+    frame = by_pillow(INNER, **WAYS[way])
+    whole = expect_no_cut_to_be_read(INNER, "1.2.840.10008.1.2.4.50", frame)
+    assert np.abs(whole - spread(np.asarray(Image.open(io.BytesIO(frame))))).max() <= 1
+    rgb = noisy_colour()
+    frame = by_pillow(rgb, **WAYS[way])
+    whole = expect_no_cut_to_be_read(rgb, "1.2.840.10008.1.2.4.50", frame, **YBR)
+    assert np.abs(whole - np.asarray(Image.open(io.BytesIO(frame))).astype(int)).max() <= 3
+
+
+@needs_codecs
+@pytest.mark.parametrize("way", WAYS)
+def test_no_cut_of_a_jpeg_of_12_bits_is_read_as_something_else(way: str) -> None:
+    frame = by_pillow(INNER, **WAYS[way])
+    tags = TWELVE | {"WindowCenter": 2048, "WindowWidth": 4096}
+    whole = expect_no_cut_to_be_read(INNER.astype(np.uint16), EXTENDED, as_12_bits(frame), **tags)
+    levels = np.asarray(Image.open(io.BytesIO(frame)))
+    assert np.abs(whole - spread(levels)).max() <= 1 + 255 / np.ptp(levels), "each of 8 bits is rounded once more"
+
+
+@needs_codecs
+@pytest.mark.parametrize("restart_rows", [0, 8])
+@pytest.mark.parametrize("is_interleaved", [True, False])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_no_cut_of_a_lossless_jpeg_is_read_as_something_else(
+    samples: int, is_interleaved: bool, restart_rows: int
+) -> None:
+    pixels = noisy_colour() if samples == 3 else body(12, shape=(64, 64))
+    frame = lossless(
+        pixels.reshape(64, 64, samples),
+        12 if samples == 1 else 8,
+        restart_rows=restart_rows,
+        is_interleaved=is_interleaved,
+    )
+    whole = expect_no_cut_to_be_read(pixels, LOSSLESS, frame, n=10)
+    assert (whole == (spread(pixels) if samples == 1 else pixels)).all()
+
+
+@needs_codecs
+def test_restart_markers_that_are_lost_or_out_of_order_are_found() -> None:
+    wide = body(12, shape=(64, 64))
+    for syntax, frame, stored, tags in (
+        (EXTENDED, as_12_bits(by_pillow(INNER, **WAYS["restarts"])), INNER.astype(np.uint16), TWELVE),
+        (LOSSLESS, lossless(wide[..., None], 12, restart_rows=4), wide, {}),
+    ):
+        read(j2k(stored, syntax, frame, **tags))
+        start = frame.index(b"\xff\xda")
+        markers = [start + match.start() for match in re.finditer(rb"\xff[\xd0-\xd7]", frame[start:])]
+        without_one = frame[: markers[2]] + frame[markers[2] + 2 :]
+        without_eight = frame[: markers[1]] + frame[markers[9] :]
+        swapped = bytearray(frame)
+        swapped[markers[3] + 1] ^= 1
+        for damaged in (without_one, without_eight, bytes(swapped)):
+            with pytest.raises(UnreadableError) as refused:
+                read(j2k(stored, syntax, damaged, **tags))
+            assert refused.value.reason in ("truncated", "damaged")
+
+
+@needs_dcmtk
+@needs_codecs
+@pytest.mark.parametrize(
+    ("option", "pixels", "most"),
+    [
+        pytest.param("+e1", body(16), 0, id="lossless, 16 bits"),
+        pytest.param("+el", noisy_colour(), 0, id="lossless, predictor 1 of process 14, colour"),
+        pytest.param("+ee", body(12), 16, id="extended"),
+    ],
+)
+def test_no_cut_of_what_dcmtk_encodes_is_read_as_something_else(
+    option: str, pixels: np.ndarray, most: int, tmp_path: Path
+) -> None:
+    bits = {"BitsStored": 16, "HighBit": 15} if pixels.max() > 4095 else {}
+    data = through(["dcmcjpeg", option], make_dicom(pixels, **bits, **STUDY), tmp_path)
+    syntax = LOSSLESS if most == 0 else EXTENDED
+    whole = expect_no_cut_to_be_read(pixels, syntax, frame_of(data), n=10, **bits)
+    assert np.abs(whole - (spread(pixels) if pixels.ndim == 2 else pixels.astype(int))).max() <= most
+
+
+def test_a_progressive_jpeg_of_two_thousand_scans_is_refused_in_dicom_too() -> None:
+    frame = by_pillow(np.zeros((64, 64), np.uint8), progressive=True)
+    start, end = frame.rindex(b"\xff\xda"), frame.rindex(b"\xff\xd9")
+    slow = frame[:end] + frame[start:end] * 2000 + frame[end:]
+    with pytest.raises(UnreadableError, match=r"too complex: JPEG of 2,0.. scans, at most 100"):
+        read(j2k(np.zeros((64, 64), np.uint8), "1.2.840.10008.1.2.4.50", slow))
 
 
 @pytest.mark.parametrize("seed", range(40))
