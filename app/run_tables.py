@@ -9,7 +9,7 @@ from cxr.classes import Classes
 from cxr.evaluation import analyses
 from cxr.evaluation.comparison import Comparison, compare
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.evaluation.subgroups import subgroup_table
+from cxr.evaluation.subgroups import subgroup_table, with_subgroups
 from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
 
@@ -64,7 +64,7 @@ def _read(folder: RunFolder, version: str) -> OutOfFold:
 def _compute(name: str, folder: RunFolder, version: str) -> Any:
     images = _read(folder, version)
     if name == "subgroups":
-        return subgroup_table(images, verified.read_table(folder.manifest))
+        return subgroup_table(images, with_subgroups(folder, verified.read_table(folder.manifest)))
     return COMPUTE[name](images)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from cxr.errors import ConfigError
+from cxr.labelling import LABELLING, Labelling
 from cxr.recipe import Recipe
 
 LabelFrom = Literal["folder", "subtype"]
@@ -32,7 +33,14 @@ BLANK_CONTRAST = 4.0
 """An image whose grey levels spread less is blank; real images spread 20 to 87 levels."""
 PHOTOGRAPH_CHROMA = 8.0
 """Levels from grey above which an image is a colour photograph; radiographs saved as RGB stay under 1."""
-ADDED: dict[str, Any] = {"leave_out": "patient", "class_folder": (), "test_views": "none", "progressive": 0.0}
+ADDED: dict[str, Any] = {
+    "leave_out": "patient",
+    "class_folder": (),
+    "test_views": "none",
+    "progressive": 0.0,
+    "describe": None,
+    **LABELLING,
+}
 """Fields that older configs lack, and what those mean. The value is not written down, so that a run that was begun
 without the field keeps its identity and its name."""
 KAGGLE = "kaggle"
@@ -42,16 +50,18 @@ KAGGLE_PATIENT = r"^(person\d+|(?:NORMAL2-)?IM-\d+)(?=[-_.])"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Which images there are, how they are labelled, and how they are split into folds.
+class ImagesConfig:
+    """Which images there are, and how they are split into folds.
 
     Attributes:
-        data: Folder, .zip, .tar or .tar.gz laid out as ROOT/[split/]CLASS/image.(jpeg|jpg|png|dcm), or the word kaggle.
+        data: Folder, .zip, .tar or .tar.gz laid out as ROOT/[split/]CLASS/image.(jpeg|jpg|png|dcm), or in any way with
+            tables of labels; or the word kaggle.
         folds: Number of cross-validation folds, 2 to 20.
         leave_out: What each fold leaves out: patients at random, or a cluster of images acquired alike.
         seed: Seed of the folds, the initial weights, the order of images and the augmentation.
         label_from: The class is the image's folder, or the subtype in its file name (NORMAL / bacteria / virus).
-        positive: Positive class, where there are two; by default PNEUMONIA if the data has it.
+        positive: Positive class, where there are two; by default PNEUMONIA if the data has it. With tables of
+            labels, the finding that is positive against the rest.
         holdout: Split of the archive that cross-validation never sees, such as test.
         patient_pattern: Regular expression whose first group, searched in the file name or else in the path, is the
             patient id; by default that of the known collection whose names the files have.
@@ -103,6 +113,19 @@ class DataConfig:
     @property
     def _kind(self) -> str:
         return "images"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Labelling, ImagesConfig):
+    """Which images there are, how they are labelled, and how they are split into folds."""
+
+    def __post_init__(self) -> None:
+        Labelling.__post_init__(self)  # a description may say which class is positive, and where patients are
+        ImagesConfig.__post_init__(self)
+        if self.reads_tables and self.label_from != "folder":
+            raise ConfigError(f"--label-from {self.label_from} is for labels in folders: leave it out, or --labels.")
+        if len(self.label_columns) == 1 and self.positive is None:
+            object.__setattr__(self, "positive", self.label_columns[0])
 
 
 @dataclass(frozen=True, kw_only=True)

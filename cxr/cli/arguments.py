@@ -16,8 +16,20 @@ from cyclopts import UNSET, App, ArgumentCollection
 from cxr.errors import ConfigError
 
 FOLDERS = {"--experiments", "--models", "--cache", "--scores", "--services", "--out", "OUT", "INBOX"}
-FILES = {"--tolerances", "--labels"}
-NAMES = {"--data", "--weights", "--external", "--images", "IMAGES", "RUN", "FIRST", "SECOND", "MORE"}
+FILES = {"--tolerances"}
+NAMES = {
+    "--data",
+    "--labels",
+    "--describe",
+    "--weights",
+    "--external",
+    "--images",
+    "IMAGES",
+    "RUN",
+    "FIRST",
+    "SECOND",
+    "MORE",
+}
 """What may be a path, or something else, or a file that the verb has its own words for."""
 STORE = (r"sqlite:///.+|https?://.+", "sqlite:///FILE or the http address of a server")
 ADDRESSES = {
@@ -66,7 +78,7 @@ def _require_usable_value(name: str, value: str, verb: str) -> None:
     is_folder = name in FOLDERS or HAS_TO_EXIST.get(verb) == name  # --images is a number elsewhere
     if is_folder or name in FILES | NAMES:
         _require_path(name, value)
-    if is_folder:
+    if is_folder and not (name == "--images" and Path(value).is_file()):  # an archive, which the verb opens
         _require_folder(name, value, has_to_exist=HAS_TO_EXIST.get(verb) == name)
     if name in FILES and not Path(value).is_file():
         raise ConfigError(f"{name} {_shown(value)} is no file: give one that exists.")

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from cxr.cli.app import Device, Experiments, Models, app
 from cxr.cli.terminal import say
 from cxr.config import OperatingPoint
+from cxr.labelling import Labelling
 
 if TYPE_CHECKING:
     from cxr.storage.model_folder import ModelFolder, PackageFolder
@@ -120,7 +121,7 @@ def recalibrate(
     name: str,
     /,
     *,
-    labels: Path,
+    labelling: Annotated[Labelling, Parameter(name="*")] = Labelling(),  # noqa: B008 it is frozen
     version: str | None = None,
     images: Path | None = None,
     operating_point: OperatingPoint | None = None,
@@ -139,9 +140,8 @@ def recalibrate(
 
     Args:
         name: Name of the model.
-        labels: CSV or Parquet file with the columns path and label, and patient_id if patients are known.
         version: Version to start from; by default the champion.
-        images: Folder that the paths are relative to; by default the folder of the labels file.
+        images: Folder or archive that holds the images; by default the folder of the first table.
         operating_point: The threshold for a positive prediction, as for `cxr package`; by default the version's own.
         prevalence: How frequent the positive class is at the site, between 0 and 1, if the labelled images were not
             taken as they came; by default as frequent as among them.
@@ -160,7 +160,7 @@ def recalibrate(
         made = recalibrate_model(
             model,
             start,
-            labels,
+            labelling,
             images=images,
             operating_point=operating_point,
             prevalence=prevalence,

@@ -16,6 +16,8 @@ from cyclopts import Parameter
 from cxr.cli.app import Device, Experiments, app
 from cxr.cli.terminal import say
 from cxr.config import Execution, TrainConfig
+from cxr.errors import ConfigError
+from cxr.labelling import Labelling
 
 if TYPE_CHECKING:
     from cxr.storage.run_folder import RunFolder
@@ -59,6 +61,18 @@ def presets(*, weights: str = "imagenet-v1") -> None:
     from cxr.recipe import PRESETS
 
     tables.show_recipes({name: options(weights) for name, options in PRESETS.items()})
+
+
+@app.command
+def sets() -> None:
+    """Show the collections whose tables the program knows how to read; `--describe NAME` uses one.
+
+    Example: cxr sets
+    """
+    from cxr.cli import tables
+    from cxr.descriptions import shipped
+
+    tables.show_sets(shipped())
 
 
 @app.command
@@ -129,6 +143,7 @@ def report(
     *,
     open_test: bool = False,
     external: tuple[str, ...] = (),
+    labelling: Annotated[Labelling, Parameter(name="*")] = Labelling(),  # noqa: B008 it is frozen
     experiments: Experiments = Path("experiments"),
 ) -> None:
     """Write a finished run's report again: one HTML file, its figures, and every figure's numbers.
@@ -138,11 +153,14 @@ def report(
     Args:
         run: Run id, or path of the run's folder.
         open_test: Also evaluate the images that --holdout kept out; every opening is recorded.
-        external: Folder or archive of an external test set, laid out as for training, to evaluate as well.
+        external: Folder or archive of an external test set to evaluate as well, laid out as for training, or with
+            tables of labels.
     """
     from cxr.storage.run_folder import RunFolder
 
     folder = RunFolder.existing(run, experiments)
+    if labelling.reads_tables and not external:
+        raise ConfigError("--labels is for an external test set: give it with --external DATA.")
     from cxr.evaluation.outside_tests import evaluate_external, open_held_out_test
     from cxr.report.run_report import write_report
 
@@ -150,7 +168,7 @@ def report(
         if open_test:
             open_held_out_test(finished)
         for data in external:
-            evaluate_external(finished, data)
+            evaluate_external(finished, data, labelling)
         path = write_report(finished)
     say(f"report   {path}")
     say(f"figures  {folder.figures}")

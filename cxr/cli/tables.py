@@ -1,6 +1,7 @@
 """What a command prints at its end: tables, where the files are, and a query that reads them."""
 
 import math
+import shlex
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,13 @@ from rich.text import Text
 
 from cxr.classes import Classes
 from cxr.cli.terminal import say
+from cxr.labelling import LISTS
 from cxr.wording import DASH, DISCLAIMER, display_name, format_estimate, visible
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cxr.descriptions import Description
     from cxr.evaluation.comparison import Comparison
     from cxr.serving.package import Package
     from cxr.storage.run_folder import ExplanationFolder, RunFolder
@@ -54,6 +57,19 @@ def show_recipes(recipes: Mapping[str, Mapping[str, Any]]) -> None:
         _add(table, f"--{name.replace('_', '-')}", *(str(options[name]) for options in recipes.values()))
     _print(table, 80)
     say("what each of them is worth: docs/decisions/recipes.md")
+
+
+def show_sets(descriptions: "Iterable[Description]") -> None:
+    """Print the collections that are known, what a person should know of each, and the options that it stands for."""
+    for description in descriptions:
+        say(f"{description.name:<12} {description.title}")
+        if description.note:
+            say(f"{'':<12} {description.note}")
+        for name, value in description.options.items():
+            texts = [",".join(value)] if name in LISTS else value if isinstance(value, list) else [value]
+            for text in texts:
+                say(f"{'':<12}   --{name.replace('_', '-')} {shlex.quote(str(text))}")
+    say("to use one: cxr validate --data FOLDER --describe NAME; options that are given count more")
 
 
 def _show_worst_cluster(table: "pd.DataFrame") -> None:

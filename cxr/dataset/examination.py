@@ -15,8 +15,9 @@ from cxr.classes import Classes
 from cxr.config import DataConfig
 from cxr.dataset.folds import assign_folds, certify
 from cxr.dataset.known_patients import log_patients, with_pattern_found
+from cxr.dataset.labelled import list_data_set, require_folds
 from cxr.dataset.labels import class_names, require_labels, require_trainable
-from cxr.dataset.layout import Listing, count_kinds, left_aside_table, list_images, log_left_aside
+from cxr.dataset.layout import Listing, count_kinds, left_aside_table, log_left_aside
 from cxr.dataset.manifest import build_manifest, count_identical, count_images, data_hash
 from cxr.dataset.near_duplicates import find_near_duplicates
 from cxr.dataset.pictures import squares_of
@@ -24,6 +25,7 @@ from cxr.errors import DataError, FoldError, RunError
 from cxr.images.decoding import DECODED_PX
 from cxr.images.source import Source, open_source
 from cxr.images.vitals import open_vitals
+from cxr.labels.resolution import Resolved
 from cxr.storage import events, files, verified
 from cxr.storage.run_folder import RunFolder
 
@@ -40,51 +42,63 @@ def examine(
         folder: gets the tables.
         cache: gets decoded images and their vital signs.
         size: side of the squares to prepare for training, in pixels; None for no squares.
-        is_test_set: whether the images are to be evaluated alone, and need not be enough for folds.
-
-    Raises:
-        ConfigError: the positive class, a class folder or the holdout does not fit the data, or the cache is a URL;
-            nothing is written.
-        DataError: no images are found, a folder is hardly a class, or two classes are spelt almost alike; nothing is
-            written.
-        FoldError: a class has fewer images than there are folds; nothing is written.
+        ConfigError: the positive class, a class folder, the holdout or an option about tables of labels does not fit
+            the data, or the cache is a URL; nothing is written.
+        DataError: no images are found, a folder is hardly a class, two classes are spelt almost alike, or a table of
+            labels contradicts the data; nothing is written.
+        FoldError: a class has fewer images or patients than there are folds; nothing is written.
         RunError: the run was begun with other images.
     """
     files.require_local("--cache", cache)
     with events.stage(folder.events, "examine") as stage:
         source = open_source(config.data)
-        listing = _list(source, config, folder)
-        (require_labels if folder.has_begun or is_test_set else require_trainable)(listing, config)
+        listing, resolved = _list(source, config, folder, cache)
+        if folder.has_begun or is_test_set:
+            require_labels(listing, config)
+        elif resolved is None:
+            require_trainable(listing, config)
+        else:
+            require_labels(listing, config)
+            require_folds(resolved, config)
         manifest = build_manifest(source, listing, config, cache, size)
         stage.n_images = len(manifest)
-        resolved = with_pattern_found(config, [image.path for image in listing.images])
+        with_pattern = with_pattern_found(config, [image.path for image in listing.images])
         _log_images(manifest, listing)
-        log_patients(manifest, resolved.patient_pattern)
+        log_patients(manifest, with_pattern.patient_pattern)
         if folder.has_begun:
-            _require_same_images(folder, data_hash(manifest))
+            _require_same_images(folder, data_hash(manifest, resolved))
             _write_identity(folder)
         else:
             read_square = squares_of(source, listing, config, DECODED_PX)
             near_duplicates = find_near_duplicates(manifest, open_vitals(cache), read_square)
-            _assign_and_write(resolved, folder, manifest, near_duplicates, listing)
+            _assign_and_write(with_pattern, folder, manifest, near_duplicates, listing, resolved)
 
 
-def _list(source: Source, config: DataConfig, folder: RunFolder) -> Listing:
-    """Return the images; those that a run left aside when it began stay so, whatever formats are read by now."""
-    listing = list_images(source, config.class_folder)
+def _list(source: Source, config: DataConfig, folder: RunFolder, cache: Path) -> tuple[Listing, Resolved | None]:
+    """Return the images, and what tables of labels say of them.
+
+    Images that a run left aside when it began stay so, whatever formats are read by now.
+    """
+    listing, resolved = list_data_set(source, config, cache)
     if not (folder.has_begun and verified.exists(folder.left_aside)):
-        return listing
+        return listing, resolved
     before = set(verified.read_table(folder.left_aside)["path"])
-    return dataclasses.replace(listing, images=[image for image in listing.images if image.key not in before])
+    kept = [image for image in listing.images if image.key not in before]
+    return dataclasses.replace(listing, images=kept), resolved
 
 
 def _assign_and_write(
-    config: DataConfig, folder: RunFolder, manifest: pd.DataFrame, near_duplicates: pd.DataFrame, listing: Listing
+    config: DataConfig,
+    folder: RunFolder,
+    manifest: pd.DataFrame,
+    near_duplicates: pd.DataFrame,
+    listing: Listing,
+    resolved: Resolved | None,
 ) -> None:
     """Assign folds if the data allow it; write all tables, and the reason where there are no folds."""
     facts = {
         "data": config.data,
-        "data_hash": data_hash(manifest),
+        "data_hash": data_hash(manifest, resolved),
         "images": count_images(manifest),
         "identical": count_identical(manifest),
         "left_aside": count_kinds(listing.left_aside),
@@ -96,6 +110,9 @@ def _assign_and_write(
         "classes": None,
         "no_folds_because": None,
     }
+    if resolved is not None:
+        facts["labels"] = {"tables": resolved.tables, "sha256": resolved.sha256}
+        verified.write_table(folder.labels, resolved.images.rename_axis("path").reset_index())
     folds = certificate = None
     try:
         facts["classes"] = classes = Classes(class_names(manifest, config))

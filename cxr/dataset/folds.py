@@ -31,6 +31,8 @@ from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
 
 COLUMNS = ["image_id", "path", "label", "group_id", "fold"]
+HASHED = {"table": "column of the tables of labels", "dicom": "PatientID of DICOM"}
+"""Where keyed hashes of patients come from, by `patient_from`."""
 
 
 def assign_folds(manifest: pd.DataFrame, near_duplicates: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
@@ -226,7 +228,8 @@ def _patient_key(known: pd.DataFrame, config: DataConfig) -> str:
     is_default = config.patient_pattern == KAGGLE_PATIENT
     pattern = repr(config.patient_pattern) if is_default else pattern_words(config.patient_pattern)
     from_path = f"{'path' if 'path' in sources else 'file name'}, first group of {pattern}"
-    return f"PatientID of DICOM as a keyed hash, or {from_path}" if "dicom" in sources else from_path
+    hashed = [f"{words} as a keyed hash" for source, words in HASHED.items() if source in sources]
+    return ", or ".join([*hashed, from_path])
 
 
 def read_folds(run: RunFolder, config: DataConfig) -> pd.DataFrame:

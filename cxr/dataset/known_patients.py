@@ -16,8 +16,11 @@ from cxr.dataset.patients import KNOWN, choose_pattern
 
 log = logging.getLogger(__name__)
 
-NOBODY = "no patient is known to have two images; if that is not so, say where the patient stands (--patient-pattern)"
-WORDS = {"name": "file names", "path": "paths", "dicom": "DICOM's PatientID"}
+NOBODY = (
+    "no patient is known to have two images; if that is not so, say where the patient stands (--patient-pattern, or "
+    "--patient-column for tables of labels)"
+)
+WORDS = {"name": "file names", "path": "paths", "dicom": "DICOM's PatientID", "table": "tables of labels"}
 COUNTED = ("patient_ids_from", "largest_patient", "n_patients_with_several_images", "patients_remark")
 """What `count_patients` counts; leakage certificates of older runs lack it."""
 
@@ -72,7 +75,7 @@ def most_images_of_a_patient(images: pd.DataFrame) -> int:
 
 
 def patient_sources(images: pd.DataFrame) -> pd.Series:
-    """Return where each image's patient id comes from: name, path or dicom; missing where it has none.
+    """Return where each image's patient id comes from: name, path, dicom or table; missing where it has none.
 
     Older manifests lack the column; in them, a PatientID is recognised by the form of its hash.
     """

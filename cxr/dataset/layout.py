@@ -35,6 +35,8 @@ class SourceImage:
     class_folder: str
     split: str | None
     n_bytes: int
+    patient_id: str | None = None
+    """From a table of labels, as a keyed hash; None where none names the patient."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def list_images(source: Source, class_folder: Collection[str] = ()) -> Listing:
         DataError: there is no image, an image is in no class folder, or images are under several roots.
     """
     sizes = source.sizes()
-    kinds = {key: kind_of(key, source) for key in sizes}
+    kinds = kinds_of(source)
     places = find_places(_require_images(kinds))
     if class_folder:
         _require_folders(class_folder, places)
@@ -83,6 +85,11 @@ def list_images(source: Source, class_folder: Collection[str] = ()) -> Listing:
     left_aside = [LeftAside(key, kind, sizes[key]) for key, kind in sorted(kinds.items()) if kind is not None]
     empty = _empty_class_folders(source.empty_folders(), root, class_folder)
     return Listing(sorted(images, key=lambda image: image.path), left_aside, empty)
+
+
+def kinds_of(source: Source) -> dict[str, str | None]:
+    """Return why each file is left aside; None for an image."""
+    return {key: kind_of(key, source) for key in source.sizes()}
 
 
 def _require_images(kinds: Mapping[str, str | None]) -> list[str]:

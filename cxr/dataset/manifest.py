@@ -33,6 +33,7 @@ from cxr.images.dicom.file import is_dicom
 from cxr.images.reading import read
 from cxr.images.source import MAX_IMAGE_BYTES, Source
 from cxr.images.vitals import Vitals, measure, open_vitals
+from cxr.labels.resolution import Resolved
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +194,9 @@ def _table(rows: list[dict[str, Any]], vitals: pd.DataFrame) -> pd.DataFrame:
 def _rows(images: list[SourceImage], entries: list[_Entry], config: DataConfig) -> list[dict[str, Any]]:
     paths = [image.path for image in images]
     pattern = choose_pattern(paths, config.patient_pattern)
-    patients = find_patients(paths, [entry.patient_id for entry in entries], pattern)
+    found = find_patients(paths, [entry.patient_id for entry in entries], pattern)
+    named = [Patient(image.patient_id, "table") if image.patient_id else None for image in images]
+    patients = [of_table or of_file for of_table, of_file in zip(named, found, strict=True)]
     return [_row(*facts, config) for facts in zip(images, entries, patients, strict=True)]
 
 
@@ -230,10 +233,14 @@ def _mark_copies(manifest: pd.DataFrame) -> None:
                 manifest.loc[same.index[0], "reason"] = f"same bytes as {other['path']}, which is {other['label']}"
 
 
-def data_hash(manifest: pd.DataFrame) -> str:
-    """Return a SHA-256 over every image's path, label and content: equal for a folder and for an archive of it."""
+def data_hash(manifest: pd.DataFrame, resolved: Resolved | None = None) -> str:
+    """Return a SHA-256 over every image's path, label and content: equal for a folder and for an archive of it.
+
+    Where labels come from tables, it covers the tables and what they say of each image as well.
+    """
     lines = manifest[["path", "label", "image_id"]].fillna("").agg("\t".join, axis=1)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    of_tables = [] if resolved is None else [resolved.sha256]
+    return hashlib.sha256("\n".join([*lines, *of_tables]).encode()).hexdigest()
 
 
 def count_images(manifest: pd.DataFrame) -> dict[str, int]:

@@ -18,8 +18,8 @@ from typing import Literal
 from cxr.config import KAGGLE_PATIENT
 from cxr.images.dicom.patient import PLACEHOLDER
 
-PatientFrom = Literal["name", "path", "dicom"]
-"""Where a patient's id stands: in the file's name, elsewhere in its path, or in DICOM's PatientID."""
+PatientFrom = Literal["name", "path", "dicom", "table"]
+"""Where a patient's id stands: in the file's name, elsewhere in its path, in DICOM's PatientID, or in a table."""
 
 KNOWN = {
     "the Kaggle set": KAGGLE_PATIENT,

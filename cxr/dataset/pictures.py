@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ def read_pictures(config: DataConfig, least_px: int) -> Callable[[str, str], Pic
         least_px: the picture has at least this many pixels a side, if the image has as many.
     """
     source = open_source(config.data)
+    if config.reads_tables:  # paths are those in the source
+        return _reader(source, {key: key for key in source.sizes()}, config, least_px)
     return pictures_of(source, list_images(source, config.class_folder), config, least_px)
 
 
@@ -51,7 +53,20 @@ def find_pictures(config: DataConfig, images: Iterable[tuple[str, str]], least_p
 
 def pictures_of(source: Source, listing: Listing, config: DataConfig, least_px: int) -> Callable[[str, str], Picture]:
     """Do what `read_pictures` does, with a source that is open and listed already."""
-    keys = {image.path: image.key for image in listing.images}
+    return _reader(source, {image.path: image.key for image in listing.images}, config, least_px)
+
+
+def _reader(
+    source: Source, keys: Mapping[str, str], config: DataConfig, least_px: int
+) -> Callable[[str, str], Picture]:
+    """Return the function that `read_pictures` returns.
+
+    Args:
+        source: the open data set.
+        keys: path in the source of each image, by its path in the manifest.
+        config: names the data set.
+        least_px: as for `read_pictures`.
+    """
 
     def read(path: str, image_id: str) -> Picture:
         try:

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.classes import Classes
-from cxr.config import KAGGLE, DataConfig
+from cxr.config import KAGGLE, DataConfig, TrainConfig
 from cxr.dataset.examination import examine
 from cxr.dataset.folds import group_images
 from cxr.dataset.labels import class_names
@@ -28,6 +28,7 @@ from cxr.evaluation.analyses import RATES
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.tables import metrics_table
 from cxr.images.vitals import are_same_image, fingerprint, fingerprint_bits
+from cxr.labelling import Labelling
 from cxr.metrics.bootstrap import Replicates
 from cxr.metrics.calibration import average_folds
 from cxr.metrics.estimates import estimate
@@ -65,15 +66,16 @@ def open_held_out_test(run: Run) -> OutsideTestFolder:
     return _evaluate(run, run.folder.held_out_test, images, run.squares(images), left_out)
 
 
-def evaluate_external(run: Run, data: str) -> OutsideTestFolder:
+def evaluate_external(run: Run, data: str, labelling: Labelling | None = None) -> OutsideTestFolder:
     """Evaluate an external test set, without images that the run was made from; return the folder of the results.
 
     Args:
         run: finished.
         data: a folder or an archive laid out as for training, with the run's classes; or kaggle.
+        labelling: the set's tables of labels; None if its labels are folders.
 
     Raises:
-        ConfigError: the set lies in an object store.
+        ConfigError: the set lies in an object store, or an option about tables of labels does not fit it.
         DataError: the set has no images, only images that the run was made from, or other classes.
         RunError: the run is not finished.
     """
@@ -81,8 +83,7 @@ def evaluate_external(run: Run, data: str) -> OutsideTestFolder:
     require_complete(run)
     place = Path(data).expanduser().resolve() if data != KAGGLE else Path(KAGGLE)
     folder = run.folder.external_test(place)
-    pattern = elsewhere(run.config.patient_pattern)
-    config = replace(run.config, data=str(place), holdout=None, patient_pattern=pattern)
+    config = _config_of_set(run, str(place), labelling or Labelling())
     examine(config, RunFolder(folder.path), cache=run.cache, size=run.config.size, is_test_set=True)
     manifest = verified.read_table(RunFolder(folder.path).manifest)
     _require_classes(manifest, config, run.classes)
@@ -99,12 +100,24 @@ def evaluate_external(run: Run, data: str) -> OutsideTestFolder:
     return _evaluate(run, folder, images[~is_known].reset_index(drop=True), squares[~is_known], left_out)
 
 
+def _config_of_set(run: Run, data: str, labelling: Labelling) -> TrainConfig:
+    """Return the run's config with a set's data and tables in place of the run's own."""
+    positive = run.classes.positive if labelling.reads_tables else run.config.positive
+    changed = {
+        "data": data,
+        "holdout": None,
+        "positive": positive,
+        "patient_pattern": elsewhere(run.config.patient_pattern),
+    }
+    return replace(run.config, **labelling.labelling() | changed)
+
+
 def _require_classes(manifest: pd.DataFrame, config: DataConfig, classes: Classes) -> None:
     found = Classes(class_names(manifest, config))
     if found != classes:
         raise DataError(
             f"an external test set needs the run's classes {', '.join(classes)}; {config.data!r} has "
-            f"{', '.join(found)}: rename its folders."
+            f"{', '.join(found)}: rename its folders, or say which label is which class with --value."
         )
 
 

@@ -1,8 +1,10 @@
 """Metrics within subgroups of a run's images, and the images to look at: most confident errors and label suspects.
 
-Subgroups divide the images by subtype, image size, contrast, images of the patient, and the archive's split.
+Subgroups divide the images by subtype, image size, contrast, images of the patient, and the archive's split; and by the
+columns of the tables of labels that `--subgroup-column` names.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,12 +13,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.labels.facts import SUBGROUP
 from cxr.metrics.confident_learning import rank_labels
 from cxr.metrics.estimates import estimate
+from cxr.storage import verified
+from cxr.storage.run_folder import RunFolder
 
 METRICS = ("roc_auc", "sensitivity", "specificity", "accuracy")
 MANY_IMAGES = 2
 """Images of a patient from which on it counts as one with several."""
+
+
+def with_subgroups(folder: RunFolder, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return a run's manifest with the columns subgroup_<column> of its tables of labels, if it has such tables."""
+    if not verified.exists(folder.labels):
+        return manifest
+    labels = verified.read_table(folder.labels)
+    columns = [name for name in labels.columns if name.startswith(SUBGROUP)]
+    return manifest.merge(labels[["path", *columns]], on="path", how="left")
 
 
 def subgroup_table(images: OutOfFold, manifest: pd.DataFrame) -> pd.DataFrame:
@@ -26,7 +40,7 @@ def subgroup_table(images: OutOfFold, manifest: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         images: of the run.
-        manifest: the run's table of images, for size, contrast and split.
+        manifest: the run's table of images, for size, contrast and split, and what `with_subgroups` adds.
     """
     rows: list[dict[str, Any]] = []
     for name, truth, column in images.one_vs_rest():
@@ -68,9 +82,18 @@ def subgroups(
             (split, (known["split"] == split).to_numpy()) for split in sorted(known["split"].dropna().unique())
         ],
     }
+    for column in [name for name in known.columns if name.startswith(SUBGROUP)]:
+        levels = sorted(known[column].dropna().unique(), key=_as_numbers)
+        parts[column.removeprefix(SUBGROUP)] = [(level, (known[column] == level).to_numpy()) for level in levels]
     for name, levels in parts.items():
         present = [(level, inside) for level, inside in levels if inside.any()]
         yield from ((name, level, inside) for level, inside in present if len(present) > 1)
+
+
+def _as_numbers(level: str) -> tuple[float, str]:
+    """Return what sorts levels by the number that they begin with, then by name."""
+    number = re.match(r"\d+(\.\d+)?", level)
+    return (float(number.group()) if number else float("inf"), level)
 
 
 def _quartiles(values: pd.Series, unit: str) -> list[tuple[str, NDArray[np.bool_]]]:

@@ -23,7 +23,7 @@ from cxr.evaluation import analyses
 from cxr.evaluation.clusters import cluster_metrics_table, cluster_table
 from cxr.evaluation.drift_reference import drift_reference_table, measure_images
 from cxr.evaluation.out_of_fold import OutOfFold, predicted_images
-from cxr.evaluation.subgroups import label_suspects, most_confident_errors, subgroup_table
+from cxr.evaluation.subgroups import label_suspects, most_confident_errors, subgroup_table, with_subgroups
 from cxr.metrics.bootstrap import Replicates
 from cxr.metrics.estimates import Estimates, average_estimates, estimate_by_class
 from cxr.storage import events, files, verified
@@ -73,7 +73,8 @@ def evaluate(run: Run) -> None:
 
 def write_tables(run: Run, predictions: pd.DataFrame) -> None:
     """Write every table that `table_names` names, computed from the out-of-fold table."""
-    manifest = verified.read_table(run.folder.manifest)
+    folder = run.folder
+    manifest = verified.read_table(folder.manifest)
     images = OutOfFold(predictions, run.classes)
     metrics = metrics_table(predictions, run.classes)
     tables = {
@@ -84,7 +85,7 @@ def write_tables(run: Run, predictions: pd.DataFrame) -> None:
         "calibration": analyses.calibration_table(images),
         "operating_points": analyses.operating_point_table(images),
         "predictive_values": analyses.predictive_value_table(images),
-        "subgroups": subgroup_table(images, manifest),
+        "subgroups": subgroup_table(images, with_subgroups(folder, manifest)),
         "most_confident_errors": most_confident_errors(images),
         "label_suspects": label_suspects(images),
         "drift_reference": drift_reference_table(_measured(run, predictions, manifest)),
@@ -92,7 +93,7 @@ def write_tables(run: Run, predictions: pd.DataFrame) -> None:
     if run.config.leave_out == "cluster":
         tables |= {"clusters": cluster_table(images, manifest), "cluster_metrics": cluster_metrics_table(images)}
     for name in table_names(run):
-        verified.write_table(run.folder.table(name), tables[name])
+        verified.write_table(folder.table(name), tables[name])
 
 
 def _measured(run: Run, images: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:

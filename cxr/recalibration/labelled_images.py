@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +17,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.classes import Classes
-from cxr.errors import DataError
-from cxr.images.inbox import single_file
+from cxr.errors import DataError, UnreadableError
+from cxr.images.inbox import Arrival
+from cxr.images.source import Source
 from cxr.metrics.recalibration import log_of
 from cxr.recalibration.labels import Labels
 from cxr.serving.package import Package
 from cxr.serving.predictor import Predictor
-from cxr.serving.screening import FileReading, read_image
+from cxr.serving.screening import FileReading, examine_image
 from cxr.wording import visible
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class LabelledImages:
 
 
 def predict_labelled(package: Package, labels: Labels, *, device: str, cache: Path) -> LabelledImages:
-    """Read and predict the images of a labels file.
+    """Read and predict labelled images.
 
     Args:
         package: the model.
@@ -71,7 +72,7 @@ def predict_labelled(package: Package, labels: Labels, *, device: str, cache: Pa
     squares: list[NDArray[np.uint8]] = []
     for start in range(0, len(labels.rows), STEP):
         rows = labels.rows.iloc[start : start + STEP].reset_index(drop=True)
-        readings = _read(labels.folder, rows, package.size)
+        readings = _read(labels.source, rows, package.size)
         parts.append(pd.concat([rows, _predicted(predictor, readings)], axis=1))
         squares += [np.zeros((0, 0), np.uint8) if r.square is None else r.square for r in readings]
     table = pd.concat(parts, ignore_index=True)
@@ -87,10 +88,20 @@ def predict_labelled(package: Package, labels: Labels, *, device: str, cache: Pa
     )
 
 
-def _read(folder: Path, rows: pd.DataFrame, size: int) -> list[FileReading]:
-    arrivals = [single_file(folder / path) for path in rows["path"]]
+def _read(source: Source, rows: pd.DataFrame, size: int) -> list[FileReading]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(partial(read_image, size=size), arrivals))
+        return list(pool.map(partial(_read_image, source, size=size), rows["path"]))
+
+
+def _read_image(source: Source, path: str, *, size: int) -> FileReading:
+    arrival = Arrival(path, path, 0, 0)
+    try:
+        data = source.read(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # OSError; from a damaged zip also BadZipFile, zlib.error, EOFError, struct.error, …
+        return FileReading(arrival, refused=UnreadableError("unreadable", str(error)))
+    return examine_image(replace(arrival, n_bytes=len(data)), data, size)
 
 
 def _predicted(predictor: Predictor, readings: Sequence[FileReading]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from cxr.config import OperatingPoint
 from cxr.errors import PackageError
 from cxr.export.fitted import require_operating_point, require_prevalence
 from cxr.export.versions import add_version
+from cxr.labelling import Labelling
 from cxr.recalibration.fit import fit_labelled
 from cxr.recalibration.labelled_images import LabelledImages, predict_labelled
 from cxr.recalibration.labels import Labels, read_labels
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 def recalibrate_model(
     model: ModelFolder,
     package: Package,
-    labels_file: Path,
+    labelling: Labelling,
     *,
     images: Path | None = None,
     operating_point: OperatingPoint | None = None,
@@ -42,12 +43,12 @@ def recalibrate_model(
     Args:
         model: the model.
         package: the version to start from; if it was recalibrated itself, the version that it was made from.
-        labels_file: see `cxr.recalibration.labels`.
-        images: the folder that its paths are relative to; None for the file's own.
+        labelling: the tables of labels, as for training.
+        images: folder or archive that holds the images; None for the folder of the first table.
         operating_point: whose threshold decides the predicted class; None for the version's own.
         prevalence: of the positive class where the model will be used; None for that of the labelled images.
         device: cpu, cuda:<index>, or auto.
-        cache: keeps compiled graphs.
+        cache: keeps compiled graphs, and the key of the patients' hashes.
 
     Raises:
         ConfigError: the prevalence is not between 0 and 1, a path is not usable, or an extra is missing.
@@ -60,7 +61,7 @@ def recalibrate_model(
     require_prevalence(prevalence, start.classes)
     require_operating_point(point, start.classes)
     require_writable(start)
-    labels = read_labels(labels_file, images, start.classes)
+    labels = read_labels(labelling, images, start.classes, cache)
     labelled = predict_labelled(start, labels, device=device, cache=cache)
     log.info("%d labelled images: %s", len(labelled.table), labelled.n_by_class(start.classes))
     identity = _identity(start, labels, labelled, point, prevalence)
@@ -91,7 +92,7 @@ def _identity(
     ids = "\n".join(sorted(labelled.table["image_id"]))
     recalibrated = {
         "package": start.file_hash,
-        "labels": labels.sha256,
+        "labels": labels.identity,
         "images": hashlib.sha256(ids.encode()).hexdigest(),
         "prevalence": prevalence,
     }

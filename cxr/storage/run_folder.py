@@ -183,6 +183,11 @@ class RunFolder:
         return self.path / "manifest.parquet"
 
     @property
+    def labels(self) -> Path:
+        """What tables of labels say of each image; only of runs that have such tables."""
+        return self.path / "labels.parquet"
+
+    @property
     def left_aside(self) -> Path:
         return self.path / "left_aside.parquet"
 

@@ -155,6 +155,13 @@ class Run:
         size = groups.groupby("label")["label"].transform("size")
         return images[images["group_id"].isin(groups["group_id"][rank < np.ceil(self.share * size)])]
 
+    def image_weights(self, images: pd.DataFrame) -> NDArray[np.float64] | None:
+        """Return the weight of each image in the training loss, shape (n,); None if no table of labels has weights."""
+        if self.config.weight_column is None:
+            return None
+        labels = verified.read_table(self.folder.labels)
+        return labels.set_index("path")["weight"].loc[images["path"]].to_numpy()
+
     def fold_folder(self, fold: int) -> FoldFolder:
         """Return where a fold keeps its files."""
         return self.folder.fold(fold) if self.share == 1 else self.folder.fold_of_share(self.share, fold)
@@ -290,7 +297,9 @@ def _as_read(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _identity(config: TrainConfig, data_hash: str, weights_hash: str) -> dict[str, Any]:
-    return config.as_dict() | {"data": data_hash, "weights": weights_hash}
+    """Return what a run is; the hash of the data covers the tables of labels, wherever they lie."""
+    fields = {name: value for name, value in config.as_dict().items() if name not in ("labels", "split_list")}
+    return _as_read(fields | {"data": data_hash, "weights": weights_hash})
 
 
 def _origin(folder: RunFolder) -> dict[str, Any]:
@@ -324,7 +333,15 @@ def _with_whole_paths(config: TrainConfig) -> TrainConfig:
     weights = config.weights
     if weights not in ("none", *PUBLISHED):
         weights = str(Path(weights).expanduser().resolve())
-    return dataclasses.replace(config, data=data, weights=weights)
+    lists = [f"{split}={_whole(name)}" for split, _, name in (text.partition("=") for text in config.split_list)]
+    labels = tuple(map(_whole, config.labels))
+    return dataclasses.replace(config, data=data, weights=weights, labels=labels, split_list=tuple(lists))
+
+
+def _whole(name: str) -> str:
+    """Return the absolute path of a file on this machine; the name as it is where the file lies within the data."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.is_file() else name
 
 
 def _with_pattern_found(config: TrainConfig, folder: RunFolder) -> TrainConfig:

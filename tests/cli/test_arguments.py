@@ -165,9 +165,8 @@ def test_images_are_a_folder_for_recalibrate_and_a_number_elsewhere(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["recalibrate", "tiny", "--labels=README.md"]
-    for value, sentence in (("nowhere", "'nowhere' does not exist"), ("README.md", "'README.md' is no folder")):
-        code, printed = ended([*words, f"--images={value}"], capsys)
-        assert (code, f"error: --images {sentence}" in printed) == (2, True), printed
+    code, printed = ended([*words, "--images=nowhere"], capsys)
+    assert (code, "error: --images 'nowhere' does not exist" in printed) == (2, True), printed
     (place / "0").mkdir()
     code, printed = ended([*words, "--images=0"], capsys)
     assert (code, "there is no model 'tiny'" in printed or "has no champion" in printed) == (2, True), printed

@@ -6,6 +6,7 @@ import pytest
 
 from cxr.cli.app import app
 from cxr.cli.runs import locked_run
+from cxr.descriptions import shipped
 from cxr.errors import RunError
 from cxr.storage.run_folder import RunFolder
 
@@ -51,3 +52,12 @@ def test_two_commands_do_not_hold_one_run(home: Path, capsys: pytest.CaptureFixt
         assert run.config.folds == 2
         with pytest.raises(RunError, match="run run is in use by process"):
             app(["evaluate", "run", f"--experiments={home / 'experiments'}"])
+
+
+def test_the_known_collections_are_listed_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    app(["sets"])
+    printed = capsys.readouterr().out
+    for description in shipped():
+        assert f"{description.name:<12} {description.title}" in printed
+    assert "--patient-column 'Patient ID'" in printed
+    assert "--value 'Finding Labels:No Finding=absent'" in printed

@@ -1,5 +1,6 @@
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from sklearn import metrics as sk
 
 from benchmarks.report_numbers import disagreements
 from cxr.cli.app import app
-from cxr.errors import DataError, RunError
+from cxr.errors import ConfigError, DataError, RunError
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.outside_tests import evaluate_external, is_current, open_held_out_test
 from cxr.images.synthetic import draw_images
+from cxr.labelling import Labelling
 from cxr.metrics.calibration import fit_calibration, fit_thresholds
 from cxr.network.resnet import Classifier, predict_logits
 from cxr.storage import files, verified
@@ -145,3 +147,34 @@ def test_openings_are_written_before_the_results(run: Run) -> None:
     folder = open_held_out_test(run)
     assert folder.openings.stat().st_mtime_ns <= folder.predictions.stat().st_mtime_ns
     assert pd.read_parquet(folder.metrics)["n"].eq(len(pd.read_parquet(folder.predictions))).all()
+
+
+def test_an_external_test_set_may_have_its_labels_in_a_table(run: Run, tmp_path: Path) -> None:
+    draw_images(tmp_path / "drawn", n_images=40, seed=5)
+    (tmp_path / "site").mkdir()
+    rows = []
+    for image in sorted((tmp_path / "drawn").rglob("*.jpeg")):
+        shutil.copy(image, tmp_path / "site" / image.name)
+        rows.append(f"{image.name},{int(image.parent.name == 'PNEUMONIA')},{image.name[:12]}")
+    (tmp_path / "site" / "labels.csv").write_text("\n".join(["file,Target,patient", *rows]))
+    meaning = ("Target:1=PNEUMONIA", "Target:0=NORMAL")
+    labelling = Labelling(labels=("labels.csv",), label_column="Target", value=meaning, patient_column="patient")
+    by_table = files.read_table(evaluate_external(run, str(tmp_path / "site"), labelling).predictions)
+    by_folder = files.read_table(evaluate_external(run, str(tmp_path / "drawn")).predictions)
+    columns = ["image_id", "label", "probability_PNEUMONIA"]
+    one, other = (table[columns].sort_values("image_id", ignore_index=True) for table in (by_table, by_folder))
+    pd.testing.assert_frame_equal(one, other)
+    assert by_table["group_id"].str.startswith("table-").all()
+    few = [rows[k] for k in (0, 1, -2, -1)]
+    (tmp_path / "site" / "few.csv").write_text(
+        "\n".join(["file,Target,patient", *(f"{r.rpartition(',')[0]},one" for r in few)])
+    )
+    of_one = evaluate_external(run, str(tmp_path / "site"), replace(labelling, labels=("few.csv",)))
+    assert files.read_table(of_one.predictions)["group_id"].nunique() == 1, "a test set needs no patient for each fold"
+    with pytest.raises(ConfigError, match="one of the classes '0' and '1', got 'PNEUMONIA'"):
+        evaluate_external(run, str(tmp_path / "site"), replace(labelling, value=("Target:1=1",)))
+
+
+def test_tables_of_labels_belong_to_an_external_test_set(run: Run) -> None:
+    with pytest.raises(ConfigError, match="--labels is for an external test set: give it with --external DATA"):
+        app(["report", run.folder.run_id, "--labels=x.csv", f"--experiments={run.folder.path.parent}"])

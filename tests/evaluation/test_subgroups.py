@@ -80,3 +80,17 @@ def test_planted_errors_come_first_though_class_weights_have_shifted_the_probabi
     table = label_suspects(OutOfFold(predictions, CLASSES))
     is_planted = table["path"].isin(predictions.loc[planted, "path"])
     assert is_planted[:120].mean() >= 0.75
+
+
+def test_columns_of_the_tables_of_labels_are_subgroups_in_the_order_of_their_numbers() -> None:
+    images = simulate()
+    bands = np.array(["0 to 17", "18 to 39", "100 and over"])[np.arange(600) % 3]
+    sex = np.where(np.arange(600) % 4, "F", "M").astype(object)
+    sex[:10] = None
+    manifest = manifest_of(images).assign(subgroup_age=bands, subgroup_sex=sex)
+    table = subgroup_table(images, manifest)
+    assert table.query("subgroup == 'age'")["level"].unique().tolist() == ["0 to 17", "18 to 39", "100 and over"]
+    men = table.query("subgroup == 'sex' and level == 'M' and metric == 'roc_auc'").iloc[0]
+    inside = sex == "M"
+    expected = sk.roc_auc_score((images.target == 1)[inside], images.probability[inside, 1])
+    assert (men["n"], men["value"]) == (inside.sum(), pytest.approx(expected))

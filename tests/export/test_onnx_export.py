@@ -19,6 +19,7 @@ from cxr.storage import verified
 from cxr.storage.model_folder import ModelFolder, PackageFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
+from tests.support.labels import from_table
 from tests.support.runs import Finished
 
 
@@ -32,7 +33,7 @@ def model(home: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     images = (place / "site").rglob("*.jpeg")
     rows = "".join(f"{path},{path.parent.name}\n" for path in images)
     (place / "labels.csv").write_text("path,label\n" + rows)
-    recalibrate_model(model, load_package(made), place / "labels.csv", cache=place / "cache")
+    recalibrate_model(model, load_package(made), from_table(place / "labels.csv"), cache=place / "cache")
     return model
 
 

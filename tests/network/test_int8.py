@@ -32,6 +32,7 @@ from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, begin_run
 from cxr.training.trainer import train_fold
+from tests.support.labels import from_table
 
 needs_int8 = pytest.mark.skipif(int8_hindrance("cpu") is not None, reason=str(int8_hindrance("cpu")))
 
@@ -187,14 +188,14 @@ def test_a_recalibrated_version_keeps_them_if_the_labelled_images_allow_it(
     labels = tmp_path / "labels.csv"
     labels.write_text("path,label\n" + "".join(f"{path},{path.parent.name}\n" for path in images))
     start = load_package(model.version("1"))
-    made = load_package(recalibrate_model(model, start, labels, cache=tmp_path / "cache"))
+    made = load_package(recalibrate_model(model, start, from_table(labels), cache=tmp_path / "cache"))
     assert made.facts["int8"]["n_images"] == 40
     assert made.facts["int8"]["share_moved"] <= 0.01
     assert made.folder.int8_graph("shared", 0).samefile(package.folder.int8_graph("shared", 0))
     assert "8-bit integers of" not in caplog.text
     labels.write_text("path,label\n" + "".join(f"{path},{path.parent.name}\n" for path in images[5:]))
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
-    made = load_package(recalibrate_model(model, start, labels, cache=tmp_path / "cache"))
+    made = load_package(recalibrate_model(model, start, from_table(labels), cache=tmp_path / "cache"))
     assert not made.has_int8
     assert not made.folder.int8_graph("shared", 0).exists()
     assert "version 1 has 8-bit integers, the new one has none: this processor" in caplog.text

@@ -26,6 +26,7 @@ from cxr.storage import files
 from cxr.storage.files import sha256_of
 from cxr.storage.model_folder import ModelFolder
 from cxr.training.run import Run
+from tests.support.labels import from_table
 from tests.support.packages import sign
 
 Relabel = Callable[[str], str]
@@ -40,6 +41,12 @@ def write_labels(file: Path, images: list[Path], relabel: Relabel = str, patient
             row = [os.path.relpath(image, file.parent), relabel(image.parent.name)]
             writer.writerow([*row, patient(image.name)] if patient else row)
     return file
+
+
+def copy_into(folder: Path, image: Path) -> Path:
+    """Copy an image into `folder`/CLASS, and return its path there."""
+    (folder / image.parent.name).mkdir(parents=True)
+    return Path(shutil.copy(image, folder / image.parent.name))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +79,7 @@ def made(original: Package, site: Path, tmp_path_factory: pytest.TempPathFactory
     model = ModelFolder.named(tmp_path_factory.mktemp("recalibrated"), "tiny")
     shutil.copytree(original.folder.path, model.version("1").path, copy_function=os.link)
     registry.promote(model, "1")
-    return load_package(recalibrate_model(model, load_package(model.version("1")), site / "labels.csv"))
+    return load_package(recalibrate_model(model, load_package(model.version("1")), from_table(site / "labels.csv")))
 
 
 def test_a_recalibrated_version_has_the_same_networks_and_says_where_its_thresholds_come_from(
@@ -138,7 +145,7 @@ def test_the_reference_images_have_the_probabilities_that_the_version_would_give
 def test_the_rates_before_are_those_of_the_version_that_it_started_from(
     original: Package, made: Package, site: Path, tmp_path: Path
 ) -> None:
-    labels = read_labels(site / "labels.csv", None, original.classes)
+    labels = read_labels(from_table(site / "labels.csv"), None, original.classes, tmp_path)
     readings = [read_image(single_file(site / path), original.size) for path in labels.rows["path"]]
     kept = [
         (reading, label) for reading, label in zip(readings, labels.rows["label"], strict=True) if not reading.refused
@@ -159,20 +166,20 @@ def test_the_same_labels_give_the_same_version_and_it_starts_from_the_version_th
     model: ModelFolder, site: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="cxr")
-    first = load_package(recalibrate_model(model, load_package(model.version("1")), site / "labels.csv"))
-    again = recalibrate_model(model, first, site / "labels.csv")
+    first = load_package(recalibrate_model(model, load_package(model.version("1")), from_table(site / "labels.csv")))
+    again = recalibrate_model(model, first, from_table(site / "labels.csv"))
     assert (first.version, again.version) == ("2", "2")
     assert "version 2 was itself recalibrated: this starts from version 1, as it did" in caplog.text
-    other = load_package(recalibrate_model(model, first, site / "labels.csv", operating_point="half"))
+    other = load_package(recalibrate_model(model, first, from_table(site / "labels.csv"), operating_point="half"))
     assert (other.version, other.operating_point, other.threshold) == ("3", "half", 0.5)
     assert other.facts["thresholds_from"]["version"] == "1"
     shutil.rmtree(model.version("1").path)
     with pytest.raises(PackageError, match="version 2 of tiny was recalibrated from version 1, which is gone: package"):
-        recalibrate_model(model, first, site / "labels.csv")
+        recalibrate_model(model, first, from_table(site / "labels.csv"))
 
 
 def test_it_is_promoted_without_a_comparison_rolled_back_and_listed(model: ModelFolder, site: Path) -> None:
-    made = recalibrate_model(model, load_package(model.version("1")), site / "labels.csv", prevalence=0.1)
+    made = recalibrate_model(model, load_package(model.version("1")), from_table(site / "labels.csv"), prevalence=0.1)
     verdict = registry.promote(model, made.version)
     n_images = sum(load_package(made).facts["thresholds_from"]["n_images"].values())
     origin = f"{n_images} labelled images, from version 1, for a prevalence of 10 %"
@@ -191,20 +198,21 @@ def test_images_that_the_model_was_made_from_are_left_out_and_too_few_are_refuse
     own = sorted(Path(head.config.data).rglob("*.jpeg"))
     known = [path for path in own if sha256_of(path) in set(head.images()["image_id"])]
     new = sorted((site / "chest_xray").rglob("NORMAL/*.jpeg"))[:4]
-    labels = write_labels(tmp_path / "labels.csv", [*known, *new])
+    copies = [copy_into(tmp_path / "images" / str(k), path) for k, path in enumerate([*known, *new])]
+    labels = write_labels(tmp_path / "labels.csv", copies)
     with pytest.raises(
         DataError, match=rf"needs 5 images or more, and the {len(known) + 4} rows leave \d of NORMAL, 0 of PNEUMONIA"
     ):
-        recalibrate_model(model, load_package(model.version("1")), labels)
+        recalibrate_model(model, load_package(model.version("1")), from_table(labels))
     assert "the model was made from this image, or a copy of it" in caplog.text
     assert model.versions() == ["1"]
 
 
 def test_patients_are_counted_where_they_are_known(model: ModelFolder, site: Path, tmp_path: Path) -> None:
     images = sorted((site / "chest_xray").rglob("*.jpeg"))
-    labels = write_labels(tmp_path / "labels.csv", images, patient=lambda name: str(len(name) % 3))
+    labels = from_table(write_labels(tmp_path / "labels.csv", images, patient=lambda name: str(len(name) % 3)))
     with pytest.raises(DataError, match="each class needs 5 patients or more"):
-        recalibrate_model(model, load_package(model.version("1")), labels)
+        recalibrate_model(model, load_package(model.version("1")), labels, images=site, cache=tmp_path / "cache")
 
 
 def test_a_file_with_two_labels_is_refused(model: ModelFolder, site: Path, tmp_path: Path) -> None:
@@ -214,13 +222,15 @@ def test_a_file_with_two_labels_is_refused(model: ModelFolder, site: Path, tmp_p
     copies = [Path(shutil.copy(image, tmp_path / name / "image.jpeg")) for name in ("NORMAL", "PNEUMONIA")]
     labels = write_labels(tmp_path / "labels.csv", copies)
     with pytest.raises(DataError, match=r"NORMAL/image.jpeg' is NORMAL and .* but the two files are the same"):
-        recalibrate_model(model, load_package(model.version("1")), labels)
+        recalibrate_model(model, load_package(model.version("1")), from_table(labels))
 
 
 @pytest.mark.parametrize("prevalence", [0.0, 1.0, 1.5, -0.1, float("nan")])
 def test_a_prevalence_that_is_none_is_refused(model: ModelFolder, site: Path, head: Run, prevalence: float) -> None:
     for make in (
-        lambda: recalibrate_model(model, load_package(model.version("1")), site / "labels.csv", prevalence=prevalence),
+        lambda: recalibrate_model(
+            model, load_package(model.version("1")), from_table(site / "labels.csv"), prevalence=prevalence
+        ),
         lambda: make_package(head, model, prevalence=prevalence),
     ):
         with pytest.raises(ConfigError, match="--prevalence must lie between 0 and 1, and be neither"):
@@ -255,14 +265,14 @@ def test_more_than_two_classes_are_recalibrated_without_thresholds(three: Run, s
     of_bytes = {path: int(sha256_of(path)[0], 16) % 3 for path in images}  # copies get one label
     rows = "".join(f"{path},{three.classes[k]}\n" for path, k in of_bytes.items())
     (tmp_path / "labels.csv").write_text("path,label\n" + rows)
-    made = load_package(recalibrate_model(model, package, tmp_path / "labels.csv"))
+    made = load_package(recalibrate_model(model, package, from_table(tmp_path / "labels.csv"), images=site))
     assert made.thresholds == {}
     assert made.calibration != package.calibration
     assert len(made.calibration.bias) == 3
     with pytest.raises(PackageError, match="--prevalence needs two classes, and there are 3"):
-        recalibrate_model(model, package, tmp_path / "labels.csv", prevalence=0.5)
+        recalibrate_model(model, package, from_table(tmp_path / "labels.csv"), images=site, prevalence=0.5)
     with pytest.raises(PackageError, match="--operating-point half needs two classes, and there are 3"):
-        recalibrate_model(model, package, tmp_path / "labels.csv", operating_point="half")
+        recalibrate_model(model, package, from_table(tmp_path / "labels.csv"), images=site, operating_point="half")
 
 
 def test_a_package_of_before_gets_the_balanced_point_from_its_calibration(model: ModelFolder) -> None:

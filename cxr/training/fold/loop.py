@@ -64,6 +64,9 @@ class FoldTrainer:
         self.n_images = len(images)
         self._start_from_nothing()
         self._weigh_classes([run.classes.index(label) for label in images["label"]])
+        weights = run.image_weights(images)
+        self.image_weight = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=device)
+        """Of each training image, shape (n,); None if all weigh alike."""
         self._make_network()
         self.views = features.extract(run, device)
         """The store of each view's features; empty if no layer is frozen."""
@@ -171,6 +174,8 @@ class FoldTrainer:
         config = self.run.config
         x_B = self.inputs.take(batch, self.generator, self.epoch)
         labels_BC = soft_labels(self.targets[batch], len(self.run.classes), config.label_smoothing)
+        if self.image_weight is not None:  # the loss is linear in the labels
+            labels_BC = labels_BC * self.image_weight[batch].unsqueeze(1)
         if config.mixup:
             x_B, labels_BC = blend(x_B, labels_BC, config.mixup, self.generator)
         loss = self._accumulate(x_B, labels_BC)

@@ -8,13 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cxr.config import Execution
+from cxr.dataset.examination import examine
 from cxr.errors import DiskFullError
 from cxr.storage import files
-from cxr.storage.run_folder import FoldFolder
+from cxr.storage.run_folder import FoldFolder, RunFolder
 from cxr.training.fold.loop import FoldTrainer
-from cxr.training.run import Run
+from cxr.training.run import Run, begin_run
 from cxr.training.supervision import StopRequest
 from cxr.training.trainer import train_fold
+from tests.support.collections import write
+from tests.support.runs import small_config
 
 Begin = Callable[..., Run]
 
@@ -126,3 +130,33 @@ def test_an_image_that_does_not_fit_alone_is_an_error(begin: Begin) -> None:
     trainer.layers.register_forward_pre_hook(no_memory)
     with pytest.raises(torch.OutOfMemoryError):
         trainer.train_epoch()
+
+
+def test_an_image_that_weighs_twice_counts_as_if_it_were_there_twice(begin: Begin) -> None:
+    trainer = FoldTrainer(begin(augment="none"), 0, "cpu")
+    trainer.model.eval()  # batch norm would take its statistics from the batch
+    labels_BC = torch.eye(2)[trainer.targets[:4]]
+    x_B = trainer.inputs.take(torch.arange(4), torch.Generator())
+    twice = trainer._backward(torch.cat([x_B, x_B[:1]]), torch.cat([labels_BC, labels_BC[:1]]))
+    trainer.optimiser.zero_grad()
+    weighted = trainer._backward(x_B, labels_BC * torch.tensor([[2.0], [1.0], [1.0], [1.0]]))
+    assert weighted.item() == pytest.approx(twice.item(), rel=1e-5)
+
+
+def test_weights_of_a_table_reach_the_loss(tmp_path: Path) -> None:
+    for k in range(8):
+        write(tmp_path / "data" / f"{k}.png", k, is_sick=k % 2 == 0)
+    rows = [f"{k}.png,{'xy'[k % 2]},{1 + k}" for k in range(8)]
+    (tmp_path / "t.csv").write_text("\n".join(["file,label,w", *rows]))
+    config = small_config(tmp_path / "data", labels=(str(tmp_path / "t.csv"),), positive="y", weight_column="w")
+    folder = RunFolder.named(tmp_path, "run")
+    examine(config, folder, cache=tmp_path / "cache", size=config.size)
+    run = begin_run(config, folder, Execution(cache=tmp_path / "cache", devices="cpu"))
+    trainer = FoldTrainer(run, 0, "cpu")
+    paths = run.training_images(0)["path"]
+    assert trainer.image_weight is not None
+    assert trainer.image_weight.tolist() == [1 + int(path.removesuffix(".png")) for path in paths]
+    seen = []
+    trainer._accumulate = lambda x_B, labels_BC: seen.append(labels_BC) or torch.zeros(())  # pyright: ignore
+    trainer._step(torch.arange(len(paths)))
+    assert seen[0].sum(dim=1).tolist() == trainer.image_weight.tolist()

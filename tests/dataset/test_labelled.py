@@ -1,0 +1,234 @@
+"""Collections as people hold them: what a user types, and which images have which labels in the end."""
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from cxr.config import DataConfig, Execution, TrainConfig
+from cxr.dataset.examination import examine
+from cxr.dataset.labelled import list_data_set
+from cxr.dataset.layout import count_kinds
+from cxr.errors import ConfigError, CxrError, DataError, FoldError, RunError
+from cxr.evaluation.tables import evaluate
+from cxr.images.source import open_source
+from cxr.storage import files
+from cxr.storage.run_folder import RunFolder
+from cxr.training.run import begin_run, load_run, require_startable
+from flows.cli import app
+from tests.support.collections import MINIATURES, write
+from tests.support.runs import SMALL, finish_run
+
+WITHOUT, VIEW, UNKNOWN, TABLE, OTHER = (
+    "image without a label",
+    "image of another view",
+    "image of which the label is unknown",
+    "table of labels",
+    "other file",
+)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a user types beside --data and --describe, and gets."""
+
+    labels: dict[str, int]
+    """Images of each class."""
+    words: tuple[str, ...] = ()
+    n_patients: int = 0
+    """Patients that are known."""
+    aside: dict[str, int] = field(default_factory=dict)
+    splits: set[str] = field(default_factory=set)
+
+
+PNEUMONIA = ("--positive=Pneumonia",)
+CASES = {
+    "nih": Expected(
+        {"Pneumonia": 12, "not Pneumonia": 12},
+        (*PNEUMONIA, "--split-list=test=test_list.txt"),
+        12,
+        {TABLE: 1, OTHER: 2},
+        {"test"},
+    ),
+    "rsna": Expected({"Lung Opacity": 12, "No Lung Opacity": 12}, aside={WITHOUT: 3, TABLE: 1, OTHER: 1}),
+    "chexpert": Expected(
+        {"Pneumonia": 5, "not Pneumonia": 6},
+        (*PNEUMONIA, "--uncertain=mask", "--blank=negative"),
+        11,
+        {VIEW: 12, UNKNOWN: 1, TABLE: 2},
+        {"train", "val"},
+    ),
+    "mimic": Expected(
+        {"Pneumonia": 6, "not Pneumonia": 3},
+        (*PNEUMONIA, "--blank=mask"),
+        9,
+        {VIEW: 12, UNKNOWN: 3, WITHOUT: 2, TABLE: 3},
+        {"train", "val"},
+    ),
+    "vindr": Expected(
+        {"Pneumonia": 12, "not Pneumonia": 12}, (*PNEUMONIA, "--rows=majority"), 0, {TABLE: 2}, {"train", "test"}
+    ),
+    "shenzhen": Expected({"NORMAL": 12, "TUBERCULOSIS": 12}, (), 24, {WITHOUT: 24, OTHER: 24}),
+    "montgomery": Expected({"NORMAL": 12, "TUBERCULOSIS": 12}, (), 24, {WITHOUT: 48}),
+    "padchest": Expected({"pneumonia": 12, "not pneumonia": 12}, ("--positive=pneumonia",), 12, {TABLE: 1}),
+    "covidx": Expected({"normal": 12, "pneumonia": 12, "COVID-19": 12}, (), 18, {TABLE: 2}, {"train", "test"}),
+    "kermany": Expected({"NORMAL": 12, "PNEUMONIA": 12}, (), 12, {WITHOUT: 3}, {"train", "test"}),
+    "cohen": Expected(
+        {"COVID-19": 6, "not COVID-19": 18}, ("--positive=COVID-19",), 12, {WITHOUT: 1, VIEW: 1, UNKNOWN: 1, TABLE: 1}
+    ),
+    "tbx11k": Expected({"health": 12, "sick": 12, "tb": 12}, (), 0, {WITHOUT: 3, OTHER: 1}),
+    "covid19": Expected(
+        {"COVID": 8, "Lung_Opacity": 8, "Normal": 8, "Viral Pneumonia": 8}, (), 0, {WITHOUT: 32, OTHER: 4}
+    ),
+    "huggingface": Expected({"NORMAL": 12, "PNEUMONIA": 12}, (), 0, {TABLE: 2}, {"train", "test"}),
+}
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the folder of a miniature, made once: collection("nih")."""
+    made: dict[str, Path] = {}
+
+    def make(name: str) -> Path:
+        if name not in made:
+            made[name] = MINIATURES[name](tmp_path_factory.mktemp(name))
+        return made[name]
+
+    return make
+
+
+def config_of(verb: str, *words: str) -> DataConfig:
+    """Return the config that a command line stands for."""
+    _, bound, _ = app.parse_args([verb, *words], exit_on_error=False, print_error=False)
+    return bound.arguments["config"]
+
+
+def typed(data: Path, name: str, *words: str) -> DataConfig:
+    return config_of("validate", f"--data={data}", f"--describe={name}", "--folds=2", *words)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_a_collection_is_read_as_it_comes(name: str, collection: Callable[[str], Path], tmp_path: Path) -> None:
+    expected = CASES[name]
+    config = typed(collection(name), name, *expected.words)
+    folder = RunFolder.named(tmp_path, "run")
+    examine(config, folder, cache=tmp_path / "cache")
+    data, manifest = files.read_json(folder.data), files.read_table(folder.manifest)
+    assert manifest["label"].value_counts().to_dict() == expected.labels
+    assert set(manifest["status"]) == {"used"}
+    assert data["no_folds_because"] is None
+    assert data["left_aside"] == expected.aside
+    assert set(manifest["split"].dropna()) == expected.splits
+    if name != "rsna":  # whose PatientID is the name of the image
+        assert manifest["patient_id"].nunique() == expected.n_patients
+    certificate = files.read_json(folder.certificate)
+    assert (certificate["n_images"], certificate["patient_ids_crossing_folds"]) == (len(manifest), 0)
+    folds = files.read_table(folder.folds).merge(manifest[["path", "patient_id"]], on="path")
+    assert folds.groupby("patient_id")["fold"].nunique().max() in (1, float("nan")) or not expected.n_patients
+
+
+@pytest.mark.parametrize("name", ["nih", "mimic", "huggingface", "kermany"])
+def test_a_zip_gives_the_labels_of_its_folder(name: str, collection: Callable[[str], Path], tmp_path: Path) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / name), "zip", collection(name)))
+    found = []
+    for data in (collection(name), archive):
+        config = typed(data, name, *CASES[name].words)
+        listing, resolved = list_data_set(open_source(config.data), config, tmp_path / "cache")
+        assert resolved is not None
+        found.append((listing.images, count_kinds(listing.left_aside), resolved.sha256))
+    assert found[0] == found[1]
+
+
+ASKED = {
+    "chexpert": (PNEUMONIA, r"column 'Pneumonia' holds -1.0 \(1 rows\): say what it means with --uncertain"),
+    "mimic": (PNEUMONIA, r"column 'Pneumonia' is blank in 3 of 12 rows: say what that means with --blank"),
+    "vindr": (PNEUMONIA, r"rows that disagree \(Pneumonia 1, 0, 1\)"),
+    "nih": ((), r"images have not exactly one label, such as .* with 2 findings \(Edema, Pneumonia\): give --positive"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(ASKED))
+def test_what_a_collection_leaves_open_is_asked_for(
+    name: str, collection: Callable[[str], Path], tmp_path: Path
+) -> None:
+    words, sentence = ASKED[name]
+    config = typed(collection(name), name, *words)
+    with pytest.raises(CxrError, match=sentence):
+        list_data_set(open_source(config.data), config, tmp_path)
+
+
+def test_nothing_is_read_or_written_where_a_table_contradicts_the_data(
+    collection: Callable[[str], Path], tmp_path: Path
+) -> None:
+    config = typed(collection("rsna"), "rsna", "--patient-column=patientId")
+    with pytest.raises(DataError, match="every patient id stands on one image: is 'patientId' the id of an image"):
+        examine(config, RunFolder.named(tmp_path, "run"), cache=tmp_path / "cache")
+    assert not (tmp_path / "cache" / "vitals").exists()
+    assert not RunFolder.named(tmp_path, "run").manifest.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "sentence"),
+    [
+        (("--patient-column=Patient Id",), ConfigError, "column 'Patient Id' is not in t.csv; nearest: 'Patient ID'"),
+        (("--folds=5", "--patient-column=Patient ID"), FoldError, "'x' has images of 3 patients, fewer than 5 folds"),
+        (("--positive=z",), ConfigError, "--positive must name one of the classes 'x' and 'y', got 'z'"),
+        ((), ConfigError, "--positive must name one of the classes"),
+        (("--value=label:y=X", "--positive=x"), DataError, "the labels 'X' and 'x' differ only in letter case"),
+    ],
+)
+def test_a_mistake_is_one_sentence(words: tuple[str, ...], kind: type[CxrError], sentence: str, tmp_path: Path) -> None:
+    for k in range(12):
+        write(tmp_path / "data" / f"i{k}.png", k)
+    rows = [f"i{k}.png,{'xy'[k % 2]},{k // 4 if k % 2 == 0 else k}" for k in range(12)]
+    (tmp_path / "t.csv").write_text("\n".join(["file,label,Patient ID", *rows]))
+    config = config_of("validate", f"--data={tmp_path / 'data'}", f"--labels={tmp_path / 't.csv'}", *words)
+    with pytest.raises(kind, match=re.escape(sentence)):
+        examine(config, RunFolder.named(tmp_path, "run"), cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(("name", "words"), [("nih", CASES["nih"].words), ("mimic", CASES["mimic"].words)])
+def test_a_collection_is_trained_on_in_two_folds(
+    name: str, words: tuple[str, ...], collection: Callable[[str], Path], tmp_path: Path
+) -> None:
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
+    config = config_of("train", f"--data={collection(name)}", f"--describe={name}", *options, *words)
+    assert isinstance(config, TrainConfig)
+    run = finish_run(tmp_path, "run", config)
+    assert run.classes == ("not Pneumonia", "Pneumonia")
+    predictions = files.read_table(run.folder.predictions)
+    assert predictions["label"].value_counts().to_dict() == CASES[name].labels
+    record = files.read_json(run.folder.data)["labels"]
+    assert len(record["tables"]) == CASES[name].aside[TABLE]
+    if name == "nih":
+        subgroups = files.read_table(run.folder.table("subgroups"))
+        found = subgroups.groupby("subgroup")["level"].unique()
+        assert sorted(found["Patient Gender"]) == ["F", "M"]
+        assert list(found["Patient Age"]) == ["18 to 39", "40 to 59", "60 to 79"]
+        evaluate(load_run(run.folder))
+
+
+def test_a_run_resumes_with_the_same_tables_wherever_they_lie_and_with_no_others(
+    collection: Callable[[str], Path], tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(collection("nih"), tmp_path / "nih"))
+    folder = RunFolder.named(tmp_path / "experiments", "run")
+    execution = Execution(cache=tmp_path / "cache", devices="cpu")
+
+    def config(table: Path) -> TrainConfig:
+        return TrainConfig(data=str(data), describe="nih", labels=(str(table),), positive="Pneumonia", **SMALL)
+
+    first = config(data / "Data_Entry_2017.csv")
+    examine(first, folder, cache=tmp_path / "cache", size=32)
+    begun = begin_run(first, folder, execution)
+    assert load_run(folder).config == begun.config
+    moved = config(Path(shutil.copy(data / "Data_Entry_2017.csv", tmp_path / "moved.csv")))
+    require_startable(moved, folder, execution)
+    examine(moved, folder, cache=tmp_path / "cache", size=32)
+    text = (tmp_path / "moved.csv").read_text()
+    (tmp_path / "moved.csv").write_text(text.replace(",M,PA", ",F,PA", 1))
+    with pytest.raises(RunError, match="was begun with other images"):
+        examine(moved, folder, cache=tmp_path / "cache", size=32)
