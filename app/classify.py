@@ -11,10 +11,12 @@ from app import prediction, uploads, words
 from app.prediction import Decision, Scored
 from app.server import MAX_UPLOAD_MB, Folders
 from app.uploads import LoadedModel, Upload
+from cxr.classes import Findings
 from cxr.config import OperatingPoint
 from cxr.images.synthetic import draw_examples
 from cxr.metrics.calibration import predict_labels
 from cxr.serving.origin import describe_origin
+from cxr.serving.predictor import Prediction
 from cxr.serving.registry import champion_version, list_models
 from cxr.storage.model_folder import ModelFolder
 from cxr.wording import DISCLAIMER, display_name
@@ -38,14 +40,15 @@ def show(folders: Folders) -> None:
     if model is None:
         return
     with right:
-        decision = _choose_threshold(model)
+        shown = _choose_finding(model)
+        decision = _choose_threshold(shown)
     images = _collect(model)
     _show_refused(images)
     scored = _decide(decision, images)
     if not scored:
         return
     if len(scored) > 1:
-        _show_overview(model, scored)
+        _show_overview(shown, scored)
     prediction.show(decision, _choose_image(scored))
     _offer_tables(model, images)
 
@@ -65,6 +68,14 @@ def _choose_model(folders: Folders) -> LoadedModel | None:
 def _model_name(models: Path, name: str, version: str) -> str:
     is_champion = champion_version(ModelFolder.named(models, name)) == version
     return f"{name}, version {version}" + (", champion" if is_champion else "")
+
+
+def _choose_finding(model: LoadedModel) -> LoadedModel:
+    """Return the model for the one of several findings that the visitor chooses; a model of classes as it is."""
+    outputs = model.package.outputs
+    if not isinstance(outputs, Findings):
+        return model
+    return model.of(st.selectbox("Finding", list(outputs), format_func=words.escape, width=420))
 
 
 def _choose_threshold(model: LoadedModel) -> Decision:
@@ -147,12 +158,17 @@ def _show_refused(images: Sequence[Upload]) -> None:
 def _decide(decision: Decision, images: Sequence[Upload]) -> list[Scored]:
     """Return the images that have a prediction, with the class that is predicted at the chosen threshold."""
     classes = decision.model.package.classes
-    scored = [(image, image.prediction) for image in images if image.prediction]
+    finding = decision.model.finding
+    scored = [(image, _of(image.prediction, finding)) for image in images if image.prediction]
     if not scored:
         return []
     probability = np.array([[prediction.probability[name] for name in classes] for _, prediction in scored])
     predicted = predict_labels(probability, classes, decision.threshold)
     return [Scored(*pair, str(name)) for pair, name in zip(scored, predicted, strict=True)]
+
+
+def _of(made: Prediction, finding: str | None) -> Prediction:
+    return made if finding is None else made.of(finding)
 
 
 def _show_overview(model: LoadedModel, scored: Sequence[Scored]) -> None:

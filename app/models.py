@@ -1,13 +1,15 @@
 """Models: their versions, which of them are champions, and their cards."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from app import words
 from app.server import Folders
+from cxr.classes import Findings, outputs_of_record
 from cxr.serving.origin import describe_origin
 from cxr.serving.registry import list_models, promotions
 from cxr.storage import verified
@@ -60,10 +62,18 @@ def _show_facts(model: ModelFolder, version: str) -> None:
         st.metric("Images", f"{facts['n_images']:,}", border=True)
         st.metric("Folds", facts["n_folds"], border=True)
         st.metric("Input, px", facts["size"], border=True)
-    if facts["thresholds"]:
+    _show_thresholds(facts)
+
+
+def _show_thresholds(facts: Mapping[str, Any]) -> None:
+    """Show the thresholds of the positive class, or of the finding that the visitor chooses."""
+    thresholds = facts["thresholds"]
+    if isinstance(outputs_of_record(facts), Findings):
+        thresholds = thresholds[st.selectbox("Finding", list(thresholds), format_func=words.escape, width=420)]
+    if thresholds:
         used = facts["operating_point"]
-        names = [display_name(point) + (" (used)" if point == used else "") for point in facts["thresholds"]]
-        values = [f"{value:.3f}" for value in facts["thresholds"].values()]
+        names = [display_name(point) + (" (used)" if point == used else "") for point in thresholds]
+        values = [f"{value:.3f}" for value in thresholds.values()]
         st.table(pd.DataFrame({"threshold": values}, index=names))
         st.caption(f"Thresholds: {words.escape(describe_origin(facts))}.")
 

@@ -62,14 +62,15 @@ def _show_map(model: LoadedModel, image: Upload, predicted: str) -> None:
     """Show the image beside where the networks looked; moving the slider redraws these pictures and nothing else."""
     left, right = st.columns(2, gap="large")
     with left:
+        targets = model.package.classes if model.finding is None else (model.finding,)
         target = st.segmented_control(
             "Where the model looked for",
-            model.package.classes,
-            default=predicted,
+            targets,
+            default=model.finding or predicted,
             format_func=words.escape,
             required=True,
             wrap=True,
-            key=f"target {id(image)} {predicted}",
+            key=f"target {id(image)} {model.finding or predicted}",
         )
     with right:
         opacity = st.slider("Opacity of the map", 0.0, 1.0, 0.5, 0.05)

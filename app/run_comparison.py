@@ -26,7 +26,7 @@ def show(experiments: Path, run_id: str, all_runs: list[str]) -> None:
             "the differences are not the models' alone."
         )
     st.table(differences(compared.metrics, run_id, other))
-    st.markdown(f"The runs predict different classes for **{len(compared.changed):,} images**.")
+    st.markdown(f"The runs predict different classes for **{compared.changed['image_id'].nunique():,} images**.")
     if len(compared.changed):
         changed = compared.changed.drop(columns="image_id")
         st.dataframe(changed, hide_index=True, alt="Images for which the runs predict different classes")

@@ -6,6 +6,7 @@ import streamlit as st
 from app import words
 from cxr.config import TrainConfig
 from cxr.dataset.pictures import find_pictures
+from cxr.evaluation.findings import rows_of
 from cxr.report.markup import thumbnail
 from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
@@ -15,9 +16,9 @@ PICTURE_PX = 220
 HIDDEN = ["image_id", "is_suspect"]
 
 
-def show(folder: RunFolder) -> None:
+def show(folder: RunFolder, finding: str | None) -> None:
     """Show the suspects as a table, and the pictures of the first."""
-    ranked = verified.read_table(folder.table("label_suspects"))
+    ranked = rows_of(verified.read_table(folder.table("label_suspects")), finding)
     suspects = ranked[ranked["is_suspect"]]
     st.subheader("Label suspects")
     if suspects.empty:

@@ -5,9 +5,10 @@ from typing import Any
 
 import streamlit as st
 
-from cxr.classes import Classes
+from cxr.classes import Classes, Findings, outputs_of_record
 from cxr.evaluation import analyses
 from cxr.evaluation.comparison import Comparison, compare
+from cxr.evaluation.findings import FindingsOutOfFold
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.subgroups import subgroup_table, with_subgroups
 from cxr.storage import verified
@@ -26,19 +27,30 @@ COMPUTE: dict[str, Callable[[OutOfFold], Any]] = {
 }
 
 
-def out_of_fold(folder: RunFolder) -> OutOfFold:
-    """Return a run's out-of-fold predictions."""
-    return _read(folder, _version(folder))
+def outputs(folder: RunFolder) -> Classes | Findings:
+    """Return what a run's network predicts."""
+    return outputs_of_record(verified.read_record(folder.config))
 
 
-def table(name: str, folder: RunFolder) -> Any:
+def out_of_fold(folder: RunFolder, finding: str | None = None) -> OutOfFold:
+    """Return a run's out-of-fold predictions, or those of one of its findings.
+
+    Args:
+        folder: of the run, with its tables.
+        finding: one of several findings; None for a run of classes.
+    """
+    return _read(folder, _version(folder), finding)
+
+
+def table(name: str, folder: RunFolder, finding: str | None = None) -> Any:
     """Return what the core computes from a run's out-of-fold predictions.
 
     Args:
         name: a key of COMPUTE, or subgroups.
         folder: of the run, with its tables.
+        finding: one of several findings; None for a run of classes.
     """
-    return _compute(name, folder, _version(folder))
+    return _compute(name, folder, _version(folder), finding)
 
 
 def comparison(folders: list[RunFolder]) -> Comparison:
@@ -56,13 +68,17 @@ def _version(folder: RunFolder) -> str:
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner="Reading the run …", hash_funcs=HASHES)
-def _read(folder: RunFolder, version: str) -> OutOfFold:
-    return OutOfFold(verified.read_table(folder.predictions), Classes(verified.read_record(folder.config)["classes"]))
+def _read(folder: RunFolder, version: str, finding: str | None) -> OutOfFold:
+    predictions = verified.read_table(folder.predictions)
+    predicted = outputs(folder)
+    if isinstance(predicted, Findings):
+        return FindingsOutOfFold(predictions, predicted).of(finding or predicted[0])
+    return OutOfFold(predictions, predicted)
 
 
 @st.cache_data(max_entries=8 * KEPT, show_spinner="Computing …", hash_funcs=HASHES)
-def _compute(name: str, folder: RunFolder, version: str) -> Any:
-    images = _read(folder, version)
+def _compute(name: str, folder: RunFolder, version: str, finding: str | None) -> Any:
+    images = _read(folder, version, finding)
     if name == "subgroups":
         return subgroup_table(images, with_subgroups(folder, verified.read_table(folder.manifest)))
     return COMPUTE[name](images)

@@ -17,9 +17,9 @@ CELLS = ("true_positive", "false_negative", "false_positive", "true_negative")
 
 
 @st.fragment
-def show(folder: RunFolder) -> None:
+def show(folder: RunFolder, finding: str | None) -> None:
     """Show rates and confusion matrix at a threshold; moving the slider computes these anew and nothing else."""
-    images = run_tables.out_of_fold(folder)
+    images = run_tables.out_of_fold(folder, finding)
     name, truth, probability = _choose_class(images)
     threshold = st.slider(
         f"Predict {words.escape(name)} at or above this probability", 0.0, 1.0, 0.5, 0.005, format="%.3f"
@@ -36,9 +36,9 @@ def show(folder: RunFolder) -> None:
             "Out of fold, with probabilities calibrated on the other folds, as in a packaged model. "
             f"PPV and NPV hold where {truth.mean():.0%} of the images are {words.escape(name)}, as here."
         )
-        _show_operating_points(folder)
+        _show_operating_points(folder, finding)
     with right:
-        histogram = run_tables.table("scores", folder).query("`class` == @name")
+        histogram = run_tables.table("scores", folder, finding).query("`class` == @name")
         figure = run_charts.histogram(histogram, threshold)
         st.plotly_chart(figure, config=NO_BAR, alt="Calibrated probabilities by true class, with the threshold")
 
@@ -63,8 +63,8 @@ def _matrix(
     return pd.DataFrame(columns, index=[f"{name} images", f"{other} images"])
 
 
-def _show_operating_points(folder: RunFolder) -> None:
-    points = run_tables.table("operating_points", folder)
+def _show_operating_points(folder: RunFolder, finding: str | None) -> None:
+    points = run_tables.table("operating_points", folder, finding)
     if points.empty:
         return
     thresholds = points.drop_duplicates("operating_point")

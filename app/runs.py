@@ -9,6 +9,8 @@ import streamlit as st
 from app import run_charts, run_comparison, run_suspects, run_tables, run_threshold, words
 from app.charts import NO_BAR
 from app.server import Folders
+from cxr.classes import Findings
+from cxr.evaluation.findings import rows_of
 from cxr.evaluation.overview import STARTING_PROJECT, headline, list_runs
 from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
@@ -39,29 +41,38 @@ def show(folders: Folders) -> None:
         name = words.escape(run_id)
         st.info(f"Run {name} is not finished: {done} folds are complete. Rerun the same `cxr train` to resume it.")
         return
-    sections: dict[str, Callable[[RunFolder], None]] = {
+    sections: dict[str, Callable[[RunFolder, str | None], None]] = {
         "Metrics": _show_metrics,
         "Threshold": run_threshold.show,
         "Curves": _show_curves,
         "Folds and subgroups": _show_parts,
         "Label suspects": run_suspects.show,
-        "Training": _show_training,
-        "Compare": lambda _: run_comparison.show(folders.experiments, run_id, newest_first),
+        "Training": lambda folder, _: _show_training(folder),
+        "Compare": lambda *_: run_comparison.show(folders.experiments, run_id, newest_first),
     }
     names = list(sections)
+    finding = _choose_finding(folder)
     section = st.segmented_control(
         "Section", names, default=names[0], required=True, wrap=True, label_visibility="collapsed"
     )
-    sections[section](folder)
+    sections[section](folder, finding)
+
+
+def _choose_finding(folder: RunFolder) -> str | None:
+    """Return the one of several findings that the visitor chooses; None for a run of classes."""
+    outputs = run_tables.outputs(folder)
+    if not isinstance(outputs, Findings):
+        return None
+    return st.selectbox("Finding", list(outputs), format_func=words.escape, width=420)
 
 
 def _show_chart(figure: Any, alt: str) -> None:
     st.plotly_chart(figure, config=NO_BAR, alt=alt)
 
 
-def _show_metrics(folder: RunFolder) -> None:
+def _show_metrics(folder: RunFolder, finding: str | None) -> None:
     st.subheader("Metrics, %")
-    rows = headline(folder).set_index("metric") / 100
+    rows = headline(folder, finding).set_index("metric") / 100
     shown = pd.DataFrame(
         {
             "mean ± sd over folds": [format_estimate(value, sd=sd) for value, sd in rows[["mean", "sd"]].to_numpy()],
@@ -76,32 +87,32 @@ def _show_metrics(folder: RunFolder) -> None:
         "The starting project is a ResNet-50 in five-fold cross-validation on the Kaggle set."
     )
     st.subheader("Confusion matrix")
-    classes = run_tables.out_of_fold(folder).classes
-    figure = run_charts.confusion(verified.read_table(folder.confusion), classes)
+    classes = run_tables.out_of_fold(folder, finding).classes
+    figure = run_charts.confusion(rows_of(verified.read_table(folder.confusion), finding), classes)
     _show_chart(figure, "The confusion matrix at probability 0.5")
 
 
-def _show_curves(folder: RunFolder) -> None:
-    curves = run_tables.table("curves", folder)
+def _show_curves(folder: RunFolder, finding: str | None) -> None:
+    curves = run_tables.table("curves", folder, finding)
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader("ROC")
         figure = run_charts.curve(curves["roc"], "false_positive_rate", "sensitivity", diagonal=True)
         _show_chart(figure, "The ROC curve with its 95 % band")
         st.subheader("Calibration")
-        figure = run_charts.calibration(run_tables.table("reliability", folder))
+        figure = run_charts.calibration(run_tables.table("reliability", folder, finding))
         _show_chart(figure, "Observed shares against predicted probabilities")
     with right:
         st.subheader("Precision and recall")
         figure = run_charts.curve(curves["precision_recall"], "recall", "precision")
         _show_chart(figure, "Precision against recall")
         st.subheader("Calibration errors")
-        _show_calibration_errors(folder)
+        _show_calibration_errors(folder, finding)
     st.caption("Bands: 95 %, from a bootstrap over patients. Thin lines: folds. All predictions are out of fold.")
 
 
-def _show_calibration_errors(folder: RunFolder) -> None:
-    errors = run_tables.table("calibration", folder).fillna({"class": "all"})
+def _show_calibration_errors(folder: RunFolder, finding: str | None) -> None:
+    errors = run_tables.table("calibration", folder, finding).fillna({"class": "all"})
     errors = errors.assign(measure=errors["measure"].map(display_name), **{"class": errors["class"].map(words.escape)})
     wide = errors.pivot_table(index=["class", "measure"], columns="stage", values="value", sort=False)
     wide = wide.reset_index().set_index("measure")
@@ -109,8 +120,8 @@ def _show_calibration_errors(folder: RunFolder) -> None:
     st.caption("Brier score: summed over classes; of two classes, twice scikit-learn's brier_score_loss.")
 
 
-def _show_parts(folder: RunFolder) -> None:
-    classes = run_tables.out_of_fold(folder).classes
+def _show_parts(folder: RunFolder, finding: str | None) -> None:
+    classes = run_tables.out_of_fold(folder, finding).classes
     metrics = verified.read_table(folder.metrics)
     by_fold = metrics[(metrics["scope"] == "fold") & (metrics["class"] == classes.headline)]
     by_fold = by_fold.assign(level="fold " + by_fold["fold"].astype("string"))
@@ -120,7 +131,7 @@ def _show_parts(folder: RunFolder) -> None:
     if verified.exists(folder.table("clusters")):
         _show_clusters(verified.read_table(folder.table("clusters")))
     st.subheader("Subgroups")
-    subgroups = run_tables.table("subgroups", folder)
+    subgroups = run_tables.table("subgroups", folder, finding)
     names = subgroups["subgroup"] + ": " + subgroups["level"]
     subgroups = subgroups.assign(line=names if classes.is_binary else subgroups["class"] + ", " + names)
     _show_chart(run_charts.forest(subgroups, "line", FOLD_METRICS), "Metrics of each subgroup with intervals")

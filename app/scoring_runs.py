@@ -106,6 +106,7 @@ def _show_rows(folder: ScoresFolder, batches: Sequence[str]) -> None:
     batch = st.selectbox("Batch to read", batches, format_func=str, width=420)
     rows = scores.read_batch(folder, batch)
     probabilities = [name for name in map(str, rows.columns) if name.startswith("probability_")]
-    first = ["path", "status", "reason", "predicted_label", *probabilities]
+    decided = [name for name in map(str, rows.columns) if name == "predicted_label" or name.startswith("called_")]
+    first = ["path", "status", "reason", *decided, *probabilities]
     last = ["fold_spread", "in_training", "detail", "novelty", "model", "model_version", "state", "scored_at"]
     st.dataframe(rows[[*first, *last]], hide_index=True, alt="Every row of the batch")

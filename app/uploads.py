@@ -7,7 +7,7 @@ turns.
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 
@@ -16,6 +16,8 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
+from cxr.classes import Findings
+from cxr.evaluation.findings import label_as_two_classes
 from cxr.images.decoding import decode_image
 from cxr.images.inbox import Arrival
 from cxr.images.synthetic import draw_examples
@@ -44,6 +46,15 @@ class LoadedModel:
     """The images that the model was made from."""
     turn: Lock = field(default_factory=Lock)
     """Held by the visitor whose images are in the network."""
+    finding: str | None = None
+    """The one of several findings that is looked at; None for classes."""
+
+    def of(self, finding: str) -> "LoadedModel":
+        """Return this model for one of several findings, as two classes: its absence, and the finding."""
+        if not isinstance(self.package.outputs, Findings):
+            return self
+        reference = label_as_two_classes(self.reference, self.package.outputs, finding)
+        return replace(self, package=self.package.of(finding), reference=reference, finding=finding)
 
 
 @dataclass
@@ -91,7 +102,7 @@ def _warm_up(package: Package, predictor: Predictor) -> None:
     example, *_ = draw_examples().values()
     image = read(package, "", example)
     predictor.predict([image.reading])
-    (heat,) = predictor.look([image.reading], package.classes[:1])
+    (heat,) = predictor.look([image.reading], package.outputs[:1])
     overlay(image.grey, heat)
 
 
@@ -132,7 +143,7 @@ def table(model: LoadedModel, images: Sequence[Upload]) -> pd.DataFrame:
     for image in images:
         answer = image.prediction.columns | image.reading.measures if image.prediction else {}
         rows.append(score_row(model.package, BATCH, image.reading, answer))
-    return scores_table(rows, model.package.classes)
+    return scores_table(rows, model.package.outputs)
 
 
 def as_parquet(rows: pd.DataFrame) -> bytes:

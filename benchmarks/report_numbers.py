@@ -61,8 +61,17 @@ class Page(HTMLParser):
 
 
 def disagreements(run: Path) -> tuple[int, list[str]]:
-    """Return how many numbers were compared, and a sentence for each that differs from the tables."""
-    text = (run / "report.html").read_text(encoding="utf-8")
+    """Return how many numbers were compared, and a sentence for each that differs from the tables.
+
+    With several findings per image, the page of each is compared as well.
+    """
+    texts = [path.read_text(encoding="utf-8") for path in (run / "report.html", *sorted(run.glob("report-*.html")))]
+    found = [*(_numbers(run, text) for text in texts), _figures(run, "\n".join(texts))]
+    return sum(n for n, _ in found), [sentence for _, wrong in found for sentence in wrong]
+
+
+def _numbers(run: Path, text: str) -> tuple[int, list[str]]:
+    """Compare the numbers of one page with the tables."""
     page = Page(text)
     tables: dict[str, Any] = {}
     wrong = []
@@ -82,8 +91,7 @@ def disagreements(run: Path) -> tuple[int, list[str]]:
     for sentence in page.loose:
         unsourced = [n for n in NUMBER.findall(sentence) if n.strip("+-−") not in PROSE]
         wrong += [f"no source for {n} in {' '.join(sentence.split())!r}" for n in unsourced]
-    n_in_figures, wrong_figures = _figures(run, text)
-    return n_compared + n_in_figures, wrong + wrong_figures
+    return n_compared, wrong
 
 
 def _values(run: Path, source: dict[str, Any], tables: dict[str, Any]) -> Iterator[float]:
@@ -109,12 +117,12 @@ def _figures(run: Path, text: str) -> tuple[int, list[str]]:
         table = pd.read_parquet(file.with_suffix(".parquet"))
         if svg not in text:
             wrong.append(f"figure {file.stem} on the page is not {file}")
-        if file.stem == "confusion":
+        if file.stem.endswith("confusion"):
             counts = re.findall(r">([\d,]+)</(?:tspan|text)>", svg)
             n_compared += len(counts)
             if sorted(int(n.replace(",", "")) for n in counts) != sorted(table["n"]):
                 wrong.append(f"the confusion matrix shows {counts}")
-        if file.stem in ("folds", "subgroups"):
+        if file.stem.endswith(("folds", "subgroups")):
             described = re.findall(r"([\d.]+)%", re.sub(r".*<desc[^>]*>(.*?)</desc>.*", r"\1", svg, flags=re.DOTALL))
             shown = table[table["metric"].isin(["roc_auc", "sensitivity", "specificity"])]["value"].dropna()
             n_compared += len(described)

@@ -20,6 +20,7 @@ from cxr.labelling import LABELLING, Labelling
 from cxr.recipe import Recipe
 
 LabelFrom = Literal["folder", "subtype"]
+Task = Literal["single", "multi"]
 LeaveOut = Literal["patient", "cluster"]
 Arithmetic = Literal["fp32", "bf16", "int8"]
 ScorePrecision = Literal["auto", "fp32", "bf16", "int8"]
@@ -35,6 +36,7 @@ PHOTOGRAPH_CHROMA = 8.0
 """Levels from grey above which an image is a colour photograph; radiographs saved as RGB stay under 1."""
 ADDED: dict[str, Any] = {
     "leave_out": "patient",
+    "task": "single",
     "class_folder": (),
     "test_views": "none",
     "progressive": 0.0,
@@ -59,7 +61,9 @@ class ImagesConfig:
         folds: Number of cross-validation folds, 2 to 20.
         leave_out: What each fold leaves out: patients at random, or a cluster of images acquired alike.
         seed: Seed of the folds, the initial weights, the order of images and the augmentation.
-        label_from: The class is the image's folder, or the subtype in its file name (NORMAL / bacteria / virus).
+        task: One label for each image (single), or several findings, each of them present, absent or unknown (multi).
+        label_from: The class is the image's folder, or the subtype in its file name (NORMAL / bacteria / virus);
+            with --task multi, bacteria and virus are two findings.
         positive: Positive class, where there are two; by default PNEUMONIA if the data has it. With tables of
             labels, the finding that is positive against the rest.
         holdout: Split of the archive that cross-validation never sees, such as test.
@@ -72,6 +76,7 @@ class ImagesConfig:
     folds: int = 5
     leave_out: LeaveOut = "patient"
     seed: int = 0
+    task: Task = "single"
     label_from: LabelFrom = "folder"
     positive: str | None = None
     holdout: str | None = None
@@ -79,6 +84,7 @@ class ImagesConfig:
     class_folder: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _require_choice("task", self.task, ("single", "multi"))
         object.__setattr__(self, "class_folder", tuple(self.class_folder))  # a list, if it was read from JSON
         _require_choice("label-from", self.label_from, ("folder", "subtype"))
         _require_choice("leave-out", self.leave_out, ("patient", "cluster"))
@@ -92,6 +98,25 @@ class ImagesConfig:
             ) from error
         if n_groups < 1:
             raise ConfigError(f"--patient-pattern needs a group for the patient id, got {self.patient_pattern!r}.")
+        self._require_task()
+
+    def _require_task(self) -> None:
+        """Raise ConfigError if an option makes no sense where images have several findings."""
+        if self.has_findings and self.positive is not None:
+            raise ConfigError(
+                f"--positive {self.positive} is for two classes, and with --task multi each finding is one against its "
+                "own absence: leave it out."
+            )
+        if self.has_findings and self.leave_out == "cluster":
+            raise ConfigError(
+                "--leave-out cluster compares images of one class, and with --task multi an image may have several "
+                "findings: leave it out."
+            )
+
+    @property
+    def has_findings(self) -> bool:
+        """Return whether an image may have several findings."""
+        return self.task == "multi"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -6,6 +6,7 @@ CxrError                a mistake that the user can correct: one sentence with r
 ├── FoldError           folds cannot be made, or the stored folds leak or are damaged
 ├── WeightsError        pretrained weights are missing or do not fit a ResNet-50
 ├── DeviceError         this machine does not have the device
+├── TaskError           one label per image is needed where there are several findings, or the reverse
 ├── RunError            a run is unknown, in use, unfinished, or was begun with another config
 ├── PackageError        a packaged model is unknown, damaged, or may not become champion
 ├── DiskError           the operating system cannot read or write a file
@@ -84,6 +85,10 @@ class WeightsError(CxrError):
 
 class DeviceError(CxrError):
     """This machine does not have the device."""
+
+
+class TaskError(CxrError):
+    """One label per image is needed where there are several findings, or the reverse."""
 
 
 class RunError(CxrError):

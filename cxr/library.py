@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr.classes import Classes
+from cxr.classes import Classes, Findings, outputs_of_record
 from cxr.config import Compile, Execution, ScorePrecision, TrainConfig
 from cxr.errors import RunError
 from cxr.storage import files, verified
@@ -193,7 +193,7 @@ class Predictor:
             for reading in readings:
                 answer = {} if reading.refused else next(predictions).columns | reading.measures
                 rows.append(score_row(self.package, "", reading, answer) | {"batch": None})
-        return scores_table(rows, self.package.classes)
+        return scores_table(rows, self.package.outputs)
 
 
 @dataclass(frozen=True)
@@ -203,13 +203,13 @@ class RunTables:
     Attributes:
         path: The run's folder.
         config: What was computed.
-        classes: Class names, in the order of the model's outputs; for two classes the positive class is last.
+        classes: Names of classes or findings, in the order of the outputs; of two classes the positive one is last.
         facts: Everything in `config.json`: when the run began, the hashes of data, weights, code and lock, devices, ….
     """
 
     path: Path
     config: TrainConfig
-    classes: Classes
+    classes: Classes | Findings
     facts: dict[str, Any]
 
     @property
@@ -283,7 +283,7 @@ def load_run(path: str | Path) -> RunTables:
     if not verified.exists(folder.config):
         raise RunError(f"no run in {str(folder.path)!r}: give the path of a run's folder, such as experiments/first.")
     record = verified.read_record(folder.config)
-    return RunTables(folder.path, TrainConfig.from_dict(record["config"]), Classes(record["classes"]), record)
+    return RunTables(folder.path, TrainConfig.from_dict(record["config"]), outputs_of_record(record), record)
 
 
 def compare(runs: Sequence[RunTables]) -> "Comparison":

@@ -22,13 +22,15 @@ def describe(
     """Return one row per image in the folds or the manifest, with the columns that the expectations ask about.
 
     `true_group` is the group that the manifest and the near-duplicates give the image.
+    What is expected of a class does not apply to images with several findings; `findings` checks those.
     """
     images = trace_images(manifest, near_duplicates, folds, config)
     n_images = images["fold"].notna().sum()
     size = images.groupby("fold")["path"].transform("size")
     mean_size = n_images / max(images["fold"].nunique(), 1)
-    n_of_class = images.groupby(["fold", "label"])["path"].transform("size")
-    share_in_all = images.groupby("label")["path"].transform("size") / n_images
+    by_class = images.assign(label=images["label"].mask(pd.Series(config.has_findings, images.index)))
+    n_of_class = by_class.groupby(["fold", "label"])["path"].transform("size")
+    share_in_all = by_class.groupby("label")["path"].transform("size") / n_images
     return images.assign(
         folds_of_group=images.groupby("group_id")["fold"].transform("nunique"),
         folds_of_patient=images.groupby("patient_id")["fold"].transform("nunique"),
@@ -38,7 +40,7 @@ def describe(
         n_of_class_in_fold=n_of_class,
         prevalence_gap=(n_of_class / size - share_in_all).abs(),
         size_gap=(size / mean_size - 1).abs(),
-        classes_in_fold=images.groupby("fold")["label"].transform("nunique"),
+        classes_in_fold=by_class.groupby("fold")["label"].transform("nunique"),
     )
 
 

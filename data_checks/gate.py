@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr.classes import Classes
+from cxr.classes import Classes, Findings, outputs_of
 from cxr.config import DataConfig
 from cxr.errors import ChecksFailedError
 from cxr.evaluation.acquisition_baseline import measure_acquisition_baseline
+from cxr.evaluation.findings import label_as_two_classes
 from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run
@@ -21,6 +22,7 @@ from cxr.verdict import Finding, Verdict
 from data_checks import (
     acquisition_baseline,
     drift,
+    findings,
     folds,
     left_aside,
     manifest,
@@ -35,7 +37,16 @@ from data_checks.tolerances import Tolerances
 
 log = logging.getLogger("cxr.checks")
 
-TABLES = ("manifest", "left_aside", "near_duplicates", "folds", "acquisition_baseline", "predictions", "metrics")
+TABLES = (
+    "manifest",
+    "left_aside",
+    "near_duplicates",
+    "folds",
+    "findings",
+    "acquisition_baseline",
+    "predictions",
+    "metrics",
+)
 """Tables of a run that have a verdict, in the order of the report."""
 
 
@@ -66,7 +77,11 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data
         rows = folds.describe(assigned, images, pairs, config)
         suite = folds.expectations(config, len(data["classes"]), limit)
         verdicts.append(run_suite(context, folds.TABLE, rows, suite))
-        rows = acquisition_baseline.describe(_write_baseline(folder, images, assigned, Classes(data["classes"])))
+        if config.has_findings:
+            suite = findings.expectations(config.folds, limit)
+            verdicts.append(run_suite(context, findings.TABLE, findings.describe(assigned), suite))
+        outputs = outputs_of(data["classes"], several=config.has_findings)
+        rows = acquisition_baseline.describe(_write_baseline(folder, images, assigned, outputs))
         suite = acquisition_baseline.expectations(limit)
         verdicts.append(run_suite(context, acquisition_baseline.TABLE, rows, suite))
     if data_docs:
@@ -79,30 +94,31 @@ def check_results(run: Run, limit: Tolerances) -> list[Verdict]:
     """Check the run's predictions and metrics; write the verdicts and the report; return the verdicts."""
     context = open_context()
     n_folds = run.config.folds
-    rows = predictions.describe(verified.read_table(run.folder.predictions), run.images(), run.classes)
-    suite = predictions.expectations(run.classes, n_folds, limit)
+    rows = predictions.describe(verified.read_table(run.folder.predictions), run.images(), run.outputs)
+    suite = predictions.expectations(run.outputs, n_folds, limit)
     verdicts = [run_suite(context, predictions.TABLE, rows, suite)]
     rows = metrics.describe(verified.read_table(run.folder.metrics))
-    verdicts.append(run_suite(context, metrics.TABLE, rows, metrics.expectations(n_folds)))
+    suite = metrics.expectations(n_folds, least_images=0 if isinstance(run.outputs, Findings) else 1)
+    verdicts.append(run_suite(context, metrics.TABLE, rows, suite))
     _write(run.folder, run.config, verdicts)
     return verdicts
 
 
 def check_scores(
-    rows: pd.DataFrame, compared: pd.DataFrame, classes: Sequence[str], version: str, limit: Tolerances
+    rows: pd.DataFrame, compared: pd.DataFrame, outputs: Classes | Findings, version: str, limit: Tolerances
 ) -> list[Verdict]:
     """Check a batch's new scores and its drift; return the verdicts. A critical failure holds the batch.
 
     Args:
         rows: the batch's new rows of the scores.
         compared: what `cxr.metrics.drift.compare` returns for its images.
-        classes: the model's classes, in output order.
+        outputs: the model's classes or findings, in output order.
         version: the version of the model that scored the batch.
         limit: what is still acceptable.
     """
     context = open_context()
-    suite = scores.expectations(classes, version, limit)
-    verdicts = [run_suite(context, scores.TABLE, scores.describe(rows, classes), suite)]
+    suite = scores.expectations(outputs, version, limit)
+    verdicts = [run_suite(context, scores.TABLE, scores.describe(rows, outputs), suite)]
     described = drift.describe(compared, limit)
     verdicts.append(run_suite(context, drift.TABLE, described, drift.expectations(limit)))
     _log_failed(verdicts)
@@ -111,6 +127,8 @@ def check_scores(
 
 def _class_names(data: dict, config: DataConfig) -> list[str]:
     """Return the classes that need at least one used image: the class folders, unless labels come from elsewhere."""
+    if config.has_findings:
+        return []
     return data["class_folders"] if config.label_from == "folder" else data["classes"] or []
 
 
@@ -124,11 +142,24 @@ def _no_folds(reason: str) -> Verdict:
     return Verdict(folds.TABLE.name, folds.TABLE.grain, "critical", [finding])
 
 
-def _write_baseline(folder: RunFolder, images: pd.DataFrame, assigned: pd.DataFrame, classes: Classes) -> pd.DataFrame:
-    baseline = measure_acquisition_baseline(images, assigned, classes)
+def _write_baseline(
+    folder: RunFolder, images: pd.DataFrame, assigned: pd.DataFrame, outputs: Classes | Findings
+) -> pd.DataFrame:
+    if isinstance(outputs, Findings):
+        baseline = pd.concat([_baseline_of(images, assigned, outputs, name) for name in outputs], ignore_index=True)
+    else:
+        baseline = measure_acquisition_baseline(images, assigned, outputs)
     verified.write_table(folder.acquisition_baseline, baseline)
-    auc = baseline.query("features == 'all' and metric == 'roc_auc'")["value"].iloc[0]
+    auc = baseline.query("features == 'all' and metric == 'roc_auc'")["value"].max()
     log.info("acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of %.3f", auc)
+    return baseline
+
+
+def _baseline_of(images: pd.DataFrame, assigned: pd.DataFrame, outputs: Findings, name: str) -> pd.DataFrame:
+    """Return the baseline of one finding on the images where it is known, with the finding as `class`."""
+    known = label_as_two_classes(assigned, outputs, name)
+    baseline = measure_acquisition_baseline(images, known, outputs.against_absence(name))
+    baseline.insert(0, "class", name)
     return baseline
 
 

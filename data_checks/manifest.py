@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from cxr.classes import Findings
 from cxr.dataset.known_patients import NOBODY, most_images_of_a_patient
 from cxr.dataset.patients import SHARED
 from data_checks.expect import absent, all_of, between, matching, one_of, present, unique
@@ -26,10 +27,12 @@ def describe(manifest: pd.DataFrame) -> pd.DataFrame:
     """Return the manifest with the columns that the expectations ask about.
 
     A value is missing where its expectation does not apply to the image.
+    What is expected of a class does not apply to images with several findings; `findings` checks those.
     """
     readable = manifest["status"] != "unreadable"
     used = manifest["status"] == "used"
-    label = manifest["label"]
+    has_findings = bool(Findings.of_columns(manifest.columns))
+    label = manifest["label"].mask(pd.Series(has_findings, manifest.index))
     patient = manifest["patient_id"].fillna(manifest["image_id"])
     ratio = manifest["width"] / manifest["height"]
     return manifest.assign(
@@ -45,8 +48,8 @@ def describe(manifest: pd.DataFrame) -> pd.DataFrame:
         share_of_class=label[used].map(label[used].value_counts(normalize=True)),
         shared_patient_id=manifest["reason"].where(used & (manifest["reason"] == SHARED)),
         images_of_patient=manifest[used].groupby("patient_id")["path"].transform("size"),
+        classes_of_patient=label[used].groupby(manifest.loc[used, "patient_id"]).transform("nunique"),
         images_of_largest_patient=_once(manifest.index, most_images_of_a_patient(manifest[used])),
-        classes_of_patient=manifest[used].groupby("patient_id")["label"].transform("nunique"),
         usual_bits=(manifest["bits"] == _most_frequent(manifest["bits"])).where(readable).astype("object"),
         plain_path=manifest["path"].str.fullmatch(r"[A-Za-z0-9._/-]+"),
     )
@@ -68,7 +71,8 @@ def expectations(
 
     Args:
         n_folds: number of folds; every class needs at least as many patients.
-        class_folders: names of the classes, including those whose folders are empty.
+        class_folders: names of the classes, including those whose folders are empty; none where images have several
+            findings.
         folders: paths of all folders that hold images or should hold some.
         limit: the tolerances.
     """
@@ -95,7 +99,7 @@ def _labels(
     common = f"Every class makes up at least {limit.class_share:.0%} of the used images."
     return [
         between("labels_of_these_bytes", "critical", "Identical bytes have one label: remove the wrong copy.", most=1),
-        all_of("used_label", "critical", filled, class_folders),
+        *([all_of("used_label", "critical", filled, class_folders)] if class_folders else []),
         all_of("folder", "warning", "No class folder of a split is empty.", folders),
         between("patients_of_class", "critical", enough, least=n_folds),
         between("share_of_class", "warning", common, least=limit.class_share),

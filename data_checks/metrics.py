@@ -29,8 +29,13 @@ def describe(metrics: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def expectations(n_folds: int) -> list["Expectation"]:
-    """Return the suite."""
+def expectations(n_folds: int, *, least_images: int = 1) -> list["Expectation"]:
+    """Return the suite.
+
+    Args:
+        n_folds: of the run.
+        least_images: that a metric is computed from; 0 where a finding may be unknown in a whole fold.
+    """
     scopes = ["mean", "pooled", *map(str, range(n_folds))]
     evaluated = "There are metrics of every fold, of their mean and of the pooled images."
     inside = "Every metric is inside its interval; a small fold may be an exception."
@@ -41,5 +46,5 @@ def expectations(n_folds: int) -> list["Expectation"]:
         present("explained", "critical", "Every undefined metric has a reason."),
         all_of("fold_or_scope", "critical", evaluated, scopes),
         one_of("in_interval", "warning", inside, [True]),
-        between("n", "critical", "Every metric is computed from at least one image.", least=1),
+        between("n", "critical", "Every metric is computed from at least one image.", least=least_images),
     ]

@@ -1,11 +1,11 @@
 """The suite of `metrics/predictions.parquet`. Grain: one row per used image, predicted out of fold."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from cxr.classes import Classes, Findings
 from data_checks.expect import all_of, between, one_of, present, unique
 from data_checks.suite import Table
 from data_checks.tolerances import Tolerances
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 TABLE = Table("predictions", "one row per used image, predicted out of fold", ("path", "fold"))
 
 
-def describe(predictions: pd.DataFrame, images: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+def describe(predictions: pd.DataFrame, images: pd.DataFrame, outputs: Classes | Findings) -> pd.DataFrame:
     """Return one row per image in either table, with the columns that the expectations ask about.
 
     Args:
         predictions: the out-of-fold table.
         images: the used images and the folds that hold them out; columns path, fold.
-        classes: the class names, in output order.
+        outputs: the names of the classes or findings, in output order.
     """
-    scores = predictions[[f"{kind}_{name}" for kind in ("logit", "probability") for name in classes]].to_numpy()
-    probability = predictions[[f"probability_{name}" for name in classes]].to_numpy()
+    scores = predictions[[*outputs.logit_columns, *outputs.probability_columns]].to_numpy()
+    probability = predictions[outputs.probability_columns].to_numpy()
     rows = predictions.assign(
         least_probability=probability.min(axis=1),
         greatest_probability=probability.max(axis=1),
@@ -38,7 +38,7 @@ def describe(predictions: pd.DataFrame, images: pd.DataFrame, classes: Sequence[
     return rows.assign(held_out=same_fold, folds_of_group=rows.groupby("group_id")["fold"].transform("nunique"))
 
 
-def expectations(classes: Sequence[str], n_folds: int, limit: Tolerances) -> list["Expectation"]:
+def expectations(outputs: Classes | Findings, n_folds: int, limit: Tolerances) -> list["Expectation"]:
     """Return the suite."""
     return [
         unique("path", "critical", "Every image is predicted once."),
@@ -47,8 +47,14 @@ def expectations(classes: Sequence[str], n_folds: int, limit: Tolerances) -> lis
         one_of("finite", "critical", "Logits and probabilities are finite numbers.", [True]),
         between("least_probability", "critical", "No probability is below 0.", least=0),
         between("greatest_probability", "critical", "No probability is above 1.", most=1),
-        between("sum_error", "critical", "The probabilities of an image sum to 1.", most=limit.probability_sum_error),
-        one_of("label", "critical", "Every label is one of the run's classes.", classes),
+        *(_of_classes(outputs, limit) if isinstance(outputs, Classes) else ()),
         all_of("fold", "critical", f"All {n_folds} folds are present.", range(n_folds)),
         between("folds_of_group", "critical", "No group of images is predicted by two folds.", most=1),
+    ]
+
+
+def _of_classes(classes: Classes, limit: Tolerances) -> list["Expectation"]:
+    return [
+        between("sum_error", "critical", "The probabilities of an image sum to 1.", most=limit.probability_sum_error),
+        one_of("label", "critical", "Every label is one of the run's classes.", classes),
     ]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import __version__
+from cxr.classes import NO_FINDING, Findings
 from cxr.config import DataConfig
 from cxr.dataset.pictures import read_pictures
 from cxr.errors import DataError, UnreadableError
@@ -41,7 +42,8 @@ def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdi
     baseline = (
         verified.read_table(folder.acquisition_baseline) if verified.exists(folder.acquisition_baseline) else None
     )
-    labels = sorted(images["label"].dropna().unique())
+    by_label = _by_label(images)
+    labels = sorted(by_label["label"].dropna().unique())
     counts = {severity: sum(len(verdict.failed(severity)) for verdict in verdicts) for severity in SEVERITIES}
     page = render(
         Path(__file__).with_name("checks.html.j2"),
@@ -54,10 +56,10 @@ def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdi
         verdicts=verdicts,
         flow=_flow(data["images"], certificate),
         colours=dict(zip(labels, COLOURS * (len(labels) // len(COLOURS) + 1), strict=False)),
-        class_rows=_class_rows(images),
+        class_rows=_class_rows(by_label, data["images"]["used"]),
         patients=_images_per_patient(images),
         reasons=_reasons(images),
-        charts=[_chart(images, name, title, labels) for name, title in MEASURES.items()],
+        charts=[_chart(by_label, name, title, labels) for name, title in MEASURES.items()],
         certificate=certificate,
         baseline=_baseline(baseline),
         thumbnails=_Thumbnails(images, config).of_finding,
@@ -66,14 +68,24 @@ def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdi
     verified.write_text(folder.checks_report, page)
 
 
+def _by_label(images: pd.DataFrame) -> pd.DataFrame:
+    """Return the images; with several findings each of them once for every finding that is present, as its label."""
+    findings = Findings.of_columns(images.columns)
+    if not findings:
+        return images
+    columns = zip(findings, findings.columns, strict=True)
+    present = [images[images[column].fillna(False)].assign(label=name) for name, column in columns]
+    return pd.concat([*present, images[images["label"] == NO_FINDING]], ignore_index=True)
+
+
 def _flow(counts: dict[str, int], certificate: dict[str, Any] | None) -> list[tuple[str, int]]:
     """Return the steps of the flow diagram: name and number of images."""
     steps = [(name, counts[name]) for name in ("found", "unreadable", "duplicate", "used")]
     return steps + ([("groups (patients)", certificate["n_groups"])] if certificate else [])
 
 
-def _class_rows(images: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return one row per class: its used images, their share, and their number in each split of the archive."""
+def _class_rows(images: pd.DataFrame, n_used: int) -> list[dict[str, Any]]:
+    """Return one row per label: its used images, their share of all, and their number in each split of the archive."""
     used = images[images["status"] == "used"]
     table = pd.crosstab(used["label"], used["split"].fillna("no split"))
     splits = [split for split in ("train", "val", "test", "no split") if split in table]
@@ -81,7 +93,7 @@ def _class_rows(images: pd.DataFrame) -> list[dict[str, Any]]:
         {
             "label": label,
             "n": int(row.sum()),
-            "share": row.sum() / len(used),
+            "share": row.sum() / n_used,
             "splits": {split: int(row[split]) for split in splits},
         }
         for label, row in table.iterrows()
@@ -127,9 +139,14 @@ def _baseline(baseline: pd.DataFrame | None) -> dict[str, Any] | None:
     """Return the baseline's metrics with all features together, and its ROC-AUC with each feature alone."""
     if baseline is None:
         return None
+    name = None
+    if "class" in baseline:  # of several findings, the one that acquisition predicts best
+        auc = baseline.query("features == 'all' and metric == 'roc_auc'").set_index("class")["value"]
+        name = auc.idxmax() if auc.notna().any() else auc.index[0]
+        baseline = baseline[baseline["class"] == name]
     alone = baseline[baseline["features"] != "all"].set_index("features")["value"]
     together = baseline[baseline["features"] == "all"].set_index("metric")["value"]
-    return {"together": together.to_dict(), "alone": alone.to_dict()}
+    return {"together": together.to_dict(), "alone": alone.to_dict(), "finding": name}
 
 
 class _Thumbnails:

@@ -1,10 +1,10 @@
 """The suite of a batch's new scores. Grain: one row per file that this version of the model had not scored before."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
 import pandas as pd
 
+from cxr.classes import Classes, Findings
 from cxr.errors import Reason
 from data_checks.expect import absent, between, one_of, present, unique
 from data_checks.suite import Table
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 TABLE = Table("scores", "one row per file that this version of the model had not scored before", ("path",))
 
 
-def describe(rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+def describe(rows: pd.DataFrame, outputs: Classes | Findings) -> pd.DataFrame:
     """Return the rows with the columns that the expectations ask about."""
-    probability = rows[[f"probability_{name}" for name in classes]].astype(float)
+    probability = rows[outputs.probability_columns].astype(float)
     is_image = rows["status"] == "ok"
     readable = is_image | rows["reason"].isin(["blank", "colour_photograph"])
     return rows.assign(
@@ -27,6 +27,7 @@ def describe(rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
         scored=probability.notna().all(axis=1).where(is_image).astype("object"),
         unscored=probability.isna().all(axis=1).where(~is_image).astype("object"),
         least_probability=probability.min(axis=1).where(is_image),
+        greatest_probability=probability.max(axis=1).where(is_image),
         sum_error=(probability.sum(axis=1) - 1).abs().where(is_image),
         reason_if_refused=rows["reason"].fillna("none").where(~is_image),
         reason_if_image=rows["reason"].where(is_image),
@@ -36,7 +37,7 @@ def describe(rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def expectations(classes: Sequence[str], version: str, limit: Tolerances) -> list["Expectation"]:
+def expectations(outputs: Classes | Findings, version: str, limit: Tolerances) -> list["Expectation"]:
     """Return the suite."""
     photographs = f"At most {limit.photograph_share:.0%} of the readable images are colour photographs."
     refused = f"At most {limit.quarantined_share:.0%} of the files are quarantined."
@@ -48,11 +49,20 @@ def expectations(classes: Sequence[str], version: str, limit: Tolerances) -> lis
         one_of("reason_if_refused", "critical", "Every quarantined file has a known reason.", get_args(Reason)),
         absent("reason_if_image", "critical", "No scored image has a reason."),
         between("least_probability", "critical", "No probability is below 0.", least=0),
-        between("sum_error", "critical", "The probabilities of an image sum to 1.", most=limit.probability_sum_error),
-        one_of("predicted_label", "critical", "Every predicted label is one of the model's classes.", classes),
+        *_decided(outputs, limit),
         one_of("model_version", "critical", "Every row comes from the model version of this scoring run.", [version]),
         present("scored_at", "critical", "Every row has the time when it was scored."),
         one_of("is_photograph", "critical", photographs, [False], mostly=1 - limit.photograph_share),
         one_of("is_refused", "warning", refused, [False], mostly=1 - limit.quarantined_share),
         one_of("seen_in_training", "info", "No image was used to train the model.", [False]),
+    ]
+
+
+def _decided(outputs: Classes | Findings, limit: Tolerances) -> list["Expectation"]:
+    """Return what is expected of probabilities and predictions: classes share an image's probability."""
+    if isinstance(outputs, Findings):
+        return [between("greatest_probability", "critical", "No probability is above 1.", most=1)]
+    return [
+        between("sum_error", "critical", "The probabilities of an image sum to 1.", most=limit.probability_sum_error),
+        one_of("predicted_label", "critical", "Every predicted label is one of the model's classes.", outputs),
     ]

@@ -26,6 +26,7 @@ from cxr.training import run
 from cxr.training.run import Run
 from flows.cli import app as cli
 from tests.support.disks import disk_of
+from tests.support.findings import hide_subtypes
 from tests.support.processes import run_to_the_end
 from tests.support.ray import RayNode, ray_nodes
 from tests.support.runs import SMALL, Finished, finish_run, is_examined_alike, small_config, train_command
@@ -192,6 +193,20 @@ def head(finished: Finished, weights_file: str) -> Run:
 def three(finished: Finished, weights_file: str) -> Run:
     """A finished run with three classes."""
     return finished(weights=weights_file, trainable="head", label_from="subtype")
+
+
+@pytest.fixture(scope="session")
+def several(sample: Path, weights_file: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run with a frozen trunk and two findings, bacteria and virus, which are unknown in some images."""
+
+    def make(place: Path) -> None:
+        images = hide_subtypes(sample, place / "images")
+        findings = {"task": "multi", "label_from": "subtype"}
+        config = small_config(images, weights=weights_file, trainable="head", **findings)
+        finish_run(place, "several", config)
+
+    made = make_once(tmp_path_factory, "several", make)
+    return run.load_run(RunFolder.named(made / "experiments", "several"))
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,7 @@ LAYOUT = "tests/dataset/test_layout.py::test_"
 MINIATURES = "tests/dataset/test_miniatures.py::test_"
 TAR = "tests/images/test_tar_archive.py::test_"
 CLUSTERS = "tests/dataset/test_clusters.py::test_"
+FINDINGS = "tests/test_several_findings.py::test_"
 LABELS = "tests/dataset/test_labels.py::test_"
 FOREIGN = "tests/test_foreign_names.py::test_"
 TRAIN = "tests/flows/test_train_cv.py::test_"
@@ -819,7 +820,7 @@ REMOVALS = (
     ),
     Removal(
         "a model of clusters is compared with one of patients",
-        "cxr/serving/registry.py",
+        "cxr/serving/challenger.py",
         "if champion.leave_out != challenger.leave_out:",
         "if False:",
         "tests/serving/test_registry.py::test_a_model_of_clusters_is_not_compared_with_one_of_patients",
@@ -974,6 +975,41 @@ REMOVALS = (
         "SLOPE_SD = 500.0\n",
         "tests/metrics/test_recalibration.py::"
         "test_ten_images_that_are_told_apart_without_an_error_do_not_drive_the_slope_away",
+    ),
+    Removal(
+        "an unknown finding is learnt as absent",
+        "cxr/training/fold/loss.py",
+        "known_BK = ~targets_BK.isnan()",
+        "known_BK = torch.ones_like(targets_BK)",
+        "tests/training/fold/test_loss.py::test_an_unknown_finding_has_no_gradient",
+    ),
+    Removal(
+        "several findings are taken for classes",
+        "cxr/classes.py",
+        "        raise for_one_label(owner)\n",
+        "        return Classes(outputs)\n",
+        FINDINGS + "what_is_for_one_label_refuses_findings_in_one_sentence",
+    ),
+    Removal(
+        "a rare finding is dealt out last, as it comes",
+        "cxr/dataset/findings.py",
+        "rarest = int(np.argmin(np.where(n_left > 0, n_left, np.inf)))",
+        "rarest = int(np.argmax(n_left))",
+        "tests/dataset/test_findings.py::test_the_rarest_finding_is_spread_evenly_whatever_the_others_are",
+    ),
+    Removal(
+        "a challenger is worse in one of several findings",
+        "cxr/serving/challenger.py",
+        " for k, name in enumerate(findings) if high[k] < 0]",
+        " for k, name in enumerate(findings) if False]",
+        FINDINGS + "a_challenger_with_one_worse_finding_is_refused",
+    ),
+    Removal(
+        "folders are taken for several findings",
+        "cxr/dataset/findings.py",
+        '    if config.label_from != "subtype":\n',
+        "    if False:\n",
+        FINDINGS + "folders_without_subtypes_are_refused_before_an_image_is_read",
     ),
 )
 

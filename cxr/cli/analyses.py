@@ -40,7 +40,7 @@ def stress(
     with locked_run(folder) as finished:
         table = stress(finished, n_images=images, seed=seed, device=resolve_device(device))
         path = write_report(finished)
-    tables.show_stress(table, finished.classes)
+    tables.show_stress(table, finished.outputs)
     say(f"table    {folder.table('stress')}")
     say(f"report   {path}")
 
@@ -77,7 +77,7 @@ def learning_curve(
     with locked_run(folder) as finished:
         table = learning_curve(finished, share, device=resolve_device(device))
         path = write_report(finished)
-    tables.show_learning_curve(table, finished.classes)
+    tables.show_learning_curve(table, finished.outputs)
     say(f"table    {folder.table('learning_curve')}")
     say(f"report   {path}")
 

@@ -34,7 +34,7 @@ def explain(
         images: JPEG, PNG or DICOM files.
         name: Name of the model.
         out: Folder for the pictures and explanations.parquet.
-        target: The class to show the map for; by default the predicted class.
+        target: The class or finding to show the map for; by default what is predicted, or nearest to being so.
         opacity: Opacity of the map where it is strongest, 0 to 1.
         cache: Folder for compiled kernels, as for `cxr score`; safe to delete.
     """

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cxr.classes import Classes
+from cxr.classes import NO_FINDING, Classes, Findings
 from cxr.cli.terminal import say
 from cxr.labelling import LISTS
 from cxr.wording import DASH, DISCLAIMER, display_name, format_estimate, visible
@@ -94,8 +94,8 @@ def show_checks(folder: "RunFolder") -> None:
     _show_expectations(table)
     if verified.exists(folder.acquisition_baseline):
         baseline = verified.read_table(folder.acquisition_baseline)
-        alone = baseline[baseline["features"] == "all"].set_index("metric")["value"]
-        say(f"acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of {alone['roc_auc']:.3f}")
+        alone = baseline.query("features == 'all' and metric == 'roc_auc'")["value"].max()
+        say(f"acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of {alone:.3f}")
     stops = (~table["passed"] & (table["severity"] == "critical")).any()
     say("verdict  " + ("stopped: a critical expectation failed" if stops else "passed"))
     say(f"report   {folder.checks_report}")
@@ -202,10 +202,10 @@ def show_comparison(comparison: "Comparison") -> None:
         p = DASH if math.isnan(row["p_value"]) else f"{row['p_value']:.3g} ({row['test']})"
         _add(shown, str(row["run"]), str(row["metric"]), value, difference, p)
     _print(shown, 100)
-    say(f"changed  {len(comparison.changed):,} images are predicted differently")
+    say(f"changed  {comparison.changed['image_id'].nunique():,} images are predicted differently")
 
 
-def show_stress(table: "pd.DataFrame", classes: Classes) -> None:
+def show_stress(table: "pd.DataFrame", classes: Classes | Findings) -> None:
     """Print ROC-AUC, sensitivity and specificity in percent, one line per change and strength."""
     columns = ("change", "amount", "unit", "ROC-AUC", "sensitivity", "specificity")
     shown = _table(columns, left=("change", "unit"))
@@ -218,7 +218,7 @@ def show_stress(table: "pd.DataFrame", classes: Classes) -> None:
     _print(shown, 100)
 
 
-def show_learning_curve(table: "pd.DataFrame", classes: Classes) -> None:
+def show_learning_curve(table: "pd.DataFrame", classes: Classes | Findings) -> None:
     """Print ROC-AUC, sensitivity and specificity in percent, one line per share of the patients."""
     shown = _table(("share", "training images", "ROC-AUC", "sensitivity", "specificity"))
     rows = table[table["class"] == classes.headline]
@@ -240,12 +240,26 @@ def show_explanations(table: "pd.DataFrame", package: "Package", folder: "Explan
 
 
 def _show_explanation(row: dict[Any, Any], package: "Package", folder: "ExplanationFolder") -> None:
+    if isinstance(package.outputs, Findings):
+        _show_findings(row, package.outputs, package)
+    else:
+        _show_class(row, package)
+    say(f"  where the model looked for {row['target']}: {folder.path / row['picture']}")
+
+
+def _show_class(row: dict[Any, Any], package: "Package") -> None:
     label = package.classes.positive or row["predicted_label"]
     limit = f", predicted from {package.threshold:.2f} up" if package.classes.is_binary else ""
     probability = row[f"probability_{label}"]
     say(f"{row['path']!r}: {row['predicted_label']}")
     say(f"  {label} with probability {probability:.3f}{limit}; the folds differ by {row['fold_spread']:.3f}")
-    say(f"  where the model looked for {row['target']}: {folder.path / row['picture']}")
+
+
+def _show_findings(row: dict[Any, Any], findings: Findings, package: "Package") -> None:
+    called = [name for name, column in zip(findings, findings.called_columns, strict=True) if row[column]]
+    say(f"{row['path']!r}: {', '.join(called) or NO_FINDING}; the folds differ by {row['fold_spread']:.3f} at most")
+    for name, limit in zip(findings, package.limits, strict=True):
+        say(f"  {name} with probability {row[f'probability_{name}']:.3f}, predicted from {limit:.2f} up")
 
 
 def _table(columns: Iterable[str], *, left: Collection[str] = (), title: str | None = None) -> Table:

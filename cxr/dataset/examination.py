@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr.classes import Classes
+from cxr.classes import Classes, Findings
 from cxr.config import DataConfig
 from cxr.dataset.folds import assign_folds, certify
 from cxr.dataset.known_patients import log_patients, with_pattern_found
@@ -115,9 +115,9 @@ def _assign_and_write(
         verified.write_table(folder.labels, resolved.images.rename_axis("path").reset_index())
     folds = certificate = None
     try:
-        facts["classes"] = classes = Classes(class_names(manifest, config))
+        facts["classes"] = outputs = outputs_in(manifest, config)
         folds = assign_folds(manifest, near_duplicates, config)
-        _require_classes(classes, folds)
+        _require_classes(outputs, folds)
         certificate = certify(manifest, near_duplicates, folds, config)
         log.info(
             "folds: %d of %d images in %d groups from %d patient ids; none crosses folds",
@@ -131,6 +131,17 @@ def _assign_and_write(
     _write_identity(folder)
     verified.write_table(folder.left_aside, left_aside_table(listing.left_aside))
     _write(folder, manifest, near_duplicates, folds, certificate, facts)
+
+
+def outputs_in(manifest: pd.DataFrame, config: DataConfig) -> Classes | Findings:
+    """Return the classes or the findings of a data set, in output order.
+
+    Raises:
+        CxrError: as for `class_names`, or for `Findings.of_columns`.
+    """
+    if config.has_findings:
+        return Findings.of_columns(manifest.columns)
+    return Classes(class_names(manifest, config))
 
 
 def _write(
@@ -176,8 +187,8 @@ def _require_same_images(folder: RunFolder, current: str) -> None:
         )
 
 
-def _require_classes(classes: Classes, folds: pd.DataFrame) -> None:
-    missing = sorted(set(classes) - set(folds["label"]))
+def _require_classes(outputs: Classes | Findings, folds: pd.DataFrame) -> None:
+    missing = sorted(set(outputs) - set(folds["label"])) if isinstance(outputs, Classes) else []
     if missing:
         raise FoldError(
             f"class {missing[0]!r} has images only in the holdout: give no --holdout, or add images of that class."

@@ -3,7 +3,8 @@
 No patient is in two folds: images of one person look alike, and a split by image inflates AUC. A group is all images
 that are connected by a patient id, identical bytes or a verified near-duplicate (union-find); an image without any of
 these is a group of its own. scikit-learn's StratifiedGroupKFold assigns groups to folds, or each fold is a cluster of
-images acquired alike (`cxr.dataset.clusters`).
+images acquired alike (`cxr.dataset.clusters`), or groups are stratified over several findings
+(`cxr.dataset.findings`).
 
 The leakage certificate states what was kept apart. It is computed from the tables, not from the variables of the
 assignment, and is computed again and compared whenever folds are read.
@@ -21,8 +22,10 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import DisjointSet
 from sklearn.model_selection import StratifiedGroupKFold
 
+from cxr.classes import Findings
 from cxr.config import ADDED, KAGGLE_PATIENT, DataConfig
 from cxr.dataset.clusters import assign_clusters
+from cxr.dataset.findings import assign_by_findings, count_by_class, count_findings, require_finding_groups
 from cxr.dataset.known_patients import COUNTED, count_patients, patient_sources, pattern_words
 from cxr.dataset.labels import require_split
 from cxr.dataset.near_duplicates import verified_pairs
@@ -36,14 +39,21 @@ HASHED = {"table": "column of the tables of labels", "dicom": "PatientID of DICO
 
 
 def assign_folds(manifest: pd.DataFrame, near_duplicates: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
-    """Return one row per readable image outside the holdout: image_id, path, label, group_id, fold.
+    """Return one row per readable image outside the holdout: image_id, path, label, group_id, fold, finding_<name>.
+
+    The last are there only where images have several findings.
 
     Raises:
         ConfigError: the holdout names no split of the data, or takes all of it.
-        FoldError: a class has fewer groups than there are folds, or too few that were acquired differently.
+        FoldError: a class has fewer groups than there are folds, or too few that were acquired differently; or a
+            finding has too few to be learnt.
     """
     images = cross_validated(manifest, near_duplicates, config.holdout)
     images["group_id"] = group_images(images, near_duplicates)
+    if config.has_findings:
+        require_finding_groups(images, config.folds)
+        images["fold"] = assign_by_findings(images, config.folds, config.seed)
+        return images[[*COLUMNS, *Findings.of_columns(images.columns).columns]]
     _require_groups(images, config.folds)
     if config.leave_out == "cluster":
         images["fold"] = assign_clusters(images, config.folds, config.seed)
@@ -131,6 +141,7 @@ def certify(
     whole = manifest[manifest["status"] != "unreadable"]
     whole = whole.assign(series_id=whole["patient_id"] + " " + whole["subtype"].fillna(""))
     return {
+        **({"findings": count_findings(folds)} if config.has_findings else {}),
         "n_images": len(folds),
         "n_groups": int(folds["group_id"].nunique()),
         "n_patient_ids": int(known["patient_id"].nunique()),
@@ -146,7 +157,7 @@ def certify(
             "coarse_key": len(_crossing(whole, "patient_id", "split")),
             "series_key": len(_crossing(whole, "series_id", "split")),
         },
-        "folds": [_count_fold(number, fold) for number, fold in folds.groupby("fold")],
+        "folds": [_count_fold(number, fold, config) for number, fold in folds.groupby("fold")],
     }
 
 
@@ -166,12 +177,13 @@ def _require_nothing_crosses(known: pd.DataFrame, near_duplicates: pd.DataFrame)
     return {f"{name}_crossing_folds": len(ids) for name, ids in crossing.items()}
 
 
-def _count_fold(number: Any, fold: pd.DataFrame) -> dict[str, Any]:
+def _count_fold(number: Any, fold: pd.DataFrame, config: DataConfig) -> dict[str, Any]:
+    by_label = {label: int(n) for label, n in fold["label"].value_counts().sort_index().items()}
     return {
         "fold": int(number),
         "n_images": len(fold),
         "n_groups": int(fold["group_id"].nunique()),
-        "n_images_per_class": {label: int(n) for label, n in fold["label"].value_counts().sort_index().items()},
+        "n_images_per_class": count_by_class(fold) if config.has_findings else by_label,
     }
 
 

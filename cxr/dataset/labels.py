@@ -10,6 +10,7 @@ import pandas as pd
 from cxr.classes import spell_apart, spelt_alike
 from cxr.config import DataConfig
 from cxr.dataset.class_folders import why_no_class
+from cxr.dataset.findings import require_source
 from cxr.dataset.layout import Listing, SourceImage
 from cxr.errors import ConfigError, DataError, FoldError
 
@@ -40,13 +41,15 @@ def require_trainable(listing: Listing, config: DataConfig) -> None:
     """
     _require_class_folders(listing, config)
     require_labels(listing, config)
+    require_split(config.holdout, [image.split for image in listing.images])
+    if config.has_findings:  # which are counted with their patients, once the images are read
+        return
     labels = {label_of(image, config) for image in listing.images}
     if len(labels) == 1 and not listing.empty_folders:
         raise DataError(
             f"two classes or more are needed, but all {len(listing.images):,} images are in folders of the class "
             f"{labels.pop()!r}: put each image into a folder named after its class."
         )
-    require_split(config.holdout, [image.split for image in listing.images])
     _require_images_for_folds(listing, config)
 
 
@@ -101,8 +104,11 @@ def require_labels(listing: Listing, config: DataConfig) -> None:
 
     Raises:
         DataError: two names of classes differ only in letter case, spaces or Unicode form.
-        ConfigError: `positive` does not fit the classes.
+        ConfigError: `positive` does not fit the classes; or nothing says which of several findings an image has.
     """
+    if config.has_findings:
+        require_source(config)
+        return
     place = {label_of(image, config): image.path.rpartition("/")[0] for image in listing.images}
     labels = sorted(place)
     if config.label_from == "folder":

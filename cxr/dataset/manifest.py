@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from cxr.config import DataConfig
 from cxr.dataset.file_kinds import needs_pydicom
+from cxr.dataset.findings import label_findings
 from cxr.dataset.labels import label_of, subtype_of
 from cxr.dataset.layout import Listing, SourceImage
 from cxr.dataset.patients import Patient, choose_pattern, find_patients
@@ -150,7 +151,7 @@ class _Reader:
 def build_manifest(
     source: Source, listing: Listing, config: DataConfig, cache: Path, size: int | None = None
 ) -> pd.DataFrame:
-    """Read every image once; return the manifest, ordered by path; columns as in COLUMNS.
+    """Read every image once; return the manifest, ordered by path; columns as in COLUMNS, then those of findings.
 
     Args:
         source: the open data set.
@@ -178,6 +179,8 @@ def build_manifest(
                 "read %d of %d images", len(found), total, extra={"bar": "images read", "done": len(found), "of": total}
             )
     manifest = _table(_rows(listing.images, found, config), reader.thumbnails.facts())
+    if config.has_findings:
+        manifest = label_findings(manifest, [image.class_folder for image in listing.images], config)
     _mark_copies(manifest)
     return manifest
 

@@ -15,9 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from cxr.classes import Classes
+from cxr.classes import Classes, Findings, outputs_of_record
 from cxr.config import ADDED
 from cxr.errors import RunError
+from cxr.evaluation.findings import as_two_classes, is_known
 from cxr.evaluation.out_of_fold import predicted_images
 from cxr.evaluation.tables import estimates_by_class
 from cxr.metrics.bootstrap import Replicates
@@ -40,7 +41,7 @@ class Comparison:
     p_value."""
     changed: pd.DataFrame
     """Images that the runs do not predict alike: image_id, path, label, predicted_<run> and probability_<run> per run,
-    right."""
+    right. With several findings per image, a row for each finding that is not predicted alike, with it as `class`."""
     is_unlike: bool = False
     """Whether the folds of some runs leave out clusters and those of others patients: their images are harder."""
 
@@ -64,7 +65,8 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
     _require_same_labels(images)
     n_others = {name: len(table) - len(common) for name, table in zip(names, tables, strict=True)}
     is_unlike = len({_leave_out(run) for run in runs}) > 1
-    return Comparison(len(common), n_others, _metrics(images, classes), _changed(images, classes), is_unlike)
+    changed = _changed_findings(images, classes) if isinstance(classes, Findings) else _changed(images, classes)
+    return Comparison(len(common), n_others, _metrics(images, classes), changed, is_unlike)
 
 
 def write_comparison(folder: ComparisonFolder, comparison: Comparison) -> None:
@@ -85,11 +87,11 @@ def mcnemar(right_before: NDArray[np.bool_], right_after: NDArray[np.bool_]) -> 
     return float(binomtest(won, lost + won).pvalue) if lost + won else 1.0
 
 
-def _common_classes(runs: Sequence[RunFolder]) -> Classes:
-    by_run = {run.run_id: Classes(verified.read_record(run.config)["classes"]) for run in runs}
+def _common_classes(runs: Sequence[RunFolder]) -> Classes | Findings:
+    by_run = {run.run_id: outputs_of_record(verified.read_record(run.config)) for run in runs}
     first, *others = by_run.items()
     for name, classes in others:
-        if classes != first[1]:
+        if classes != first[1] or type(classes) is not type(first[1]):
             raise RunError(
                 f"run {name!r} has classes {', '.join(classes)}, run {first[0]!r} has {', '.join(first[1])}: "
                 "compare runs with the same classes."
@@ -117,7 +119,7 @@ def _require_same_labels(images: dict[str, pd.DataFrame]) -> None:
             )
 
 
-def _metrics(images: dict[str, pd.DataFrame], classes: Classes) -> pd.DataFrame:
+def _metrics(images: dict[str, pd.DataFrame], classes: Classes | Findings) -> pd.DataFrame:
     first = next(iter(images.values()))
     replicates = Replicates.of(first["group_id"])
     base = estimates_by_class(first, classes, replicates)
@@ -129,10 +131,28 @@ def _metrics(images: dict[str, pd.DataFrame], classes: Classes) -> pd.DataFrame:
                 if table is not first:
                     difference = estimates.difference(metric, base[name])
                     row |= dict(zip(("difference", "ci_low", "ci_high"), difference, strict=True))
-                    row |= _test(metric, name, first, table, classes, replicates.group)
+                    row |= _test_of(metric, name, first, table, classes, replicates.group)
                 rows.append(row)
     columns = ["run", "class", "metric", "value", "difference", "ci_low", "ci_high", "test", "p_value"]
     return pd.DataFrame(rows, columns=columns).astype({"class": "str", "test": "str"})
+
+
+def _test_of(
+    metric: str,
+    name: str | None,
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    outputs: Classes | Findings,
+    group: NDArray[np.int64],
+) -> dict[str, Any]:
+    """Return the test for a metric and its p value, of a finding on the images where it is known."""
+    if not isinstance(outputs, Findings):
+        return _test(metric, name, before, after, outputs, group)
+    if name is None or name not in outputs:
+        return {}
+    known = is_known(before, name)
+    first, second = (as_two_classes(images, outputs, name) for images in (before, after))
+    return _test(metric, name, first, second, outputs.against_absence(name), group[known])
 
 
 def _test(
@@ -156,6 +176,15 @@ def _test(
 def _are_right(images: pd.DataFrame, classes: Classes) -> NDArray[np.bool_]:
     truth, predicted, _ = predicted_images(images, classes)
     return truth == predicted
+
+
+def _changed_findings(images: dict[str, pd.DataFrame], findings: Findings) -> pd.DataFrame:
+    parts = []
+    for name in findings:
+        known = {run: as_two_classes(table, findings, name) for run, table in images.items()}
+        changed = _changed(known, findings.against_absence(name))
+        parts.append(changed.assign(**{"class": name}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _changed(images: dict[str, pd.DataFrame], classes: Classes) -> pd.DataFrame:

@@ -59,7 +59,7 @@ def _evaluate(part: Run) -> pd.DataFrame:
     """Return the rows of one share, whose folds have been trained."""
     folds = range(part.config.folds)
     predictions = pd.concat([verified.read_table(part.fold_folder(fold).predictions) for fold in folds])
-    summary = summary_table(metrics_table(predictions, part.classes))
+    summary = summary_table(metrics_table(predictions, part.outputs))
     trained = [part.training_images(fold) for fold in folds]
     facts = {
         "share": part.share,

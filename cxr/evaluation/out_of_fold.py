@@ -28,6 +28,8 @@ class OutOfFold:
 
     predictions: pd.DataFrame
     classes: Classes
+    shared: Replicates | None = None
+    """Draws that other predictions on these patients have as well; None for draws of its own."""
 
     @cached_property
     def target(self) -> NDArray[np.int64]:
@@ -42,7 +44,7 @@ class OutOfFold:
     @cached_property
     def replicates(self) -> Replicates:
         """Draws of the images' groups, the same for every metric."""
-        return Replicates.of(self.predictions["group_id"])
+        return self.shared or Replicates.of(self.predictions["group_id"])
 
     @property
     def group(self) -> NDArray[np.int64]:

@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr.classes import Classes
+from cxr.classes import Classes, Findings
 from cxr.config import KAGGLE, DataConfig, TrainConfig
-from cxr.dataset.examination import examine
+from cxr.dataset.examination import examine, outputs_in
 from cxr.dataset.folds import group_images
-from cxr.dataset.labels import class_names
 from cxr.dataset.patients import elsewhere
 from cxr.errors import DataError, RunError
 from cxr.evaluation.analyses import RATES
+from cxr.evaluation.findings import FindingsOutOfFold, label_as_two_classes
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.tables import metrics_table
 from cxr.images.vitals import are_same_image, fingerprint, fingerprint_bits
@@ -86,7 +86,7 @@ def evaluate_external(run: Run, data: str, labelling: Labelling | None = None) -
     config = _config_of_set(run, str(place), labelling or Labelling())
     examine(config, RunFolder(folder.path), cache=run.cache, size=run.config.size, is_test_set=True)
     manifest = verified.read_table(RunFolder(folder.path).manifest)
-    _require_classes(manifest, config, run.classes)
+    _require_classes(manifest, config, run.outputs)
     readable = manifest[manifest["status"] != "unreadable"]
     images = readable.drop_duplicates("image_id", ignore_index=True)
     images = images.assign(group_id=group_images(images, verified.read_table(RunFolder(folder.path).near_duplicates)))
@@ -112,12 +112,13 @@ def _config_of_set(run: Run, data: str, labelling: Labelling) -> TrainConfig:
     return replace(run.config, **labelling.labelling() | changed)
 
 
-def _require_classes(manifest: pd.DataFrame, config: DataConfig, classes: Classes) -> None:
-    found = Classes(class_names(manifest, config))
-    if found != classes:
+def _require_classes(manifest: pd.DataFrame, config: DataConfig, outputs: Classes | Findings) -> None:
+    found = outputs_in(manifest, config)
+    if found != outputs:
+        kind, way_out = ("findings", "columns") if isinstance(outputs, Findings) else ("classes", "folders")
         raise DataError(
-            f"an external test set needs the run's classes {', '.join(classes)}; {config.data!r} has "
-            f"{', '.join(found)}: rename its folders, or say which label is which class with --value."
+            f"an external test set needs the run's {kind} {', '.join(outputs)}; {config.data!r} has "
+            f"{', '.join(found)}: rename its {way_out}, or say which label is which class with --value."
         )
 
 
@@ -143,18 +144,41 @@ def _evaluate(
     run: Run, folder: OutsideTestFolder, images: pd.DataFrame, squares: NDArray[np.uint8], left_out: dict[str, int]
 ) -> OutsideTestFolder:
     require_complete(run)
-    internal = OutOfFold(verified.read_table(run.folder.predictions), run.classes)
+    inside = verified.read_table(run.folder.predictions)
+    findings = run.outputs if isinstance(run.outputs, Findings) else Findings()
+    internal = FindingsOutOfFold(inside, findings) if findings else OutOfFold(inside, run.classes)
     logits = np.stack([predict_logits(load_network(run, fold), squares, "cpu") for fold in range(run.config.folds)])
     probability, spread = average_folds(internal.calibration, logits)
-    columns = dict(zip(run.classes.probability_columns, probability.T, strict=True))
-    identity = images[["image_id", "path", "group_id", "label", "subtype"]]
+    columns = dict(zip(run.outputs.probability_columns, probability.T, strict=True))
+    identity = images[["image_id", "path", "group_id", "label", "subtype", *findings.columns]]
     predictions = identity.assign(**columns, fold_spread=spread)
-    metrics = _metrics_table(predictions, run.classes, internal.thresholds)
+    if isinstance(internal, FindingsOutOfFold):
+        metrics = _metrics_of_findings(predictions, internal)
+    else:
+        metrics = _metrics_table(predictions, run.classes, internal.thresholds)
     _record_opening(run, folder, predictions, left_out)
     verified.write_table(folder.predictions, predictions)
     verified.write_table(folder.metrics, metrics)
     log.info("%d images evaluated by the finished ensemble: %s", len(images), folder.path)
     return folder
+
+
+def _metrics_of_findings(predictions: pd.DataFrame, internal: FindingsOutOfFold) -> pd.DataFrame:
+    """Return the rows of `_metrics_table` for each finding, on the images in which it is known.
+
+    Raises:
+        DataError: a finding is known in none of them.
+    """
+    parts = []
+    for name, thresholds in internal.thresholds.items():
+        images = label_as_two_classes(predictions, internal.findings, name)
+        if images.empty:
+            raise DataError(f"finding {name!r} is known in no image of the test set: give one with labels of it.")
+        classes = internal.findings.against_absence(name)
+        absent, _ = classes.probability_columns
+        scored = images.assign(**{absent: 1 - images[f"probability_{name}"]})
+        parts.append(_metrics_table(scored, classes, thresholds))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _metrics_table(predictions: pd.DataFrame, classes: Classes, thresholds: dict[Any, float]) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from cxr.classes import MACRO, Classes
+from cxr.classes import MACRO, outputs_of_record
 from cxr.metrics.classification import COUNTS
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
@@ -15,17 +15,22 @@ STARTING_PROJECT = {"accuracy": 0.915, "roc_auc": 0.975, "sensitivity": 0.911, "
 """Published metrics of the project that this one started from: ResNet-50, 5-fold cross-validation on the Kaggle set."""
 
 
-def headline(folder: RunFolder) -> pd.DataFrame:
+def headline(folder: RunFolder, finding: str | None = None) -> pd.DataFrame:
     """Return the run's main metrics in percent.
 
     Columns: metric, mean, sd, mean_ci_low, mean_ci_high, pooled, ci_low, ci_high, starting_project (or NaN).
 
-    For more than two classes these are the overall and the macro-averaged metrics, and `starting_project` is NaN. A
-    column that was added after the run's tables were written is NaN.
+    For more than two classes these are the overall and the macro-averaged metrics, for several findings the
+    macro-averaged ones, and `starting_project` is NaN. A column that was added after the run's tables were written is
+    NaN.
+
+    Args:
+        folder: of a run that has its tables.
+        finding: one of several findings, whose metrics are returned instead.
     """
     summary = verified.read_table(folder.summary)
-    classes = Classes(verified.read_record(folder.config)["classes"])
-    rows = summary[summary["class"].isna() | (summary["class"] == classes.headline)]
+    classes = outputs_of_record(verified.read_record(folder.config))
+    rows = summary[summary["class"].isna() | (summary["class"] == (finding or classes.headline))]
     rows = rows[~rows["metric"].isin(COUNTS)].reset_index(drop=True)
     reference = rows["metric"].map(STARTING_PROJECT) if classes.is_binary else float("nan")
     columns = ["mean", "sd", "mean_ci_low", "mean_ci_high", "pooled", "ci_low", "ci_high"]

@@ -17,15 +17,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from scipy.special import softmax
 
-from cxr.classes import Classes
+from cxr.classes import Classes, Findings
 from cxr.dataset.pictures import read_pictures
 from cxr.errors import ConfigError
 from cxr.evaluation.tables import estimates_by_class
 from cxr.images.decoding import stretch
 from cxr.metrics.bootstrap import Replicates
 from cxr.metrics.estimates import Estimates
+from cxr.metrics.link import probabilities
 from cxr.network.resnet import predict_logits
 from cxr.storage import verified
 from cxr.training.predictions import load_network
@@ -125,7 +125,7 @@ def stress(run: Run, *, n_images: int = N_IMAGES, seed: int = 0, device: str = "
     if n_images < 1:
         raise ConfigError(f"--images must be 1 or more, got {n_images}.")
     images = sample_images(run.images(), n_images, seed)
-    rows = _rows(images, dict(_predict(run, images, seed, device)), run.classes)
+    rows = _rows(images, dict(_predict(run, images, seed, device)), run.outputs)
     table = pd.DataFrame(rows, columns=COLUMNS).assign(n=len(images), seed=seed)
     table = table.astype({"class": "str", "reason": "str"})
     verified.write_table(run.folder.table("stress"), table)
@@ -175,7 +175,7 @@ def _predict(run: Run, images: pd.DataFrame, seed: int, device: str) -> Iterator
         squares = np.stack(
             [stretch(change_image(grey, image_id, level, seed), size) for image_id, grey in grey_by_id.items()]
         )
-        logits = np.empty((len(images), len(run.classes)))
+        logits = np.empty((len(images), len(run.outputs)))
         for fold, network in networks.items():
             inside = (images["fold"] == fold).to_numpy()
             logits[inside] = predict_logits(network, squares[inside], device)
@@ -186,18 +186,18 @@ def _predict(run: Run, images: pd.DataFrame, seed: int, device: str) -> Iterator
             len(images),
             extra={"bar": "stress", "done": number, "of": len(LEVELS)},
         )
-        yield level, softmax(logits, axis=1)
+        yield level, probabilities(logits, run.outputs.link)
 
 
 def _rows(
-    images: pd.DataFrame, by_level: dict[Level, NDArray[np.float64]], classes: Classes
+    images: pd.DataFrame, by_level: dict[Level, NDArray[np.float64]], outputs: Classes | Findings
 ) -> Iterator[dict[str, Any]]:
     """Yield the table's rows from the probabilities at each level, the unchanged images first."""
     replicates = Replicates.of(images["group_id"])
     unchanged: dict[str | None, Estimates] = {}
     for (change, strength), probability in by_level.items():
-        table = images.assign(**dict(zip(classes.probability_columns, probability.T, strict=True)))
-        by_class = estimates_by_class(table, classes, replicates)
+        table = images.assign(**dict(zip(outputs.probability_columns, probability.T, strict=True)))
+        by_class = estimates_by_class(table, outputs, replicates)
         unchanged = unchanged or by_class
         where = {
             "change": change.name if change else UNCHANGED,

@@ -12,16 +12,24 @@ Source: Bengio & Grandvalet, No unbiased estimator of the variance of k-fold cro
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cxr.classes import Classes
+from cxr.classes import MACRO, Classes, Findings
 from cxr.errors import DataError, RunError
 from cxr.evaluation import analyses
 from cxr.evaluation.clusters import cluster_metrics_table, cluster_table
 from cxr.evaluation.drift_reference import drift_reference_table, measure_images
+from cxr.evaluation.findings import (
+    FindingsOutOfFold,
+    count_present,
+    estimates_by_finding,
+    for_each_finding,
+    known_counts,
+)
 from cxr.evaluation.out_of_fold import OutOfFold, predicted_images
 from cxr.evaluation.subgroups import label_suspects, most_confident_errors, subgroup_table, with_subgroups
 from cxr.metrics.bootstrap import Replicates
@@ -73,27 +81,48 @@ def evaluate(run: Run) -> None:
 
 def write_tables(run: Run, predictions: pd.DataFrame) -> None:
     """Write every table that `table_names` names, computed from the out-of-fold table."""
-    folder = run.folder
-    manifest = verified.read_table(folder.manifest)
-    images = OutOfFold(predictions, run.classes)
-    metrics = metrics_table(predictions, run.classes)
-    tables = {
-        "metrics": metrics,
-        "summary": summary_table(metrics),
-        "confusion": confusion_table(predictions, run.classes),
+    manifest = verified.read_table(run.folder.manifest)
+    metrics = metrics_table(predictions, run.outputs)
+    tables = {"metrics": metrics, "summary": summary_table(metrics)}
+    described = with_subgroups(run.folder, manifest)
+    if isinstance(run.outputs, Findings):
+        tables |= _tables_of_findings(predictions, run.outputs, tables, described)
+    else:
+        tables |= _tables_of_classes(OutOfFold(predictions, run.outputs), metrics, described)
+    tables["drift_reference"] = drift_reference_table(_measured(run, predictions, manifest))
+    if run.config.leave_out == "cluster":
+        images = OutOfFold(predictions, run.classes)
+        tables |= {"clusters": cluster_table(images, manifest), "cluster_metrics": cluster_metrics_table(images)}
+    for name in table_names(run):
+        verified.write_table(run.folder.table(name), tables[name])
+
+
+def _tables_of_classes(images: OutOfFold, metrics: pd.DataFrame, manifest: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the tables that are computed from classes: those of a run with classes, or of one finding."""
+    return {
+        "confusion": confusion_table(images.predictions, images.classes),
         "auc": analyses.auc_table(images, metrics),
         "calibration": analyses.calibration_table(images),
         "operating_points": analyses.operating_point_table(images),
         "predictive_values": analyses.predictive_value_table(images),
-        "subgroups": subgroup_table(images, with_subgroups(folder, manifest)),
+        "subgroups": subgroup_table(images, manifest),
         "most_confident_errors": most_confident_errors(images),
         "label_suspects": label_suspects(images),
-        "drift_reference": drift_reference_table(_measured(run, predictions, manifest)),
     }
-    if run.config.leave_out == "cluster":
-        tables |= {"clusters": cluster_table(images, manifest), "cluster_metrics": cluster_metrics_table(images)}
-    for name in table_names(run):
-        verified.write_table(folder.table(name), tables[name])
+
+
+def _tables_of_findings(
+    predictions: pd.DataFrame, findings: Findings, tables: dict[str, pd.DataFrame], manifest: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
+    """Return the tables of all findings, each with the finding as `class`, and the summary with their counts.
+
+    Columns that the summary gets: n_known and n_present, the images in which a finding is known and present.
+    """
+    images = FindingsOutOfFold(predictions, findings)
+    metrics = tables["metrics"]
+    summary = tables["summary"].merge(count_present(predictions, findings), on="class", how="left")
+    counted = summary.astype({"n_known": "Int64", "n_present": "Int64"})
+    return {"summary": counted} | for_each_finding(images, lambda part: _tables_of_classes(part, metrics, manifest))
 
 
 def _measured(run: Run, images: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
@@ -128,51 +157,60 @@ def read_tables(run: Run) -> dict[str, pd.DataFrame]:
     return {name: verified.read_table(folder.table(name)) for name in names}
 
 
-def metrics_table(predictions: pd.DataFrame, classes: Classes) -> pd.DataFrame:
+def metrics_table(predictions: pd.DataFrame, outputs: Classes | Findings) -> pd.DataFrame:
     """Return one row per scope, fold, class and metric.
 
     Columns: scope (`fold`, `mean` over folds, or `pooled`), fold (missing except in scope `fold`), class (as in
-    `estimate_by_class`), metric, value, ci_low and ci_high (95 %, from a bootstrap over groups; NaN for counts, which
-    have no mean), n (images), reason (why a value is NaN).
+    `estimates_by_class`), metric, value, ci_low and ci_high (95 %, from a bootstrap over groups; NaN for counts, which
+    have no mean), n (images; of a finding, those where it is known), reason (why a value is NaN).
 
     Args:
-        predictions: columns group_id, fold, label and probability_<class>.
-        classes: in output order.
+        predictions: columns group_id, fold, label or finding_<name>, and probability_<class>.
+        outputs: in output order.
     """
     replicates = Replicates.of(predictions["group_id"])
     fold = predictions["fold"].to_numpy()
-    folds = {
-        k: estimates_by_class(predictions[fold == k], classes, replicates.part(fold == k))
-        for k in np.unique(fold).tolist()
-    }
-    rows = [row for k, estimates in folds.items() for row in _rows(estimates, "fold", k, int((fold == k).sum()))]
+    parts = {k: predictions[fold == k] for k in np.unique(fold).tolist()}
+    folds = {k: estimates_by_class(part, outputs, replicates.part(fold == k)) for k, part in parts.items()}
+    rows = [row for k, by_class in folds.items() for row in _rows(by_class, "fold", k, _counts(parts[k], outputs))]
     mean = {
         name: average_estimates({f"fold {k}": estimates[name] for k, estimates in folds.items()})
         for name in next(iter(folds.values()))
     }
-    rows += _rows(mean, "mean", None, len(predictions))
-    rows += _rows(estimates_by_class(predictions, classes, replicates), "pooled", None, len(predictions))
+    counts = _counts(predictions, outputs)
+    rows += _rows(mean, "mean", None, counts)
+    rows += _rows(estimates_by_class(predictions, outputs, replicates), "pooled", None, counts)
     columns = ["scope", "fold", "class", "metric", "value", "ci_low", "ci_high", "n", "reason"]
     return pd.DataFrame(rows, columns=columns).astype({"fold": "Int32", "class": "str", "reason": "str"})
 
 
 def estimates_by_class(
-    predictions: pd.DataFrame, classes: Classes, replicates: Replicates
+    predictions: pd.DataFrame, outputs: Classes | Findings, replicates: Replicates
 ) -> dict[str | None, Estimates]:
-    """Return every metric of predictions, by class as in `estimate_by_class`.
+    """Return every metric of predictions, by class as in `estimate_by_class`, or as in `estimates_by_finding`.
 
     Args:
-        predictions: columns label and probability_<class>.
-        classes: in output order.
+        predictions: columns label or finding_<name>, and probability_<class>.
+        outputs: in output order.
         replicates: of the same images.
     """
-    return estimate_by_class(*predicted_images(predictions, classes), classes, replicates)
+    if isinstance(outputs, Findings):
+        return estimates_by_finding(predictions, outputs, replicates)
+    return estimate_by_class(*predicted_images(predictions, outputs), outputs, replicates)
 
 
-def _rows(by_class: dict[str | None, Estimates], scope: str, fold: int | None, n: int) -> list[dict[str, Any]]:
-    where = {"scope": scope, "fold": fold, "n": n}
+def _counts(images: pd.DataFrame, outputs: Classes | Findings) -> Mapping[str | None, int]:
+    """Return how many images the metrics of each class are computed from."""
+    if isinstance(outputs, Findings):
+        return known_counts(images, outputs)
+    return dict.fromkeys([*outputs, MACRO, None], len(images))
+
+
+def _rows(
+    by_class: Mapping[str | None, Estimates], scope: str, fold: int | None, n: Mapping[str | None, int]
+) -> list[dict[str, Any]]:
     return [
-        where | {"class": name} | row
+        {"scope": scope, "fold": fold, "n": n[name], "class": name} | row
         for name, estimates in by_class.items()
         for row in estimates.rows(estimates.values)
     ]

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from cxr.classes import Findings
 from cxr.config import OperatingPoint
 from cxr.errors import RunError
 from cxr.export.contents import write_contents
@@ -30,7 +31,7 @@ def make_package(
     Args:
         run: the finished run.
         target: the model.
-        operating_point: whose threshold decides the predicted class; only for two classes.
+        operating_point: whose threshold decides the predicted class; only for two classes, or for each of findings.
         prevalence: of the positive class where the model will be used; None for that of the run's images.
         onnx: also write an ONNX graph from squares to probabilities.
         int8: also write the layers in 8-bit integers, which then score on CPUs that support them.
@@ -42,10 +43,10 @@ def make_package(
         PackageError: the run has more than two classes and an operating point other than youden, or a prevalence; or
             8-bit integers move its probabilities too far.
     """
-    require_prevalence(prevalence, run.classes)
+    require_prevalence(prevalence, run.outputs)
     _require_possible(run, operating_point, onnx=onnx, int8=int8)
     identity = {
-        "format": files.FORMAT,
+        "format": files.FINDINGS_FORMAT if isinstance(run.outputs, Findings) else files.FORMAT,
         "run": run.config_hash,
         "operating_point": operating_point,
         "onnx": onnx,
@@ -62,7 +63,7 @@ def _require_possible(run: Run, operating_point: OperatingPoint, *, onnx: bool, 
     require_complete(run)
     if not verified.exists(run.folder.predictions):
         raise RunError(f"run {run.folder.run_id!r} has no tables yet: type `cxr evaluate {run.folder.run_id}`.")
-    require_operating_point(operating_point, run.classes)
+    require_operating_point(operating_point, run.outputs)
     if onnx:
         require_onnx("--onnx")
     if int8:

@@ -6,10 +6,16 @@ Everything that is chosen here is chosen on out-of-fold predictions.
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cxr.classes import Findings
 from cxr.config import OperatingPoint
+from cxr.evaluation.findings import FindingsOutOfFold
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.export.description import describe, package_facts
-from cxr.export.fitted import Fitted, fit_out_of_fold
+from cxr.export.fitted import Fitted, FittedFindings, fit_findings, fit_out_of_fold
 from cxr.export.int8_export import write_int8
 from cxr.export.onnx_export import export_onnx
 from cxr.export.reference import reference_of
@@ -36,14 +42,19 @@ def write_contents(folder: PackageFolder, version: str, *, run: Run, name: str, 
         PackageError: 8-bit integers move the probabilities too far.
     """
     predictions = verified.read_table(run.folder.predictions)
-    out_of_fold = OutOfFold(predictions, run.classes)
-    fitted = fit_out_of_fold(out_of_fold, identity.get("prevalence"))
+    out_of_fold: OutOfFold | FindingsOutOfFold
+    if isinstance(run.outputs, Findings):
+        out_of_fold = FindingsOutOfFold(predictions, run.outputs)
+        fitted = fit_findings(out_of_fold)
+    else:
+        out_of_fold = OutOfFold(predictions, run.outputs)
+        fitted = fit_out_of_fold(out_of_fold, identity.get("prevalence"))
     write_weights(folder, run)
     networks = PackagedNetworks(
-        folder, len(run.classes), run.config.folds, run.config.trainable, "a package in the making"
+        folder, len(run.outputs), run.config.folds, run.config.trainable, "a package in the making"
     )
     int8 = {"int8": write_int8(networks, run, predictions, fitted.calibration)} if identity["int8"] else {}
-    _write_reference(networks, run, out_of_fold, fitted, identity["operating_point"])
+    _write_reference(networks, run, out_of_fold, fitted, identity)
     if identity["onnx"]:
         export_onnx(folder.onnx, networks, run.config.size, fitted.calibration)
     compared = run.squares(evenly_spread(predictions, N_COMPARED))
@@ -52,11 +63,31 @@ def write_contents(folder: PackageFolder, version: str, *, run: Run, name: str, 
 
 
 def _write_reference(
-    networks: PackagedNetworks, run: Run, out_of_fold: OutOfFold, fitted: Fitted, point: OperatingPoint
+    networks: PackagedNetworks,
+    run: Run,
+    out_of_fold: OutOfFold | FindingsOutOfFold,
+    fitted: Fitted | FittedFindings,
+    identity: Mapping[str, Any],
 ) -> None:
     """Write the reference images, which drift is measured against, and the measure of novelty."""
     probability = fitted.calibration.probability(out_of_fold.logits)
     images, novelty = reference_of(networks, run, out_of_fold.predictions, probability)
-    predicted = predict_labels(probability, run.classes, fitted.thresholds.get(point, 0.5))
-    files.write_table(networks.folder.images, images.assign(predicted_label=predicted))
+    decided = _decided(run, out_of_fold.predictions, fitted, probability, identity["operating_point"])
+    files.write_table(networks.folder.images, images.assign(**decided))
     novelty.save(networks.folder.novelty)
+
+
+def _decided(
+    run: Run,
+    predictions: pd.DataFrame,
+    fitted: Fitted | FittedFindings,
+    probability: NDArray[np.float64],
+    point: OperatingPoint,
+) -> dict[str, Any]:
+    """Return what is predicted of the reference images, by column; of findings, their labels too."""
+    if isinstance(fitted, Fitted):
+        return {"predicted_label": predict_labels(probability, run.classes, fitted.thresholds.get(point, 0.5))}
+    findings = Findings(fitted.thresholds)
+    limits = np.array([thresholds[point] for thresholds in fitted.thresholds.values()])
+    called = dict(zip(findings.called_columns, (probability >= limits).T, strict=True))
+    return {column: predictions[column] for column in findings.columns} | called

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cxr.classes import MACRO
 from cxr.config import TrainConfig
+from cxr.evaluation.findings import FindingsOutOfFold
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.overview import headline
-from cxr.export.fitted import Fitted
+from cxr.export.fitted import Fitted, FittedFindings
 from cxr.export.model_card import LICENCE, LIMITS, model_card
-from cxr.metrics.calibration import Calibration, calibration_errors
+from cxr.metrics.calibration import Calibration, CalibrationOfFindings, calibration_errors
 from cxr.storage import files, verified
 from cxr.storage.model_folder import PackageFolder
 from cxr.training.provenance import code_provenance
@@ -30,8 +32,8 @@ LEVELS = {
 
 def package_facts(
     run: Run,
-    out_of_fold: OutOfFold,
-    fitted: Fitted,
+    out_of_fold: OutOfFold | FindingsOutOfFold,
+    fitted: Fitted | FittedFindings,
     name: str,
     version: str,
     identity: Mapping[str, Any],
@@ -50,13 +52,13 @@ def package_facts(
     """
     record = verified.read_record(run.folder.config)
     return {
-        "format": files.FORMAT,
+        "format": identity["format"],
         "name": name,
         "version": version,
         "identity": identity,
         "made_at": files.now(),
         "run_id": run.folder.run_id,
-        "classes": run.classes,
+        "classes": run.outputs,
         "positive": record["positive"],
         "architecture": "torchvision resnet50",
         "trainable": run.config.trainable,
@@ -65,11 +67,10 @@ def package_facts(
         "n_images": len(out_of_fold.predictions),
         "preprocessing": _preprocessing(run.config),
         "recipe": " ".join(recipe_sentences(run.config)),
-        "calibration": _calibration(out_of_fold, fitted.calibration),
+        **_decided(run, out_of_fold, fitted),
         "thresholds": fitted.thresholds,
         "thresholds_from": fitted.origin,
         "operating_point": identity["operating_point"],
-        "metrics": _metrics(run),
         "bfloat16": bfloat16,
         "hashes": {"data": record["identity"]["data"], "weights": run.weights_hash, "config": run.config_hash},
         "config": _without_folders(run.config),
@@ -86,7 +87,24 @@ def describe(folder: PackageFolder, facts: Mapping[str, Any]) -> None:
     verified.record_all(folder.path)
 
 
-def _calibration(out_of_fold: OutOfFold, calibration: Calibration) -> dict[str, Any]:
+def _decided(run: Run, out_of_fold: OutOfFold | FindingsOutOfFold, fitted: Fitted | FittedFindings) -> dict[str, Any]:
+    """Return calibration and metrics; of findings, those of each."""
+    if isinstance(out_of_fold, OutOfFold):
+        return {"calibration": _calibration(out_of_fold, fitted.calibration), "metrics": _metrics(run)}
+    calibration = {name: _calibration(images, images.calibration) for name, images in out_of_fold.by_finding.items()}
+    by_finding = {"calibration": {"by_finding": calibration}, "metrics_by_finding": _metrics_by_finding(run)}
+    return by_finding | {"metrics": _metrics(run)}
+
+
+def _metrics_by_finding(run: Run) -> list[dict[str, Any]]:
+    """Return the pooled metrics of each finding, from 0 to 1, with how many images they are from."""
+    summary = verified.read_table(run.folder.summary)
+    rows = summary[summary["class"] != MACRO]
+    columns = ["class", "metric", "pooled", "ci_low", "ci_high", "n_known", "n_present"]
+    return json.loads(rows[columns].to_json(orient="records"))
+
+
+def _calibration(out_of_fold: OutOfFold, calibration: Calibration | CalibrationOfFindings) -> dict[str, Any]:
     """Return the calibration, and the errors of the out-of-fold one before and after."""
     errors = {
         "before": calibration_errors(out_of_fold.probability, out_of_fold.target),

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cxr.classes import Classes
+from cxr.classes import Classes, Findings
 from cxr.config import OperatingPoint
 from cxr.errors import ConfigError, PackageError
+from cxr.evaluation.findings import FindingsOutOfFold
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.metrics.calibration import Calibration, prior_shift, shift_thresholds
+from cxr.metrics.calibration import Calibration, CalibrationOfFindings, prior_shift, shift_thresholds
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,29 @@ class Fitted:
     """`thresholds_from` of package.json; see `cxr.serving.origin`."""
 
 
+@dataclass(frozen=True)
+class FittedFindings:
+    """The calibration of several findings with the thresholds of each."""
+
+    calibration: CalibrationOfFindings
+    thresholds: dict[str, dict[OperatingPoint, float]]
+    origin: dict[str, Any]
+    """`thresholds_from` of package.json, with the prevalence of each finding."""
+
+
 def fit_out_of_fold(out_of_fold: OutOfFold, prevalence: float | None) -> Fitted:
     """Return what is fitted on out-of-fold predictions, for the prevalence of their images or for a stated one."""
     own = float((out_of_fold.target == 1).mean()) if out_of_fold.is_binary else None
     origin = {"source": "out_of_fold", "prevalence": own, "stated_prevalence": None}
     fitted = Fitted(out_of_fold.calibration, out_of_fold.thresholds, origin)
     return fitted if prevalence is None else at_prevalence(fitted, prevalence)
+
+
+def fit_findings(out_of_fold: FindingsOutOfFold) -> FittedFindings:
+    """Return what is fitted on out-of-fold predictions of findings, each on the images where it is known."""
+    shares = {name: float((images.target == 1).mean()) for name, images in out_of_fold.by_finding.items()}
+    origin = {"source": "out_of_fold", "prevalence": None, "stated_prevalence": None, "prevalence_of": shares}
+    return FittedFindings(out_of_fold.calibration, out_of_fold.thresholds, origin)
 
 
 def at_prevalence(fitted: Fitted, prevalence: float) -> Fitted:
@@ -44,7 +62,7 @@ def at_prevalence(fitted: Fitted, prevalence: float) -> Fitted:
     return Fitted(fitted.calibration.shifted(offset), shift_thresholds(fitted.thresholds, offset), origin)
 
 
-def require_prevalence(prevalence: float | None, classes: Classes) -> None:
+def require_prevalence(prevalence: float | None, classes: Classes | Findings) -> None:
     """Check a stated prevalence.
 
     Raises:
@@ -55,11 +73,18 @@ def require_prevalence(prevalence: float | None, classes: Classes) -> None:
         return
     if not 0 < prevalence < 1:
         raise ConfigError(f"--prevalence must lie between 0 and 1, and be neither, got {prevalence!r}.")
+    if isinstance(classes, Findings):
+        raise PackageError(
+            "--prevalence needs two classes, and there are several findings, each with its own: leave it out."
+        )
     if not classes.is_binary:
         raise PackageError(f"--prevalence needs two classes, and there are {len(classes)}: leave it out.")
 
 
-def require_operating_point(point: OperatingPoint, classes: Classes) -> None:
-    """Raise PackageError for an operating point other than youden where there are more than two classes."""
-    if not classes.is_binary and point != "youden":
+def require_operating_point(point: OperatingPoint, classes: Classes | Findings) -> None:
+    """Raise PackageError for an operating point other than youden where there are more than two classes.
+
+    Each of several findings has all operating points.
+    """
+    if isinstance(classes, Classes) and not classes.is_binary and point != "youden":
         raise PackageError(f"--operating-point {point} needs two classes, and there are {len(classes)}: leave it out.")

@@ -8,9 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cxr.classes import Classes, Findings
+from cxr.dataset.findings import known_labels
 from cxr.errors import ConfigError
 from cxr.export.rounding import INT8_COMPARED, evenly_spread, measure_int8, require_tolerable
-from cxr.metrics.calibration import Calibration
+from cxr.metrics.calibration import Calibration, CalibrationOfFindings
 from cxr.network.int8 import int8_hindrance, quantise
 from cxr.network.onnx_graph import require_onnx
 from cxr.network.resnet import BATCH_SIZE
@@ -30,7 +32,10 @@ def require_int8() -> None:
 
 
 def write_int8(
-    networks: PackagedNetworks, run: Run, predictions: pd.DataFrame, calibration: Calibration
+    networks: PackagedNetworks,
+    run: Run,
+    predictions: pd.DataFrame,
+    calibration: Calibration | CalibrationOfFindings,
 ) -> dict[str, Any]:
     """Write the layers in 8-bit integers, each part calibrated on its training images; return what they cost.
 
@@ -48,11 +53,17 @@ def write_int8(
         inputs = _inputs(networks, part, run.squares(images))
         quantise(layers_of(networks, part, fold), inputs, networks.int8_graph(part, fold))
     compared = evenly_spread(predictions, INT8_COMPARED)
-    target = np.array([run.classes.index(label) for label in compared["label"]], dtype=np.int64)
     squares = run.squares(compared)
-    cost = measure_int8(networks, calibration, squares, compared["fold"].to_numpy(), target, run.cache)
+    labels = _labels(compared, run.outputs)
+    cost = measure_int8(networks, calibration, squares, compared["fold"].to_numpy(), labels, run.cache)
     require_tolerable(cost)
     return cost
+
+
+def _labels(images: pd.DataFrame, outputs: Classes | Findings) -> NDArray[np.float64]:
+    if isinstance(outputs, Findings):
+        return known_labels(images, outputs)
+    return np.eye(len(outputs))[[outputs.index(label) for label in images["label"]]]
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""The model card, rendered from model_card.md.j2."""
+"""The model card, rendered from model_card.md.j2, or from findings_card.md.j2 for a model with several findings."""
 
 import importlib.resources
 import json
@@ -24,7 +24,8 @@ def model_card(facts: Mapping[str, Any]) -> str:
     Args:
         facts: the contents of package.json.
     """
-    template = (importlib.resources.files("cxr.export") / "model_card.md.j2").read_text(encoding="utf-8")
+    name = "findings_card.md.j2" if "metrics_by_finding" in facts else "model_card.md.j2"
+    template = (importlib.resources.files("cxr.export") / name).read_text(encoding="utf-8")
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 Markdown
     environment.filters["yaml"] = json.dumps  # JSON strings are YAML strings
     environment.filters["text"] = markdown

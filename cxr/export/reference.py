@@ -48,7 +48,7 @@ def reference_of(
     distance[held_out] = novelty.distance(features(squares[held_out]), squares[held_out])
     measures = measure_images(predictions, verified.read_table(run.folder.manifest), squares)
     images = reference_table(predictions, squares).assign(
-        **dict(zip(run.classes.probability_columns, probability.T, strict=True)), novelty=distance
+        **dict(zip(run.outputs.probability_columns, probability.T, strict=True)), novelty=distance
     )
     return pd.concat([images, measures], axis=1), novelty
 

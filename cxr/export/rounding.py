@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cxr.config import Arithmetic
 from cxr.errors import PackageError
-from cxr.metrics.calibration import Calibration, average_folds
+from cxr.metrics.calibration import Calibration, CalibrationOfFindings, average_folds
 from cxr.network.resnet import predict_logits
 from cxr.serving.ensemble import Ensemble
 from cxr.serving.networks import PackagedNetworks
@@ -33,7 +33,10 @@ TOLERATED_AUC_DIFFERENCE = 0.001
 
 
 def measure_rounding(
-    networks: PackagedNetworks, calibration: Calibration, squares: NDArray[np.uint8], cache: Path
+    networks: PackagedNetworks,
+    calibration: Calibration | CalibrationOfFindings,
+    squares: NDArray[np.uint8],
+    cache: Path,
 ) -> dict[str, Any]:
     """Return what bfloat16 costs: largest_probability_difference and n_images.
 
@@ -52,10 +55,10 @@ def measure_rounding(
 
 def measure_int8(
     networks: PackagedNetworks,
-    calibration: Calibration,
+    calibration: Calibration | CalibrationOfFindings,
     squares: NDArray[np.uint8],
     folds: NDArray[np.int64],
-    target: NDArray[np.int64],
+    labels: NDArray[np.float64],
     cache: Path,
 ) -> dict[str, Any]:
     """Return what 8-bit integers cost: share_moved, largest_probability_difference, largest_auc_difference, n_images.
@@ -68,7 +71,7 @@ def measure_int8(
         calibration: of every fold.
         squares: shape (n, size, size).
         folds: the fold that never saw each image, shape (n,).
-        target: index of each image's class, shape (n,).
+        labels: whether each class or finding is present, shape (n, n_outputs): 1, 0, or NaN where unknown.
         cache: not written to.
     """
     from sklearn.metrics import roc_auc_score
@@ -77,10 +80,11 @@ def measure_int8(
     exact = calibration.probability(_logits(networks, "fp32", squares, cache)[folds, every])
     coarse = calibration.probability(_logits(networks, "int8", squares, cache)[folds, every])
     moved = np.abs(coarse - exact).max(axis=1)
+    known = ~np.isnan(labels)
     auc_moved = [
-        abs(roc_auc_score(target == k, coarse[:, k]) - roc_auc_score(target == k, exact[:, k]))
-        for k in np.unique(target)
-        if not (target == k).all()
+        abs(roc_auc_score(labels[rows, k], coarse[rows, k]) - roc_auc_score(labels[rows, k], exact[rows, k]))
+        for k, rows in enumerate(known.T)
+        if len(np.unique(labels[rows, k])) == 2
     ]
     cost = {
         "share_moved": float((moved > TOLERATED_DIFFERENCE).mean()),

@@ -41,12 +41,17 @@ class Calibration:
         return softmax(logits / self.temperature + np.asarray(self.bias), axis=-1)
 
     @property
+    def log_odds(self) -> float:
+        """The positive class's log odds where a network's two logits are equal; for two classes."""
+        return self.bias[1] - self.bias[0]
+
+    @property
     def balanced(self) -> float:
         """The positive class's probability where a network's two logits are equal; for two classes.
 
         There, a network whose loss weighs the classes alike finds both equally likely.
         """
-        return float(expit(self.bias[1] - self.bias[0]))
+        return float(expit(self.log_odds))
 
     def shifted(self, offset: float) -> Self:
         """Return the calibration with the positive class's log odds raised by an offset; for two classes."""
@@ -54,8 +59,27 @@ class Calibration:
         return replace(self, bias=(negative - offset / 2, positive + offset / 2))
 
 
+@dataclass(frozen=True)
+class CalibrationOfFindings:
+    """The maps from logits to probabilities of several findings, each by itself.
+
+    A finding's logit is calibrated as that of two classes, its absence with a logit of 0.
+    """
+
+    by_finding: tuple[Calibration, ...]
+    """In output order, each of two classes."""
+
+    def probability(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return calibrated probabilities for logits, both of shape (…, n_findings)."""
+        columns = [
+            calibration.probability(np.stack([np.zeros_like(logit), logit], axis=-1))[..., 1]
+            for calibration, logit in zip(self.by_finding, np.moveaxis(logits, -1, 0), strict=True)
+        ]
+        return np.stack(columns, axis=-1)
+
+
 def average_folds(
-    calibration: Calibration, logits: NDArray[np.float64]
+    calibration: Calibration | CalibrationOfFindings, logits: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the mean of the folds' calibrated probabilities, shape (n, n_classes), and their spread, shape (n,).
 

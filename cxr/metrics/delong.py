@@ -108,6 +108,8 @@ def auc_difference(
 
 def _variance(truth: NDArray[np.bool_], by_image: Floats, mean: float, group: NDArray[np.int64]) -> float:
     """Return the variance of the mean contribution, which is the same over positives and over negatives."""
+    if truth.all() or not truth.any():
+        return float("nan")
     sums = []
     for kind in (truth, ~truth):
         members = np.unique(group[kind], return_inverse=True)[1]

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr.classes import Classes
+from cxr.classes import Classes, Findings
 
 ACQUISITION = ["width", "height", "mean", "contrast", "border", "dark_share", "bright_share"]
 COLUMNS = ["group", "statistic", "n", "n_reference", "value", "reference", "effect", "p_value"]
@@ -33,26 +33,28 @@ EXACT = 100
 """The p-value is exact where one of the samples is smaller than this."""
 
 
-def compare(images: pd.DataFrame, reference: pd.DataFrame, classes: Classes) -> pd.DataFrame:
+def compare(images: pd.DataFrame, reference: pd.DataFrame, outputs: Classes | Findings) -> pd.DataFrame:
     """Return one row per statistic: group, statistic, n, n_reference, value, reference, effect, p_value.
 
     In the groups `acquisition`, `features` and `scores`, `value` and `reference` are medians, `effect` is the KS
     distance, and `p_value` is corrected. In the group `novel_images`, `value` is the share of novel images in the
     batch, `reference` the expected share, and `effect` the lower bound of the batch's share at a confidence of 99.9 %
     (Clopper and Pearson). In the group `accuracy`, `value` is the estimated accuracy of the batch, `reference` that of
-    the reference images, and `effect` the difference. Undefined values are NaN.
+    the reference images, and `effect` the difference; of findings, the mean of theirs. Undefined values are NaN.
 
     Args:
-        images: the batch's scored images: ACQUISITION, novelty, predicted_label, probability_<class> per class.
+        images: the batch's scored images: ACQUISITION, novelty, predicted_label and probability_<class> per class, or
+            called_<finding> and probability_<finding> per finding.
         reference: the model's out-of-fold images, with the same columns.
-        classes: in output order.
+        outputs: in output order.
     """
-    scores = classes.evaluated.probability_columns
+    evaluated = outputs if isinstance(outputs, Findings) else outputs.evaluated
+    scores = evaluated.probability_columns
     tested = [*(("acquisition", c) for c in ACQUISITION), ("features", "novelty"), *(("scores", c) for c in scores)]
     rows = [_two_samples(group, column, images, reference) for group, column in tested]
     corrected = holm(np.array([row["p_value"] for row in rows]))
     rows = [row | {"p_value": float(p)} for row, p in zip(rows, corrected, strict=True)]
-    rows += [_novel_images(images["novelty"], reference["novelty"]), _accuracy(images, reference, classes)]
+    rows += [_novel_images(images["novelty"], reference["novelty"]), _accuracy(images, reference, outputs)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -138,8 +140,8 @@ def _novel_images(batch: pd.Series, known: pd.Series) -> dict[str, object]:
     }
 
 
-def _accuracy(images: pd.DataFrame, reference: pd.DataFrame, classes: Classes) -> dict[str, object]:
-    batch, known = (_expected_accuracy(table, classes) for table in (images, reference))
+def _accuracy(images: pd.DataFrame, reference: pd.DataFrame, outputs: Classes | Findings) -> dict[str, object]:
+    batch, known = (_expected_accuracy(table, outputs) for table in (images, reference))
     return {
         "group": "accuracy",
         "statistic": "estimated",
@@ -152,11 +154,14 @@ def _accuracy(images: pd.DataFrame, reference: pd.DataFrame, classes: Classes) -
     }
 
 
-def _expected_accuracy(images: pd.DataFrame, classes: Classes) -> float:
-    """Return the mean probability of the predicted classes; NaN without images."""
+def _expected_accuracy(images: pd.DataFrame, outputs: Classes | Findings) -> float:
+    """Return the mean probability of what is predicted, of classes or of findings; NaN without images."""
     if images.empty:
         return float("nan")
-    probability = images[classes.probability_columns].to_numpy(float)
-    column = {name: k for k, name in enumerate(classes)}
+    probability = images[outputs.probability_columns].to_numpy(float)
+    if isinstance(outputs, Findings):
+        called = images[outputs.called_columns].to_numpy(bool)
+        return float(np.where(called, probability, 1 - probability).mean())
+    column = {name: k for k, name in enumerate(outputs)}
     predicted = images["predicted_label"].map(column).to_numpy(int)
     return float(probability[np.arange(len(images)), predicted].mean())

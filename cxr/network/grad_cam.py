@@ -3,7 +3,8 @@
 The map is the layer's output, with each channel weighted by its gradient, averaged over positions; negative values are
 set to 0. The gradient is that of the class's log odds against the other classes. For two classes these are the
 difference of the two logits, on which alone the probability depends; a single logit can rise while the probability does
-not. A map shows where the network looked, not why, and not that there is a finding.
+not. The log odds of one of several findings are its logit. A map shows where the network looked, not why, and not
+that there is a finding.
 
 Source: Selvaraju et al., Grad-CAM, ICCV 2017; Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018.
 """
@@ -17,13 +18,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from cxr.classes import Link
 from cxr.network.resnet import BATCH_SIZE, Classifier
 
 
 def grad_cam(
-    models: Sequence[Classifier], squares: NDArray[np.uint8], target: NDArray[np.int64]
+    models: Sequence[Classifier], squares: NDArray[np.uint8], target: NDArray[np.int64], link: Link = "softmax"
 ) -> NDArray[np.float32]:
-    """Return where networks see a class in images, shape (n, size, size), 0 to 1; all 0 where they see it nowhere.
+    """Return where networks see a class or finding, shape (n, size, size), 0 to 1; all 0 where they see it nowhere.
 
     The maps of several networks (the folds of an ensemble) are summed before they are scaled, so a network that sees
     nothing counts less than one that is certain.
@@ -31,23 +33,26 @@ def grad_cam(
     Args:
         models: networks on one device; they are put in evaluation mode.
         squares: shape (n, size, size).
-        target: index of the class to look for in each image, shape (n,).
+        target: index of the class or finding to look for in each image, shape (n,).
+        link: softmax for classes, sigmoid for findings.
     """
     batches = zip(torch.from_numpy(squares).split(BATCH_SIZE), torch.from_numpy(target).split(BATCH_SIZE), strict=True)
     size = squares.shape[1:]
-    maps = [sum(_raw_map(model, images, classes, size) for model in models) for images, classes in batches]
+    maps = [sum(_raw_map(model, images, classes, size, link) for model in models) for images, classes in batches]
     raw_N = torch.cat([torch.as_tensor(part) for part in maps])
     top = raw_N.amax(dim=(1, 2), keepdim=True)
     return torch.where(top > 0, raw_N / top.clamp_min(torch.finfo(torch.float32).tiny), 0).numpy()
 
 
-def _raw_map(model: Classifier, squares: Tensor, target: Tensor, size: tuple[int, ...]) -> Tensor:
+def _raw_map(model: Classifier, squares: Tensor, target: Tensor, size: tuple[int, ...], link: Link) -> Tensor:
     """Return one network's maps before scaling, shape (n, *size), on the CPU."""
     from captum.attr import LayerGradCam
 
     def log_odds(grey_B1HW: Tensor, target_B: Tensor) -> Tensor:
         logits = model(grey_B1HW)
         is_target = F.one_hot(target_B, logits.shape[1]).bool()
+        if link == "sigmoid":
+            return logits[is_target]
         return logits[is_target] - logits.masked_fill(is_target, -torch.inf).logsumexp(1)
 
     device = model.mean.device

@@ -37,7 +37,7 @@ def fit_labelled(start: Package, labels: Labels, labelled: LabelledImages, preva
     target = np.array([classes.index(label) for label in labelled.table["label"]], dtype=np.int64)
     own = float((target == 1).mean()) if classes.is_binary else None
     offset = 0.0 if own is None or prevalence is None else prior_shift(own, prevalence)
-    balanced = float(logit(start.calibration.balanced)) if classes.is_binary else 0.0
+    balanced = float(logit(start.class_calibration.balanced)) if classes.is_binary else 0.0
     replicates = Replicates.of(labelled.table["group"])
     found = recalibrate(labelled.log_probability, target, replicates, balanced, offset)
     before = np.exp(labelled.log_probability).mean(axis=0)
@@ -59,7 +59,7 @@ def fit_labelled(start: Package, labels: Labels, labelled: LabelledImages, preva
         "errors": {"before": {name: errors_before[name] for name in found.errors}, "after": found.errors},
         "operating_points": _operating_points(start, found, before, target),
     }
-    return Fitted(found.map.after(start.calibration), found.thresholds, origin)
+    return Fitted(found.map.after(start.class_calibration), found.thresholds, origin)
 
 
 def _operating_points(

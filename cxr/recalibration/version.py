@@ -93,7 +93,7 @@ def _predicted_anew(start: Package, calibration: Calibration, threshold: float) 
     images = start.images()
     columns = start.classes.probability_columns
     log_probability = log_of(images[columns].to_numpy(float))
-    logits = start.calibration.temperature * (log_probability - np.asarray(start.calibration.bias))
+    logits = start.class_calibration.temperature * (log_probability - np.asarray(start.class_calibration.bias))
     probability = calibration.probability(logits)
     predicted = predict_labels(probability, start.classes, threshold)
     return images.assign(**dict(zip(columns, probability.T, strict=True)), predicted_label=predicted)
@@ -116,7 +116,7 @@ def _int8(
     fault = int8_hindrance("cpu")
     if fault is None:
         labels = labelled.table["label"][:INT8_COMPARED]
-        target = np.array([start.classes.index(label) for label in labels], dtype=np.int64)
+        target = np.eye(len(start.classes))[[start.classes.index(label) for label in labels]]
         folds = np.arange(len(target)) % start.n_folds  # no fold was trained on them
         cost = measure_int8(networks, calibration, labelled.squares[:INT8_COMPARED], folds, target, cache)
         fault = int8_fault(cost)

@@ -24,11 +24,18 @@ class Cells:
     Args:
         tables: by name; each is a pair of its file's path in the run's folder and the table.
         facts: JSON objects by the name of their file.
+        within: column values that all rows of the tables have, where their files hold others as well.
     """
 
-    def __init__(self, tables: Mapping[str, tuple[str, pd.DataFrame]], facts: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        tables: Mapping[str, tuple[str, pd.DataFrame]],
+        facts: Mapping[str, Any],
+        within: Mapping[str, Any] | None = None,
+    ) -> None:
         self._tables = tables
         self._facts = facts
+        self._within = within or {}
         self._records: dict[str, list[dict[Any, Any]]] = {}
 
     def rows(self, table: str, **where: Any) -> list[dict[Any, Any]]:
@@ -65,7 +72,9 @@ class Cells:
         if len(rows) != 1:
             raise LookupError(f"exactly one row of {table} must match {dict(where)}, got {len(rows)}")
         values = [nan if rows[0][name] is None else float(rows[0][name]) for name in columns]
-        source = {"file": self._tables[table][0], "where": dict(where), "columns": columns, "scale": scale}
+        file, frame = self._tables[table]
+        place = {name: value for name, value in self._within.items() if name in frame} | dict(where)
+        source = {"file": file, "where": place, "columns": columns, "scale": scale}
         sd = {"sd": values.pop()} if len(values) == 2 else {}
         text = format_estimate(*values, **sd, scale=scale, decimals=decimals, sign=sign)
         return _span(text.replace(", ", f",{NO_BREAK_SPACE}"), source)

@@ -5,6 +5,7 @@ themselves: whoever judges a label should not see what the network thinks.
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,21 +25,21 @@ GALLERY_PX = 220
 N_SUSPECTS = 24
 
 
-def gallery(run: Run, errors: pd.DataFrame) -> list[dict[Any, Any]]:
+def gallery(run: Run, errors: pd.DataFrame, columns: Mapping[str, int]) -> list[dict[Any, Any]]:
     """Return the rows with `pictures`: the image and its map as data URIs, or an empty tuple if the image is gone.
 
     Args:
         run: finished.
         errors: columns path, image_id, fold and predicted; any others are kept.
+        columns: the network's output that shows where it looked for each class that is predicted.
     """
-    class_index = {name: k for k, name in enumerate(run.classes)}
     pictures: dict[str, tuple[str, str]] = {}
     read = None
     for fold, rows in errors.groupby("fold"):
         try:
             read = read or read_pictures(run.config, GALLERY_PX)
-            targets = rows["predicted"].map(class_index).to_numpy().astype(np.int64)
-            maps = grad_cam([load_network(run, int(str(fold)))], run.squares(rows), targets)
+            targets = rows["predicted"].map(columns).to_numpy().astype(np.int64)
+            maps = grad_cam([load_network(run, int(str(fold)))], run.squares(rows), targets, run.outputs.link)
             for row, heat in zip(rows.itertuples(), maps, strict=True):
                 grey = read(str(row.path), str(row.image_id)).grey
                 overlaid = overlay(np.asarray(grey), heat)

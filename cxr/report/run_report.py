@@ -5,28 +5,30 @@ names the table that it comes from. An analysis that was not done is reported as
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from cxr import __version__
-from cxr.classes import Classes
+from cxr.classes import Classes, Findings
 from cxr.evaluation import analyses
+from cxr.evaluation.findings import FindingsOutOfFold, tables_of
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.evaluation.outside_tests import is_current
 from cxr.evaluation.overview import STARTING_PROJECT
 from cxr.evaluation.tables import read_tables
 from cxr.metrics.classification import COUNTS
 from cxr.report import figures
 from cxr.report.cells import Cells
 from cxr.report.drawing import Figure
+from cxr.report.findings_overview import overview_page
 from cxr.report.gallery import gallery, suspects
 from cxr.report.guidelines import NOT_APPLICABLE, NOT_DONE, crosswalk
 from cxr.report.markup import render
+from cxr.report.outside import openings, tests_of, write_gaps
 from cxr.storage import events, files, verified
-from cxr.storage.run_folder import OutsideTestFolder, RunFolder
+from cxr.storage.run_folder import RunFolder
 from cxr.training.recipe_text import command_of, recipe_sentences
 from cxr.training.run import Run, require_complete
 from cxr.wording import DISCLAIMER, display_name, format_estimate
@@ -70,6 +72,8 @@ PUBLISHED = (
 def write_report(run: Run) -> Path:
     """Write the run's report and its figures from the tables that `evaluate` wrote; return the report.
 
+    With several findings per image there is a page for each, and the report is the overview that leads to them.
+
     Raises:
         RunError: a fold is not complete, or the run lacks a table.
     """
@@ -79,44 +83,88 @@ def write_report(run: Run) -> Path:
         tables = read_tables(run)
         requested = [name for name in REQUESTED if verified.exists(folder.table(name))]
         tables |= {name: verified.read_table(folder.table(name)) for name in requested}
-        images = OutOfFold(verified.read_table(folder.predictions), run.classes)
-        drawn = _figures(run, images, tables)
-        for figure in drawn.values():
-            verified.write_text(folder.figures / f"{figure.name}.svg", figure.svg)
-            verified.write_table(folder.figures / f"{figure.name}.parquet", figure.table)
-        verified.write_text(folder.report, _page(run, images, tables, drawn))
+        predictions = verified.read_table(folder.predictions)
+        gaps = write_gaps(folder, tables)
+        if isinstance(run.outputs, Findings):
+            pages = {name: folder.report_of(k, name) for k, name in enumerate(run.outputs, 1)}
+            for part, subject in _each_finding(FindingsOutOfFold(predictions, run.outputs), pages):
+                own, gaps_of = (tables_of(each, subject.finding) for each in (tables, gaps))
+                _write_page(run, part, own, gaps_of, pages[subject.finding], subject)
+            verified.write_text(folder.report, overview_page(run, tables, pages))
+        else:
+            images = OutOfFold(predictions, run.outputs)
+            _write_page(run, images, tables, gaps, folder.report, _Subject(_columns(run.outputs)))
         log.info("report: %s", folder.report)
         return folder.report
 
 
-def _page(run: Run, images: OutOfFold, tables: Tables, drawn: Mapping[str, Figure]) -> str:
+@dataclass(frozen=True)
+class _Subject:
+    """What a page is about: the classes of a run, or one of its findings."""
+
+    columns: Mapping[str, int]
+    """The network's output that shows where it looked for each class."""
+    finding: str = ""
+    """Empty for classes."""
+    prefix: str = ""
+    """Of the names of its figures."""
+    pages: Mapping[str, str] = field(default_factory=dict)
+    """The pages of all findings, by finding."""
+
+
+def _columns(classes: Classes) -> dict[str, int]:
+    return {name: k for k, name in enumerate(classes)}
+
+
+def _each_finding(images: FindingsOutOfFold, pages: Mapping[str, Path]) -> Iterator[tuple[OutOfFold, _Subject]]:
+    """Yield the predictions of each finding, and what its page is about."""
+    names = {name: path.name for name, path in pages.items()}
+    for k, (name, part) in enumerate(images.by_finding.items()):
+        yield part, _Subject(dict.fromkeys(part.classes, k), name, f"finding-{k + 1}-", names)
+
+
+def _write_page(run: Run, images: OutOfFold, tables: Tables, gaps: Tables, path: Path, subject: _Subject) -> None:
+    """Write a page and its figures."""
+    drawn = {
+        name: replace(figure, name=subject.prefix + name) for name, figure in _figures(run, images, tables).items()
+    }
+    for figure in drawn.values():
+        verified.write_text(run.folder.figures / f"{figure.name}.svg", figure.svg)
+        verified.write_table(run.folder.figures / f"{figure.name}.parquet", figure.table)
+    verified.write_text(path, _page(run, images, tables, gaps, drawn, subject))
+
+
+def _page(
+    run: Run, images: OutOfFold, tables: Tables, gaps: Tables, drawn: Mapping[str, Figure], subject: _Subject
+) -> str:
     folder = run.folder
-    tests = {"held_out_test": folder.held_out_test} if verified.exists(folder.held_out_test.openings) else {}
-    tests |= {f"external_tests/{test.path.name}": test for test in folder.external_tests()}
-    gaps = {f"{name}/gap": _gap(test, tables, folder) for name, test in tests.items()}
-    for name, test in tests.items():
-        verified.write_table(test.gap, gaps[f"{name}/gap"])
+    tests = tests_of(folder)
     facts = {file.name: verified.read_json(file) for file in (folder.config, folder.data, folder.certificate)}
     done = {section for table, section in REQUESTED.items() if table in tables}
     done |= {"held-out-test" if name == "held_out_test" else "external" for name in tests}
     return render(
         Path(__file__).with_name("report.html.j2"),
         run=run,
+        classes=images.classes,
+        finding=subject.finding,
+        pages=subject.pages,
         is_checked=verified.exists(folder.checks_report),
-        cells=Cells(_sources(folder, tables, gaps), facts),
+        cells=Cells(
+            _sources(folder, tables, gaps, subject), facts, {"class": subject.finding} if subject.finding else {}
+        ),
         record=facts["config.json"],
         certificate=facts["leakage_certificate.json"],
         made_at=files.now(),
         version=__version__,
-        positive=run.classes.headline,
-        starting=STARTING_PROJECT if images.is_binary else {},
+        positive=images.classes.headline,
+        starting=STARTING_PROJECT if images.is_binary and not subject.finding else {},
         counts=COUNTS,
-        published=PUBLISHED if images.is_binary and _is_kaggle(run.classes) else (),
+        published=PUBLISHED if _is_kaggle(images.classes) else (),
         figures=drawn,
         undefined=_undefined(tables),
-        most_confident_errors=gallery(run, tables["most_confident_errors"]),
+        most_confident_errors=gallery(run, tables["most_confident_errors"], subject.columns),
         suspects=suspects(run, tables["label_suspects"]),
-        tests={name: _openings(run, test) for name, test in tests.items()},
+        tests={name: openings(run, test, images.classes) for name, test in tests.items()},
         crosswalk=crosswalk(done),
         not_done=NOT_DONE,
         not_applicable=NOT_APPLICABLE,
@@ -127,11 +175,12 @@ def _page(run: Run, images: OutOfFold, tables: Tables, drawn: Mapping[str, Figur
     )
 
 
-def _sources(folder: RunFolder, tables: Tables, gaps: Tables) -> dict[str, tuple[str, pd.DataFrame]]:
+def _sources(folder: RunFolder, tables: Tables, gaps: Tables, subject: _Subject) -> dict[str, tuple[str, pd.DataFrame]]:
     """Return the tables that the page takes numbers from, each with its file."""
     named = {name: (folder.table(name), table) for name, table in tables.items()}
     if verified.exists(folder.acquisition_baseline):
         known = verified.read_table(folder.acquisition_baseline)
+        known = known[known["class"] == subject.finding] if subject.finding else known
         named["acquisition_baseline"] = (
             folder.acquisition_baseline,
             known.reindex(columns=[*known.columns.union(["mean", "sd"])]),
@@ -143,7 +192,7 @@ def _sources(folder: RunFolder, tables: Tables, gaps: Tables) -> dict[str, tuple
 def _figures(run: Run, images: OutOfFold, tables: Tables) -> dict[str, Figure]:
     folder, curves = run.folder, analyses.curve_tables(images)
     metrics = tables["metrics"]
-    positive = metrics["class"] == run.classes.headline
+    positive = metrics["class"] == images.classes.headline
     by_fold = metrics[(metrics["scope"] == "fold") & positive]
     by_fold = by_fold.assign(level="fold " + by_fold["fold"].astype("string"))
     pooled = metrics[(metrics["scope"] == "pooled") & positive].set_index("metric")
@@ -158,7 +207,7 @@ def _figures(run: Run, images: OutOfFold, tables: Tables) -> dict[str, Figure]:
     drawn = [
         figures.roc(curves["roc"], tables["operating_points"], auc),
         figures.precision_recall(curves["precision_recall"], f"Precision against recall, out of fold; {precision}."),
-        figures.confusion(tables["confusion"], run.classes),
+        figures.confusion(tables["confusion"], images.classes),
         figures.calibration(analyses.reliability_table(images), calibrated),
         figures.scores(analyses.score_table(images)),
         figures.forest("folds", "Folds, 95 % intervals", by_fold, "level", FOLD_METRICS),
@@ -167,7 +216,7 @@ def _figures(run: Run, images: OutOfFold, tables: Tables) -> dict[str, Figure]:
     ]
     if images.is_binary:
         drawn.append(figures.net_benefit(analyses.decision_table(images)))
-    shown = run.classes.headline
+    shown = images.classes.headline
     for name, draw in (("stress", figures.robustness), ("learning_curve", figures.learning)):
         if name in tables:
             drawn.append(draw(tables[name][tables[name]["class"] == shown], FOLD_METRICS))
@@ -197,32 +246,6 @@ def _undefined(tables: Tables) -> list[str]:
 
 def _listed(metrics: pd.Series) -> str:
     return ", ".join(map(display_name, metrics))
-
-
-def _gap(test: OutsideTestFolder, tables: Tables, folder: RunFolder) -> pd.DataFrame:
-    """Compare a test outside cross-validation with the cross-validated results: one row per operating point and metric.
-
-    Columns: operating_point, class, metric, inside, inside_low, inside_high, outside, outside_low, outside_high, gap.
-    """
-    pooled = tables["metrics"].query("scope == 'pooled'").assign(operating_point="")
-    points = tables["operating_points"].assign(**{"class": verified.read_record(folder.config)["positive"]})
-    inside = pd.concat([points, pooled], ignore_index=True)
-    outside = verified.read_table(test.metrics)
-    outside = outside[~outside["metric"].isin(COUNTS)]
-    has_point = outside["metric"].isin(points["metric"]) & outside["operating_point"].isin(points["operating_point"])
-    keys = ["operating_point", "class", "metric"]
-    names = {"value": "inside", "ci_low": "inside_low", "ci_high": "inside_high"}
-    wanted = outside.assign(at=outside["operating_point"].where(has_point, ""))
-    found = inside[[*keys, *names]].rename(columns=names | {"operating_point": "at"})
-    renamed = {"value": "outside", "ci_low": "outside_low", "ci_high": "outside_high"}
-    table = wanted.rename(columns=renamed).merge(found, on=["at", "class", "metric"], how="left")
-    return table.assign(gap=table["outside"] - table["inside"])[[*keys, *names.values(), *renamed.values(), "gap"]]
-
-
-def _openings(run: Run, test: OutsideTestFolder) -> dict[str, Any]:
-    record = verified.read_json(test.openings)["openings"]
-    counts = verified.read_table(test.predictions)["label"].value_counts().to_dict()
-    return {"name": test.path.name, "openings": record, "counts": counts, "is_current": is_current(run, test)}
 
 
 def _is_kaggle(classes: Classes) -> bool:

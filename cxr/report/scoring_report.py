@@ -29,7 +29,7 @@ def write_scoring_report(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -
         write_record(scoring_run, outcomes)
         folder = scoring_run.folder
         package = scoring_run.package()
-        probability = headline_probability(package.images(), package.classes)
+        probability = headline_probability(package.images(), package.outputs)
         reference = np.histogram(probability, bins=N_BINS, range=(0, 1))[0]
         page = render(
             Path(__file__).with_name("scoring_report.html.j2"),

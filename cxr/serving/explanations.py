@@ -6,18 +6,20 @@ pictures and a table are written, in a folder of their own, and compiled graphs 
 
 import logging
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cxr.classes import Findings
 from cxr.errors import ConfigError, DataError
 from cxr.images.decoding import decode_image
 from cxr.images.inbox import read_arrival, single_file
 from cxr.network.grad_cam import beside, overlay
 from cxr.serving.package import Package
-from cxr.serving.predictor import Predictor
+from cxr.serving.predictor import Prediction, Predictor
 from cxr.serving.screening import FileReading, read_image
 from cxr.storage import files
 from cxr.storage.run_folder import ExplanationFolder
@@ -40,14 +42,15 @@ def explain_images(
 ) -> pd.DataFrame:
     """Predict images and draw where the networks looked; write and return one row per file.
 
-    Columns: path, status, reason, detail, image_id, probability_<class>, predicted_label, fold_spread, in_training,
-    novelty, target, picture.
+    Columns: path, status, reason, detail, image_id, probability_<class>, predicted_label (for findings
+    called_<finding>), fold_spread, in_training, novelty, target, picture.
 
     Args:
         package: the model.
         paths: image files.
         folder: gets `<number>-<name>.png` for each image, the image beside its map, and `explanations.parquet`.
-        target: class to look for; the predicted one if None.
+        target: class or finding to look for; if None the predicted class, or the finding whose probability is highest
+            above its threshold, or least below it.
         opacity: of the map where it is strongest, 0 to 1.
         device: cpu, cuda:<index>, or auto.
         cache: keeps compiled graphs.
@@ -64,7 +67,7 @@ def explain_images(
         raise DataError(f"none of the {len(paths)} files is an image; the first: {readings[0].refused}")
     predictor = Predictor(package, device=device, cache=cache)
     predictions = predictor.predict(images)
-    targets = [target or prediction.predicted for prediction in predictions]
+    targets = [target or _shown(package, prediction) for prediction in predictions]
     heat = predictor.look(images, targets)
     pictures = _write_pictures(folder, numbers, images, heat, opacity)
     answers = [
@@ -76,9 +79,17 @@ def explain_images(
     return table
 
 
+def _shown(package: Package, prediction: Prediction) -> str:
+    """Return the predicted class; of findings, the one that is most surely predicted, or is nearest to it."""
+    if not isinstance(package.outputs, Findings):
+        return prediction.predicted
+    above = zip(package.outputs, prediction.probability.values(), package.limits.tolist(), strict=True)
+    return max(((name, probability - limit) for name, probability, limit in above), key=itemgetter(1))[0]
+
+
 def _require_valid(package: Package, target: str | None, opacity: float) -> None:
-    if target is not None and target not in package.classes:
-        raise ConfigError(f"--class must be one of {', '.join(package.classes)}, got {target!r}.")
+    if target is not None and target not in package.outputs:
+        raise ConfigError(f"--class must be one of {', '.join(package.outputs)}, got {target!r}.")
     if not 0 <= opacity <= 1:
         raise ConfigError(f"--opacity must lie between 0 and 1, got {opacity!r}.")
 

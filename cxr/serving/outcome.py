@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import __version__
-from cxr.classes import Classes
+from cxr.classes import NO_FINDING, SEPARATOR, Classes, Findings
 from cxr.errors import CxrError, DiskError
 from cxr.images.inbox import Batch
 from cxr.metrics import drift
@@ -39,8 +39,8 @@ MAX_SHOWN = 12
 """Images that an outcome lists for a second look, at most."""
 Decision = Literal["published", "held", "published by force", "nothing new"]
 Ended = Literal["done", "stopped", "failed"]
-Check = Callable[[pd.DataFrame, pd.DataFrame, Sequence[str], str], list[Verdict]]
-"""Checks a batch, given its rows of the scores, its comparison with the reference, the classes and model version."""
+Check = Callable[[pd.DataFrame, pd.DataFrame, Classes | Findings, str], list[Verdict]]
+"""Checks a batch, given its rows of the scores, its comparison with the reference, the outputs and model version."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,9 @@ class Outcome:
         """
         images = rows[rows["status"] == "ok"]
         refused = rows[rows["status"] == "quarantined"]
-        probability = headline_probability(images, package.classes)
+        if isinstance(package.outputs, Findings):
+            images = images.assign(predicted_label=called_findings(images, package.outputs))
+        probability = headline_probability(images, package.outputs)
         return cls(
             batch=batch.name,
             decision=decision,
@@ -99,12 +101,12 @@ class Outcome:
             n_waiting=batch.n_waiting,
             left_aside=batch.left_aside,
             reasons=_counts(refused["reason"]),
-            predicted=_counts(images["predicted_label"]),
+            predicted=_predicted(images, package.outputs),
             n_in_training=int(images["in_training"].sum()),
             estimated_accuracy=_estimated_accuracy(compared),
             histogram=np.histogram(probability, bins=N_BINS, range=(0, 1))[0].tolist(),
             quarantined=_records(refused[QUARANTINED].head(MAX_QUARANTINED)),
-            nearest=_first(images, probability, (probability - package.threshold).abs()),
+            nearest=_first(images, probability, _from_threshold(images, package)),
             disagreeing=_first(images, probability, -images["fold_spread"]),
             verdicts=verdicts,
             drift=_records(compared),
@@ -126,8 +128,8 @@ def conclude(run: ScoringRun, batch: Batch, check: Check) -> Outcome:
     package = run.package()
     rows = scores.read_parts(staged)
     with events.stage(run.folder.events, "check", batch=batch.name) as stage:
-        compared = drift.compare(rows[rows["status"] == "ok"], package.images(), package.classes)
-        verdicts = check(rows, compared, package.classes, package.version)
+        compared = drift.compare(rows[rows["status"] == "ok"], package.images(), package.outputs)
+        verdicts = check(rows, compared, package.outputs, package.version)
         stage.n_images = len(rows)
     decision = decide(verdicts, force=run.config.force)
     log.log(logging.INFO if decision == "published" else logging.ERROR, "batch %r: %s", batch.name, decision)
@@ -141,10 +143,38 @@ def decide(verdicts: Sequence[Verdict], *, force: bool) -> Decision:
     return "published by force" if force else "held"
 
 
-def headline_probability(images: pd.DataFrame, classes: Classes) -> pd.Series:
-    """Return the probability of the positive class; for more than two classes, of the predicted one."""
-    columns = classes.probability_columns
-    return images[columns[1]] if classes.is_binary else images[columns].max(axis=1)
+def headline_probability(images: pd.DataFrame, outputs: Classes | Findings) -> pd.Series:
+    """Return the probability of the positive class; of more than two classes or findings, the highest."""
+    columns = outputs.probability_columns
+    return images[columns[1]] if outputs.is_binary else images[columns].max(axis=1)
+
+
+def called_findings(images: pd.DataFrame, findings: Findings) -> pd.Series:
+    """Return the findings that are predicted in each image, as one text.
+
+    Args:
+        images: columns called_<finding>.
+        findings: of the model.
+    """
+    called = images[findings.called_columns].to_numpy(bool)
+    names = np.asarray(findings, dtype=object)
+    return pd.Series([SEPARATOR.join(names[row]) or NO_FINDING for row in called], images.index, dtype="str")
+
+
+def _predicted(images: pd.DataFrame, outputs: Classes | Findings) -> dict[str, int]:
+    """Return in how many images each class is predicted, or each finding, which may be several in one image."""
+    if isinstance(outputs, Findings):
+        called = images[outputs.called_columns].sum().to_numpy(int)
+        return dict(zip(outputs, called.tolist(), strict=True))
+    return _counts(images["predicted_label"])
+
+
+def _from_threshold(images: pd.DataFrame, package: Package) -> pd.Series:
+    """Return how far the probability of each image is from the threshold; of findings, of the one that is nearest."""
+    if isinstance(package.outputs, Findings):
+        distance = np.abs(images[package.outputs.probability_columns].to_numpy(float) - package.limits)
+        return pd.Series(distance.min(axis=1, initial=1), images.index)
+    return (headline_probability(images, package.outputs) - package.threshold).abs()
 
 
 def _counts(values: pd.Series) -> dict[str, int]:

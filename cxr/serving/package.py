@@ -10,7 +10,7 @@ name and version: a package that could be loaded under a second name would score
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, get_args
 
@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr.classes import Classes
+from cxr.classes import Classes, Findings, for_one_label, outputs_of_record, require_classes
 from cxr.config import ADDED, LeaveOut, OperatingPoint
 from cxr.errors import PackageError
-from cxr.metrics.calibration import ABOVE_ONE, Calibration, average_folds, predict_labels
+from cxr.metrics.calibration import ABOVE_ONE, Calibration, CalibrationOfFindings, average_folds, predict_labels
 from cxr.recipe import Trainable
 from cxr.serving.networks import PackagedNetworks
 from cxr.serving.novelty import ImageNovelty
@@ -42,18 +42,60 @@ class Package:
 
     folder: PackageFolder
     name: str
-    classes: Classes
-    """In output order; for two classes the positive class is last."""
+    outputs: Classes | Findings
+    """What the networks' outputs mean, in their order; for two classes the positive class is last."""
     trainable: Trainable
     size: int
     """Side of the input square, in pixels."""
     n_folds: int
-    calibration: Calibration
+    calibration: Calibration | CalibrationOfFindings
     thresholds: dict[OperatingPoint, float]
-    """By operating point; empty for more than two classes."""
+    """By operating point; empty for more than two classes, and for findings."""
     operating_point: OperatingPoint
     facts: dict[str, Any]
     """The whole of package.json."""
+    thresholds_of: dict[str, dict[OperatingPoint, float]] = field(default_factory=dict)
+    """By finding and operating point; empty for classes."""
+
+    @property
+    def classes(self) -> Classes:
+        """The classes.
+
+        Raises:
+            TaskError: the model predicts several findings per image.
+        """
+        return require_classes(self.outputs, f"model {self.name!r}")
+
+    @property
+    def class_calibration(self) -> Calibration:
+        """The calibration of the classes.
+
+        Raises:
+            TaskError: the model predicts several findings per image.
+        """
+        if isinstance(self.calibration, CalibrationOfFindings):
+            raise for_one_label(f"model {self.name!r}")
+        return self.calibration
+
+    def of(self, finding: str) -> "Package":
+        """Return this model for one of its findings, as two classes: its absence, and the finding.
+
+        Only what is decided on probabilities is of the finding alone; the networks are those of all.
+        """
+        if not (isinstance(self.outputs, Findings) and isinstance(self.calibration, CalibrationOfFindings)):
+            return self
+        return replace(
+            self,
+            outputs=self.outputs.against_absence(finding),
+            calibration=self.calibration.by_finding[self.outputs.index(finding)],
+            thresholds=self.thresholds_of[finding],
+            thresholds_of={},
+        )
+
+    @property
+    def limits(self) -> NDArray[np.float64]:
+        """The probability from which each finding is predicted, shape (n_findings,)."""
+        return np.array([self.thresholds_of[name][self.operating_point] for name in self.outputs])
 
     @property
     def version(self) -> str:
@@ -78,7 +120,7 @@ class Package:
     @cached_property
     def networks(self) -> PackagedNetworks:
         """The folds' networks."""
-        return PackagedNetworks(self.folder, len(self.classes), self.n_folds, self.trainable, self.identity)
+        return PackagedNetworks(self.folder, len(self.outputs), self.n_folds, self.trainable, self.identity)
 
     @property
     def leave_out(self) -> LeaveOut:
@@ -117,14 +159,26 @@ class Package:
 
         Raises:
             PackageError: a probability is no number.
+            TaskError: the model predicts several findings per image.
         """
+        probability, spread = self._average(logits)
+        return probability, spread, predict_labels(probability, self.classes, self.threshold)
+
+    def call(self, logits: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Return probabilities (n, n_findings), the spread between the folds (n,), and which findings are predicted.
+
+        Args and errors: as for `predict`, of a model that predicts several findings per image.
+        """
+        probability, spread = self._average(logits)
+        return probability, spread, probability >= self.limits
+
+    def _average(self, logits: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         if not np.isfinite(logits).all():
             raise PackageError(
                 f"{self.name} version {self.version} gives probabilities that are no numbers: the weights in "
                 f"{str(self.folder.path)!r} are damaged; promote another version, or package the run again."
             )
-        probability, spread = average_folds(self.calibration, logits)
-        return probability, spread, predict_labels(probability, self.classes, self.threshold)
+        return average_folds(self.calibration, logits)
 
 
 def load_package(folder: PackageFolder) -> Package:
@@ -138,10 +192,10 @@ def load_package(folder: PackageFolder) -> Package:
         raise PackageError(f"no model in {str(folder.path)!r}: `cxr models` lists the models.")
     _require_unchanged(folder)
     facts = files.read_json(folder.description)
-    if facts.get("format") != files.FORMAT:
+    if facts.get("format") not in files.READ_FORMATS:
         raise PackageError(
-            f"{str(folder.path)!r} has package format {facts.get('format')}, this cxr reads {files.FORMAT}: "
-            "package the run again."
+            f"{str(folder.path)!r} has package format {facts.get('format')}, this cxr reads "
+            f"{' and '.join(map(str, files.READ_FORMATS))}: package the run again."
         )
     try:
         require_own_name(folder, facts)
@@ -156,25 +210,39 @@ def load_package(folder: PackageFolder) -> Package:
 
 
 def _package_of(folder: PackageFolder, facts: dict[str, Any]) -> Package:
-    classes = Classes(facts["classes"])
-    calibration = Calibration(facts["calibration"]["temperature"], tuple(facts["calibration"]["bias"]))
+    outputs = outputs_of_record(facts)
+    if isinstance(outputs, Findings):
+        of_each = [facts["calibration"]["by_finding"][name] for name in outputs]
+        calibration = CalibrationOfFindings(tuple(map(_calibration, of_each)))
+        by_finding = zip(outputs, calibration.by_finding, strict=True)
+        thresholds_of = {name: _thresholds(facts["thresholds"][name], own) for name, own in by_finding}
+        thresholds = {}
+    else:
+        calibration = _calibration(facts["calibration"])
+        thresholds_of = {}
+        thresholds = _thresholds(facts["thresholds"], calibration) if outputs.is_binary else {}
     return Package(
         folder=folder,
         name=facts["name"],
-        classes=classes,
+        outputs=outputs,
         trainable=facts["trainable"],
         size=facts["size"],
         n_folds=facts["n_folds"],
         calibration=calibration,
-        thresholds=_thresholds(facts, calibration) if classes.is_binary else {},
+        thresholds=thresholds,
         operating_point=facts["operating_point"],
         facts=facts,
+        thresholds_of=thresholds_of,
     )
+
+
+def _calibration(facts: Mapping[str, Any]) -> Calibration:
+    return Calibration(facts["temperature"], tuple(facts["bias"]))
 
 
 def _thresholds(facts: Mapping[str, Any], calibration: Calibration) -> dict[OperatingPoint, float]:
     """Return the threshold of each operating point; packages of before lack `balanced`, which the calibration gives."""
-    known = dict(facts["thresholds"])
+    known = dict(facts)
     if "balanced" not in known:
         known["balanced"] = calibration.balanced
     return {point: known[point] for point in get_args(OperatingPoint)}
@@ -182,16 +250,22 @@ def _thresholds(facts: Mapping[str, Any], calibration: Calibration) -> dict[Oper
 
 def _nonsense(package: Package) -> str | None:
     """Return which value of a package is out of its range; None if none is."""
-    n_classes = len(package.classes)
-    bias = package.calibration.bias
+    outputs = package.outputs
+    has_findings = isinstance(outputs, Findings)
+    n_biases = 2 if has_findings else len(outputs)
+    whole = package.calibration
+    calibrations = whole.by_finding if isinstance(whole, CalibrationOfFindings) else (whole,)
+    thresholds = [
+        value for of_each in (package.thresholds, *package.thresholds_of.values()) for value in of_each.values()
+    ]
     is_sensible = {
-        "classes": n_classes >= 2 and len(set(package.classes)) == n_classes,
+        "classes": len(outputs) >= (1 if has_findings else 2) and len(set(outputs)) == len(outputs),
         "trainable": package.trainable in get_args(Trainable),
         "size": isinstance(package.size, int) and package.size > 0,
         "n_folds": isinstance(package.n_folds, int) and package.n_folds >= 2,
-        "temperature": 0 < package.calibration.temperature < math.inf,
-        "bias": len(bias) == n_classes and all(map(math.isfinite, bias)),
-        "thresholds": all(0 <= value <= ABOVE_ONE for value in package.thresholds.values()),
+        "temperature": all(0 < each.temperature < math.inf for each in calibrations),
+        "bias": all(len(each.bias) == n_biases and all(map(math.isfinite, each.bias)) for each in calibrations),
+        "thresholds": all(0 <= value <= ABOVE_ONE for value in thresholds),
         "operating_point": package.operating_point in get_args(OperatingPoint),
         "bfloat16": package.bf16_difference >= 0,
     }

@@ -8,13 +8,14 @@ float32.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxr.classes import NO_FINDING, SEPARATOR, Findings
 from cxr.config import Arithmetic, Compile, ScorePrecision
 from cxr.errors import ConfigError
 from cxr.images.vitals import are_same_image, fingerprint_bits
@@ -34,28 +35,48 @@ class Prediction:
     """What the model predicts for an image."""
 
     probability: dict[str, float]
-    """By class: calibrated, the mean over folds."""
+    """By class or finding: calibrated, the mean over folds."""
     by_fold: dict[str, list[float]]
-    """By class: the calibrated probability from each fold."""
+    """By class or finding: the calibrated probability from each fold."""
     predicted: str
-    """The predicted class, at the package's operating point."""
+    """The predicted class, at the package's operating point; of several findings, those that are predicted."""
     fold_spread: float
     """Highest minus lowest fold, for the class where this is largest."""
     in_training: bool
     """Whether the model was made from this image: the same bytes, or the same image re-encoded."""
     novelty: float
     """How far the image lies from the training images."""
+    called: dict[str, bool] | None = None
+    """By finding: whether it is predicted; None for classes."""
 
     @property
     def columns(self) -> dict[str, object]:
         """The prediction under the column names of the scores."""
+        if self.called is None:
+            decided: dict[str, object] = {"predicted_label": self.predicted}
+        else:
+            decided = dict(zip(Findings(self.called).called_columns, self.called.values(), strict=True))
         return {
             **{f"probability_{name}": value for name, value in self.probability.items()},
-            "predicted_label": self.predicted,
+            **decided,
             "fold_spread": self.fold_spread,
             "in_training": self.in_training,
             "novelty": self.novelty,
         }
+
+    def of(self, finding: str) -> "Prediction":
+        """Return what is predicted of one of several findings, as two classes: its absence, and the finding."""
+        absent, present = Findings(self.probability).against_absence(finding)
+        probability = self.probability[finding]
+        by_fold = self.by_fold[finding]
+        return replace(
+            self,
+            probability={absent: 1 - probability, present: probability},
+            by_fold={absent: [1 - value for value in by_fold], present: by_fold},
+            predicted=present if self.called and self.called[finding] else absent,
+            fold_spread=max(by_fold) - min(by_fold),
+            called=None,
+        )
 
 
 class Predictor:
@@ -103,24 +124,37 @@ class Predictor:
         """
         if not readings:
             return []
-        classes = self.package.classes
         squares = _squares(readings)
         logits, features = self.ensemble.run(squares)
         by_fold = self.package.calibration.probability(logits)
-        probability, spread, predicted = self.package.predict(logits)
+        probability, spread, predicted, called = self._decide(logits)
         novelty = self._novelty.distance(features, squares)
         in_training = self._are_in_training(readings)
         return [
             Prediction(
-                probability=dict(zip(classes, probability[k].tolist(), strict=True)),
-                by_fold={name: by_fold[:, k, column].tolist() for column, name in enumerate(classes)},
-                predicted=str(predicted[k]),
+                probability=dict(zip(self.package.outputs, probability[k].tolist(), strict=True)),
+                by_fold={name: by_fold[:, k, column].tolist() for column, name in enumerate(self.package.outputs)},
+                predicted=predicted[k],
                 fold_spread=float(spread[k]),
                 in_training=in_training[k],
                 novelty=float(novelty[k]),
+                called=called[k],
             )
             for k in range(len(readings))
         ]
+
+    def _decide(
+        self, logits: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str], Sequence[dict[str, bool] | None]]:
+        """Return probabilities, spread between the folds, and what is predicted: as a text, and for each finding."""
+        outputs = self.package.outputs
+        if not isinstance(outputs, Findings):
+            probability, spread, label = self.package.predict(logits)
+            return probability, spread, list(map(str, label)), [None] * len(label)
+        probability, spread, is_called = self.package.call(logits)
+        called = [dict(zip(outputs, row, strict=True)) for row in is_called.tolist()]
+        named = [SEPARATOR.join(name for name, is_present in row.items() if is_present) for row in called]
+        return probability, spread, [text or NO_FINDING for text in named], called
 
     @cached_property
     def networks(self) -> list[Classifier]:
@@ -132,10 +166,10 @@ class Predictor:
 
         Args:
             readings: images, none of them refused.
-            targets: the class to look for in each image.
+            targets: the class or finding to look for in each image.
         """
-        columns = np.array([self.package.classes.index(name) for name in targets], dtype=np.int64)
-        return grad_cam(self.networks, _squares(readings), columns)
+        columns = np.array([self.package.outputs.index(name) for name in targets], dtype=np.int64)
+        return grad_cam(self.networks, _squares(readings), columns, self.package.outputs.link)
 
     def _are_in_training(self, readings: Sequence[FileReading]) -> list[bool]:
         bits = fingerprint_bits([reading.fingerprint or "" for reading in readings])

@@ -12,13 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from cxr.classes import Classes
 from cxr.errors import DamagedError, PackageError
-from cxr.metrics.bootstrap import draw_groups, percentile_interval, replicate_metrics
+from cxr.serving.challenger import compare
 from cxr.serving.origin import describe_origin
 from cxr.serving.package import Package, load_package, require_own_name
 from cxr.storage import files, verified
@@ -199,58 +196,6 @@ def _other_thresholds(champion: Package, challenger: Package) -> str:
     """Return where the thresholds of both come from, if not from the same."""
     before, after = (describe_origin(package.facts) for package in (champion, challenger))
     return "" if before == after else f"; its thresholds: {after}; the champion's: {before}"
-
-
-def compare(champion: Package, challenger: Package) -> tuple[str, bool]:
-    """Return a sentence on how a challenger's ROC-AUC differs from the champion's, and whether it is worse.
-
-    The comparison is paired: on the images that both predicted out of fold, with patients drawn with replacement, the
-    same for both. For more than two classes ROC-AUC is the mean over classes. A challenger with other classes, with too
-    few shared images to compare, or whose folds left out something else, counts as worse. For two classes, one with the
-    champion's networks and another calibration is not compared: they rank images alike, but for probabilities that
-    round to 1.
-    """
-    if champion.classes != challenger.classes:
-        return f"its classes are {challenger.classes}, the champion's {champion.classes}", True
-    if champion.classes.is_binary and _differs_in_calibration_alone(champion, challenger):
-        return "it has the champion's networks, which rank images alike", False
-    if champion.leave_out != challenger.leave_out:
-        return (
-            f"its folds left out a {challenger.leave_out} each, the champion's a {champion.leave_out}, and "
-            "clusters are harder: package a run with the champion's --leave-out",
-            True,
-        )
-    shared = champion.images().merge(challenger.images(), on=["image_id", "label"], suffixes=("_before", "_after"))
-    if shared["label"].nunique() < len(champion.classes):
-        return f"it shares {len(shared)} images with the champion, too few to compare the two on", True
-    group = shared["group_before"].factorize()[0].astype(np.int64)
-    drawn = draw_groups(int(group.max()) + 1)
-    replicates = [_auc_replicates(shared, champion.classes, when, group, drawn) for when in ("before", "after")]
-    once = np.ones((1, drawn.shape[1]))  # every patient once: the images themselves
-    point = [float(_auc_replicates(shared, champion.classes, w, group, once)[0]) for w in ("before", "after")]
-    low, high = percentile_interval(replicates[1] - replicates[0])
-    sentence = (
-        f"ROC-AUC {point[1]:.4f} against {point[0]:.4f} on {len(shared):,} shared images, "
-        f"difference {point[1] - point[0]:+.4f} [{low:+.4f}, {high:+.4f}]"
-    )
-    return sentence, high < 0
-
-
-def _differs_in_calibration_alone(champion: Package, challenger: Package) -> bool:
-    before, after = (package.facts["identity"]["weights"] for package in (champion, challenger))
-    return before == after and champion.calibration != challenger.calibration
-
-
-def _auc_replicates(
-    images: pd.DataFrame, classes: Classes, when: str, group: NDArray[np.int64], drawn: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the ROC-AUC in each replicate, shape (n_replicates,), with the probabilities from before or after."""
-    truth = images["label"].to_numpy(dtype=str)
-    values = [
-        replicate_metrics(truth == c, truth == c, images[f"probability_{c}_{when}"].to_numpy(), group, drawn)["roc_auc"]
-        for c in classes.evaluated
-    ]
-    return np.mean(values, axis=0)
 
 
 def list_models(models: Path) -> pd.DataFrame:

@@ -94,7 +94,7 @@ class Scorer:
             stored = {image_id: row for image_id in images if (row := self._seen.answer(image_id)) is not None}
             answers |= stored | self._predict([r for image_id, r in images.items() if image_id not in stored])
             rows += [score_row(self.package, batch, r, answers.get(r.image_id or "", {})) for r in new]
-        table = scores.scores_table(rows, self.package.classes)
+        table = scores.scores_table(rows, self.package.outputs)
         return table.drop_duplicates(["path", "image_id"], ignore_index=True)  # of names that print alike
 
     def take_note(self, table: pd.DataFrame) -> None:

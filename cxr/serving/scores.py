@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.compute as pc
 
-from cxr.classes import Classes
+from cxr.classes import Classes, Findings
 from cxr.errors import DiskError, PackageError, RunError
 from cxr.serving.package import Package
 from cxr.serving.screening import FileReading
@@ -47,18 +47,28 @@ PASSING = ("broken_link", "missing_decoder", "permission_denied", "short_of_memo
 """Reasons that may no longer hold in the next scoring run, although the file does not change."""
 
 
-def scores_table(rows: Iterable[dict[str, object]], classes: Sequence[str]) -> pd.DataFrame:
+def scores_table(rows: Iterable[dict[str, object]], outputs: Sequence[str]) -> pd.DataFrame:
     """Return rows as a table whose column types do not depend on which values are missing.
 
     Columns: batch, path, image_id (missing where the file could not be read), model, model_version, status
     (`ok` or `quarantined`), reason (a code) and detail (missing where ok), probability_<class> per class,
-    predicted_label, fold_spread, in_training, the image's measures (MEASURED), n_bytes, changed_ns, scored_at (UTC).
+    predicted_label (for findings called_<finding> for each), fold_spread, in_training, the image's measures (MEASURED),
+    n_bytes, changed_ns, scored_at (UTC).
+
+    Args:
+        rows: of the scores.
+        outputs: names of classes, or `Findings`.
     """
-    text = [*IDENTITY, "predicted_label"]
-    probabilities = Classes(classes).probability_columns
-    types = dict.fromkeys(text, "str") | dict.fromkeys(probabilities, "float64") | {"in_training": "boolean"}
-    types |= MEASURED | {"n_bytes": "int64", "changed_ns": "int64", "scored_at": "datetime64[us, UTC]"}
-    order = [*IDENTITY, *probabilities, "predicted_label", "fold_spread", "in_training"]
+    if isinstance(outputs, Findings):
+        decided = dict.fromkeys(outputs.called_columns, "boolean")
+    else:
+        outputs = Classes(outputs)
+        decided = {"predicted_label": "str"}
+    probabilities = outputs.probability_columns
+    types = dict.fromkeys(IDENTITY, "str") | decided | dict.fromkeys(probabilities, "float64")
+    types |= {"in_training": "boolean"} | MEASURED
+    types |= {"n_bytes": "int64", "changed_ns": "int64", "scored_at": "datetime64[us, UTC]"}
+    order = [*IDENTITY, *probabilities, *decided, "fold_spread", "in_training"]
     order += [name for name in types if name not in order]
     return pd.DataFrame(list(rows), columns=order).astype(types)
 

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 FORMAT = 3
 """Version of the names on disk and the columns of tables; every run, package and scoring run records its own."""
+FINDINGS_FORMAT = 4
+"""That of runs and packages with several findings per image, which the programs that know only format 3 refuse."""
+READ_FORMATS = (FORMAT, FINDINGS_FORMAT)
 
 
 class _Backend(Protocol):
@@ -155,10 +158,10 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def require_format(path: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Return the record in a file; raise FormatError if another version of cxr wrote it."""
-    if record.get("format") != FORMAT:
+    if record.get("format") not in READ_FORMATS:
         found = f"format {record['format']}" if "format" in record else "no format number"
         raise FormatError(
-            f"{str(path)!r} has {found}, this cxr reads format {FORMAT}: "
+            f"{str(path)!r} has {found}, this cxr reads format {' and '.join(map(str, READ_FORMATS))}: "
             "make it again, or use the version that wrote it."
         )
     return record

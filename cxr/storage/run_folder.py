@@ -28,6 +28,7 @@ WAYS_OUT = {
     "checks/*": "type `cxr validate` with the run's --data and --run-id {1}",
     "figures/*": "type `cxr report {1}` again",
     "report.html": "type `cxr report {0}` again",
+    "report-*.html": "type `cxr report {0}` again",
     "external_tests/*/openings.json": "delete its folder, which loses the record of earlier openings",
     "external_tests/*/*": "type `cxr report {2}` with that --external again",
     "held_out_test/openings.json": "delete its folder, which loses the record of earlier openings",
@@ -235,6 +236,10 @@ class RunFolder:
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+    def report_of(self, number: int, finding: str) -> Path:
+        """Return the page of one of several findings, named by its number and the plain characters of its name."""
+        return self.path / f"report-{number}-{re.sub(r'[^A-Za-z0-9_-]+', '-', finding)[:60]}.html"
 
     @property
     def events(self) -> Path:

@@ -129,7 +129,7 @@ def _fill(
 def _frozen_layers(run: Run, device: str, n_images: int) -> tuple[Preprocessing, Callable[[Tensor], Tensor]]:
     """Return the preprocessing, and a function from inputs (n, 3, H, W) to features (n, …), which are on the CPU."""
     config = run.config
-    model = Classifier(len(run.classes), load_pretrained(config.weights), config.standardise).eval()
+    model = Classifier(len(run.outputs), load_pretrained(config.weights), config.standardise).eval()
     frozen, _ = model.stages(config.trainable)
     forward = accelerate(
         lambda: frozen,

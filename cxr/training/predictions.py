@@ -11,9 +11,10 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load
-from scipy.special import softmax
 from torch import Tensor
 
+from cxr.classes import Findings
+from cxr.metrics.link import probabilities
 from cxr.network.resnet import BATCH_SIZE, Classifier, predict_logits
 from cxr.storage import events, verified
 from cxr.storage.image_arrays import ImageArrays
@@ -28,7 +29,7 @@ N_COMPARED = 16
 
 def load_network(run: Run, fold: int) -> Classifier:
     """Return a trained fold's network, on the CPU; raise as `read_weights` does."""
-    return Classifier.from_weights(len(run.classes), read_weights(run, fold))
+    return Classifier.from_weights(len(run.outputs), read_weights(run, fold))
 
 
 def predict_fold(run: Run, fold: int, device: str, views: Sequence[ImageArrays] = ()) -> float:
@@ -37,7 +38,8 @@ def predict_fold(run: Run, fold: int, device: str, views: Sequence[ImageArrays] 
     On a CPU, as many threads as trained the fold predict, so that the same weights give the same bits. Frozen layers
     are not run again: their cached features are used, on which the other layers were trained. Logits are averaged over
     the test-time views.
-    Columns: image_id, path, group_id, fold, label, subtype, then logit_<class> and probability_<class>.
+    Columns: image_id, path, group_id, fold, label, subtype, then logit_<class> and probability_<class>; for findings
+    finding_<name>, and then the same of each finding.
 
     Args:
         run: the run.
@@ -55,9 +57,10 @@ def predict_fold(run: Run, fold: int, device: str, views: Sequence[ImageArrays] 
         images = run.images().query("fold == @fold").reset_index(drop=True)
         stage.n_images = len(images)
         logits, difference = _held_out_logits(run, model, images, device, views)
-        scores = np.hstack([logits, softmax(logits, axis=1)])
-        columns = [*run.classes.logit_columns, *run.classes.probability_columns]
-        identity = images[["image_id", "path", "group_id", "fold", "label", "subtype"]]
+        scores = np.hstack([logits, probabilities(logits, run.outputs.link)])
+        columns = [*run.outputs.logit_columns, *run.outputs.probability_columns]
+        labels = ["label", "subtype", *(run.outputs.columns if isinstance(run.outputs, Findings) else ())]
+        identity = images[["image_id", "path", "group_id", "fold", *labels]]
         table = pd.concat([identity, pd.DataFrame(scores, columns=columns)], axis=1)
         verified.write_table(run.fold_folder(fold).predictions, table)
         log.info("fold %d: predicted %d held-out images", fold, len(images))
@@ -75,7 +78,8 @@ def _held_out_logits(
     logits = np.mean([_logits_from_features(run, model, images, store, device) for store in seen], axis=0)
     few = np.linspace(0, len(images) - 1, min(N_COMPARED, len(images)), dtype=int)
     reference = predict_logits(model, run.squares(images.iloc[few]), device)
-    return logits, float(np.abs(softmax(logits[few], axis=1) - softmax(reference, axis=1)).max())
+    link = run.outputs.link
+    return logits, float(np.abs(probabilities(logits[few], link) - probabilities(reference, link)).max())
 
 
 def read_weights(run: Run, fold: int) -> dict[str, Tensor]:

@@ -84,6 +84,7 @@ def _changes(policy: Augmentation) -> list[str]:
 
 def _optimisation(config: TrainConfig) -> str:
     loss = "cross-entropy" if config.loss == "cross-entropy" else "focal loss (exponent 2)"
+    loss += " of each finding where it is known" if config.has_findings else ""
     weighted = f"class-weighted {loss} (weights from the training folds)" if config.class_weights else loss
     smoothed = f", labels smoothed by {config.label_smoothing:g}" if config.label_smoothing else ""
     rate = DECLINES[config.schedule].format(config.learning_rate)

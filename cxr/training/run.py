@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr.classes import Classes
+from cxr.classes import Classes, Findings, outputs_of, outputs_of_record, require_classes
 from cxr.config import KAGGLE, KAGGLE_PATIENT, Compile, Execution, TrainConfig
 from cxr.dataset.folds import read_folds
 from cxr.dataset.patients import KNOWN
@@ -51,8 +51,8 @@ class Run:
     config: TrainConfig
     identity: Mapping[str, Any]
     """The config's fields, with hashes of the images and of the pretrained weights as `data` and `weights`."""
-    classes: Classes
-    """Class names, in output order; for two classes the positive class is last."""
+    outputs: Classes | Findings
+    """What the network's outputs mean, in their order."""
     cache: Path
     devices: list[str]
     """One for each fold that runs at the same time."""
@@ -74,7 +74,7 @@ class Run:
                 folder=folder,
                 config=TrainConfig.from_dict(record["config"]),
                 identity=record["identity"],
-                classes=Classes(record["classes"]),
+                outputs=outputs_of_record(record),
                 cache=Path(record["cache"]),
                 devices=record["devices"],
                 n_threads=record["n_threads"],
@@ -103,8 +103,8 @@ class Run:
             "config": self.config.as_dict(),
             "identity": dict(self.identity),
             "config_hash": self.config_hash,
-            "classes": list(self.classes),
-            "positive": self.classes.positive,
+            "classes": list(self.outputs),
+            "positive": self.outputs.positive,
             "cache": str(self.cache),
             "devices": self.devices,
             "n_threads": self.n_threads,
@@ -119,6 +119,15 @@ class Run:
     def config_hash(self) -> str:
         """SHA-256 of the identity; what was computed under another one is not used."""
         return hashlib.sha256(json.dumps(dict(self.identity), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def classes(self) -> Classes:
+        """Class names, in output order; for two classes the positive class is last.
+
+        Raises:
+            TaskError: the run has several findings per image.
+        """
+        return require_classes(self.outputs, f"run {self.folder.run_id!r}")
 
     @property
     def weights_hash(self) -> str:
@@ -188,7 +197,7 @@ class Run:
         with files.locked(folder.lock, f"fold {fold} of run {self.folder.run_id}"):
             tables = self.folder.metrics.parent.glob("*.parquet")
             figures = self.folder.figures.glob("*.*")
-            derived = (self.folder.report, *tables, *figures)
+            derived = (self.folder.report, *self.folder.path.glob("report-*.html"), *tables, *figures)
             own = (folder.checkpoint, folder.predictions, folder.epochs, folder.weights)
             verified.remove(folder.complete, *derived, *own)
 
@@ -257,14 +266,15 @@ def begin_run(config: TrainConfig, folder: RunFolder, execution: Execution, star
         folder=folder,
         config=_with_whole_paths(config),
         identity=_identity(config, data["data_hash"], start.weights_hash),
-        classes=Classes(data["classes"]),
+        outputs=outputs_of(data["classes"], several=config.has_findings),
         cache=execution.cache.resolve(),
         devices=start.devices,
         n_threads=share_threads(config.folds, len(start.devices)),
         compile=execution.compile,
     )
     counts = {"images": data["images"], "left_aside": data["left_aside"]}
-    verified.write_json(folder.config, {"format": files.FORMAT, **run.to_record(), **counts, **_origin(folder)})
+    number = files.FINDINGS_FORMAT if config.has_findings else files.FORMAT
+    verified.write_json(folder.config, {"format": number, **run.to_record(), **counts, **_origin(folder)})
     for fold in execution.redo_fold:
         run.forget_fold(fold)
     return run

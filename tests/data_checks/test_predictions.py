@@ -2,11 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxr.classes import Classes
 from data_checks import predictions
 from data_checks.tolerances import Tolerances
 from tests.data_checks.conftest import Failed
 
-CLASSES = ("well", "sick")
+CLASSES = Classes(("well", "sick"))
 IMAGES = pd.DataFrame({"path": list("abcd"), "fold": [0, 0, 1, 1]})
 WHOLE = IMAGES.assign(
     group_id=["g1", "g1", "g2", "g3"],

@@ -1,11 +1,12 @@
 import pandas as pd
 import pytest
 
+from cxr.classes import Classes
 from data_checks import scores
 from data_checks.tolerances import Tolerances
 from tests.data_checks.conftest import Failed
 
-CLASSES = ("well", "sick")
+CLASSES = Classes(("well", "sick"))
 NAN = float("nan")
 IMAGES = pd.DataFrame(
     {

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.special import log_softmax, softmax
+from scipy.special import expit, log_softmax, softmax
 from scipy.stats import norm
 from sklearn.metrics import brier_score_loss
 
 from cxr.classes import Classes
 from cxr.metrics.calibration import (
     Calibration,
+    CalibrationOfFindings,
     calibrate_folds,
     calibration_errors,
     fit_calibration,
@@ -334,3 +335,13 @@ def test_prevalences_agree_with_a_set_that_is_thinned_out() -> None:
     moved = fit_calibration(logits, target).shifted(prior_shift(before, after))
     assert moved.bias == pytest.approx(refitted.bias, abs=0.03)
     assert moved.temperature == pytest.approx(refitted.temperature, rel=0.03)
+
+
+def test_findings_are_calibrated_each_by_itself_as_two_classes() -> None:
+    logits = np.random.default_rng(0).normal(size=(2, 4, 2))
+    own = Calibration(2.0, (0.5, -0.5)), Calibration(0.7, (-0.1, 0.1))
+    found = CalibrationOfFindings(own).probability(logits)
+    assert found.shape == logits.shape
+    for k, calibration in enumerate(own):
+        expected = expit(logits[..., k] / calibration.temperature + calibration.log_odds)
+        np.testing.assert_allclose(found[..., k], expected, rtol=1e-12)

@@ -84,3 +84,13 @@ def test_an_overlay_keeps_the_images_aspect_and_leaves_it_alone_where_the_map_is
     laid = np.asarray(overlay(grey, heat))
     np.testing.assert_array_equal(laid[:, :28], plain[:, :28])
     assert (laid[:, 32:] != plain[:, 32:]).any(axis=2).mean() > 0.9
+
+
+def test_the_map_of_a_finding_depends_on_no_other_finding(squares: np.ndarray) -> None:
+    model, target = classifier(0, 3), np.ones(N, np.int64)
+    before = grad_cam([model], squares, target, "sigmoid")
+    with torch.no_grad():
+        model.network.fc.weight[0] += 1
+        model.network.fc.bias[2] -= 5
+    np.testing.assert_allclose(grad_cam([model], squares, target, "sigmoid"), before, atol=1e-6)
+    assert np.abs(grad_cam([model], squares, target) - before).max() > 0.01

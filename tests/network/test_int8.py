@@ -19,8 +19,9 @@ from cxr.dataset.examination import examine
 from cxr.errors import ConfigError, PackageError
 from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
-from cxr.export.rounding import require_tolerable
+from cxr.export.rounding import measure_int8, require_tolerable
 from cxr.images.inbox import Arrival
+from cxr.metrics.calibration import Calibration, CalibrationOfFindings
 from cxr.network import int8
 from cxr.network.int8 import int8_hindrance, load_int8, quantise
 from cxr.network.resnet import predict_logits
@@ -175,6 +176,21 @@ def test_what_they_cost_is_measured_on_images_that_the_network_never_saw(bright_
     found = package.facts["int8"]
     assert found["largest_probability_difference"] == pytest.approx(np.concatenate(moved).max(), abs=1e-4)
     assert (found["share_moved"], found["largest_auc_difference"], found["n_images"]) == (0, 0, 40)
+
+
+@needs_int8
+def test_what_they_cost_findings_is_measured_where_each_is_known(
+    bright_or_dark: Run, package: Package, tmp_path: Path
+) -> None:
+    images = bright_or_dark.images()
+    present = (images["label"] == "PNEUMONIA").to_numpy(float)
+    is_unknown = np.arange(len(images)) % 3 == 0
+    labels = np.stack([present, np.where(is_unknown, np.nan, 1 - present)], axis=1)
+    calibration = CalibrationOfFindings((Calibration(1.0, (0.0, 0.0)),) * 2)
+    squares, folds = bright_or_dark.squares(images), images["fold"].to_numpy()
+    found = measure_int8(package.networks, calibration, squares, folds, labels, tmp_path)
+    assert (found["largest_auc_difference"], found["n_images"]) == (0, 40)
+    assert 0 < found["largest_probability_difference"] < 0.1
 
 
 @needs_int8

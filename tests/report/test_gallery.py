@@ -23,7 +23,7 @@ def run(finished: Finished) -> Run:
 def test_each_error_has_its_image_and_the_map_of_the_same_size(run: Run) -> None:
     images = OutOfFold(files.read_table(run.folder.predictions), run.classes)
     errors = most_confident_errors(images, n_worst=1)
-    rows = gallery(run, errors)
+    rows = gallery(run, errors, {name: k for k, name in enumerate(run.classes)})
     assert [row["path"] for row in rows] == errors["path"].tolist()
     assert [row["probability"] for row in rows] == errors["probability"].tolist(), "other columns are kept"
     for row in rows:
@@ -46,7 +46,7 @@ def test_errors_whose_images_are_gone_are_listed_without_pictures(
     for path in errors["path"]:
         (emptied / path).unlink()
     gone = dataclasses.replace(run, config=dataclasses.replace(run.config, data=str(emptied)))
-    rows = gallery(gone, errors)
+    rows = gallery(gone, errors, {name: k for k, name in enumerate(run.classes)})
     assert [row["pictures"] for row in rows] == [()] * len(errors)
     assert "the errors of fold" in caplog.text
 

@@ -140,9 +140,9 @@ def test_an_unknown_version_is_reported_in_one_sentence(folder: PackageFolder, v
 
 
 def test_a_package_of_a_later_cxr_is_refused(folder: PackageFolder) -> None:
-    files.write_json(folder.description, files.read_json(folder.description) | {"format": 4})
+    files.write_json(folder.description, files.read_json(folder.description) | {"format": 5})
     sign(folder)
-    with pytest.raises(PackageError, match="has package format 4, this cxr reads 3: package the run again"):
+    with pytest.raises(PackageError, match="has package format 5, this cxr reads 3 and 4: package the run again"):
         load_package(folder)
 
 
@@ -165,7 +165,7 @@ def test_a_package_in_a_folder_of_another_name_or_version_than_its_own_is_refuse
 
 def with_classes(folder: PackageFolder, classes: list[str], bias: tuple[float, ...], **fields: object) -> Package:
     package = load_package(folder)
-    return dataclasses.replace(package, classes=Classes(classes), calibration=Calibration(2.0, bias), **fields)
+    return dataclasses.replace(package, outputs=Classes(classes), calibration=Calibration(2.0, bias), **fields)
 
 
 def test_the_probability_is_the_mean_of_the_calibrated_folds(original: PackageFolder) -> None:

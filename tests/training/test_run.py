@@ -241,7 +241,7 @@ def test_a_run_of_an_older_version_is_refused_in_one_sentence(begin: Begin) -> N
     record = files.read_json(run.folder.config)
     for older in (record | {"format": 2}, {name: value for name, value in record.items() if name != "format"}):
         verified.write_json(run.folder.config, older)
-        with pytest.raises(FormatError, match=r"config\.json' has .*, this cxr reads format 3: make it again"):
+        with pytest.raises(FormatError, match=r"config\.json' has .*, this cxr reads format 3 and 4: make it again"):
             load_run(run.folder)
 
 

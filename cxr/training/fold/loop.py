@@ -27,9 +27,10 @@ from cxr.storage.run_folder import FoldFolder
 from cxr.training import features
 from cxr.training.fold.average import MovingAverage
 from cxr.training.fold.batches import FeatureBatches, SquareBatches
-from cxr.training.fold.loss import blend, soft_labels, weighted_loss
+from cxr.training.fold.loss import blend, weighted_loss
 from cxr.training.fold.memory import is_out_of_memory
-from cxr.training.fold.optimiser import class_weights, make_optimiser, make_schedule
+from cxr.training.fold.objective import Objective
+from cxr.training.fold.optimiser import make_optimiser, make_schedule
 from cxr.training.run import Run
 from cxr.training.supervision import StopRequest
 
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
+LEAST_WEIGHT = 1e-6
+"""What the loss of a batch is divided by at least; reached only where no finding of the batch is known."""
 
 
 def _set_up_torch(config: TrainConfig, seed: int) -> None:
@@ -63,10 +66,11 @@ class FoldTrainer:
         images = run.training_images(fold)
         self.n_images = len(images)
         self._start_from_nothing()
-        self._weigh_classes([run.classes.index(label) for label in images["label"]])
         weights = run.image_weights(images)
         self.image_weight = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=device)
         """Of each training image, shape (n,); None if all weigh alike."""
+        self.objective = Objective(run.outputs)
+        self._weigh_labels(self.objective.targets(images))
         self._make_network()
         self.views = features.extract(run, device)
         """The store of each view's features; empty if no layer is frozen."""
@@ -90,10 +94,9 @@ class FoldTrainer:
         self.micro_batch = self.run.config.batch_size
         """Images that go through the network together; halved where memory is too small."""
 
-    def _weigh_classes(self, targets: list[int]) -> None:
-        n_classes = len(self.run.classes)
-        weights = class_weights(targets, n_classes) if self.run.config.class_weights else [1.0] * n_classes
-        self.targets = torch.tensor(targets, device=self.device)
+    def _weigh_labels(self, targets: Tensor) -> None:
+        weights = self.objective.weights(targets, balanced=self.run.config.class_weights)
+        self.targets = targets.to(self.device)
         self.class_weight = torch.tensor(weights, dtype=torch.float32, device=self.device)
 
     def _make_network(self) -> None:
@@ -102,7 +105,7 @@ class FoldTrainer:
         bf16 = uses_bf16(config.precision, self.device) and config.trainable != "head"  # one small layer gains nothing
         self.amp = torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=bf16)
         pretrained = load_pretrained(config.weights)
-        model = Classifier(len(self.run.classes), pretrained, config.standardise, config.test_views)
+        model = Classifier(len(self.run.outputs), pretrained, config.standardise, config.test_views)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.layers = self.model if config.trainable == "all" else self.model.stages(config.trainable)[1]
         self.optimiser, self.trained = make_optimiser(self.model, config)
@@ -173,7 +176,7 @@ class FoldTrainer:
     def _step(self, batch: Tensor) -> Tensor:
         config = self.run.config
         x_B = self.inputs.take(batch, self.generator, self.epoch)
-        labels_BC = soft_labels(self.targets[batch], len(self.run.classes), config.label_smoothing)
+        labels_BC = self.objective.soft_labels(self.targets[batch], config.label_smoothing)
         if self.image_weight is not None:  # the loss is linear in the labels
             labels_BC = labels_BC * self.image_weight[batch].unsqueeze(1)
         if config.mixup:
@@ -221,11 +224,12 @@ class FoldTrainer:
         statistics from each part.
         """
         loss = torch.zeros((), device=self.device)
-        total = (self.class_weight * labels_BC).sum()
+        total = (self.class_weight * labels_BC).sum().clamp_min(LEAST_WEIGHT)
+        link = self.run.outputs.link
         for x, labels in zip(x_B.split(self.micro_batch), labels_BC.split(self.micro_batch), strict=True):
             with self.amp:
                 logits = self.layers(x)
-            part = weighted_loss(logits.float(), labels, self.class_weight, self.run.config.loss) / total
+            part = weighted_loss(logits.float(), labels, self.class_weight, self.run.config.loss, link) / total
             part.backward()
             loss += part.detach()
         return loss

@@ -1,0 +1,47 @@
+"""The overview of a run with several findings per image: each finding in one line, with the page that is about it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from cxr import __version__
+from cxr.classes import MACRO
+from cxr.metrics.classification import COUNTS
+from cxr.report.cells import Cells
+from cxr.report.markup import render
+from cxr.storage import files, verified
+from cxr.training.recipe_text import command_of, recipe_sentences
+from cxr.training.run import Run
+from cxr.wording import DISCLAIMER, display_name
+
+SHOWN = ("summary", "metrics")
+
+
+def overview_page(run: Run, tables: Mapping[str, pd.DataFrame], pages: Mapping[str, Path]) -> str:
+    """Return the overview as HTML.
+
+    Args:
+        run: finished, with several findings per image.
+        tables: of all findings.
+        pages: the page of each finding.
+    """
+    folder = run.folder
+    facts = {file.name: verified.read_json(file) for file in (folder.config, folder.data, folder.certificate)}
+    named = {name: (folder.table(name).relative_to(folder.path).as_posix(), tables[name]) for name in SHOWN}
+    return render(
+        Path(__file__).with_name("findings_overview.html.j2"),
+        run=run,
+        cells=Cells(named, facts),
+        pages={name: path.name for name, path in pages.items()},
+        macro=MACRO,
+        counts=COUNTS,
+        record=facts["config.json"],
+        certificate=facts["leakage_certificate.json"],
+        recipe=recipe_sentences(run.config),
+        command=command_of(run.config, folder.run_id),
+        made_at=files.now(),
+        version=__version__,
+        display_name=display_name,
+        disclaimer=DISCLAIMER,
+    )
