@@ -18,6 +18,7 @@ FIRST = {
     "cxr score inbox --name NAME": "scores what is new in a folder of yours.",
 }
 HIDDEN = ["n_bytes", "changed_ns", "image_id"]
+NUMBERS = ("probability", "fold_spread", "novelty")
 
 
 def show(folders: Folders) -> None:
@@ -51,6 +52,8 @@ def _show_scoring_run(folder: ScoresFolder, started_at: Sequence[str]) -> None:
     with st.container(horizontal=True):
         st.metric("Images scored", f"{sum(batch['n_scored'] for batch in batches):,}", border=True)
         st.metric("Quarantined", f"{sum(batch['n_quarantined'] for batch in batches):,}", border=True)
+        n_other = sum(sum(batch.get("other_files", {}).values()) for batch in batches)
+        st.metric("Other files", f"{n_other:,}", border=True)
         st.metric("Still being copied", f"{sum(batch['n_waiting'] for batch in record['batches']):,}", border=True)
         st.metric("Batches held", sum(batch["decision"] == "held" for batch in batches), border=True)
     if not batches and record["ended"] == "done":
@@ -78,9 +81,12 @@ def _show_batch(batch: Mapping[str, Any]) -> None:
             st.warning(f"Failed check ({finding['severity']}): {markdown(finding['sentence'])}")
         if batch["n_in_training"]:
             st.warning(f"{batch['n_in_training']:,} of the images were used to make the model.")
+        if batch.get("n_unlike_training"):
+            st.warning(f"{batch['n_unlike_training']:,} of the images are unlike the training images.")
         if any(batch["histogram"]):
             figure = charts.batch_histogram(batch["histogram"])
             st.plotly_chart(figure, config=charts.NO_BAR, alt="How many images have which probability")
+        _show_images("Unlike the training images", batch.get("unlike_training", []))
         _show_images("Worth a second look: nearest to the threshold", batch["nearest"])
         _show_images("Worth a second look: the folds disagree most", batch["disagreeing"])
         _show_images("Quarantined", batch["quarantined"])
@@ -97,8 +103,7 @@ def _show_images(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     st.markdown(f"**{title}**")
     table = pd.DataFrame(rows).drop(columns=HIDDEN, errors="ignore")
     number = st.column_config.NumberColumn(format="%.3f")
-    formats = {"probability": number, "fold_spread": number}
-    st.dataframe(table, hide_index=True, column_config=formats, alt=title)
+    st.dataframe(table, hide_index=True, column_config=dict[str, Any].fromkeys(NUMBERS, number), alt=title)
 
 
 def _show_rows(folder: ScoresFolder, batches: Sequence[str]) -> None:
@@ -108,5 +113,6 @@ def _show_rows(folder: ScoresFolder, batches: Sequence[str]) -> None:
     probabilities = [name for name in map(str, rows.columns) if name.startswith("probability_")]
     decided = [name for name in map(str, rows.columns) if name == "predicted_label" or name.startswith("called_")]
     first = ["path", "status", "reason", *decided, *probabilities]
-    last = ["fold_spread", "in_training", "detail", "novelty", "model", "model_version", "state", "scored_at"]
+    last = ["unlike_training", "fold_spread", "in_training", "detail", "novelty", "model", "model_version", "state"]
+    last.append("scored_at")
     st.dataframe(rows[[*first, *last]], hide_index=True, alt="Every row of the batch")

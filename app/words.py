@@ -96,7 +96,12 @@ def cautions(reading: FileReading, prediction: Prediction, reference: pd.DataFra
         reference: the images that the model was made from.
     """
     sentences = []
-    if is_novel(prediction.novelty, reference):
+    if prediction.unlike_training:
+        sentences.append(
+            "This is unlike the images that the model was trained on: another view, another part of the body, or no "
+            "radiograph at all. The prediction means little."
+        )
+    elif is_novel(prediction.novelty, reference):
         sentences.append(
             "This may not be a chest image: it is farther from the training images than 99 % of the images that the "
             "model was evaluated on."

@@ -38,6 +38,7 @@ Reason = Literal[
     "missing_decoder",
     "not_a_file",
     "not_an_image",
+    "other_file",
     "permission_denied",
     "short_of_memory",
     "too_complex",

@@ -125,7 +125,8 @@ class Predictor:
             One row per path, in their order, with the columns of the scores. `path` is as given; `batch` is missing. A
             file that cannot be used has `status` quarantined, a `reason` and a `detail`, and no probabilities.
             `probability_<class>`, from 0 to 1, is calibrated and the mean over the folds; `fold_spread` is the highest
-            less the lowest fold; `novelty` is in standard deviations.
+            less the lowest fold; `novelty` is in standard deviations; `unlike_training` is missing if the package has
+            no limit for it.
 
         Raises:
             CxrError: The package does not allow the precision, or this machine does not have it.
@@ -134,10 +135,10 @@ class Predictor:
             >>> predictor = cxr.Predictor(cxr.load_champion("models", "pneumonia"), device="cpu")
             >>> scores = predictor.predict_files(["image.jpeg", "notes.txt", "nowhere.png"])
             >>> print(scores[["path", "status", "reason"]].to_string())
-                      path       status        reason
-            0   image.jpeg           ok           NaN
-            1    notes.txt  quarantined  not_an_image
-            2  nowhere.png  quarantined    unreadable
+                      path       status      reason
+            0   image.jpeg           ok         NaN
+            1    notes.txt  quarantined  other_file
+            2  nowhere.png  quarantined  unreadable
             >>> 0 <= float(scores["probability_PNEUMONIA"][0]) <= 1
             True
         """

@@ -6,6 +6,7 @@ import pandas as pd
 
 from cxr.classes import Classes, Findings
 from cxr.errors import Reason
+from cxr.images.other_files import OTHER_FILE
 from data_checks.expect import absent, between, one_of, present, unique
 from data_checks.suite import Table
 from data_checks.tolerances import Tolerances
@@ -20,6 +21,7 @@ def describe(rows: pd.DataFrame, outputs: Classes | Findings) -> pd.DataFrame:
     """Return the rows with the columns that the expectations ask about."""
     probability = rows[outputs.probability_columns].astype(float)
     is_image = rows["status"] == "ok"
+    is_other = rows["reason"] == OTHER_FILE
     readable = is_image | rows["reason"].isin(["blank", "colour_photograph"])
     return rows.assign(
         # with the status: a file that lacked a decoder, and is scored now, has a row of each
@@ -32,7 +34,9 @@ def describe(rows: pd.DataFrame, outputs: Classes | Findings) -> pd.DataFrame:
         reason_if_refused=rows["reason"].fillna("none").where(~is_image),
         reason_if_image=rows["reason"].where(is_image),
         is_photograph=(rows["reason"] == "colour_photograph").where(readable).astype("object"),
-        is_refused=~is_image,
+        is_refused=(~is_image).where(~is_other).astype("object"),
+        is_other=is_other,
+        is_unlike=rows["unlike_training"].astype("object").where(rows["unlike_training"].notna()),
         seen_in_training=rows["in_training"].astype("object").where(is_image),
     )
 
@@ -40,7 +44,9 @@ def describe(rows: pd.DataFrame, outputs: Classes | Findings) -> pd.DataFrame:
 def expectations(outputs: Classes | Findings, version: str, limit: Tolerances) -> list["Expectation"]:
     """Return the suite."""
     photographs = f"At most {limit.photograph_share:.0%} of the readable images are colour photographs."
-    refused = f"At most {limit.quarantined_share:.0%} of the files are quarantined."
+    refused = f"At most {limit.quarantined_share:.0%} of the files are quarantined, texts, archives and the like apart."
+    others = f"At most {limit.other_file_share:.0%} of the files are texts, archives and the like."
+    unlike = f"At most {limit.unlike_share:.0%} of the images are unlike the training images."
     return [
         unique("key", "critical", "Every file has exactly one row."),
         one_of("status", "critical", "Every file is scored or quarantined.", ["ok", "quarantined"]),
@@ -54,6 +60,8 @@ def expectations(outputs: Classes | Findings, version: str, limit: Tolerances) -
         present("scored_at", "critical", "Every row has the time when it was scored."),
         one_of("is_photograph", "critical", photographs, [False], mostly=1 - limit.photograph_share),
         one_of("is_refused", "warning", refused, [False], mostly=1 - limit.quarantined_share),
+        one_of("is_other", "warning", others, [False], mostly=1 - limit.other_file_share),
+        one_of("is_unlike", "warning", unlike, [False], mostly=1 - limit.unlike_share),
         one_of("seen_in_training", "info", "No image was used to train the model.", [False]),
     ]
 

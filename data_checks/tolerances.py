@@ -51,7 +51,11 @@ class Tolerances:
     photograph_share: float = 0.2
     """A batch with more colour photographs among its readable images is a photo album, not radiographs; held."""
     quarantined_share: float = 0.2
-    """If more files are quarantined, look at where they come from."""
+    """If more files are quarantined, look at where they come from; texts, archives and the like do not count."""
+    other_file_share: float = 0.9
+    """Where nearly all files are texts or archives, the images may be packed in them, or lie elsewhere."""
+    unlike_share: float = 0.05
+    """At most 1 % of ordinary images are unlike the training images; more are other views, or of something else."""
     novel_share: float = 0.1
     """A batch is held if, with 99.9 % confidence, more of its images are novel; 1 % of ordinary images are."""
     drift_images: float = 20

@@ -79,7 +79,8 @@ def report_scoring_run(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -> 
     """Write the scoring run's record and report; publish both as artifacts."""
     with core_logs():
         write_scoring_report(scoring_run, outcomes)
-    columns = ["batch", "decision", "n_scored", "n_quarantined", "n_waiting", "n_in_training", "estimated_accuracy"]
+    columns = ["batch", "decision", "n_scored", "n_unlike_training", "n_quarantined", "n_other_files", "n_waiting"]
+    columns += ["n_in_training", "estimated_accuracy"]
     table = pd.DataFrame([{column: getattr(outcome, column) for column in columns} for outcome in outcomes])
     key = artifact_key(scoring_run.config.name)
     create_table_artifact(table_rows(table.reindex(columns=columns)), key=f"scoring-run-{key}")

@@ -62,6 +62,7 @@ VERIFIED = "tests/storage/test_verified.py::test_"
 BUCKET = "tests/storage/test_object_store.py::test_"
 UP = SERVICES + "up_starts_every_service_once_on_the_loopback_address_alone"
 RECALIBRATION = "tests/recalibration/test_recalibrate.py::test_"
+NOVELTY = "tests/serving/test_novelty.py::test_"
 ONCE = "tests/serving/test_exactly_once.py::test_"
 SAME_COMMAND = TRAIN + "the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold"
 KILLED_WORKER = WORKERS + "a_killed_workers_fold_is_marked_crashed_told_and_taken_up_while_a_longer_healthy_run_goes_on"
@@ -967,6 +968,36 @@ REMOVALS = (
         "    if here is not None and any(data != here for _, data, _ in inside):\n",
         "    if False:\n",
         "tests/labels/test_tables.py::test_a_table_here_does_not_stand_for_another_one_within_the_data",
+    ),
+    Removal(
+        "a limit of novelty without a margin: more than 1 % of real images are flagged",
+        "cxr/serving/novelty.py",
+        "stats.binom.ppf(CONFIDENCE, n,",
+        "stats.binom.ppf(0.5, n,",
+        NOVELTY
+        + "the_limit_is_the_lowest_distance_beyond_which_at_most_one_percent_lie_with_a_confidence_of_95_percent",
+    ),
+    Removal(
+        "a package without a limit of novelty: its images pass for ordinary ones",
+        "cxr/serving/predictor.py",
+        "unlike_training=None if limit is None else bool(novelty[k] > limit),",
+        "unlike_training=bool(novelty[k] > (limit or 1e9)),",
+        "tests/serving/test_predictor.py::test_a_package_from_before_there_was_a_limit_predicts_the_same_and_leaves_"
+        "open_what_is_unlike",
+    ),
+    Removal(
+        "a failed export of images counts as texts beside them",
+        "cxr/images/other_files.py",
+        " or PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES",
+        "",
+        "tests/images/test_other_files.py::test_what_is_named_as_an_image_stays_an_image_that_cannot_be_read",
+    ),
+    Removal(
+        "scores from before a column was added: a traceback",
+        "cxr/serving/scores.py",
+        "return rows if ADDED in rows else rows.assign",
+        "return rows if True else rows.assign",
+        "tests/serving/test_scores.py::test_scores_from_before_a_column_was_added_are_read_with_those_of_after",
     ),
     Removal(
         "a few images that the model separates: the slope goes to infinity",

@@ -122,6 +122,7 @@ def test_files_get_the_numbers_and_the_columns_of_the_scores(scored: Path, predi
     paths = [scored.parent / "inbox" / row.batch / row.path for row in published.itertuples()]
     table = predictor.predict_files(paths)
     assert list(table.columns) == list(published.columns)
+    assert table.loc[table["status"] == "ok", "unlike_training"].notna().all()
     assert table["path"].tolist() == [str(path) for path in paths]
     assert table["batch"].isna().all()
     assert {"ok", "quarantined"} == set(table["status"])

@@ -118,8 +118,7 @@ def show_scoring_run(folder: "ScoringRunFolder") -> None:
     record = files.read_record(folder.record)
     for batch in record["batches"]:
         if batch["decision"] != "nothing new" or batch["n_waiting"]:
-            counts = f"{batch['n_scored']} scored, {batch['n_quarantined']} quarantined, {batch['n_waiting']} waiting"
-            say(f"{batch['decision']:<20} {batch['batch']!r}: {counts}")
+            say(f"{batch['decision']:<20} {batch['batch']!r}: {_counts_of(batch)}")
     _show_held_earlier(record)
     n_scored = sum(batch["n_scored"] for batch in record["batches"])
     say(f"model    {record['model']} {record['model_version']}, {n_scored:,} images scored in this run")
@@ -127,6 +126,15 @@ def show_scoring_run(folder: "ScoringRunFolder") -> None:
     parts = f"'{folder.path.parent.parent}/*/*.parquet', union_by_name=true"
     say(f'query    duckdb -c "FROM read_parquet({parts})"')
     say(DISCLAIMER)
+
+
+def _counts_of(batch: Mapping[str, Any]) -> str:
+    """Return a batch's counts of files; those that are 0 or unknown, and expected to be, are left out."""
+    unlike = batch["n_unlike_training"]
+    scored = f"{batch['n_scored']} scored" + (f" ({unlike} unlike the training images)" if unlike else "")
+    n_other = sum(batch["other_files"].values())
+    others = f"{n_other} other files, " if n_other else ""
+    return f"{scored}, {batch['n_quarantined']} quarantined, {others}{batch['n_waiting']} waiting"
 
 
 def _show_held_earlier(record: dict[str, Any]) -> None:
@@ -244,6 +252,8 @@ def _show_explanation(row: dict[Any, Any], package: "Package", folder: "Explanat
         _show_findings(row, package.outputs, package)
     else:
         _show_class(row, package)
+    if row["unlike_training"] is True:
+        say(f"  unlike the training images (novelty {row['novelty']:.1f}, limit {package.novelty_limit:.1f})")
     say(f"  where the model looked for {row['target']}: {folder.path / row['picture']}")
 
 

@@ -23,6 +23,7 @@ from cxr.export.rounding import N_COMPARED, evenly_spread, measure_rounding
 from cxr.export.weights import write_weights
 from cxr.metrics.calibration import predict_labels
 from cxr.serving.networks import PackagedNetworks
+from cxr.serving.novelty import CONFIDENCE, UNLIKE_SHARE, novelty_limit
 from cxr.storage import files, verified
 from cxr.storage.model_folder import PackageFolder
 from cxr.training.run import Run
@@ -54,12 +55,13 @@ def write_contents(folder: PackageFolder, version: str, *, run: Run, name: str, 
         folder, len(run.outputs), run.config.folds, run.config.trainable, "a package in the making"
     )
     int8 = {"int8": write_int8(networks, run, predictions, fitted.calibration)} if identity["int8"] else {}
-    _write_reference(networks, run, out_of_fold, fitted, identity)
+    limit = _write_reference(networks, run, out_of_fold, fitted, identity)
     if identity["onnx"]:
         export_onnx(folder.onnx, networks, run.config.size, fitted.calibration)
     compared = run.squares(evenly_spread(predictions, N_COMPARED))
     bfloat16 = measure_rounding(networks, fitted.calibration, compared, run.cache)
-    describe(folder, package_facts(run, out_of_fold, fitted, name, version, identity, bfloat16) | int8)
+    facts = package_facts(run, out_of_fold, fitted, name, version, identity, bfloat16)
+    describe(folder, facts | {"novelty": limit} | int8)
 
 
 def _write_reference(
@@ -68,13 +70,20 @@ def _write_reference(
     out_of_fold: OutOfFold | FindingsOutOfFold,
     fitted: Fitted | FittedFindings,
     identity: Mapping[str, Any],
-) -> None:
-    """Write the reference images, which drift is measured against, and the measure of novelty."""
+) -> dict[str, Any]:
+    """Write the reference images, which drift is measured against, and the measure of novelty; return its limit."""
     probability = fitted.calibration.probability(out_of_fold.logits)
     images, novelty = reference_of(networks, run, out_of_fold.predictions, probability)
     decided = _decided(run, out_of_fold.predictions, fitted, probability, identity["operating_point"])
     files.write_table(networks.folder.images, images.assign(**decided))
     novelty.save(networks.folder.novelty)
+    distance = images["novelty"].dropna().to_numpy()
+    return {
+        "limit": novelty_limit(distance),
+        "n_images": len(distance),
+        "share": UNLIKE_SHARE,
+        "confidence": CONFIDENCE,
+    }
 
 
 def _decided(

@@ -39,7 +39,7 @@ def package_facts(
     identity: Mapping[str, Any],
     bfloat16: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the contents of package.json, except for what 8-bit integers cost.
+    """Return the contents of package.json, except for the limit of novelty and what 8-bit integers cost.
 
     Args:
         run: the finished run.

@@ -14,7 +14,7 @@ from torch import Tensor
 from cxr.evaluation.drift_reference import measure_images
 from cxr.images.vitals import fingerprint
 from cxr.network.acceleration import accelerate
-from cxr.network.resnet import BATCH_SIZE
+from cxr.network.resnet import BATCH_SIZE, Classifier
 from cxr.serving.networks import PackagedNetworks
 from cxr.serving.novelty import ImageNovelty, brightness_map, fit_novelty
 from cxr.storage import verified
@@ -42,8 +42,8 @@ def reference_of(
     """
     squares = run.squares(predictions)
     held_out = (predictions["fold"] == 0).to_numpy()
-    features = features_of(networks, run)
-    novelty = fit_image_novelty(features, squares[_spread(np.flatnonzero(~held_out), N_NOVELTY)])
+    features = features_of(networks.model(0), run)
+    novelty = fit_image_novelty(features, squares[spread_evenly(np.flatnonzero(~held_out))])
     distance = np.full(len(predictions), np.nan)
     distance[held_out] = novelty.distance(features(squares[held_out]), squares[held_out])
     measures = measure_images(predictions, verified.read_table(run.folder.manifest), squares)
@@ -53,14 +53,13 @@ def reference_of(
     return pd.concat([images, measures], axis=1), novelty
 
 
-def features_of(networks: PackagedNetworks, run: Run) -> Features:
-    """Return the function that fold 0's network computes features with: everything in front of its last layer."""
-    model = networks.model(0)
+def features_of(model: Classifier, run: Run) -> Features:
+    """Return the function that a fold's network computes features with: everything in front of its last layer."""
     preprocessing = model.preprocessing
     trunk, _ = model.stages("head")
     forward: Callable[[Tensor], Tensor] = accelerate(
         lambda: trunk,
-        "fold 0 of a package in the making",
+        "a fold of a package in the making",
         run.devices[0],
         bf16=False,
         n_images=0,
@@ -97,6 +96,6 @@ def reference_table(predictions: pd.DataFrame, squares: NDArray[np.uint8]) -> pd
     )
 
 
-def _spread(rows: NDArray[np.intp], n: int) -> NDArray[np.intp]:
+def spread_evenly(rows: NDArray[np.intp], n: int = N_NOVELTY) -> NDArray[np.intp]:
     """Return n of the rows, evenly spread; all where there are fewer."""
     return rows[np.linspace(0, len(rows) - 1, min(n, len(rows)), dtype=int)]

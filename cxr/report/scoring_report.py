@@ -17,7 +17,7 @@ from cxr.serving.outcome import N_BINS, Outcome, headline_probability, totals, w
 from cxr.serving.package import TOLERATED_DIFFERENCE
 from cxr.serving.scoring_runs import ScoringRun
 from cxr.storage import events, files
-from cxr.wording import DISCLAIMER
+from cxr.wording import DASH, DISCLAIMER
 from cxr.wording import markdown as escape
 
 log = logging.getLogger("cxr.checks")
@@ -54,15 +54,21 @@ def _held_first(outcome: Outcome) -> tuple[bool, bool]:
 
 def markdown(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -> str:
     """Return a summary of the scoring run as Markdown; names from the inbox cannot break out of their cells."""
-    header = "| batch | | scored | quarantined | waiting | reasons |\n| --- | --- | --- | --- | --- | --- |"
+    columns = ["batch", "", "scored", "unlike training", "quarantined", "other files", "waiting", "reasons"]
+    header = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}"
     lines = [
-        f"| {escape(outcome.batch)} | {outcome.decision} | {outcome.n_scored} | {outcome.n_quarantined} | "
+        f"| {escape(outcome.batch)} | {outcome.decision} | {outcome.n_scored} | "
+        f"{_or_dash(outcome.n_unlike_training)} | {outcome.n_quarantined} | {outcome.n_other_files} | "
         f"{outcome.n_waiting} | {', '.join(f'{n} × {reason}' for reason, n in outcome.reasons.items())} |"
         for outcome in outcomes
     ]
     counts = ", ".join(f"{n:,} {name}" for name, n in totals(outcomes).items())
     title = f"# {escape(scoring_run.model)} {escape(scoring_run.version)}: {counts}"
     return "\n".join([title, "", header, *lines, "", f"Report: {escape(scoring_run.folder.report)}. {DISCLAIMER}"])
+
+
+def _or_dash(count: int | None) -> str:
+    return DASH if count is None else str(count)
 
 
 def _shares(counts: np.ndarray) -> tuple[np.ndarray, float]:

@@ -4,8 +4,12 @@ Two measures, combined as the two sides of a right angle: in the features that t
 of where the image is bright. Each is a Mahalanobis distance along the principal components of the training images, plus
 what no component explains.
 
+An image beyond the limit is unlike the training images: another view, another part of the body, no radiograph at all.
+The limit is set when a model is packaged, on images that were held out, and nothing is tuned to strangers.
+
 Source: Lee et al., A simple unified framework for detecting out-of-distribution samples, NeurIPS 2018; the residual:
-Ndiour et al., Out-of-distribution detection with subspace techniques, 2020.
+Ndiour et al., Out-of-distribution detection with subspace techniques, 2020; the limit: Wilks, Determination of sample
+sizes for setting tolerance limits, Ann Math Stat 1941; Hahn and Meeker, Statistical Intervals, 1991.
 """
 
 from dataclasses import dataclass
@@ -25,6 +29,10 @@ BRIGHTNESS_MAP_PX = 16
 """Side of the brightness map, in cells."""
 ROUNDING = 1e-3
 """A residual smaller than this share of the largest component's spread is rounding error."""
+UNLIKE_SHARE = 0.01
+"""At most this share of images like those held out lies beyond the limit, ..."""
+CONFIDENCE = 0.95
+"""... with this confidence."""
 NETWORK_PREFIX = "network."
 BRIGHTNESS_PREFIX = "layout."
 """What the names of the brightness measure's arrays begin with in `novelty.safetensors`."""
@@ -105,6 +113,29 @@ class ImageNovelty:
         """Return the measure that `save` wrote."""
         arrays = load_file(path)
         return cls(_measure(NETWORK_PREFIX, arrays), _measure(BRIGHTNESS_PREFIX, arrays))
+
+
+def novelty_limit(distance: NDArray[np.float64]) -> float | None:
+    """Return the distance beyond which an image is unlike the training images; None from fewer than two distances.
+
+    With a confidence of 95 %, at most 1 % of images like these lie beyond it (an upper tolerance limit). Of 299
+    distances or more, it is one of them, whatever their distribution. Fewer say nothing about 1 % by themselves: the
+    limit is then that of a normal distribution of their logarithms, or the largest distance if that is more.
+
+    Args:
+        distance: of images that the network was not trained on, shape (n,).
+    """
+    from scipy import stats  # loads for a while, and scoring does not need it
+
+    n = len(distance)
+    if n < 2:
+        return None
+    rank = int(stats.binom.ppf(CONFIDENCE, n, 1 - UNLIKE_SHARE)) + 1
+    if rank <= n:
+        return float(np.sort(distance)[rank - 1])
+    logs = np.log(np.maximum(distance, np.finfo(np.float64).tiny))
+    deviations = stats.nct.ppf(CONFIDENCE, n - 1, np.sqrt(n) * stats.norm.ppf(1 - UNLIKE_SHARE)) / np.sqrt(n)
+    return float(max(np.exp(logs.mean() + deviations * logs.std(ddof=1)), distance.max()))
 
 
 def _named(prefix: str, measure: Novelty) -> dict[str, NDArray[np.float32]]:

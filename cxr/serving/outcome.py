@@ -21,6 +21,7 @@ from cxr import __version__
 from cxr.classes import NO_FINDING, SEPARATOR, Classes, Findings
 from cxr.errors import CxrError, DiskError
 from cxr.images.inbox import Batch
+from cxr.images.other_files import OTHER_FILE
 from cxr.metrics import drift
 from cxr.serving import scores
 from cxr.serving.package import Package
@@ -51,11 +52,16 @@ class Outcome:
     decision: Decision
     n_scored: int = 0
     n_quarantined: int = 0
+    """Files that cannot be used, without the other files."""
+    other_files: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Number of files that are plainly no image, such as text, by kind."""
     n_waiting: int = 0
     left_aside: dict[str, int] = dataclasses.field(default_factory=dict)
     reasons: dict[str, int] = dataclasses.field(default_factory=dict)
     predicted: dict[str, int] = dataclasses.field(default_factory=dict)
     n_in_training: int = 0
+    n_unlike_training: int | None = None
+    """None if the package has no limit of novelty."""
     estimated_accuracy: float | None = None
     histogram: list[int] = dataclasses.field(default_factory=list)
     """Number of images by `headline_probability`, in 20 bins from 0 to 1."""
@@ -65,8 +71,15 @@ class Outcome:
     """The images nearest to the threshold, nearest first."""
     disagreeing: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """The images on which the folds differ most, largest difference first."""
+    unlike_training: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """Images that are unlike the training images, the most novel first."""
     verdicts: list[Verdict] = dataclasses.field(default_factory=list)
     drift: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def n_other_files(self) -> int:
+        """Number of files that are plainly no image."""
+        return sum(self.other_files.values())
 
     @classmethod
     def of(
@@ -89,25 +102,30 @@ class Outcome:
             decision: what was decided from the verdicts.
         """
         images = rows[rows["status"] == "ok"]
-        refused = rows[rows["status"] == "quarantined"]
+        is_other = rows["reason"] == OTHER_FILE
+        refused = rows[(rows["status"] == "quarantined") & ~is_other]
         if isinstance(package.outputs, Findings):
             images = images.assign(predicted_label=called_findings(images, package.outputs))
         probability = headline_probability(images, package.outputs)
+        unlike = images[images["unlike_training"].fillna(False).astype(bool)]
         return cls(
             batch=batch.name,
             decision=decision,
             n_scored=len(images),
             n_quarantined=len(refused),
+            other_files=_counts(rows.loc[is_other, "detail"]),
             n_waiting=batch.n_waiting,
             left_aside=batch.left_aside,
             reasons=_counts(refused["reason"]),
             predicted=_predicted(images, package.outputs),
             n_in_training=int(images["in_training"].sum()),
+            n_unlike_training=None if package.novelty_limit is None else len(unlike),
             estimated_accuracy=_estimated_accuracy(compared),
             histogram=np.histogram(probability, bins=N_BINS, range=(0, 1))[0].tolist(),
             quarantined=_records(refused[QUARANTINED].head(MAX_QUARANTINED)),
             nearest=_first(images, probability, _from_threshold(images, package)),
             disagreeing=_first(images, probability, -images["fold_spread"]),
+            unlike_training=_first(unlike, probability[unlike.index], -unlike["novelty"]),
             verdicts=verdicts,
             drift=_records(compared),
         )
@@ -189,7 +207,7 @@ def _estimated_accuracy(compared: pd.DataFrame) -> float | None:
 def _first(images: pd.DataFrame, probability: pd.Series, order: pd.Series) -> list[dict[str, Any]]:
     """Return the first images in ascending order of a key."""
     rows = images.assign(probability=probability).loc[order.sort_values(kind="stable").index[:MAX_SHOWN]]
-    columns = ["path", "predicted_label", "probability", "fold_spread", "in_training"]
+    columns = ["path", "predicted_label", "probability", "fold_spread", "in_training", "novelty", "unlike_training"]
     return _records(rows[[*columns, "image_id", "n_bytes", "changed_ns"]])
 
 
@@ -264,11 +282,12 @@ def write_record(
 
 
 def totals(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """Return a scoring run's counts of files: scored, quarantined, waiting, held (both kinds, in held batches)."""
+    """Return the counts of files: scored, quarantined, other, waiting, and held (of any kind, in held batches)."""
     held = [outcome for outcome in outcomes if outcome.decision == "held"]
     return {
         "scored": sum(outcome.n_scored for outcome in outcomes),
         "quarantined": sum(outcome.n_quarantined for outcome in outcomes),
+        "other files": sum(outcome.n_other_files for outcome in outcomes),
         "waiting": sum(outcome.n_waiting for outcome in outcomes),
-        "held": sum(outcome.n_scored + outcome.n_quarantined for outcome in held),
+        "held": sum(outcome.n_scored + outcome.n_quarantined + outcome.n_other_files for outcome in held),
     }

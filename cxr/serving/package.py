@@ -142,6 +142,11 @@ class Package:
         """Whether bfloat16 is exact enough for this model."""
         return self.bf16_difference <= TOLERATED_DIFFERENCE
 
+    @property
+    def novelty_limit(self) -> float | None:
+        """Images of a larger novelty are unlike the training images; None in packages made before there was a limit."""
+        return self.facts.get("novelty", {}).get("limit")
+
     def images(self) -> pd.DataFrame:
         """Return one row per image that the model was made from: image_id, fingerprint, group, fold, label, …"""
         return verified.read_table(self.folder.images)
@@ -268,6 +273,7 @@ def _nonsense(package: Package) -> str | None:
         "thresholds": all(0 <= value <= ABOVE_ONE for value in thresholds),
         "operating_point": package.operating_point in get_args(OperatingPoint),
         "bfloat16": package.bf16_difference >= 0,
+        "novelty": package.novelty_limit is None or 0 < package.novelty_limit < math.inf,
     }
     return next((f"{name} is out of range" for name, is_met in is_sensible.items() if not is_met), None)
 

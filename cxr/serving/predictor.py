@@ -46,6 +46,8 @@ class Prediction:
     """Whether the model was made from this image: the same bytes, or the same image re-encoded."""
     novelty: float
     """How far the image lies from the training images."""
+    unlike_training: bool | None
+    """Whether that is beyond the package's limit; None if the package has none."""
     called: dict[str, bool] | None = None
     """By finding: whether it is predicted; None for classes."""
 
@@ -62,6 +64,7 @@ class Prediction:
             "fold_spread": self.fold_spread,
             "in_training": self.in_training,
             "novelty": self.novelty,
+            "unlike_training": self.unlike_training,
         }
 
     def of(self, finding: str) -> "Prediction":
@@ -129,6 +132,7 @@ class Predictor:
         by_fold = self.package.calibration.probability(logits)
         probability, spread, predicted, called = self._decide(logits)
         novelty = self._novelty.distance(features, squares)
+        limit = self.package.novelty_limit
         in_training = self._are_in_training(readings)
         return [
             Prediction(
@@ -139,6 +143,7 @@ class Predictor:
                 in_training=in_training[k],
                 novelty=float(novelty[k]),
                 called=called[k],
+                unlike_training=None if limit is None else bool(novelty[k] > limit),
             )
             for k in range(len(readings))
         ]

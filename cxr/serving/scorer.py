@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 import pandas as pd
 
 from cxr.images.inbox import Arrival
+from cxr.images.other_files import OTHER_FILE
 from cxr.network.devices import keep_freed_memory, resolve_device
 from cxr.serving import scores
 from cxr.serving.predictor import Predictor
@@ -39,9 +40,11 @@ def score_chunk(run: ScoringRun, batch: str, arrivals: Sequence[Arrival]) -> Non
         scores.stage(part, table)
         scorer.take_note(table)  # only now: rows that could not be written have to be scored again
         stage.n_images = len(table)
-    counts = table["status"].value_counts()
+    n_scored = int((table["status"] == "ok").sum())
+    n_other = int((table["reason"] == OTHER_FILE).sum())
+    n_quarantined = len(table) - n_scored - n_other
     log.info(
-        "batch %r: %d images scored, %d files quarantined", batch, counts.get("ok", 0), counts.get("quarantined", 0)
+        "batch %r: %d images scored, %d files quarantined, %d other files", batch, n_scored, n_quarantined, n_other
     )
 
 

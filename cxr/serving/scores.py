@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from cxr.classes import Classes, Findings
 from cxr.errors import DiskError, PackageError, RunError
+from cxr.images.other_files import OTHER_FILE
 from cxr.serving.package import Package
 from cxr.serving.screening import FileReading
 from cxr.storage import files
@@ -42,6 +43,8 @@ MEASURED = {
     "chroma": "float64",
     "novelty": "float64",
 }
+ADDED = "unlike_training"
+"""A column that scores of before have not; its values are missing there."""
 KEY = ["path", "image_id", "status", "reason"]
 PASSING = ("broken_link", "missing_decoder", "permission_denied", "short_of_memory", "unreadable")
 """Reasons that may no longer hold in the next scoring run, although the file does not change."""
@@ -53,7 +56,7 @@ def scores_table(rows: Iterable[dict[str, object]], outputs: Sequence[str]) -> p
     Columns: batch, path, image_id (missing where the file could not be read), model, model_version, status
     (`ok` or `quarantined`), reason (a code) and detail (missing where ok), probability_<class> per class,
     predicted_label (for findings called_<finding> for each), fold_spread, in_training, the image's measures (MEASURED),
-    n_bytes, changed_ns, scored_at (UTC).
+    unlike_training (missing where the package has no limit), n_bytes, changed_ns, scored_at (UTC).
 
     Args:
         rows: of the scores.
@@ -66,7 +69,7 @@ def scores_table(rows: Iterable[dict[str, object]], outputs: Sequence[str]) -> p
         decided = {"predicted_label": "str"}
     probabilities = outputs.probability_columns
     types = dict.fromkeys(IDENTITY, "str") | decided | dict.fromkeys(probabilities, "float64")
-    types |= {"in_training": "boolean"} | MEASURED
+    types |= {"in_training": "boolean"} | MEASURED | {ADDED: "boolean"}
     types |= {"n_bytes": "int64", "changed_ns": "int64", "scored_at": "datetime64[us, UTC]"}
     order = [*IDENTITY, *probabilities, *decided, "fold_spread", "in_training"]
     order += [name for name in types if name not in order]
@@ -128,8 +131,12 @@ def stage(part: Path, table: pd.DataFrame) -> None:
 
 
 def read_parts(place: BatchFolder) -> pd.DataFrame:
-    """Return the rows of all parts."""
-    return pd.concat([read_table(part) for part in place.parts()], ignore_index=True)
+    """Return the rows of all parts; what older parts lack is missing."""
+    return pd.concat([_with_added(read_table(part)) for part in place.parts()], ignore_index=True)
+
+
+def _with_added(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows if ADDED in rows else rows.assign(**{ADDED: pd.array([pd.NA] * len(rows), dtype="boolean")})
 
 
 @contextmanager
@@ -209,21 +216,26 @@ def staged_batches(folder: ScoresFolder, name: str) -> list[str]:
 def list_batches(folder: ScoresFolder) -> pd.DataFrame:
     """Return one row per batch, state, model and version, the latest first.
 
-    Columns: batch, state (`published` or `held`), model, model_version, images, quarantined, scored_at (of the last
-    row).
+    Columns: batch, state (`published` or `held`), model, model_version, images, quarantined, other_files, scored_at (of
+    the last row).
     """
     keys = ["batch", "state", "model", "model_version"]
-    rows = _with_state(folder.all_published(), folder.all_held(), [*keys[:1], *keys[2:], "status", "scored_at"])
+    read = [*keys[:1], *keys[2:], "status", "reason", "scored_at"]
+    rows = _with_state(folder.all_published(), folder.all_held(), read)
     if rows.empty:
-        return pd.DataFrame(columns=[*keys, "images", "quarantined", "scored_at"])
-    rows = rows.assign(images=rows["status"] == "ok", quarantined=rows["status"] == "quarantined")
-    table = rows.groupby(keys, sort=False).agg({"images": "sum", "quarantined": "sum", "scored_at": "max"})
+        return pd.DataFrame(columns=[*keys, "images", "quarantined", "other_files", "scored_at"])
+    is_other = rows["reason"] == OTHER_FILE
+    is_quarantined = (rows["status"] == "quarantined") & ~is_other
+    rows = rows.assign(images=rows["status"] == "ok", quarantined=is_quarantined, other_files=is_other)
+    counts = dict.fromkeys(("images", "quarantined", "other_files"), "sum")
+    table = rows.groupby(keys, sort=False).agg(counts | {"scored_at": "max"})
     return table.reset_index().sort_values("scored_at", ascending=False, ignore_index=True)
 
 
 def read_batch(folder: ScoresFolder, batch: str) -> pd.DataFrame:
     """Return the rows of a batch, published and held, with `state` as in `list_batches`; empty if there are none."""
-    return _with_state([folder.published(batch)], folder.all_held(batch))
+    rows = _with_state([folder.published(batch)], folder.all_held(batch))
+    return rows if rows.empty else _with_added(rows)
 
 
 def _with_state(

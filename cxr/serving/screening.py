@@ -1,7 +1,8 @@
 """Files offered to a model: read, and refused where a prediction would mean nothing.
 
 `cxr.images.reading` decides what an image is. Two refusals are added here: a blank image and a colour photograph are
-images, but no radiographs. An accepted image is measured, so that drift and copies of training images can be found.
+images, but no radiographs; and what is plainly another file, such as a table, is named so. An accepted image is
+measured, so that drift and copies of training images can be found.
 """
 
 import io
@@ -15,6 +16,7 @@ from PIL import Image
 from cxr.config import BLANK_CONTRAST, PHOTOGRAPH_CHROMA
 from cxr.errors import DataError, UnreadableError
 from cxr.images.inbox import Arrival, read_arrival
+from cxr.images.other_files import as_other_file
 from cxr.images.reading import read
 from cxr.images.vitals import Levels, fingerprint, measure_levels
 
@@ -66,7 +68,8 @@ def examine_image(arrival: Arrival, data: bytes, size: int) -> FileReading:
     reading = read(data, size)
     header, picture, square = reading.header, reading.picture, reading.square
     if header is None or picture is None or square is None:
-        return FileReading(arrival, reading.image_id, refused=reading.refused)
+        refused = reading.refused and as_other_file(reading.refused, arrival.path, data)
+        return FileReading(arrival, reading.image_id, refused=refused)
     levels = measure_levels(square)
     refused = _refusal(picture.chroma, levels.contrast)
     if refused:

@@ -32,7 +32,7 @@ def test_downloads_hold_the_rows_of_the_scores(folders: Folders, model: LoadedMo
     assert read_back.dtypes.to_dict() == pd.read_parquet(part).dtypes.to_dict()
     record = json.loads(uploads.as_json(rows, DISCLAIMER))
     assert record["note"] == DISCLAIMER
-    assert [image["reason"] for image in record["images"]] == [None, "not_an_image"]
+    assert [image["reason"] for image in record["images"]] == [None, "other_file"]
     assert record["images"][0]["width"] == images[0].reading.width
     assert images[0].prediction is not None
     assert record["images"][0]["probability_NORMAL"] == images[0].prediction.probability["NORMAL"]

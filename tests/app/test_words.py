@@ -1,10 +1,16 @@
+import dataclasses
+
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
 from app import words
 from cxr.classes import Classes
+from cxr.images.inbox import Arrival
+from cxr.images.vitals import Levels
+from cxr.metrics.drift import ACQUISITION
 from cxr.serving.predictor import Prediction
+from cxr.serving.screening import FileReading
 
 TWO = Classes(("NORMAL", "PNEUMONIA"))
 THREE = Classes(("NORMAL", "bacteria", "virus"))
@@ -14,7 +20,9 @@ def prediction(
     probability: dict[str, float], by_fold: dict[str, list[float]] | None = None, spread: float = 0.02
 ) -> Prediction:
     predicted = max(probability, key=probability.__getitem__)
-    return Prediction(probability, by_fold or {}, predicted, spread, in_training=False, novelty=1.0)
+    return Prediction(
+        probability, by_fold or {}, predicted, spread, in_training=False, novelty=1.0, unlike_training=None
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,3 +83,23 @@ def test_folds_agree_differ_or_disagree(values: list[float], spread: float, begi
     sentence = words.agreement(TWO, known, 0.5)
     assert sentence.startswith(beginning)
     assert sentence.endswith(f"range from {min(values):.1%} to {max(values):.1%}.")
+
+
+@pytest.mark.parametrize(
+    ("novelty", "unlike", "beginning"),
+    [
+        (10.5, False, None),
+        (100.0, False, "This may not be a chest image"),
+        (100.0, None, "This may not be a chest image"),
+        (200.0, True, "This is unlike the images that the model was trained on"),
+    ],
+)
+def test_a_caution_is_the_stronger_the_farther_an_image_lies_from_the_training_images(
+    novelty: float, unlike: bool | None, beginning: str | None
+) -> None:
+    reference = pd.DataFrame({"novelty": range(100)} | dict.fromkeys(ACQUISITION, 1.0))
+    reading = FileReading(Arrival("x", "", 0, 0), "id", None, 1, 1, Levels(1, 1, 1, 1, 1), 0.0)
+    known = dataclasses.replace(prediction({"NORMAL": 0.3, "PNEUMONIA": 0.7}), novelty=novelty, unlike_training=unlike)
+    sentences = words.cautions(reading, known, reference)
+    assert len(sentences) == (beginning is not None)
+    assert "".join(sentences).startswith(beginning or "")

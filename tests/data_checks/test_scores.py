@@ -21,12 +21,17 @@ IMAGES = pd.DataFrame(
         "model_version": "3",
         "scored_at": "2026-01-01T00:00:00Z",
         "in_training": False,
+        "unlike_training": False,
     }
 )
-REFUSED = IMAGES.iloc[:1].assign(
-    path="letter.jpeg", status="quarantined", reason="not_an_image", predicted_label=None, in_training=None
+REFUSED = (
+    IMAGES.iloc[:1]
+    .assign(path="letter.jpeg", status="quarantined", reason="not_an_image", predicted_label=None, in_training=None)
+    .assign(unlike_training=None)
 )
 REFUSED = REFUSED.assign(probability_well=NAN, probability_sick=NAN)
+OTHER = REFUSED.assign(reason="other_file")
+MANY = pd.concat([IMAGES.assign(path=IMAGES["path"] + f" {k}") for k in range(3)], ignore_index=True)
 WHOLE = pd.concat([IMAGES, REFUSED], ignore_index=True)
 PHOTOGRAPHS = pd.concat(
     [IMAGES.iloc[:5], *[REFUSED.assign(path=f"p{k}", reason="colour_photograph") for k in range(2)]], ignore_index=True
@@ -65,6 +70,24 @@ DAMAGE = {
     "by another version": (WHOLE.assign(model_version="2"), {("model_version", "critical")}),
     "no time": (WHOLE.assign(scored_at=WHOLE["scored_at"].mask(ONE)), {("scored_at", "critical")}),
     "an album": (PHOTOGRAPHS, {("is_photograph", "critical"), ("is_refused", "warning")}),
+    "labels beside the images": (
+        pd.concat([IMAGES, *[OTHER.assign(path=f"{k}.csv") for k in range(8)]], ignore_index=True),
+        set(),
+    ),
+    "a third of what should be images": (
+        pd.concat([IMAGES, *[REFUSED.assign(path=f"{k}.bin") for k in range(5)]], ignore_index=True),
+        {("is_refused", "warning")},
+    ),
+    "hardly an image among other files": (
+        pd.concat([IMAGES.iloc[:1], *[OTHER.assign(path=f"{k}.zip") for k in range(10)]], ignore_index=True),
+        {("is_other", "warning")},
+    ),
+    "an image unlike the training images": (
+        WHOLE.assign(unlike_training=WHOLE["unlike_training"].mask(ONE, True)),
+        {("is_unlike", "warning")},
+    ),
+    "one of 27 images unlike the training images": (MANY.assign(unlike_training=MANY.index == 0), set()),
+    "by a package without a limit of novelty": (WHOLE.assign(unlike_training=None), set()),
     "seen in training": (
         WHOLE.assign(in_training=WHOLE["in_training"].mask(ONE, True)),
         {("seen_in_training", "info")},

@@ -11,6 +11,7 @@ from torch import nn
 from cxr.export.build import make_package
 from cxr.images.vitals import fingerprint
 from cxr.metrics.calibration import fit_calibration, fit_thresholds
+from cxr.serving.novelty import novelty_limit
 from cxr.serving.package import Package, load_package
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
@@ -110,3 +111,8 @@ def test_novelty_stands_for_the_images_that_fold_0_never_saw(packaged: tuple[Run
     features = pooled_features(package, seen)
     np.testing.assert_allclose(novelty.network.mean, features.mean(axis=0), atol=1e-4)
     assert np.median(novelty.distance(features, seen)) < np.median(again)
+    distance = images["novelty"].dropna().to_numpy()
+    expected = {"limit": novelty_limit(distance), "n_images": len(unseen), "share": 0.01, "confidence": 0.95}
+    assert package.facts["novelty"] == expected
+    assert package.novelty_limit == expected["limit"]
+    assert package.novelty_limit >= distance.max(), "of few images, none is flagged"

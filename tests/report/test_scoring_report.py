@@ -3,7 +3,9 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cxr.config import ScoreConfig
 from cxr.images.synthetic import draw_inbox
@@ -39,10 +41,29 @@ def test_the_page_shows_every_count_and_a_picture_of_what_can_be_shown(
     assert "<b>6</b>images scored" in page
     assert "<b>6</b>files quarantined" in page
     assert DISCLAIMER in page
-    n_shown = len(outcome.nearest) + len(outcome.disagreeing)
+    n_shown = len(outcome.nearest) + len(outcome.disagreeing) + len(outcome.unlike_training)
     assert len(re.findall(r'<img src="data:image/jpeg;base64,[^"]+" alt="image ', page)) == n_shown
     for row in outcome.quarantined:
         assert row["reason"].replace("_", " ") in page
+
+
+def test_the_page_shows_the_images_unlike_the_training_images_and_counts_other_files_apart(
+    home: Path, tmp_path: Path
+) -> None:
+    draw_inbox(tmp_path / "inbox", n_images=2, seed=2)
+    batch = tmp_path / "inbox" / "ward-3"
+    (batch / "labels.csv").write_text("path,label\n")
+    Image.fromarray(np.kron([[0, 255], [255, 0]], np.ones((60, 60))).astype(np.uint8)).save(batch / "board.png")
+    folders = {"out": tmp_path / "scores", "models": home / "models", "cache": home / "cache"}
+    config = ScoreConfig(name="tiny", settle=0, device="cpu", precision="fp32", compile="off", **folders)
+    scoring_run, (outcome,) = score_inbox(tmp_path / "inbox", config, lambda *_: [])
+    assert [row["path"] for row in outcome.unlike_training] == ["board.png"]
+    assert (outcome.n_unlike_training, outcome.n_quarantined, outcome.other_files) == (1, 6, {"text": 1})
+    page = scoring_run.folder.report.read_text()
+    assert "<h3>Unlike the training images</h3>" in page
+    assert "<b>unlike the training images</b>" in page
+    assert "<b>1</b>other files" in page
+    assert "Other files, which are no images: 1 × text." in page
 
 
 def test_a_hostile_file_name_stays_text_and_the_page_needs_no_network(
@@ -73,12 +94,15 @@ def test_names_cannot_break_out_of_the_markdown_table(tmp_path: Path) -> None:
         tmp_path, ScoreConfig(name="tiny", out=tmp_path / "scores"), "tiny", "3", "2026-01-01T00-00-00Z", 2
     )
     outcomes = [
-        Outcome("ward|`[x](y)`\n# 1", "held", n_scored=1200, n_quarantined=1, reasons={"empty": 1}),
-        Outcome("ward 2", "published", n_scored=34),
+        Outcome(
+            "ward|`[x](y)`\n# 1", "held", n_scored=1200, n_quarantined=1, reasons={"empty": 1}, n_unlike_training=7
+        ),
+        Outcome("ward 2", "published", n_scored=34, other_files={"text": 2}),
     ]
     text = markdown(scoring_run, outcomes)
     lines = text.splitlines()
-    assert lines[0] == "# tiny 3: 1,234 scored, 1 quarantined, 0 waiting, 1,201 held"
-    assert lines[4] == r"| ward\|\`\[x\]\(y\)\`\\n\# 1 | held | 1200 | 1 | 0 | 1 × empty |"
-    assert lines[5] == "| ward 2 | published | 34 | 0 | 0 |  |"
+    assert lines[0] == "# tiny 3: 1,234 scored, 1 quarantined, 2 other files, 0 waiting, 1,201 held"
+    assert lines[2] == "| batch |  | scored | unlike training | quarantined | other files | waiting | reasons |"
+    assert lines[4] == r"| ward\|\`\[x\]\(y\)\`\\n\# 1 | held | 1200 | 7 | 1 | 0 | 0 | 1 × empty |"
+    assert lines[5] == "| ward 2 | published | 34 | – | 0 | 2 | 0 |  |"
     assert lines[-1].endswith(DISCLAIMER)

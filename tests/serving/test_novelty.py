@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from scipy import stats
 
-from cxr.serving.novelty import N_COMPONENTS, ImageNovelty, brightness_map, fit_novelty
+from cxr.serving.novelty import N_COMPONENTS, ImageNovelty, brightness_map, fit_novelty, novelty_limit
 
 
 def draw_features(seed: int, n_images: int, n_features: int) -> NDArray[np.float32]:
@@ -113,3 +113,35 @@ def test_an_image_is_novel_by_its_features_or_by_where_it_is_bright() -> None:
     np.testing.assert_allclose(usual, np.sqrt(network**2 + brightness**2))
     assert measure.distance(features, 255 - squares).min() > usual.max()
     assert measure.distance(50 * features, squares).min() > usual.max()
+
+
+@pytest.mark.parametrize("n", [299, 300, 500, 1046, 5000])
+def test_the_limit_is_the_lowest_distance_beyond_which_at_most_one_percent_lie_with_a_confidence_of_95_percent(
+    n: int,
+) -> None:
+    distance = np.random.default_rng(n).lognormal(size=n)
+    rank = np.sort(distance).tolist().index(novelty_limit(distance)) + 1
+
+    def confidence(rank: int) -> float:
+        """That of the share beyond the distance of this rank, which has a beta distribution, being 1 % or less."""
+        return float(stats.beta.cdf(0.01, n - rank + 1, rank))
+
+    assert confidence(rank) >= 0.95 > confidence(rank - 1)
+
+
+@pytest.mark.parametrize(("n", "factor"), [(10, 3.981), (20, 3.295), (30, 3.064)])
+def test_the_limit_of_few_distances_is_that_of_a_normal_distribution_of_their_logarithms(n: int, factor: float) -> None:
+    """The factors are those of the published tables, for 99 % of the population and a confidence of 95 %."""
+    logs = np.random.default_rng(n).uniform(1, 3, n)
+    assert np.log(novelty_limit(np.exp(logs))) == pytest.approx(logs.mean() + factor * logs.std(ddof=1), abs=2e-3)
+
+
+def test_the_limit_of_few_distances_is_no_lower_than_the_largest() -> None:
+    assert novelty_limit(np.array([1.0] * 20 + [1000.0])) == 1000
+
+
+def test_equal_distances_are_their_own_limit_and_one_distance_sets_none() -> None:
+    assert novelty_limit(np.full(20, 7.0)) == pytest.approx(7)
+    assert novelty_limit(np.zeros(2)) == pytest.approx(0)
+    assert novelty_limit(np.array([7.0])) is None
+    assert novelty_limit(np.array([])) is None

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -64,11 +65,14 @@ def outcome(home: Path) -> Outcome:
             predicted_label="PNEUMONIA" if p >= 0.5 else "NORMAL",
             fold_spread=k % 7,
             in_training=k < 3,
+            novelty=float(k),
+            unlike_training=k in (4, 9),
             mean=100.0,
         )
         for k, p in enumerate(probability)
     ]
-    table = scores_table([*rows, refused_row("a.txt"), refused_row("b.txt")], package.classes)
+    others = [refused_row(f"{k}.csv") | {"reason": "other_file", "detail": "text"} for k in range(3)]
+    table = scores_table([*rows, refused_row("a.txt"), *others, refused_row("b.txt")], package.classes)
     compared = drift.compare(table[table["status"] == "ok"], package.images(), package.classes)
     batch = Batch("ward", [], n_waiting=4, left_aside={".DS_Store": 1})
     return Outcome.of(batch, package, table, compared, [verdict("warning")], "published")
@@ -78,6 +82,7 @@ def test_an_outcome_counts_the_files_of_a_batch(outcome: Outcome) -> None:
     assert (outcome.batch, outcome.decision) == ("ward", "published")
     assert (outcome.n_scored, outcome.n_quarantined, outcome.n_waiting) == (20, 2, 4)
     assert outcome.left_aside == {".DS_Store": 1}
+    assert (outcome.other_files, outcome.n_other_files) == ({"text": 3}, 3)
     assert outcome.reasons == {"not_an_image": 2}
     assert outcome.predicted == {"PNEUMONIA": 10, "NORMAL": 10}
     assert outcome.n_in_training == 3
@@ -99,13 +104,27 @@ def test_an_outcome_names_the_images_worth_a_second_look(outcome: Outcome, home:
     assert [row["path"] for row in outcome.disagreeing[:3]] == ["06.png", "13.png", "05.png"]
 
 
+def test_an_outcome_names_the_images_unlike_the_training_images_the_most_novel_first(outcome: Outcome) -> None:
+    assert outcome.n_unlike_training == 2
+    assert [(row["path"], row["novelty"]) for row in outcome.unlike_training] == [("09.png", 9), ("04.png", 4)]
+
+
+def test_an_outcome_leaves_open_what_is_unlike_if_the_package_has_no_limit(home: Path) -> None:
+    package = load_champion(home / "models", "tiny")
+    old = dataclasses.replace(package, facts={key: v for key, v in package.facts.items() if key != "novelty"})
+    table = scores_table([ok_row(mean=100.0, unlike_training=None)], package.classes)
+    compared = drift.compare(table, package.images(), package.classes)
+    outcome = Outcome.of(Batch("ward", [], 0, {}), old, table, compared, [], "published")
+    assert (outcome.n_unlike_training, outcome.unlike_training) == (None, [])
+
+
 def test_images_in_held_batches_are_counted_as_held() -> None:
     outcomes = [
-        Outcome("a", "published", n_scored=5, n_quarantined=1, n_waiting=2),
-        Outcome("b", "held", n_scored=7, n_quarantined=2),
+        Outcome("a", "published", n_scored=5, n_quarantined=1, n_waiting=2, other_files={"text": 4}),
+        Outcome("b", "held", n_scored=7, n_quarantined=2, other_files={"text": 1, "PDF document": 2}),
         Outcome("c", "nothing new", n_waiting=3),
     ]
-    assert totals(outcomes) == {"scored": 12, "quarantined": 3, "waiting": 5, "held": 9}
+    assert totals(outcomes) == {"scored": 12, "quarantined": 3, "other files": 7, "waiting": 5, "held": 12}
 
 
 @pytest.fixture

@@ -290,3 +290,20 @@ def test_a_file_that_changed_after_the_package_was_loaded_is_not_used(folder: Pa
         package.images()
     with pytest.raises(DamagedError, match=r"novelty\.safetensors' is empty: .* package the run again"):
         package.novelty()
+
+
+@pytest.mark.parametrize("limit", [-1.0, 0.0, math.inf, "far"])
+def test_a_limit_of_novelty_that_makes_no_sense_is_refused(folder: PackageFolder, limit: object) -> None:
+    facts = files.read_json(folder.description)
+    files.write_json(folder.description, facts | {"novelty": facts["novelty"] | {"limit": limit}})
+    sign(folder)
+    with pytest.raises(PackageError, match="makes no sense"):
+        load_package(folder)
+
+
+def test_a_package_from_before_there_was_a_limit_of_novelty_has_none(folder: PackageFolder) -> None:
+    assert load_package(folder).novelty_limit is not None
+    facts = files.read_json(folder.description)
+    files.write_json(folder.description, {name: value for name, value in facts.items() if name != "novelty"})
+    sign(folder)
+    assert load_package(folder).novelty_limit is None

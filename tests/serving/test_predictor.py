@@ -8,16 +8,17 @@ import pytest
 
 from cxr.config import ScoreConfig
 from cxr.errors import ConfigError
-from cxr.images.inbox import Arrival
+from cxr.images.inbox import Arrival, single_file
 from cxr.images.synthetic import draw_examples
 from cxr.network.acceleration import compiled_graphs
 from cxr.network.devices import uses_bf16
 from cxr.serving.explanations import explain_images
-from cxr.serving.predictor import Predictor
+from cxr.serving.predictor import Prediction, Predictor
 from cxr.serving.registry import load_champion
 from cxr.serving.scorer import Scorer
+from cxr.serving.scores import score_row, scores_table
 from cxr.serving.scoring_runs import open_scoring_run
-from cxr.serving.screening import examine_image
+from cxr.serving.screening import examine_image, read_image
 from cxr.storage.run_folder import ExplanationFolder
 
 
@@ -84,3 +85,30 @@ def test_requested_bfloat16_is_refused_where_it_moves_a_probability_too_far(home
     image = examine_image(Arrival("x", "", len(data), 0), data, package.size)
     with pytest.raises(ConfigError, match=r"bfloat16 moves a probability of tiny by 0\.020, at most 0\.01 is allowed"):
         predictor.predict([image])
+
+
+def test_an_image_beyond_the_limit_of_the_package_is_unlike_the_training_images(home: Path, tmp_path: Path) -> None:
+    package = load_champion(home / "models", "tiny")
+    data = draw_examples(seed=6)["one dense patch"]
+    image = examine_image(Arrival("x", "", len(data), 0), data, package.size)
+
+    def predicted(limit: float | None) -> Prediction:
+        facts = package.facts | {"novelty": {"limit": limit}}
+        return Predictor(dataclasses.replace(package, facts=facts), cache=tmp_path).predict([image])[0]
+
+    novelty = predicted(None).novelty
+    limits = (novelty, np.nextafter(novelty, 0), None)
+    assert [predicted(limit).unlike_training for limit in limits] == [False, True, None]
+
+
+def test_a_package_from_before_there_was_a_limit_predicts_the_same_and_leaves_open_what_is_unlike(
+    home: Path, inbox: Path, tmp_path: Path
+) -> None:
+    package = load_champion(home / "models", "tiny")
+    old = dataclasses.replace(package, facts={key: v for key, v in package.facts.items() if key != "novelty"})
+    readings = [read_image(single_file(path), package.size) for path in sorted((inbox / "ward").iterdir())]
+    before, now = (Predictor(of, cache=tmp_path).predict(readings) for of in (old, package))
+    assert [prediction.unlike_training for prediction in before] == [None] * 3
+    assert [dataclasses.replace(prediction, unlike_training=None) for prediction in now] == before
+    rows = [score_row(old, "ward", r, p.columns | r.measures) for r, p in zip(readings, before, strict=True)]
+    assert scores_table(rows, old.classes)["unlike_training"].isna().all()

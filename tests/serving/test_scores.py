@@ -63,6 +63,7 @@ def ok_row(path: str = "1.png", *, batch: str = "ward", version: str = "1", **fi
         "width": 640,
         "height": 480,
         "novelty": 3.5,
+        "unlike_training": False,
         "n_bytes": 7,
         "changed_ns": 10**18 + 1,
         "scored_at": datetime(2026, 11, 23, 1, 2, 3, 4, tzinfo=UTC),
@@ -125,6 +126,7 @@ def test_a_row_comes_back_as_it_was_and_what_was_not_measured_is_missing() -> No
     given = ok_row()
     assert {name: whole[name] for name in given} == given
     measured = [*scores.MEASURED, "probability_NORMAL", "probability_PNEUMONIA", "predicted_label", "in_training"]
+    measured.append("unlike_training")
     assert [name for name in measured if not pd.isna(refused[name])] == []
     assert (refused["status"], refused["reason"], refused["n_bytes"]) == ("quarantined", "not_an_image", 7)
     assert pd.isna(whole["reason"])
@@ -361,17 +363,34 @@ def test_batches_are_listed_by_state_and_version_the_latest_first(folder: Scores
     assert scores.list_batches(folder).empty
     assert scores.read_batch(folder, "ward").empty
     later = datetime(2026, 11, 24, tzinfo=UTC)
-    put(folder, ok_row("1"), refused_row("2"))
+    put(folder, ok_row("1"), refused_row("2"), refused_row("3") | {"reason": "other_file"})
     put(folder, ok_row("1", version="2", scored_at=later), publish=False)
     put(folder, ok_row("1", batch="a\nb"))
     listed = scores.list_batches(folder)
-    columns = ["batch", "state", "model_version", "images", "quarantined"]
+    columns = ["batch", "state", "model_version", "images", "quarantined", "other_files"]
     first, *others = listed[columns].to_numpy().tolist()
-    assert first == ["ward", "held", "2", 1, 0]
-    assert sorted(others) == [["a\nb", "published", "1", 1, 0], ["ward", "published", "1", 1, 1]]
+    assert first == ["ward", "held", "2", 1, 0, 0]
+    assert sorted(others) == [["a\nb", "published", "1", 1, 0, 0], ["ward", "published", "1", 1, 1, 1]]
     rows = scores.read_batch(folder, "ward")
     assert sorted(zip(rows["path"], rows["state"], strict=True)) == [
         ("1", "held"),
         ("1", "published"),
         ("2", "published"),
+        ("3", "published"),
     ]
+
+
+def test_scores_from_before_a_column_was_added_are_read_with_those_of_after(folder: ScoresFolder) -> None:
+    put(folder, ok_row("1", unlike_training=True))
+    (part,) = folder.published("ward").parts()
+    files.write_table(part.with_name("part-before.parquet"), files.read_table(part).drop(columns="unlike_training"))
+    for rows in (scores.read_batch(folder, "ward"), scores.read_parts(folder.published("ward"))):
+        assert sorted(rows["unlike_training"].astype("object").fillna("unknown"), key=str) == [True, "unknown"]
+    assert len(duckdb.sql(f"SELECT unlike_training FROM {in_readme(folder)}").fetchall()) == 2  # noqa: S608
+    part.unlink()
+    for rows in (scores.read_batch(folder, "ward"), scores.read_parts(folder.published("ward"))):
+        assert rows["unlike_training"].isna().tolist() == [True]
+    answer = Seen(folder, "m", "1", "ward").answer("id of 1")
+    assert answer is not None
+    copy = ok_row("2", image_id="id of 1", unlike_training=None) | answer
+    assert pd.isna(scores_table([copy], CLASSES)["unlike_training"][0])

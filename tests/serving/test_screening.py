@@ -68,3 +68,12 @@ def test_a_file_is_read_as_its_bytes_are(image: Callable[..., bytes], tmp_path: 
     changed = read_image(arrival, 32)
     assert (changed.is_changing, reason(changed), changed.image_id) == (True, "changed_while_read", None)
     assert not examine_image(arrival, file.read_bytes(), 32).is_changing
+
+
+@pytest.mark.parametrize(("path", "expected"), [("labels.csv", "other_file"), ("labels.jpeg", "not_an_image")])
+def test_a_table_beside_the_images_is_another_file_and_one_that_is_named_as_an_image_a_damaged_one(
+    path: str, expected: str
+) -> None:
+    reading = examine_image(Arrival(path, "", 0, 0), b"path,label\n1.jpeg,well\n", 64)
+    assert reason(reading) == expected
+    assert reading.image_id is not None
