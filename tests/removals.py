@@ -1038,7 +1038,7 @@ REMOVALS = (
     Removal(
         "folders are taken for several findings",
         "cxr/dataset/findings.py",
-        '    if config.label_from != "subtype":\n',
+        '    if config.label_from != "subtype" and not config.reads_tables:\n',
         "    if False:\n",
         FINDINGS + "folders_without_subtypes_are_refused_before_an_image_is_read",
     ),

@@ -96,7 +96,7 @@ def test_a_run_from_folders_keeps_its_identity_and_one_from_tables_writes_its_op
     config = TrainConfig(data="images", labels=("t.csv",), label_columns=("Pneumonia",), uncertain="mask")
     assert config.positive == "Pneumonia", "the only finding is the positive class"
     written = config.as_dict()
-    assert (written["labels"], written["uncertain"]) == (("t.csv",), "mask")
+    assert (written["labels"], written["uncertain"]) == (["t.csv"], "mask")
     assert "blank" not in written
     assert TrainConfig.from_dict(written) == config
     assert config.default_run_id != TrainConfig(data="images", labels=("t.csv",)).default_run_id

@@ -60,7 +60,8 @@ def examine(
         else:
             require_labels(listing, config)
             require_folds(resolved, config)
-        manifest = build_manifest(source, listing, config, cache, size)
+        findings = None if resolved is None else resolved.findings
+        manifest = build_manifest(source, listing, config, cache, size, findings)
         stage.n_images = len(manifest)
         with_pattern = with_pattern_found(config, [image.path for image in listing.images])
         _log_images(manifest, listing)

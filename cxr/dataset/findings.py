@@ -44,23 +44,28 @@ def label_findings(
     Raises:
         ConfigError: nothing says which findings an image has, or two findings are spelt almost alike.
     """
+    require_source(config)
     if table is None:
-        require_source(config)
         manifest = _with_subtypes(manifest, class_folders)
     else:
-        columns = dict(zip(table.columns, Findings(table.columns).columns, strict=True))
-        known = table.rename(columns=columns).reindex(manifest["path"]).astype("boolean")
+        known = as_columns(table).reindex(manifest["path"])
         manifest = pd.concat([manifest, known.set_axis(manifest.index)], axis=1)
     findings = Findings.of_columns(manifest.columns)
     return manifest.assign(label=describe_findings(manifest[findings.columns]))
 
 
+def as_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of findings, a column each, with the columns of a manifest."""
+    columns = dict(zip(table.columns, Findings(table.columns).columns, strict=True))
+    return table.rename(columns=columns).astype("boolean")
+
+
 def require_source(config: DataConfig) -> None:
     """Raise ConfigError if neither file names nor a table say which findings an image has."""
-    if config.label_from != "subtype":
+    if config.label_from != "subtype" and not config.reads_tables:
         raise ConfigError(
-            "--task multi needs to know which findings an image has, and a folder names only one class: give "
-            "--label-from subtype, which takes bacteria and virus in file names for two findings."
+            "--task multi needs to know which findings an image has, and a folder names only one class: give --labels "
+            "FILE, or --label-from subtype, which takes bacteria and virus in file names for two findings."
         )
 
 

@@ -4,6 +4,7 @@ With tables of labels every image keeps its path in the source, whatever folders
 say nothing, or nothing that is used, are left aside with the reason.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from cxr.classes import spell_apart, spelt_alike
 from cxr.config import DataConfig
+from cxr.dataset.findings import as_columns, describe_findings
 from cxr.dataset.layout import LeftAside, Listing, SourceImage, kinds_of, list_images
 from cxr.errors import DataError
 from cxr.images.dicom.patient import patient_key
@@ -38,13 +40,22 @@ def list_data_set(source: Source, config: DataConfig, cache: Path) -> tuple[List
         raise DataError(f"no image found among {len(kinds)} files of {config.data!r}: give the folder that holds them.")
     finding = wanted_finding(config, config.positive)
     found = resolve(config, source, files, partial(patient_key, cache), finding=finding)
-    resolved = with_classes(found, config, config.positive)
-    _require_spelling(resolved)
+    if config.has_findings:
+        label = describe_findings(as_columns(found.findings))
+        resolved = replace(found, images=found.images.assign(label=label))
+    else:
+        resolved = with_classes(found, config, config.positive)
+        _require_spelling(resolved)
     return _listing(source, kinds | resolved.aside, resolved), resolved
 
 
 def require_folds(resolved: Resolved, config: DataConfig) -> None:
-    """Raise FoldError if a class has images of fewer patients outside the holdout than there are folds."""
+    """Raise FoldError if a class has images of fewer patients outside the holdout than there are folds.
+
+    Of several findings, `cxr.dataset.findings` says which have too few.
+    """
+    if config.has_findings:
+        return
     is_inside = resolved.images["split"].fillna("") != (config.holdout or "\0")
     require_patients(resolved.only(is_inside, "held out"), config.folds)
 

@@ -149,7 +149,12 @@ class _Reader:
 
 
 def build_manifest(
-    source: Source, listing: Listing, config: DataConfig, cache: Path, size: int | None = None
+    source: Source,
+    listing: Listing,
+    config: DataConfig,
+    cache: Path,
+    size: int | None = None,
+    findings: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Read every image once; return the manifest, ordered by path; columns as in COLUMNS, then those of findings.
 
@@ -159,6 +164,7 @@ def build_manifest(
         config: says how labels and patient ids are found.
         cache: gets thumbnails with vital signs, and squares.
         size: side of the squares, in pixels; None for no squares.
+        findings: what tables of labels say, a nullable boolean for each finding, by path; None without tables.
 
     Raises:
         DataError: there are DICOM images, and pydicom is not installed; or this machine is short of memory.
@@ -180,7 +186,7 @@ def build_manifest(
             )
     manifest = _table(_rows(listing.images, found, config), reader.thumbnails.facts())
     if config.has_findings:
-        manifest = label_findings(manifest, [image.class_folder for image in listing.images], config)
+        manifest = label_findings(manifest, [image.class_folder for image in listing.images], config, findings)
     _mark_copies(manifest)
     return manifest
 

@@ -102,7 +102,8 @@ def evaluate_external(run: Run, data: str, labelling: Labelling | None = None) -
 
 def _config_of_set(run: Run, data: str, labelling: Labelling) -> TrainConfig:
     """Return the run's config with a set's data and tables in place of the run's own."""
-    positive = run.classes.positive if labelling.reads_tables else run.config.positive
+    is_of_table = labelling.reads_tables and not run.config.has_findings
+    positive = run.classes.positive if is_of_table else run.config.positive
     changed = {
         "data": data,
         "holdout": None,

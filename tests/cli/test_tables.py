@@ -120,7 +120,7 @@ def test_a_comparison_shows_differences_in_points_and_counts_what_is_left_out(
     row = {"run": "b", "class": None, "metric": "accuracy", "value": 0.91, "difference": -0.021, "test": "McNemar"}
     first = row | {"run": "a", "difference": NAN, "ci_low": NAN, "ci_high": NAN, "p_value": NAN, "test": None}
     metrics = pd.DataFrame([first, row | {"ci_low": -0.03, "ci_high": -0.01, "p_value": 0.0123}])
-    comparison = Comparison(2000, {"a": 0, "b": 5}, metrics, pd.DataFrame({"path": ["x.png"] * 1200}))
+    comparison = Comparison(2000, {"a": 0, "b": 5}, metrics, pd.DataFrame({"image_id": range(1200)}))
     tables.show_comparison(comparison)
     lines = printed()
     assert "2,000 images in common (5 more in b, left out)" in lines

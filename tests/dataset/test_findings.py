@@ -68,7 +68,7 @@ def test_subtypes_in_file_names_are_two_findings_and_a_name_without_one_is_unkno
 def test_findings_of_a_table_are_taken_by_path() -> None:
     manifest = pd.DataFrame({"path": ["a", "b"], "subtype": [None, None]})
     table = pd.DataFrame({"Mass": nullable(True, None).array}, index=["b", "a"])
-    found = label_findings(manifest, ["x", "x"], DataConfig(data="x", task="multi"), table)
+    found = label_findings(manifest, ["x", "x"], DataConfig(data="x", task="multi", labels=("t.csv",)), table)
     assert found["finding_Mass"].tolist() == [pd.NA, True]
     assert found["label"].tolist() == ["Mass?", "Mass"]
 

@@ -6,24 +6,30 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from cxr.config import DataConfig, Execution, TrainConfig
+from cxr.config import DataConfig, Execution, ScoreConfig, TrainConfig
 from cxr.dataset.examination import examine
 from cxr.dataset.labelled import list_data_set
 from cxr.dataset.layout import count_kinds
 from cxr.errors import ConfigError, CxrError, DataError, FoldError, RunError
-from cxr.evaluation.tables import evaluate
+from cxr.export.build import make_package
 from cxr.images.source import open_source
+from cxr.pipeline import score_inbox
+from cxr.serving import registry
 from cxr.storage import files
+from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import begin_run, load_run, require_startable
+from cxr.training.trainer import train_fold
 from flows.cli import app
 from tests.support.collections import MINIATURES, write
 from tests.support.runs import SMALL, finish_run
 
-WITHOUT, VIEW, UNKNOWN, TABLE, OTHER = (
+WITHOUT, MASK, VIEW, UNKNOWN, TABLE, OTHER = (
     "image without a label",
+    "mask or annotation",
     "image of another view",
     "image of which the label is unknown",
     "table of labels",
@@ -71,17 +77,17 @@ CASES = {
     "vindr": Expected(
         {"Pneumonia": 12, "not Pneumonia": 12}, (*PNEUMONIA, "--rows=majority"), 0, {TABLE: 2}, {"train", "test"}
     ),
-    "shenzhen": Expected({"NORMAL": 12, "TUBERCULOSIS": 12}, (), 24, {WITHOUT: 24, OTHER: 24}),
-    "montgomery": Expected({"NORMAL": 12, "TUBERCULOSIS": 12}, (), 24, {WITHOUT: 48}),
+    "shenzhen": Expected({"NORMAL": 12, "TUBERCULOSIS": 12}, (), 24, {MASK: 24, OTHER: 24}),
+    "montgomery": Expected({"NORMAL": 12, "TUBERCULOSIS": 12}, (), 24, {MASK: 48}),
     "padchest": Expected({"pneumonia": 12, "not pneumonia": 12}, ("--positive=pneumonia",), 12, {TABLE: 1}),
     "covidx": Expected({"normal": 12, "pneumonia": 12, "COVID-19": 12}, (), 18, {TABLE: 2}, {"train", "test"}),
     "kermany": Expected({"NORMAL": 12, "PNEUMONIA": 12}, (), 12, {WITHOUT: 3}, {"train", "test"}),
     "cohen": Expected(
-        {"COVID-19": 6, "not COVID-19": 18}, ("--positive=COVID-19",), 12, {WITHOUT: 1, VIEW: 1, UNKNOWN: 1, TABLE: 1}
+        {"COVID-19": 6, "not COVID-19": 18}, ("--positive=COVID-19",), 12, {MASK: 1, VIEW: 1, UNKNOWN: 1, TABLE: 1}
     ),
     "tbx11k": Expected({"health": 12, "sick": 12, "tb": 12}, (), 0, {WITHOUT: 3, OTHER: 1}),
     "covid19": Expected(
-        {"COVID": 8, "Lung_Opacity": 8, "Normal": 8, "Viral Pneumonia": 8}, (), 0, {WITHOUT: 32, OTHER: 4}
+        {"COVID": 8, "Lung_Opacity": 8, "Normal": 8, "Viral Pneumonia": 8}, (), 0, {MASK: 32, OTHER: 4}
     ),
     "huggingface": Expected({"NORMAL": 12, "PNEUMONIA": 12}, (), 0, {TABLE: 2}, {"train", "test"}),
 }
@@ -174,7 +180,11 @@ def test_nothing_is_read_or_written_where_a_table_contradicts_the_data(
     ("words", "kind", "sentence"),
     [
         (("--patient-column=Patient Id",), ConfigError, "column 'Patient Id' is not in t.csv; nearest: 'Patient ID'"),
-        (("--folds=5", "--patient-column=Patient ID"), FoldError, "'x' has images of 3 patients, fewer than 5 folds"),
+        (
+            ("--folds=5", "--patient-column=Patient ID", "--positive=y"),
+            FoldError,
+            "'x' has images of 3 patients, fewer than 5 folds",
+        ),
         (("--positive=z",), ConfigError, "--positive must name one of the classes 'x' and 'y', got 'z'"),
         ((), ConfigError, "--positive must name one of the classes"),
         (("--value=label:y=X", "--positive=x"), DataError, "the labels 'X' and 'x' differ only in letter case"),
@@ -190,25 +200,47 @@ def test_a_mistake_is_one_sentence(words: tuple[str, ...], kind: type[CxrError],
         examine(config, RunFolder.named(tmp_path, "run"), cache=tmp_path / "cache")
 
 
-@pytest.mark.parametrize(("name", "words"), [("nih", CASES["nih"].words), ("mimic", CASES["mimic"].words)])
-def test_a_collection_is_trained_on_in_two_folds(
-    name: str, words: tuple[str, ...], collection: Callable[[str], Path], tmp_path: Path
-) -> None:
-    options = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
-    config = config_of("train", f"--data={collection(name)}", f"--describe={name}", *options, *words)
+def train_config(collection: Callable[[str], Path], name: str, weights: str) -> TrainConfig:
+    small = SMALL | {"weights": weights, "trainable": "head"}
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in small.items()]
+    config = config_of("train", f"--data={collection(name)}", f"--describe={name}", *options, *CASES[name].words)
     assert isinstance(config, TrainConfig)
-    run = finish_run(tmp_path, "run", config)
-    assert run.classes == ("not Pneumonia", "Pneumonia")
-    predictions = files.read_table(run.folder.predictions)
+    return config
+
+
+@pytest.fixture(scope="module")
+def champion(
+    collection: Callable[[str], Path], weights_file: str, tmp_path_factory: pytest.TempPathFactory
+) -> ModelFolder:
+    """A model of pneumonia, made of a run whose report has subgroups by sex and age."""
+    place = tmp_path_factory.mktemp("champion")
+    run = finish_run(place, "run", train_config(collection, "nih", weights_file))
+    found = files.read_table(run.folder.table("subgroups")).groupby("subgroup")["level"].unique()
+    assert sorted(found["Patient Gender"]) == ["F", "M"]
+    assert list(found["Patient Age"]) == ["18 to 39", "40 to 59", "60 to 79"]
+    model = ModelFolder.named(place / "models", "pneumonia")
+    registry.promote(model, make_package(run, model).version)
+    return model
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_a_collection_is_trained_on_in_two_folds_and_scored(
+    name: str, collection: Callable[[str], Path], champion: ModelFolder, weights_file: str, tmp_path: Path
+) -> None:
+    config, folder = train_config(collection, name, weights_file), RunFolder.named(tmp_path, "run")
+    examine(config, folder, cache=tmp_path / "cache", size=config.size)
+    run = begin_run(config, folder, Execution(cache=tmp_path / "cache", devices="cpu"))
+    for fold in range(2):
+        train_fold(run, fold, "cpu")
+    predictions = pd.concat(files.read_table(folder.fold(fold).predictions) for fold in range(2))
     assert predictions["label"].value_counts().to_dict() == CASES[name].labels
-    record = files.read_json(run.folder.data)["labels"]
-    assert len(record["tables"]) == CASES[name].aside[TABLE]
-    if name == "nih":
-        subgroups = files.read_table(run.folder.table("subgroups"))
-        found = subgroups.groupby("subgroup")["level"].unique()
-        assert sorted(found["Patient Gender"]) == ["F", "M"]
-        assert list(found["Patient Age"]) == ["18 to 39", "40 to 59", "60 to 79"]
-        evaluate(load_run(run.folder))
+    assert predictions[run.outputs.probability_columns].notna().all(axis=None)
+    assert len(files.read_json(folder.data)["labels"]["tables"]) == CASES[name].aside.get(TABLE, 0)
+
+    places = {"models": champion.path.parent, "out": tmp_path / "scores", "cache": tmp_path / "cache"}
+    score_inbox(collection(name), ScoreConfig(name="pneumonia", **places, settle=0, device="cpu"), lambda *_: [])
+    rows = pd.read_parquet(tmp_path / "scores")
+    assert set(run.images()["image_id"]) <= set(rows.loc[rows["status"] == "ok", "image_id"])
 
 
 def test_a_run_resumes_with_the_same_tables_wherever_they_lie_and_with_no_others(
@@ -232,3 +264,20 @@ def test_a_run_resumes_with_the_same_tables_wherever_they_lie_and_with_no_others
     (tmp_path / "moved.csv").write_text(text.replace(",M,PA", ",F,PA", 1))
     with pytest.raises(RunError, match="was begun with other images"):
         examine(moved, folder, cache=tmp_path / "cache", size=32)
+
+
+def test_findings_of_a_table_are_those_of_the_manifest_and_no_patient_crosses(tmp_path: Path) -> None:
+    data = MINIATURES["nih"](tmp_path / "data")
+    words = {"describe": "nih", "task": "multi", "folds": 2, "split_list": ("test=test_list.txt",), "holdout": "test"}
+    folder = RunFolder(tmp_path / "run")
+    examine(DataConfig(data=str(data), **words), folder, cache=tmp_path / "cache")
+    manifest = files.read_table(folder.manifest).set_index("path")
+    entry = pd.read_csv(data / "Data_Entry_2017.csv").set_index("Image Index")["Finding Labels"].str.split("|")
+    for path, row in manifest.iterrows():
+        stated = entry[str(path).rpartition("/")[2]]
+        assert bool(row["finding_Pneumonia"]) == ("Pneumonia" in stated)
+        assert bool(row["finding_Edema"]) == ("Edema" in stated)
+    folds = files.read_table(folder.folds).merge(manifest.reset_index()[["path", "patient_id"]], on="path")
+    assert folds.groupby("patient_id")["fold"].nunique().max() == 1
+    assert set(manifest["patient_from"]) == {"table"}
+    assert set(folds["path"]) == set(manifest.index[manifest["split"] != "test"])

@@ -54,7 +54,7 @@ def parquet() -> bytes:
         (b"<!DOCTYPE html><p>404", "text"),
         (zipped(), "zip archive or Office document"),
         (tarred(), "tar archive"),
-        (gzip.compress(b"x"), "gzip archive"),
+        (gzip.compress(b"x", mtime=0), "gzip archive"),
         (bz2.compress(b"x"), "bzip2 archive"),
         (lzma.compress(b"x"), "xz archive"),
         (b"%PDF-1.7\n%\xe2\xe3\n", "PDF document"),

@@ -37,9 +37,9 @@ def csv_of(separator: str) -> bytes:
         ("semicolons.csv", csv_of(";")),
         ("t.tsv", csv_of("\t")),
         ("t.txt", csv_of("\t")),
-        ("t.csv.gz", gzip.compress(csv_of(","))),
+        ("t.csv.gz", gzip.compress(csv_of(","), mtime=0)),
         ("t.jsonl", FRAME.to_json(orient="records", lines=True).encode()),
-        ("t.jsonl.gz", gzip.compress(FRAME.to_json(orient="records", lines=True).encode())),
+        ("t.jsonl.gz", gzip.compress(FRAME.to_json(orient="records", lines=True).encode(), mtime=0)),
         ("T.CSV", csv_of(",")),
     ],
 )

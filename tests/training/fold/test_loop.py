@@ -136,7 +136,7 @@ def test_an_image_that_weighs_twice_counts_as_if_it_were_there_twice(begin: Begi
     trainer = FoldTrainer(begin(augment="none"), 0, "cpu")
     trainer.model.eval()  # batch norm would take its statistics from the batch
     labels_BC = torch.eye(2)[trainer.targets[:4]]
-    x_B = trainer.inputs.take(torch.arange(4), torch.Generator())
+    x_B = trainer.inputs.take(torch.arange(4), torch.Generator(), 0)
     twice = trainer._backward(torch.cat([x_B, x_B[:1]]), torch.cat([labels_BC, labels_BC[:1]]))
     trainer.optimiser.zero_grad()
     weighted = trainer._backward(x_B, labels_BC * torch.tensor([[2.0], [1.0], [1.0], [1.0]]))
