@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import charts, words
 from app.server import Folders
-from cxr.serving import scores
+from cxr.serving.scoring import scores
 from cxr.storage import files
 from cxr.storage.scores_folder import ScoresFolder
 from cxr.wording import markdown

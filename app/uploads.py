@@ -26,7 +26,7 @@ from cxr.network.grad_cam import beside, overlay
 from cxr.serving.explanations import PICTURE_PX
 from cxr.serving.package import Package, load_package
 from cxr.serving.predictor import Prediction, Predictor
-from cxr.serving.scores import score_row, scores_table
+from cxr.serving.scoring.scores import score_row, scores_table
 from cxr.serving.screening import FileReading, examine_image
 from cxr.storage.model_folder import ModelFolder
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.results import keep
-from cxr.dataset.layout import list_images
+from cxr.dataset.listing.layout import list_images
 from cxr.images.decoding import decode_square, stretch
 from cxr.images.source import open_source
 

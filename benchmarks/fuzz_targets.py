@@ -14,7 +14,7 @@ import pydicom
 from PIL import Image
 
 from cxr.config import DataConfig, Execution, TrainConfig
-from cxr.dataset.layout import list_images
+from cxr.dataset.listing.layout import list_images
 from cxr.dataset.manifest import build_manifest
 from cxr.export.build import make_package
 from cxr.images.dicom.patient import hash_patient

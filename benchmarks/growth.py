@@ -21,7 +21,7 @@ from benchmarks.results import keep
 from benchmarks.scoring import score_as_process, timed_process
 from cxr.config import Execution, TrainConfig
 from cxr.dataset.examination import examine
-from cxr.dataset.layout import list_images
+from cxr.dataset.listing.layout import list_images
 from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
 from cxr.images.source import open_source

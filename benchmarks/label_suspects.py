@@ -35,7 +35,7 @@ from sklearn.pipeline import make_pipeline
 from benchmarks.results import keep
 from cxr.config import Execution, TrainConfig
 from cxr.dataset.examination import examine
-from cxr.dataset.layout import SourceImage, list_images
+from cxr.dataset.listing.layout import SourceImage, list_images
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.subgroups import label_suspects
 from cxr.images.source import open_source

@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks.results import keep
 from cxr.config import DataConfig
 from cxr.dataset.examination import examine
-from cxr.dataset.layout import list_images
+from cxr.dataset.listing.layout import list_images
 from cxr.images.source import open_source
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder

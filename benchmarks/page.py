@@ -21,7 +21,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.results import keep
-from cxr.dataset.layout import list_images
+from cxr.dataset.listing.layout import list_images
 from cxr.images.source import open_source
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder

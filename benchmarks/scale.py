@@ -23,8 +23,8 @@ import numpy as np
 
 from cxr.config import TrainConfig
 from cxr.images.inbox import Arrival
-from cxr.serving import scores
-from cxr.serving.scoring_runs import CHUNK
+from cxr.serving.scoring import scores
+from cxr.serving.scoring.scoring_runs import CHUNK
 from cxr.storage.files import read_json
 from cxr.storage.scores_folder import ScoresFolder
 

@@ -24,7 +24,7 @@ from benchmarks.processes import run_measured
 from benchmarks.results import keep
 from cxr.config import Execution, ScoreConfig, TrainConfig
 from cxr.dataset.examination import examine
-from cxr.dataset.layout import list_images
+from cxr.dataset.listing.layout import list_images
 from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
 from cxr.images.inbox import Arrival
@@ -32,8 +32,8 @@ from cxr.images.source import open_source
 from cxr.network.int8 import load_int8, quantise
 from cxr.serving import registry
 from cxr.serving.ensemble import layers_of
-from cxr.serving.scorer import Scorer, score_chunk, scorer_of
-from cxr.serving.scoring_runs import CHUNK, chunks, open_scoring_run
+from cxr.serving.scoring.scorer import Scorer, score_chunk, scorer_of
+from cxr.serving.scoring.scoring_runs import CHUNK, chunks, open_scoring_run
 from cxr.serving.screening import read_image
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder

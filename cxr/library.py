@@ -185,7 +185,7 @@ class Predictor:
         return self._table(_steps(readings))
 
     def _table(self, steps: Iterable[Sequence["FileReading"]]) -> pd.DataFrame:
-        from cxr.serving.scores import score_row, scores_table
+        from cxr.serving.scoring.scores import score_row, scores_table
 
         rows: list[dict[str, object]] = []
         for readings in steps:

@@ -15,10 +15,10 @@ from cxr.errors import ConfigError, CxrError
 from cxr.evaluation.tables import evaluate
 from cxr.report.run_report import write_report
 from cxr.report.scoring_report import write_scoring_report
-from cxr.serving import scores
-from cxr.serving.outcome import Check, Outcome, carry_out, conclude, recorded
-from cxr.serving.scorer import score_chunk
-from cxr.serving.scoring_runs import ScoringRun, chunks, open_scoring_run
+from cxr.serving.scoring import scores
+from cxr.serving.scoring.outcome import Check, Outcome, carry_out, conclude, recorded
+from cxr.serving.scoring.scorer import score_chunk
+from cxr.serving.scoring.scoring_runs import ScoringRun, chunks, open_scoring_run
 from cxr.storage import events, files
 from cxr.storage.run_folder import RunFolder
 from cxr.storage.scores_folder import ScoresFolder

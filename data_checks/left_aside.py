@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cxr.dataset.file_kinds import MADE_BY_SYSTEMS, OTHER_FORMAT
+from cxr.dataset.listing.file_kinds import MADE_BY_SYSTEMS, OTHER_FORMAT
 from data_checks.expect import absent, one_of
 from data_checks.suite import Table
 from data_checks.tolerances import Tolerances

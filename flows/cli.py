@@ -106,7 +106,7 @@ def score(
     """
     from cxr.cli import tables, terminal
     from cxr.pipeline import score_inbox
-    from cxr.serving.outcome import totals
+    from cxr.serving.scoring.outcome import totals
     from cxr.storage.scores_folder import ScoresFolder
     from data_checks.gate import check_scores
 

@@ -6,8 +6,8 @@ from prefect import State, flow
 from prefect.states import Completed, Failed
 
 from cxr.config import ScoreConfig
-from cxr.serving import scores
-from cxr.serving.outcome import Outcome, carry_out, recorded, totals
+from cxr.serving.scoring import scores
+from cxr.serving.scoring.outcome import Outcome, carry_out, recorded, totals
 from cxr.storage.scores_folder import ScoresFolder
 from data_checks.tolerances import Tolerances
 from flows.parameters import flat_parameters

@@ -15,9 +15,9 @@ from prefect.utilities.annotations import quote
 from cxr.config import ScoreConfig
 from cxr.images.inbox import Arrival, Batch
 from cxr.report.scoring_report import markdown, write_scoring_report
-from cxr.serving import scorer, scoring_runs
-from cxr.serving.outcome import Outcome, conclude
-from cxr.serving.scoring_runs import ScoringRun, chunks
+from cxr.serving.scoring import scorer, scoring_runs
+from cxr.serving.scoring.outcome import Outcome, conclude
+from cxr.serving.scoring.scoring_runs import ScoringRun, chunks
 from data_checks.gate import check_scores
 from data_checks.tolerances import Tolerances
 from tasks.artifacts import artifact_key, table_rows

@@ -42,12 +42,12 @@ class Removal:
         (project / self.file).write_text(text.replace(self.old, self.new))
 
 
-LAYOUT = "tests/dataset/test_layout.py::test_"
+LAYOUT = "tests/dataset/listing/test_layout.py::test_"
 MINIATURES = "tests/dataset/test_miniatures.py::test_"
-TAR = "tests/images/test_tar_archive.py::test_"
+TAR = "tests/images/archives/test_tar_archive.py::test_"
 CLUSTERS = "tests/dataset/test_clusters.py::test_"
 FINDINGS = "tests/test_several_findings.py::test_"
-LABELS = "tests/dataset/test_labels.py::test_"
+LABELS = "tests/dataset/listing/test_labels.py::test_"
 FOREIGN = "tests/test_foreign_names.py::test_"
 TRAIN = "tests/flows/test_train_cv.py::test_"
 CROSS = "tests/test_pipeline.py::test_"
@@ -186,7 +186,7 @@ REMOVALS = (
     ),
     Removal(
         "another package takes a version's name: its scores pass for the first one's",
-        "cxr/serving/scoring_runs.py",
+        "cxr/serving/scoring/scoring_runs.py",
         "        scores.claim(folder, package)\n",
         "",
         ONCE + "two_packages_of_one_name_and_version_do_not_share_scores",
@@ -200,31 +200,31 @@ REMOVALS = (
     ),
     Removal(
         "a batch leaves the inbox after a kill: its scores stay staged",
-        "cxr/serving/scoring_runs.py",
+        "cxr/serving/scoring/scoring_runs.py",
         "(gone | listed)",
         "listed",
         ONCE + "a_batch_that_left_the_inbox_after_a_kill_is_published_all_the_same",
     ),
     Removal(
         "a disk fails in a scoring run: a traceback",
-        "cxr/serving/scores.py",
+        "cxr/serving/scoring/scores.py",
         "        raise DiskError.of(error, folder.path) from error\n",
         "        raise\n",
         ONCE + "a_limit_of_file_sizes_ends_the_command_with_code_2_and_a_record",
     ),
     Removal(
         "a batch is published before it is on record",
-        "cxr/serving/outcome.py",
+        "cxr/serving/scoring/outcome.py",
         "        write_record(run, outcomes)\n        scores.settle",
         "        scores.settle",
-        "tests/serving/test_outcome.py::test_a_batch_is_on_record_before_it_is_published",
+        "tests/serving/scoring/test_outcome.py::test_a_batch_is_on_record_before_it_is_published",
     ),
     Removal(
         "the clock is set back: a scoring run takes another's name",
-        "cxr/serving/scoring_runs.py",
+        "cxr/serving/scoring/scoring_runs.py",
         "        moment += timedelta(microseconds=1)\n",
         "        break\n",
-        "tests/serving/test_scoring_runs.py::test_no_scoring_run_takes_the_name_of_another_where_the_clock_was_set_back",
+        "tests/serving/scoring/test_scoring_runs.py::test_no_scoring_run_takes_the_name_of_another_where_the_clock_was_set_back",
     ),
     Removal(
         "out of memory: no smaller parts",
@@ -455,56 +455,56 @@ REMOVALS = (
     ),
     Removal(
         "hidden folders are classes",
-        "cxr/dataset/file_kinds.py",
+        "cxr/dataset/listing/file_kinds.py",
         "    if is_hidden(path):",
         "    if False:",
         LAYOUT + "hidden_and_system_folders_are_no_classes_and_are_left_aside_by_name",
     ),
     Removal(
         "two spellings are two classes",
-        "cxr/dataset/labels.py",
+        "cxr/dataset/listing/labels.py",
         "if alike := spelt_alike(place):",
         "if (alike := spelt_alike(place)) and not alike:",
         LABELS + "two_spellings_of_a_class_are_an_error_that_shows_both",
     ),
     Removal(
         "the positive class is asked for at the end",
-        "cxr/dataset/labels.py",
+        "cxr/dataset/listing/labels.py",
         "    if len(labels) > 1:",
         "    if not labels:",
         LABELS + "the_positive_class_is_asked_for_before_an_image_is_read",
     ),
     Removal(
         "zip members of one path vanish",
-        "cxr/images/zip_archive.py",
+        "cxr/images/archives/zip_archive.py",
         "elif path in self._members:",
         "elif False:",
         "tests/images/test_source.py::test_a_zip_with_two_members_for_one_path_is_refused_and_names_both",
     ),
     Removal(
         "a split is a class",
-        "cxr/dataset/class_folders.py",
+        "cxr/dataset/listing/class_folders.py",
         "    if split_of(folder):",
         "    if False:",
         MINIATURES + "folders_that_are_no_classes_are_refused_with_the_way_out_before_an_image_is_read",
     ),
     Removal(
         "a numbered folder is a class",
-        "cxr/dataset/class_folders.py",
+        "cxr/dataset/listing/class_folders.py",
         r'    if re.fullmatch(r"\d+", folder):',
         "    if False:",
         MINIATURES + "folders_that_are_no_classes_are_refused_with_the_way_out_before_an_image_is_read",
     ),
     Removal(
         "masks are images of a class",
-        "cxr/dataset/file_kinds.py",
+        "cxr/dataset/listing/file_kinds.py",
         "    return MASK if is_in_mask_folder(path) else None",
         "    return None",
         MINIATURES + "masks_beside_images_are_left_aside_and_the_class_is_the_folder_above",
     ),
     Removal(
         "a class has fewer images than folds: found out at the end",
-        "cxr/dataset/labels.py",
+        "cxr/dataset/listing/labels.py",
         "        if n < config.folds:",
         "        if False:",
         "tests/dataset/test_examination.py::test_what_names_alone_say_is_said_before_an_image_is_read",
@@ -540,42 +540,42 @@ REMOVALS = (
     ),
     Removal(
         "a tar's member leads out of it",
-        "cxr/images/tar_archive.py",
+        "cxr/images/archives/tar_archive.py",
         'info.name.startswith("/") or ".." in info.name.split("/") or ',
         "",
         TAR + "a_tar_whose_member_leads_out_of_it_is_refused",
     ),
     Removal(
         "tar members of one path vanish",
-        "cxr/images/tar_archive.py",
+        "cxr/images/archives/tar_archive.py",
         "    elif path in contents.members:",
         "    elif False:",
         TAR + "a_tar_with_two_members_for_one_path_is_refused",
     ),
     Removal(
         "a damaged header ends a tar",
-        "cxr/images/tar_archive.py",
+        "cxr/images/archives/tar_archive.py",
         "    if guarded.last != bytes(HEADER_BYTES):",
         "    if False:",
         TAR + "a_damaged_header_ends_no_listing_in_silence",
     ),
     Removal(
         "what follows a tar's end is passed over",
-        "cxr/images/tar_archive.py",
+        "cxr/images/archives/tar_archive.py",
         "        if rest.count(0) < len(rest):",
         "        if False:",
         TAR + "two_tars_that_were_joined_are_refused",
     ),
     Removal(
         "a tar's header asks for gigabytes: given",
-        "cxr/images/tar_archive.py",
+        "cxr/images/archives/tar_archive.py",
         "        if n_bytes < 0 or self._left < 0:",
         "        if False:",
         TAR + "headers_that_ask_for_gigabytes_are_refused",
     ),
     Removal(
         "a gzip bomb is unpacked",
-        "cxr/images/gzip_index.py",
+        "cxr/images/archives/gzip_index.py",
         "            if self._unpacking.offset > self._most:",
         "            if False:",
         TAR + "a_gzip_bomb_is_refused_before_it_is_unpacked_whole",
@@ -960,7 +960,7 @@ REMOVALS = (
         "cxr/dataset/manifest.py",
         "    of_tables = [] if resolved is None else [resolved.sha256]\n",
         "    of_tables = []\n",
-        "tests/dataset/test_labelled.py::test_a_run_resumes_with_the_same_tables_wherever_they_lie_and_with_no_others",
+        "tests/dataset/listing/test_labelled.py::test_a_run_resumes_with_the_same_tables_wherever_they_lie_and_with_no_others",
     ),
     Removal(
         "a table here: stands for another one within the data",
@@ -994,10 +994,10 @@ REMOVALS = (
     ),
     Removal(
         "scores from before a column was added: a traceback",
-        "cxr/serving/scores.py",
+        "cxr/serving/scoring/scores.py",
         "return rows if ADDED in rows else rows.assign",
         "return rows if True else rows.assign",
-        "tests/serving/test_scores.py::test_scores_from_before_a_column_was_added_are_read_with_those_of_after",
+        "tests/serving/scoring/test_scores.py::test_scores_from_before_a_column_was_added_are_read_with_those_of_after",
     ),
     Removal(
         "a few images that the model separates: the slope goes to infinity",

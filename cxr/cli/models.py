@@ -233,7 +233,7 @@ def release(batch: str, /, *, out: Annotated[Path, Parameter(help="Folder of the
         batch: The batch's folder in the inbox.
     """
     from cxr.cli import terminal
-    from cxr.serving import scores
+    from cxr.serving.scoring import scores
     from cxr.storage.scores_folder import ScoresFolder
 
     with terminal.log_lines():

@@ -81,7 +81,7 @@ def _show_worst_cluster(table: "pd.DataFrame") -> None:
 
 def show_checks(folder: "RunFolder") -> None:
     """Print what the data checks found, what acquisition alone predicts, and where the report is."""
-    from cxr.dataset.layout import name_left_aside
+    from cxr.dataset.listing.layout import name_left_aside
     from cxr.storage import verified
 
     data = verified.read_json(folder.data)

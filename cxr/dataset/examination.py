@@ -15,9 +15,9 @@ from cxr.classes import Classes, Findings
 from cxr.config import DataConfig
 from cxr.dataset.folds import assign_folds, certify
 from cxr.dataset.known_patients import log_patients, with_pattern_found
-from cxr.dataset.labelled import list_data_set, require_folds
-from cxr.dataset.labels import class_names, require_labels, require_trainable
-from cxr.dataset.layout import Listing, count_kinds, left_aside_table, log_left_aside
+from cxr.dataset.listing.labelled import list_data_set, require_folds
+from cxr.dataset.listing.labels import class_names, require_labels, require_trainable
+from cxr.dataset.listing.layout import Listing, count_kinds, left_aside_table, log_left_aside
 from cxr.dataset.manifest import build_manifest, count_identical, count_images, data_hash
 from cxr.dataset.near_duplicates import find_near_duplicates
 from cxr.dataset.pictures import squares_of

@@ -27,7 +27,7 @@ from cxr.config import ADDED, KAGGLE_PATIENT, DataConfig
 from cxr.dataset.clusters import assign_clusters
 from cxr.dataset.findings import assign_by_findings, count_by_class, count_findings, require_finding_groups
 from cxr.dataset.known_patients import COUNTED, count_patients, patient_sources, pattern_words
-from cxr.dataset.labels import require_split
+from cxr.dataset.listing.labels import require_split
 from cxr.dataset.near_duplicates import verified_pairs
 from cxr.errors import ConfigError, FoldError
 from cxr.storage import verified

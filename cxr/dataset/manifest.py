@@ -21,10 +21,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.config import DataConfig
-from cxr.dataset.file_kinds import needs_pydicom
 from cxr.dataset.findings import label_findings
-from cxr.dataset.labels import label_of, subtype_of
-from cxr.dataset.layout import Listing, SourceImage
+from cxr.dataset.listing.file_kinds import needs_pydicom
+from cxr.dataset.listing.labels import label_of, subtype_of
+from cxr.dataset.listing.layout import Listing, SourceImage
 from cxr.dataset.patients import Patient, choose_pattern, find_patients
 from cxr.errors import DataError, UnreadableError
 from cxr.images.decoding import Header, open_prepared

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr.config import DataConfig
-from cxr.dataset.layout import Listing, list_images
+from cxr.dataset.listing.layout import Listing, list_images
 from cxr.errors import DataError, UnreadableError
 from cxr.images.decoding import Picture, decode_image, stretch
 from cxr.images.source import Source, open_source

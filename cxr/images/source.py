@@ -2,7 +2,7 @@
 
 A source lists its files and reads one at a time. Nothing is unpacked, moved or written, so a path in a hostile archive
 cannot do harm. A path names one file: an archive in which two members have the same path is refused. Which files are
-images, and of which class, `cxr.dataset.layout` says; `litter` knows what systems leave among them.
+images, and of which class, `cxr.dataset.listing.layout` says; `litter` knows what systems leave among them.
 """
 
 import os
@@ -14,8 +14,8 @@ from typing import Protocol
 
 from cxr.config import KAGGLE
 from cxr.errors import DataError
-from cxr.images.tar_archive import TarArchive, is_tar
-from cxr.images.zip_archive import ZipArchive
+from cxr.images.archives.tar_archive import TarArchive, is_tar
+from cxr.images.archives.zip_archive import ZipArchive
 from cxr.wording import printable
 
 KAGGLE_DATASET = "paultimothymooney/chest-xray-pneumonia"

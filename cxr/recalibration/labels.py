@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxr.classes import Classes
-from cxr.dataset.layout import kinds_of
+from cxr.dataset.listing.layout import kinds_of
 from cxr.errors import ConfigError, DataError
 from cxr.images.dicom.patient import patient_key
 from cxr.images.source import Source, open_source

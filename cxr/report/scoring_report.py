@@ -13,9 +13,9 @@ from cxr.images.decoding import decode_image
 from cxr.images.inbox import LOOSE, Arrival, read_arrival
 from cxr.images.reading import image_id_of
 from cxr.report.markup import THUMBNAIL_PX, outline, render, thumbnail
-from cxr.serving.outcome import N_BINS, Outcome, headline_probability, totals, write_record
 from cxr.serving.package import TOLERATED_DIFFERENCE
-from cxr.serving.scoring_runs import ScoringRun
+from cxr.serving.scoring.outcome import N_BINS, Outcome, headline_probability, totals, write_record
+from cxr.serving.scoring.scoring_runs import ScoringRun
 from cxr.storage import events, files
 from cxr.wording import DASH, DISCLAIMER
 from cxr.wording import markdown as escape

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.label_suspects import SHARE, plant_errors
-from cxr.dataset.layout import list_images
+from cxr.dataset.listing.layout import list_images
 from cxr.images.source import open_source
 
 

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from cxr.dataset.layout import LeftAside, left_aside_table
+from cxr.dataset.listing.layout import LeftAside, left_aside_table
 from data_checks import left_aside
 from data_checks.tolerances import Tolerances
 from tests.data_checks.conftest import Failed

@@ -7,7 +7,7 @@ import pytest
 
 from cxr.config import DataConfig
 from cxr.dataset.examination import examine
-from cxr.dataset.layout import LeftAside, left_aside_table
+from cxr.dataset.listing.layout import LeftAside, left_aside_table
 from cxr.errors import ConfigError, DataError, FoldError, RunError
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder

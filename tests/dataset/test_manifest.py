@@ -13,7 +13,7 @@ import pytest
 
 from cxr.config import TrainConfig
 from cxr.dataset import manifest
-from cxr.dataset.layout import list_images
+from cxr.dataset.listing.layout import list_images
 from cxr.dataset.patients import SHARED
 from cxr.errors import DataError
 from cxr.images.source import Source, open_source

@@ -9,7 +9,7 @@ import pytest
 from cxr.config import DataConfig
 from cxr.dataset.examination import examine
 from cxr.dataset.known_patients import NOBODY
-from cxr.dataset.layout import Listing, list_images
+from cxr.dataset.listing.layout import Listing, list_images
 from cxr.errors import ConfigError, DataError
 from cxr.images.source import open_source
 from cxr.storage import files

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cxr.config import DataConfig
-from cxr.dataset.layout import list_images
+from cxr.dataset.listing.layout import list_images
 from cxr.dataset.pictures import find_pictures, read_pictures, read_squares, squares_of
 from cxr.errors import DataError
 from cxr.images.decoding import decode_square

@@ -13,8 +13,8 @@ from cxr.images.synthetic import draw_images, draw_inbox
 from cxr.recalibration.recalibrate import recalibrate_model
 from cxr.serving.ensemble import Ensemble
 from cxr.serving.package import load_package
-from cxr.serving.scorer import Scorer
-from cxr.serving.scoring_runs import open_scoring_run
+from cxr.serving.scoring.scorer import Scorer
+from cxr.serving.scoring.scoring_runs import open_scoring_run
 from cxr.storage import verified
 from cxr.storage.model_folder import ModelFolder, PackageFolder
 from cxr.storage.run_folder import RunFolder

@@ -11,8 +11,8 @@ from cxr.config import ScoreConfig
 from cxr.images.synthetic import draw_inbox
 from cxr.pipeline import score_inbox
 from cxr.report.scoring_report import markdown, write_scoring_report
-from cxr.serving.outcome import Outcome
-from cxr.serving.scoring_runs import ScoringRun
+from cxr.serving.scoring.outcome import Outcome
+from cxr.serving.scoring.scoring_runs import ScoringRun
 from cxr.wording import DISCLAIMER
 from data_checks.gate import check_scores
 from data_checks.tolerances import Tolerances

@@ -25,9 +25,10 @@ from cxr.errors import DiskError, PackageError, RunError
 from cxr.export.build import make_package
 from cxr.images import inbox as inboxes
 from cxr.pipeline import score_inbox
-from cxr.serving import registry, scores
-from cxr.serving.outcome import Outcome
-from cxr.serving.scores import Seen
+from cxr.serving import registry
+from cxr.serving.scoring import scores
+from cxr.serving.scoring.outcome import Outcome
+from cxr.serving.scoring.scores import Seen
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.scores_folder import ScoresFolder

@@ -15,9 +15,9 @@ from cxr.network.devices import uses_bf16
 from cxr.serving.explanations import explain_images
 from cxr.serving.predictor import Prediction, Predictor
 from cxr.serving.registry import load_champion
-from cxr.serving.scorer import Scorer
-from cxr.serving.scores import score_row, scores_table
-from cxr.serving.scoring_runs import open_scoring_run
+from cxr.serving.scoring.scorer import Scorer
+from cxr.serving.scoring.scores import score_row, scores_table
+from cxr.serving.scoring.scoring_runs import open_scoring_run
 from cxr.serving.screening import examine_image, read_image
 from cxr.storage.run_folder import ExplanationFolder
 

@@ -11,8 +11,8 @@ import pytest
 
 from cxr.config import DataConfig, Execution, ScoreConfig, TrainConfig
 from cxr.dataset.examination import examine
-from cxr.dataset.labelled import list_data_set
-from cxr.dataset.layout import count_kinds
+from cxr.dataset.listing.labelled import list_data_set
+from cxr.dataset.listing.layout import count_kinds
 from cxr.errors import ConfigError, CxrError, DataError, FoldError, RunError
 from cxr.export.build import make_package
 from cxr.images.source import open_source

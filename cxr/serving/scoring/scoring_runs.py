@@ -28,10 +28,10 @@ from cxr.errors import ConfigError, UnreadableError
 from cxr.images.inbox import Arrival, Batch, batch_names, list_batch, read_arrival
 from cxr.images.reading import image_id_of
 from cxr.network.devices import resolve_device
-from cxr.serving import scores
 from cxr.serving.package import Package, load_package
 from cxr.serving.registry import load_champion
-from cxr.serving.scores import Seen
+from cxr.serving.scoring import scores
+from cxr.serving.scoring.scores import Seen
 from cxr.storage import events
 from cxr.storage.content_index import ContentIndex
 from cxr.storage.files import read_table

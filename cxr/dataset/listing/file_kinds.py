@@ -6,7 +6,7 @@ file is an image if it begins as one that is read, whatever its name says, or wi
 
 from pathlib import PurePosixPath
 
-from cxr.dataset.class_folders import is_in_mask_folder
+from cxr.dataset.listing.class_folders import is_in_mask_folder
 from cxr.images import jpeg_scans, png
 from cxr.images.dicom.file import PREFIX, is_dicom
 from cxr.images.source import Source, is_hidden, litter

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cxr.dataset.file_kinds import kind_of
+from cxr.dataset.listing.file_kinds import kind_of
 from cxr.images.source import open_source
 from tests.support.images import make_dicom
 from tests.support.miniatures import draw

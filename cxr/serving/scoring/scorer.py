@@ -12,10 +12,10 @@ import pandas as pd
 from cxr.images.inbox import Arrival
 from cxr.images.other_files import OTHER_FILE
 from cxr.network.devices import keep_freed_memory, resolve_device
-from cxr.serving import scores
 from cxr.serving.predictor import Predictor
-from cxr.serving.scores import score_row
-from cxr.serving.scoring_runs import ScoringRun
+from cxr.serving.scoring import scores
+from cxr.serving.scoring.scores import score_row
+from cxr.serving.scoring.scoring_runs import ScoringRun
 from cxr.serving.screening import FileReading, read_image
 from cxr.storage import events
 

@@ -26,7 +26,8 @@ from cxr.errors import ConfigError, PackageError
 from cxr.export.build import make_package
 from cxr.images.synthetic import draw_inbox
 from cxr.pipeline import score_inbox
-from cxr.serving import registry, scorer, scoring_runs
+from cxr.serving import registry
+from cxr.serving.scoring import scorer, scoring_runs
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.storage.scores_folder import ScoresFolder

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Protocol, cast
 
 from cxr.errors import DataError
-from cxr.images.gzip_index import MAGIC, GzipIndex, OnePass
-from cxr.images.zip_archive import MAX_FREE_BYTES, MAX_RATIO
+from cxr.images.archives.gzip_index import MAGIC, GzipIndex, OnePass
+from cxr.images.archives.zip_archive import MAX_FREE_BYTES, MAX_RATIO
 from cxr.wording import printable
 
 USTAR = slice(257, 262)

@@ -8,8 +8,8 @@ import pyarrow.parquet
 import pytest
 
 from cxr.errors import FormatError, RunError
-from cxr.serving import scores
-from cxr.serving.scores import Seen, scores_table
+from cxr.serving.scoring import scores
+from cxr.serving.scoring.scores import Seen, scores_table
 from cxr.storage import files
 from cxr.storage.scores_folder import ScoresFolder
 

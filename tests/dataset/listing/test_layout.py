@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cxr.dataset.layout import count_kinds, left_aside_table, list_images, name_left_aside
+from cxr.dataset.listing.layout import count_kinds, left_aside_table, list_images, name_left_aside
 from cxr.errors import DataError
 from cxr.images.source import open_source
 from tests.support.images import make_dicom

@@ -9,10 +9,10 @@ from cxr.images.decoding import decode_square
 from cxr.images.inbox import Arrival
 from cxr.images.synthetic import draw_inbox
 from cxr.network.resnet import predict_logits
-from cxr.serving import scores
-from cxr.serving.scorer import Scorer, score_chunk
-from cxr.serving.scoring_runs import open_scoring_run
-from tests.serving.test_scoring_runs import config
+from cxr.serving.scoring import scores
+from cxr.serving.scoring.scorer import Scorer, score_chunk
+from cxr.serving.scoring.scoring_runs import open_scoring_run
+from tests.serving.scoring.test_scoring_runs import config
 
 
 def test_an_image_gets_the_mean_of_the_calibrated_folds_of_the_plain_networks(home: Path, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cxr.images import gzip_index
-from cxr.images.gzip_index import GzipIndex, OnePass
+from cxr.images.archives import gzip_index
+from cxr.images.archives.gzip_index import GzipIndex, OnePass
 
 
 def indexed(path: Path) -> tuple[GzipIndex, bytes]:

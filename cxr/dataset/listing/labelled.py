@@ -13,7 +13,7 @@ import pandas as pd
 from cxr.classes import spell_apart, spelt_alike
 from cxr.config import DataConfig
 from cxr.dataset.findings import as_columns, describe_findings
-from cxr.dataset.layout import LeftAside, Listing, SourceImage, kinds_of, list_images
+from cxr.dataset.listing.layout import LeftAside, Listing, SourceImage, kinds_of, list_images
 from cxr.errors import DataError
 from cxr.images.dicom.patient import patient_key
 from cxr.images.source import Source

@@ -1,8 +1,8 @@
 """Which files of a data set are images, and of which class.
 
-The class is a folder, as `cxr.dataset.class_folders` finds it. Whatever else lies in a data set is left aside, and
-each such file is named with its kind: in a hidden folder or one that a system has made, in a format that is not read,
-a mask, the nested second copy inside the real Kaggle archive.
+The class is a folder, as `cxr.dataset.listing.class_folders` finds it. Whatever else lies in a data set is left aside,
+and each such file is named with its kind: in a hidden folder or one that a system has made, in a format that is not
+read, a mask, the nested second copy inside the real Kaggle archive.
 """
 
 import logging
@@ -13,8 +13,8 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
-from cxr.dataset.class_folders import Folders, Place, find_places, split_of, why_no_class
-from cxr.dataset.file_kinds import NESTED, NOT_NAMED, OTHER_FORMAT, kind_of
+from cxr.dataset.listing.class_folders import Folders, Place, find_places, split_of, why_no_class
+from cxr.dataset.listing.file_kinds import NESTED, NOT_NAMED, OTHER_FORMAT, kind_of
 from cxr.errors import ConfigError, DataError
 from cxr.images.source import Source, is_hidden, litter
 

@@ -7,8 +7,8 @@ import pytest
 
 from cxr.config import DataConfig, TrainConfig
 from cxr.dataset.examination import examine
-from cxr.dataset.labels import class_names, require_labels
-from cxr.dataset.layout import list_images
+from cxr.dataset.listing.labels import class_names, require_labels
+from cxr.dataset.listing.layout import list_images
 from cxr.errors import ConfigError, DataError
 from cxr.images.source import open_source
 from cxr.storage.run_folder import RunFolder

@@ -10,14 +10,14 @@ from cxr.images.inbox import Batch
 from cxr.images.synthetic import draw_inbox
 from cxr.metrics import drift
 from cxr.pipeline import score_inbox
-from cxr.serving.outcome import Decision, Outcome, decide, headline_probability, totals
 from cxr.serving.registry import load_champion
-from cxr.serving.scores import scores_table
+from cxr.serving.scoring.outcome import Decision, Outcome, decide, headline_probability, totals
+from cxr.serving.scoring.scores import scores_table
 from cxr.storage import files
 from cxr.storage.scores_folder import ScoresFolder
 from cxr.verdict import Severity, Verdict
-from tests.serving.test_scores import ok_row, refused_row
-from tests.serving.test_scoring_runs import config
+from tests.serving.scoring.test_scores import ok_row, refused_row
+from tests.serving.scoring.test_scoring_runs import config
 from tests.support.faults import watching
 
 TWO = Classes(("NORMAL", "PNEUMONIA"))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cxr.dataset.layout import list_images
+from cxr.dataset.listing.layout import list_images
 from cxr.errors import DataError
-from cxr.images import tar_archive, zip_archive
+from cxr.images.archives import tar_archive, zip_archive
 from cxr.images.source import open_source
 from tests.support.miniatures import drawn, kermany
 

@@ -9,9 +9,9 @@ import pandas as pd
 
 from cxr.classes import spell_apart, spelt_alike
 from cxr.config import DataConfig
-from cxr.dataset.class_folders import why_no_class
 from cxr.dataset.findings import require_source
-from cxr.dataset.layout import Listing, SourceImage
+from cxr.dataset.listing.class_folders import why_no_class
+from cxr.dataset.listing.layout import Listing, SourceImage
 from cxr.errors import ConfigError, DataError, FoldError
 
 SUBTYPE = re.compile(r"_(bacteria|virus)(?=[_.])|^(bacteria|virus)(?=-\d)", re.IGNORECASE)

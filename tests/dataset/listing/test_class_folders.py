@@ -1,6 +1,6 @@
 import pytest
 
-from cxr.dataset.class_folders import Place, find_places, why_no_class
+from cxr.dataset.listing.class_folders import Place, find_places, why_no_class
 
 PLACES = {
     "A/1.png": Place((), "A", None),

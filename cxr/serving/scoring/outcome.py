@@ -23,9 +23,9 @@ from cxr.errors import CxrError, DiskError
 from cxr.images.inbox import Batch
 from cxr.images.other_files import OTHER_FILE
 from cxr.metrics import drift
-from cxr.serving import scores
 from cxr.serving.package import Package
-from cxr.serving.scoring_runs import ScoringRun, remember_contents
+from cxr.serving.scoring import scores
+from cxr.serving.scoring.scoring_runs import ScoringRun, remember_contents
 from cxr.storage import events, files
 from cxr.verdict import Verdict
 

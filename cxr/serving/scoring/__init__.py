@@ -1,0 +1,1 @@
+"""Scoring runs: from new files in an inbox to scores that are published once."""
