@@ -3,7 +3,7 @@
 import os
 import types
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -46,6 +46,7 @@ NO_ADDRESSES = ("a\0b", "nowhere", "sqlite:///", "http://", "ftp://host", "READM
 NO_NUMBERS = ("", "nan", "-1", "abc", "1e400", "1,5")
 
 
+@cache
 def collected(verb: str) -> list[Argument]:
     return [argument for argument in app[verb].assemble_argument_collection() if argument.name != "*"]
 
