@@ -27,9 +27,10 @@ COMPUTE: dict[str, Callable[[OutOfFold], Any]] = {
 }
 
 
-def outputs(folder: RunFolder) -> Classes | Findings:
-    """Return what a run's network predicts."""
-    return outputs_of_record(verified.read_record(folder.config))
+def findings(folder: RunFolder) -> list[str]:
+    """Return the findings of a run; none of a run of classes."""
+    outputs = _outputs(folder)
+    return list(outputs) if isinstance(outputs, Findings) else []
 
 
 def out_of_fold(folder: RunFolder, finding: str | None = None) -> OutOfFold:
@@ -62,6 +63,10 @@ def comparison(folders: list[RunFolder]) -> Comparison:
     return _compare(folders, [_version(folder) for folder in folders])
 
 
+def _outputs(folder: RunFolder) -> Classes | Findings:
+    return outputs_of_record(verified.read_record(folder.config))
+
+
 def _version(folder: RunFolder) -> str:
     """Return the hash of the predictions, which everything here is computed from."""
     return verified.sha256_of(folder.predictions)
@@ -70,10 +75,10 @@ def _version(folder: RunFolder) -> str:
 @st.cache_resource(max_entries=KEPT, show_spinner="Reading the run …", hash_funcs=HASHES)
 def _read(folder: RunFolder, version: str, finding: str | None) -> OutOfFold:
     predictions = verified.read_table(folder.predictions)
-    predicted = outputs(folder)
-    if isinstance(predicted, Findings):
-        return FindingsOutOfFold(predictions, predicted).of(finding or predicted[0])
-    return OutOfFold(predictions, predicted)
+    outputs = _outputs(folder)
+    if isinstance(outputs, Findings):
+        return FindingsOutOfFold(predictions, outputs).of(finding or outputs[0])
+    return OutOfFold(predictions, outputs)
 
 
 @st.cache_data(max_entries=8 * KEPT, show_spinner="Computing …", hash_funcs=HASHES)

@@ -9,7 +9,6 @@ import streamlit as st
 from app import run_charts, run_comparison, run_suspects, run_tables, run_threshold, words
 from app.charts import NO_BAR
 from app.server import Folders
-from cxr.classes import Findings
 from cxr.evaluation.findings import rows_of
 from cxr.evaluation.overview import STARTING_PROJECT, headline, list_runs
 from cxr.storage import verified
@@ -60,10 +59,10 @@ def show(folders: Folders) -> None:
 
 def _choose_finding(folder: RunFolder) -> str | None:
     """Return the one of several findings that the visitor chooses; None for a run of classes."""
-    outputs = run_tables.outputs(folder)
-    if not isinstance(outputs, Findings):
+    findings = run_tables.findings(folder)
+    if not findings:
         return None
-    return st.selectbox("Finding", list(outputs), format_func=words.escape, width=420)
+    return st.selectbox("Finding", findings, format_func=words.escape, width=420)
 
 
 def _show_chart(figure: Any, alt: str) -> None:

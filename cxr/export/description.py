@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from cxr.classes import MACRO
-from cxr.config import TrainConfig
 from cxr.evaluation.findings import FindingsOutOfFold
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.overview import headline
@@ -65,7 +64,7 @@ def package_facts(
         "size": run.config.size,
         "n_folds": run.config.folds,
         "n_images": len(out_of_fold.predictions),
-        "preprocessing": _preprocessing(run.config),
+        "preprocessing": _preprocessing(run),
         "recipe": " ".join(recipe_sentences(run.config)),
         **_decided(run, out_of_fold, fitted),
         "thresholds": fitted.thresholds,
@@ -73,7 +72,7 @@ def package_facts(
         "operating_point": identity["operating_point"],
         "bfloat16": bfloat16,
         "hashes": {"data": record["identity"]["data"], "weights": run.weights_hash, "config": run.config_hash},
-        "config": _without_folders(run.config),
+        "config": _config_without_folders(run),
         "code": code_provenance(),
         "licence": LICENCE,
         "limits": LIMITS,
@@ -113,9 +112,9 @@ def _calibration(out_of_fold: OutOfFold, calibration: Calibration | CalibrationO
     return dataclasses.asdict(calibration) | errors
 
 
-def _preprocessing(config: TrainConfig) -> str:
-    views = VIEWS[config.test_views]
-    return PREPROCESSING.format(LEVELS[config.standardise], f"; logits averaged over {views}" if views else "")
+def _preprocessing(run: Run) -> str:
+    views = VIEWS[run.config.test_views]
+    return PREPROCESSING.format(LEVELS[run.config.standardise], f"; logits averaged over {views}" if views else "")
 
 
 def _metrics(run: Run) -> list[dict[str, Any]]:
@@ -123,6 +122,7 @@ def _metrics(run: Run) -> list[dict[str, Any]]:
     return json.loads(rows.drop(columns="starting_project").to_json(orient="records"))
 
 
-def _without_folders(config: TrainConfig) -> dict[str, Any]:
-    """Return a config without the folders of this machine."""
+def _config_without_folders(run: Run) -> dict[str, Any]:
+    """Return a run's config without the folders of this machine."""
+    config = run.config
     return config.as_dict() | {"data": Path(config.data).name, "weights": Path(config.weights).name}

@@ -19,7 +19,6 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from cxr.config import TrainConfig
 from cxr.network.devices import uses_bf16
 from cxr.network.resnet import Classifier, load_pretrained
 from cxr.storage import verified
@@ -42,12 +41,12 @@ LEAST_WEIGHT = 1e-6
 """What the loss of a batch is divided by at least; reached only where no finding of the batch is known."""
 
 
-def _set_up_torch(config: TrainConfig, seed: int) -> None:
+def _set_up_torch(run: Run, seed: int) -> None:
     """Set torch's switches and seed, which hold for the whole process."""
-    if config.deterministic:
+    if run.config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first call
         torch.use_deterministic_algorithms(True)
-    if config.precision == "fp32":
+    if run.config.precision == "fp32":
         torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(seed)
 
@@ -61,7 +60,7 @@ class FoldTrainer:
         self.device = device
         self.stop = stop or StopRequest()
         seed = run.config.seed * 1000 + fold
-        _set_up_torch(run.config, seed)  # before the head draws its first weights
+        _set_up_torch(run, seed)  # before the head draws its first weights
         self.generator = torch.Generator().manual_seed(seed)
         images = run.training_images(fold)
         self.n_images = len(images)
