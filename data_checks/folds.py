@@ -40,7 +40,7 @@ def describe(
         n_of_class_in_fold=n_of_class,
         prevalence_gap=(n_of_class / size - share_in_all).abs(),
         size_gap=(size / mean_size - 1).abs(),
-        classes_in_fold=by_class.groupby("fold")["label"].transform("nunique"),
+        classes_in_fold=by_class.groupby("fold")["label"].transform("nunique").where(by_class["label"].notna()),
     )
 
 

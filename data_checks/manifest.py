@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cxr.classes import Findings
+from cxr.classes import FINDING, Findings
 from cxr.dataset.known_patients import NOBODY, most_images_of_a_patient
 from cxr.dataset.patients import SHARED
 from data_checks.expect import absent, all_of, between, matching, one_of, present, unique
@@ -41,7 +41,7 @@ def describe(manifest: pd.DataFrame) -> pd.DataFrame:
         unreadable_because=manifest["reason"].where(~readable),
         copy_of=manifest["reason"].where(manifest["status"] == "duplicate"),
         used_label=label.where(used),
-        labels_of_these_bytes=manifest[readable].groupby("image_id")["label"].transform("nunique"),
+        labels_of_these_bytes=_labels_of_these_bytes(manifest[readable]),
         side=manifest[["width", "height"]].min(axis=1),
         elongation=pd.concat([ratio, 1 / ratio], axis=1).max(axis=1),
         patients_of_class=patient[used].groupby(label[used]).transform("nunique"),
@@ -53,6 +53,12 @@ def describe(manifest: pd.DataFrame) -> pd.DataFrame:
         usual_bits=(manifest["bits"] == _most_frequent(manifest["bits"])).where(readable).astype("object"),
         plain_path=manifest["path"].str.fullmatch(r"[A-Za-z0-9._/-]+"),
     )
+
+
+def _labels_of_these_bytes(images: pd.DataFrame) -> pd.Series:
+    """Return how many labels the copies of each image have; an unknown finding contradicts none."""
+    columns = [column for column in images if str(column).startswith(FINDING)] or ["label"]
+    return images.groupby("image_id")[columns].transform("nunique").max(axis=1)
 
 
 def _most_frequent(values: pd.Series) -> object:

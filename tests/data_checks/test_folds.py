@@ -74,3 +74,9 @@ def test_clusters_may_differ_in_size_and_prevalence_and_need_enough_of_each_clas
     assert not failed(folds.TABLE, rows, folds.expectations(clusters, 2, Tolerances(cluster_class_images=10)))
     found = failed(folds.TABLE, rows, folds.expectations(clusters, 2, Tolerances(cluster_class_images=11)))
     assert found == {("n_of_class_in_fold", "warning")}
+
+
+def test_no_class_is_expected_in_a_fold_of_several_findings() -> None:
+    config = DataConfig(data="images", folds=2, task="multi", label_from="subtype")
+    assert folds.describe(FOLDS, MANIFEST, NO_PAIRS, config)["classes_in_fold"].isna().all()
+    assert folds.describe(FOLDS, MANIFEST, NO_PAIRS, CONFIG)["classes_in_fold"].eq(2).all()

@@ -88,3 +88,10 @@ def test_a_class_or_a_folder_without_images_is_found(failed: Failed) -> None:
     suite = manifest.expectations(N_FOLDS, ["A", "B", "C"], ["train/A", "train/B", "val/A"], Tolerances())
     rows = manifest.describe(WHOLE)
     assert failed(manifest.TABLE, rows, suite) == {("used_label", "critical"), ("folder", "warning")}
+
+
+@pytest.mark.parametrize(("other", "n_labels"), [(False, 2), (None, 1), (True, 1)])
+def test_an_unknown_finding_contradicts_no_copy_of_the_image(other: bool | None, n_labels: int) -> None:
+    labels = pd.array([True, other] + [None] * 18, "boolean")
+    images = WHOLE.assign(image_id=WHOLE["image_id"].mask(FIRST, WHOLE["image_id"][1]), finding_Mass=labels)
+    assert manifest.describe(images)["labels_of_these_bytes"].max() == n_labels
