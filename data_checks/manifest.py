@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cxr.classes import FINDING, Findings
+from cxr.classes import Findings
 from cxr.dataset.known_patients import NOBODY, most_images_of_a_patient
 from cxr.dataset.patients import SHARED
 from data_checks.expect import absent, all_of, between, matching, one_of, present, unique
@@ -57,7 +57,7 @@ def describe(manifest: pd.DataFrame) -> pd.DataFrame:
 
 def _labels_of_these_bytes(images: pd.DataFrame) -> pd.Series:
     """Return how many labels the copies of each image have; an unknown finding contradicts none."""
-    columns = [column for column in images if str(column).startswith(FINDING)] or ["label"]
+    columns = Findings.of_columns(images.columns).columns or ["label"]
     return images.groupby("image_id")[columns].transform("nunique").max(axis=1)
 
 
