@@ -54,9 +54,8 @@ class Resolved:
         """Of the tables' bytes and of the resolved rows, in hexadecimal."""
         digest = hashlib.sha256(json.dumps([table["sha256"] for table in self.tables]).encode())
         images = self.images.sort_index()
-        numbered = images.assign(
-            patient_id=pd.factorize(images["patient_id"])[0]
-        )  # hashes depend on this machine's key
+        patient = pd.factorize(images["patient_id"])[0]  # hashes depend on this machine's key
+        numbered = images.assign(patient_id=patient)
         for frame in (numbered, self.findings.sort_index()):
             digest.update(frame.to_csv(lineterminator="\n").encode())
         return digest.hexdigest()

@@ -12,7 +12,7 @@ from cxr.images.dicom.file import is_dicom, read_dataset
 from cxr.images.source import Source
 from cxr.labelling import Labelling
 from cxr.labels.columns import find_path_column, join_tables, label_columns, used_columns
-from cxr.labels.matching import match_files
+from cxr.labels.matching import match_files, stems
 from cxr.labels.meanings import PATH_LABEL
 from cxr.labels.patients import require_patients_of_images
 from cxr.labels.tables import Table
@@ -72,6 +72,14 @@ def _with_files(
             f"hold {next(iter(files), 'no image')!r}: give --path-column."
         )
     if len(missing) and labelling.missing_films == "refuse":
+        unread = stems(source.sizes().keys() - set(files))
+        aside = next((value for value in missing if stems([value.replace("\\", "/")]) <= unread), None)
+        if aside is not None:
+            raise DataError(
+                f"{len(missing):,} of {len(rows):,} rows name no image that is read, such as {aside!r}: a file of that "
+                "name is left aside, as a mask or in a format that is not read. Give --missing-films allow, the folder "
+                "of the images as --data, or the images as JPEG, PNG or DICOM."
+            )
         raise DataError(
             f"{len(missing):,} of {len(rows):,} rows name no file, such as {missing.iloc[0]!r}: give --missing-films "
             "allow, or correct the path."
@@ -129,7 +137,5 @@ def read_tag(source: Source, file: str, tag: Literal["SOPInstanceUID", "ViewPosi
         return str(read_dataset(source.read(file), [tag]).get(tag) or "").strip() or None
     except MemoryError:
         raise
-    except (
-        Exception
-    ):  # UnreadableError, OSError; from a damaged zip also BadZipFile, zlib.error, EOFError, struct.error, …
+    except Exception:  # UnreadableError, OSError; from a damaged zip BadZipFile, zlib.error, EOFError, struct.error, …
         return None

@@ -19,7 +19,7 @@ from cxr.storage.run_folder import RunFolder
 from cxr.training.predictions import predict_fold
 from cxr.training.run import Run, load_run
 from cxr.training.trainer import train_fold
-from tests.support.predictions import CLASSES, simulate
+from tests.support.predictions import CLASSES, metrics_by_scikit_learn, simulate
 from tests.support.runs import Finished
 
 Begin = Callable[..., Run]
@@ -38,23 +38,9 @@ def copied(run: Run, place: Path) -> Run:
 
 
 def by_scikit_learn(images: pd.DataFrame) -> dict[str, float]:
-    truth, probability = images["label"] == "PNEUMONIA", images["probability_PNEUMONIA"]
-    predicted = probability >= 0.5
-    tn, fp, fn, tp = sk.confusion_matrix(truth, predicted).ravel()
-    return {
-        "accuracy": sk.accuracy_score(truth, predicted),
-        "balanced_accuracy": sk.balanced_accuracy_score(truth, predicted),
-        "precision": sk.precision_score(truth, predicted, zero_division=np.nan),
-        "sensitivity": sk.recall_score(truth, predicted),
-        "specificity": sk.recall_score(~truth, ~predicted),
-        "f1": sk.f1_score(truth, predicted),
-        "roc_auc": sk.roc_auc_score(truth, probability),
-        "average_precision": sk.average_precision_score(truth, probability),
-        "true_positive": tp,
-        "false_positive": fp,
-        "true_negative": tn,
-        "false_negative": fn,
-    }
+    return metrics_by_scikit_learn(
+        (images["label"] == "PNEUMONIA").to_numpy(), images["probability_PNEUMONIA"].to_numpy()
+    )
 
 
 def test_every_value_is_what_scikit_learn_computes_from_the_out_of_fold_table(finished: Finished) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn import metrics as sk
 
 from cxr.classes import Findings
 from cxr.evaluation.findings import FindingsOutOfFold
+from tests.support.predictions import metrics_by_scikit_learn
 
 FINDINGS = Findings(("Effusion", "Mass", "Hernia"))
 SHARES = (0.4, 0.2, 0.05)
@@ -67,21 +67,4 @@ def hide_subtypes(sample: Path, out: Path, *, every: int = 10) -> Path:
 def by_scikit_learn(images: pd.DataFrame, name: str) -> dict[str, float]:
     """Return the metrics of one finding at probability 0.5, from scikit-learn alone, where it is known."""
     known = images[images[f"finding_{name}"].notna()]
-    truth = known[f"finding_{name}"].to_numpy(bool)
-    probability = known[f"probability_{name}"].to_numpy()
-    predicted = probability >= 0.5
-    tn, fp, fn, tp = sk.confusion_matrix(truth, predicted, labels=[False, True]).ravel()
-    return {
-        "accuracy": sk.accuracy_score(truth, predicted),
-        "balanced_accuracy": sk.balanced_accuracy_score(truth, predicted),
-        "precision": sk.precision_score(truth, predicted, zero_division=np.nan),
-        "sensitivity": sk.recall_score(truth, predicted),
-        "specificity": sk.recall_score(~truth, ~predicted),
-        "f1": sk.f1_score(truth, predicted),
-        "roc_auc": sk.roc_auc_score(truth, probability),
-        "average_precision": sk.average_precision_score(truth, probability),
-        "true_positive": tp,
-        "false_positive": fp,
-        "true_negative": tn,
-        "false_negative": fn,
-    }
+    return metrics_by_scikit_learn(known[f"finding_{name}"].to_numpy(bool), known[f"probability_{name}"].to_numpy())

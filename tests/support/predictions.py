@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from sklearn import metrics as sk
 
 from cxr.classes import Classes
 from cxr.evaluation.out_of_fold import OutOfFold
@@ -45,3 +46,23 @@ def draw_images(seed: int = 0, n_images: int = 80, n_groups: int = 25) -> tuple:
     truth = generator.random(n_images) < 0.7
     probability = np.round(np.clip(0.3 * truth + generator.random(n_images) * 0.7, 0, 1), 1)  # with ties
     return truth, probability >= 0.5, probability, generator.integers(0, n_groups, n_images)
+
+
+def metrics_by_scikit_learn(truth: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+    """Return every metric of two classes at probability 0.5, from scikit-learn alone."""
+    predicted = probability >= 0.5
+    tn, fp, fn, tp = sk.confusion_matrix(truth, predicted, labels=[False, True]).ravel()
+    return {
+        "accuracy": sk.accuracy_score(truth, predicted),
+        "balanced_accuracy": sk.balanced_accuracy_score(truth, predicted),
+        "precision": sk.precision_score(truth, predicted, zero_division=np.nan),
+        "sensitivity": sk.recall_score(truth, predicted),
+        "specificity": sk.recall_score(~truth, ~predicted),
+        "f1": sk.f1_score(truth, predicted),
+        "roc_auc": sk.roc_auc_score(truth, probability),
+        "average_precision": sk.average_precision_score(truth, probability),
+        "true_positive": tp,
+        "false_positive": fp,
+        "true_negative": tn,
+        "false_negative": fn,
+    }

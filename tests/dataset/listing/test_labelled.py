@@ -166,6 +166,20 @@ def test_what_a_collection_leaves_open_is_asked_for(
         list_data_set(open_source(config.data), config, tmp_path)
 
 
+@pytest.mark.parametrize("place", ["annotations/00000001_000.png", "images_001/images/00000001_000.tif"])
+def test_a_row_that_names_a_file_that_is_left_aside_is_not_called_one_without_a_file(
+    place: str, collection: Callable[[str], Path], tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(collection("nih"), tmp_path / "nih"))
+    (data / place).parent.mkdir(exist_ok=True)
+    image = (data / "images_001" / "images" / "00000001_000.png").rename(data / place)
+    if image.suffix == ".tif":
+        image.write_bytes(b"II*\0" + bytes(100))
+    config = typed(data, "nih", *CASES["nih"].words)
+    with pytest.raises(DataError, match=r"1 of 24 rows name no image that is read, such as '00000001_000.png': a file"):
+        list_data_set(open_source(config.data), config, tmp_path)
+
+
 def test_nothing_is_read_or_written_where_a_table_contradicts_the_data(
     collection: Callable[[str], Path], tmp_path: Path
 ) -> None:
