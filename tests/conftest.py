@@ -44,7 +44,7 @@ LONG = (
     "flows/test_train_cv",
     "test_pipeline",
     "cli/test_damage",
-    "serving/test_scoring_runs",
+    "serving/scoring/test_scoring_runs",
     "deployments/test_services",
     "tasks/test_workers",
     "tasks/test_ray_cluster",
