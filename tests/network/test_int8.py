@@ -1,9 +1,9 @@
 """8-bit integers: against the layers in float32, and taken by a package only where they cost next to nothing."""
 
-import dataclasses
 import os
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,11 +97,12 @@ def test_a_hindrance_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert int8_hindrance("cpu") == "this processor has none of avx512_vnni, avx_vnni, amx_int8"
 
 
-def draw_bright_and_dark(place: Path, seed: int) -> None:
+def draw_bright_and_dark(place: Path, seed: int, *, dark_are: str = "NORMAL", subtype: str = "virus") -> None:
+    """Draw 20 dark images of a class and of the subtype, and 20 bright ones of the class PNEUMONIA and virus."""
     generator = np.random.default_rng(seed)
     for k in range(40):
-        of_class, darkest = (("NORMAL", 20), ("PNEUMONIA", 150))[k % 2]
-        image = place / of_class / f"person{k}_virus_{k}.png"
+        of_class, of_subtype, darkest = ((dark_are, subtype, 20), ("PNEUMONIA", "virus", 150))[k % 2]
+        image = place / of_class / f"person{k}_{of_subtype}_{k}.png"
         image.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(darkest, darkest + 90, (48, 48), dtype=np.uint8)).save(image)
 
@@ -111,8 +112,12 @@ def bright_or_dark(weights_file: str, tmp_path_factory: pytest.TempPathFactory) 
     """A finished run on images that a network tells apart at sight, so that rounding changes no order of theirs."""
     place = tmp_path_factory.mktemp("bright_or_dark")
     draw_bright_and_dark(place / "images", seed=0)
-    config = TrainConfig(
-        data=str(place / "images"),
+    return finish(head_config(place / "images", weights_file), RunFolder.named(place, "run"), place / "cache")
+
+
+def head_config(data: Path, weights_file: str) -> TrainConfig:
+    return TrainConfig(
+        data=str(data),
         weights=weights_file,
         trainable="head",
         size=32,
@@ -121,7 +126,6 @@ def bright_or_dark(weights_file: str, tmp_path_factory: pytest.TempPathFactory) 
         batch_size=8,
         learning_rate=3e-3,
     )
-    return finish(config, RunFolder.named(place / "experiments", "run"), place / "cache")
 
 
 def finish(config: TrainConfig, folder: RunFolder, cache: Path) -> Run:
@@ -191,6 +195,20 @@ def test_what_they_cost_findings_is_measured_where_each_is_known(
     found = measure_int8(package.networks, calibration, squares, folds, labels, tmp_path)
     assert (found["largest_auc_difference"], found["n_images"]) == (0, 40)
     assert 0 < found["largest_probability_difference"] < 0.1
+
+
+@needs_int8
+def test_a_package_of_several_findings_scores_with_them(
+    weights_file: str, readings: list[FileReading], tmp_path: Path
+) -> None:
+    draw_bright_and_dark(tmp_path / "images", seed=0, dark_are="PNEUMONIA", subtype="bacteria")
+    config = replace(head_config(tmp_path / "images", weights_file), task="multi", label_from="subtype")
+    run = finish(config, RunFolder.named(tmp_path, "run"), tmp_path / "cache")
+    package = load_package(make_package(run, ModelFolder.named(tmp_path / "models", "findings"), int8=True))
+    assert package.facts["int8"]["n_images"] == 40
+    exact, coarse = (probabilities(package, readings, precision, tmp_path) for precision in ("fp32", "int8"))
+    assert 0 < np.abs(coarse - exact).max() < 0.01
+    assert coarse.argmax(axis=1).tolist() == [0] * 4 + [1] * 4, "four dark images, then four bright ones"
 
 
 @needs_int8
@@ -264,7 +282,7 @@ def test_a_package_or_a_processor_without_8_bit_integers_is_reported(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plain = dataclasses.replace(package, facts={key: v for key, v in package.facts.items() if key != "int8"})
+    plain = replace(package, facts={key: v for key, v in package.facts.items() if key != "int8"})
     with pytest.raises(
         ConfigError, match="--precision int8 is not available for bright: it was packaged without --int8"
     ):
