@@ -7,7 +7,7 @@ import streamlit as st
 
 from app import run_tables, words
 from cxr.storage.run_folder import RunFolder
-from cxr.wording import display_name, format_estimate
+from cxr.wording import display_name, format_estimate, format_p
 
 
 def show(experiments: Path, run_id: str, all_runs: list[str]) -> None:
@@ -52,6 +52,6 @@ def differences(rows: pd.DataFrame, run_id: str, other: str) -> pd.DataFrame:
         f"{words.escape(run_id)}, %": [format_estimate(value) for value in first["value"]],
         f"{words.escape(other)}, %": [format_estimate(value) for value in second["value"]],
         "difference, points [95 %]": [format_estimate(*values) for values in intervals],
-        "p": ["–" if pd.isna(p) else f"{p:.3g} ({test})" for p, test in tests],
+        "p": [format_p(p) + ("" if pd.isna(p) else f" ({test})") for p, test in tests],
     }
     return pd.DataFrame(columns, index=names)

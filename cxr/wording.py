@@ -58,6 +58,13 @@ def display_name(name: object) -> str:
     return _DISPLAY_NAMES.get(str(name), str(name).replace("_", " "))
 
 
+def format_p(value: float | None) -> str:
+    """Return a p value to three decimals, `< 0.001` below that, and a dash for None or NaN."""
+    if value is None or math.isnan(value):
+        return DASH
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def format_estimate(
     value: float | None,
     low: float | None = None,

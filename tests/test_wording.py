@@ -2,7 +2,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from cxr.errors import ConfigError, FoldFailedError, UnreadableError
-from cxr.wording import display_name, format_estimate, markdown, visible
+from cxr.wording import display_name, format_estimate, format_p, markdown, visible
 
 NAN = float("nan")
 
@@ -34,6 +34,17 @@ def test_what_is_undefined_is_a_dash() -> None:
     assert format_estimate(NAN, sd=0.1) == "–"
     assert format_estimate(1.0, NAN, NAN) == "100.0 [–]"
     assert format_estimate(0.5, sd=NAN) == "50.0 ± –"
+
+
+def test_a_p_value_is_shown_to_three_decimals_and_not_below_that() -> None:
+    assert [format_p(p) for p in (1.0, 0.0123, 0.001, 0.0004, 6e-7)] == [
+        "1.000",
+        "0.012",
+        "0.001",
+        "< 0.001",
+        "< 0.001",
+    ]
+    assert format_p(None) == format_p(NAN) == "–"
 
 
 def test_what_rounds_to_0_has_no_sign() -> None:

@@ -12,7 +12,7 @@ from rich.text import Text
 from cxr.classes import NO_FINDING, Classes, Findings
 from cxr.cli.terminal import say
 from cxr.labelling import LISTS
-from cxr.wording import DASH, DISCLAIMER, display_name, format_estimate, visible
+from cxr.wording import DASH, DISCLAIMER, display_name, format_estimate, format_p, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,7 +207,7 @@ def show_comparison(comparison: "Comparison") -> None:
     for row in rows.to_dict("records"):
         value = format_estimate(row["value"], decimals=2)
         difference = format_estimate(row["difference"], row["ci_low"], row["ci_high"], decimals=2, sign=True)
-        p = DASH if math.isnan(row["p_value"]) else f"{row['p_value']:.3g} ({row['test']})"
+        p = format_p(row["p_value"]) + ("" if math.isnan(row["p_value"]) else f" ({row['test']})")
         _add(shown, str(row["run"]), str(row["metric"]), value, difference, p)
     _print(shown, 100)
     say(f"changed  {comparison.changed['image_id'].nunique():,} images are predicted differently")

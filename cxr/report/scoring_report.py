@@ -17,7 +17,7 @@ from cxr.serving.package import TOLERATED_DIFFERENCE
 from cxr.serving.scoring.outcome import N_BINS, Outcome, headline_probability, totals, write_record
 from cxr.serving.scoring.scoring_runs import ScoringRun
 from cxr.storage import events, files
-from cxr.wording import DASH, DISCLAIMER
+from cxr.wording import DASH, DISCLAIMER, format_p
 from cxr.wording import markdown as escape
 
 log = logging.getLogger("cxr.checks")
@@ -41,6 +41,7 @@ def write_scoring_report(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -
             outline_of=lambda outcome: outline(*_shares(np.array(outcome.histogram))),
             picture=lambda batch, row: _picture(scoring_run, batch, row),
             tolerated=TOLERATED_DIFFERENCE,
+            format_p=format_p,
             version=__version__,
             disclaimer=DISCLAIMER,
         )

@@ -117,7 +117,7 @@ def test_models_and_runs_have_a_line_each_and_a_hint_where_there_are_none(
 def test_a_comparison_shows_differences_in_points_and_counts_what_is_left_out(
     printed: Callable[[], list[str]],
 ) -> None:
-    row = {"run": "b", "class": None, "metric": "accuracy", "value": 0.91, "difference": -0.021, "test": "McNemar"}
+    row = {"run": "b", "class": None, "metric": "accuracy", "value": 0.91, "difference": -0.021, "test": "permutation"}
     first = row | {"run": "a", "difference": NAN, "ci_low": NAN, "ci_high": NAN, "p_value": NAN, "test": None}
     metrics = pd.DataFrame([first, row | {"ci_low": -0.03, "ci_high": -0.01, "p_value": 0.0123}])
     comparison = Comparison(2000, {"a": 0, "b": 5}, metrics, pd.DataFrame({"image_id": range(1200)}))
@@ -125,7 +125,7 @@ def test_a_comparison_shows_differences_in_points_and_counts_what_is_left_out(
     lines = printed()
     assert "2,000 images in common (5 more in b, left out)" in lines
     assert "a accuracy 91.00 – –" in lines
-    assert "b accuracy 91.00 -2.10 [-3.00, -1.00] 0.0123 (McNemar)" in lines
+    assert "b accuracy 91.00 -2.10 [-3.00, -1.00] 0.012 (permutation)" in lines
     assert "changed 1,200 images are predicted differently" in lines
     assert not any("--leave-out" in line for line in lines)
     tables.show_comparison(replace(comparison, is_unlike=True))

@@ -3,12 +3,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from cxr.classes import Classes
 from cxr.cli.app import app
 from cxr.errors import RunError
-from cxr.evaluation.comparison import compare, mcnemar
+from cxr.evaluation.comparison import compare, permute_runs
 from cxr.evaluation.tables import metrics_table
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
@@ -87,11 +88,28 @@ def test_runs_that_leave_out_different_things_are_compared_and_said_to_be_unlike
     assert [compare(pair).is_unlike for pair in ([a, b], [c, d], [a, c])] == [False, False, True]
 
 
-def test_mcnemar_by_hand() -> None:
+def test_accuracies_of_patients_with_one_image_are_tested_as_by_mcnemar() -> None:
     before = np.array([True] * 6 + [False] * 1 + [True] * 20)
     after = np.array([False] * 6 + [True] * 1 + [True] * 20)
-    assert mcnemar(before, after) == pytest.approx(2 * (1 + 7) / 2**7)  # of 7 images that changed 1 or none won
-    assert mcnemar(before, before) == 1
+    alone = np.arange(27)
+    assert permute_runs(before, after, alone) == pytest.approx(2 * (1 + 7) / 2**7)  # of 7 that changed 1 or none won
+    assert permute_runs(before, before, alone) == 1
+    generator = np.random.default_rng(1)
+    before, after = generator.random((2, 2000)) < [[0.90], [0.885]]
+    lost, won = (before & ~after).sum(), (after & ~before).sum()
+    expected = binomtest(won, lost + won).pvalue
+    assert 0.02 < expected < 0.2
+    assert permute_runs(before, after, np.arange(2000)) == pytest.approx(expected, abs=0.01)
+
+
+def test_the_images_of_a_patient_change_together_and_count_once() -> None:
+    """Of four patients with ten images each, the second run loses all images of one: that may be chance."""
+    right = np.full(40, fill_value=True)
+    lost = np.arange(40) >= 10
+    assert permute_runs(right, lost, np.arange(40) // 10) == 1
+    assert permute_runs(right, lost, np.arange(40)) < 0.01
+    three = np.arange(40) >= 30
+    assert permute_runs(right, three, np.arange(40) // 10) == pytest.approx(2 / 2**3)
 
 
 def test_three_runs_of_three_classes_are_compared_with_the_first(tmp_path: Path) -> None:
