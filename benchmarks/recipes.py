@@ -100,15 +100,19 @@ def train(name: str, folds: str, seed: int, data: str, place: Path) -> None:
 
 def figures_of(place: Path) -> list[dict[str, Any]]:
     """Return a row of figures for each run in the folder, in the order of ROWS."""
-    rows = []
-    for name in ROWS:
-        for folds in FOLDS:
-            for folder in sorted(place.glob(run_id(name, folds, 0)[:-1] + "[0-9]*")):
-                run = RunFolder(folder)
-                if verified.exists(run.predictions):
-                    seed = int(folder.name.rsplit("-seed", 1)[-1])
-                    rows.append({"recipe": name, "folds": folds, "seed": seed} | figures(run))
-    return rows
+    return [
+        {"recipe": name, "folds": folds, "seed": seed} | figures(RunFolder(place / run_id(name, folds, seed)))
+        for name in ROWS
+        for folds in FOLDS
+        for seed in seeds_of(place, name, folds)
+    ]
+
+
+def seeds_of(place: Path, name: str, folds: str) -> list[int]:
+    """Return the seeds of a row's finished runs."""
+    start = run_id(name, folds, 0)[:-1]
+    finished = [run.path.name for run in map(RunFolder, place.glob(f"{start}*")) if verified.exists(run.predictions)]
+    return sorted(int(name.removeprefix(start)) for name in finished)
 
 
 def figures(folder: RunFolder) -> dict[str, Any]:

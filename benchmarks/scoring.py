@@ -143,7 +143,7 @@ def _rates(home: Path, repeat: int, device: str) -> tuple[float, float, float]:
     graph, package = home / "int8.onnx", scorer.package
     inputs = package.networks.preprocessing().inputs(torch.from_numpy(squares))
     if not graph.exists():
-        quantise(layers_of(package.networks, "shared", 0), inputs[:64], graph)
+        quantise(layers_of(package.networks, "shared", 0), inputs[:64], graph, first_in_float=True)
     run = load_int8(graph)
     run(inputs[:64])
     int8 = len(inputs) / _timed(lambda: run(inputs))

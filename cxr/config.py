@@ -252,8 +252,8 @@ class ScoreConfig:
         settle: Seconds that a file must have been unchanged for; other files wait for the next scoring run.
         force: Publish the batches that the checks would hold.
         device: auto, cpu, or cuda:N.
-        precision: Arithmetic: fp32, bf16, int8, or the fastest that the device has and the package allows (auto): int8
-            if it was packaged with --int8, else bf16 if that moves no probability by more than 0.01.
+        precision: Arithmetic: fp32, bf16, int8, or what the package is for (auto): int8 if it was packaged with --int8,
+            and no other then; else bf16 if the device has it and it moves no probability by more than 0.01.
         compile: Compile the network: on, off, or if the number of images repays it (auto).
         workers: Processes that decode ahead of the network; by default none for a CPU, all cores but one for a GPU.
         runner: What scores the chunks of a batch: this process, one after another (local), or the nodes of a Ray

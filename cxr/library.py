@@ -84,7 +84,8 @@ class Predictor:
     Args:
         package: The model, from `load_package` or `load_champion`.
         device: `auto` (a GPU if there is one), `cpu`, or `cuda:N`.
-        precision: `auto` (the fastest arithmetic that the package allows), `fp32`, `bf16`, or `int8`.
+        precision: `auto` (8-bit integers if the package has them, else the fastest that it allows), `fp32`, `bf16`, or
+            `int8`.
         compile: `auto`, `on`, or `off`; `auto` compiles if `n_images` repays it.
         cache: Folder for compiled networks; made when something is compiled, and safe to delete.
         n_images: How many images you are going to predict in all, if you know.

@@ -82,9 +82,9 @@ def package(
             frequent as among the run's images.
         promote: Also make it the champion, as `cxr promote` does.
         onnx: Also write model.onnx, from uint8 squares to calibrated probabilities; needs the extra [onnx].
-        int8: Also write the layers in 8-bit integers, and score with them. Refused if more than 1 % of 1,000 held-out
-            images move by more than 0.01 in probability, or ROC-AUC by more than 0.001. Needs the extra [onnx], and a
-            processor with VNNI or AMX.
+        int8: Score in 8-bit integers, with calibration and thresholds of their own. Refused unless they are shown, on
+            the held-out images, to lower ROC-AUC by at most 0.002, and sensitivity and specificity by at most half a
+            point. Needs the extra [int8], and a processor with VNNI or AMX, here and wherever it scores.
     """
     from cxr.storage.model_folder import ModelFolder
     from cxr.storage.run_folder import RunFolder

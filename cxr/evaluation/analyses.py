@@ -163,7 +163,7 @@ def operating_points(images: OutOfFold) -> list[OperatingPointPredictions]:
 NO_THRESHOLD = "no threshold can be chosen for a fold, the others hold one class"
 
 
-def _estimates_at(images: OutOfFold, point: OperatingPointPredictions) -> Estimates:
+def estimates_at(images: OutOfFold, point: OperatingPointPredictions) -> Estimates:
     """Return the metrics at an operating point; all NaN if a fold has no threshold."""
     estimates = estimate(images.target == 1, point.predicted, images.calibrated[:, 1], images.replicates)
     return estimates.undefined(NO_THRESHOLD) if np.isnan(point.thresholds).any() else estimates
@@ -183,7 +183,7 @@ def operating_point_table(images: OutOfFold) -> pd.DataFrame:
             "threshold_low": point.thresholds.min(),
             "threshold_high": point.thresholds.max(),
         }
-        rows += [where | row for row in _estimates_at(images, point).rows(RATES)]
+        rows += [where | row for row in estimates_at(images, point).rows(RATES)]
     columns = ["operating_point", "threshold", "threshold_low", "threshold_high"]
     columns += ["metric", "value", "ci_low", "ci_high", "reason"]
     return pd.DataFrame(rows, columns=columns).astype({"reason": "str"})
@@ -198,7 +198,7 @@ def predictive_value_table(images: OutOfFold) -> pd.DataFrame:
     rows = []
     truth = images.target == 1
     for point in operating_points(images):
-        rates = _estimates_at(images, point)
+        rates = estimates_at(images, point)
         sensitivity, specificity = (rates.values[name].value for name in ("sensitivity", "specificity"))
         for prevalence, is_own in [*((p, False) for p in PREVALENCES), (float(truth.mean()), True)]:
             values = predictive_values(sensitivity, specificity, prevalence)

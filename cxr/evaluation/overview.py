@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from cxr.classes import MACRO, outputs_of_record
+from cxr.classes import MACRO, Classes, Findings, outputs_of_record
 from cxr.metrics.classification import COUNTS
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
@@ -28,8 +28,18 @@ def headline(folder: RunFolder, finding: str | None = None) -> pd.DataFrame:
         folder: of a run that has its tables.
         finding: one of several findings, whose metrics are returned instead.
     """
-    summary = verified.read_table(folder.summary)
-    classes = outputs_of_record(verified.read_record(folder.config))
+    outputs = outputs_of_record(verified.read_record(folder.config))
+    return headline_of(verified.read_table(folder.summary), outputs, finding)
+
+
+def headline_of(summary: pd.DataFrame, classes: Classes | Findings, finding: str | None = None) -> pd.DataFrame:
+    """Return the main metrics of a summary in percent, as `headline` does.
+
+    Args:
+        summary: as `cxr.evaluation.tables.summary_of` returns it.
+        classes: or findings, in output order.
+        finding: one of several findings, whose metrics are returned instead.
+    """
     rows = summary[summary["class"].isna() | (summary["class"] == (finding or classes.headline))]
     rows = rows[~rows["metric"].isin(COUNTS)].reset_index(drop=True)
     reference = rows["metric"].map(STARTING_PROJECT) if classes.is_binary else float("nan")

@@ -83,10 +83,11 @@ def write_tables(run: Run, predictions: pd.DataFrame) -> None:
     """Write every table that `table_names` names, computed from the out-of-fold table."""
     manifest = verified.read_table(run.folder.manifest)
     metrics = metrics_table(predictions, run.outputs)
-    tables = {"metrics": metrics, "summary": summary_table(metrics)}
+    tables = {"metrics": metrics, "summary": summary_of(predictions, run.outputs, metrics)}
     described = with_subgroups(run.folder, manifest)
     if isinstance(run.outputs, Findings):
-        tables |= _tables_of_findings(predictions, run.outputs, tables, described)
+        images = FindingsOutOfFold(predictions, run.outputs)
+        tables |= for_each_finding(images, lambda part: _tables_of_classes(part, metrics, described))
     else:
         tables |= _tables_of_classes(OutOfFold(predictions, run.outputs), metrics, described)
     tables["drift_reference"] = drift_reference_table(_measured(run, predictions, manifest))
@@ -109,20 +110,6 @@ def _tables_of_classes(images: OutOfFold, metrics: pd.DataFrame, manifest: pd.Da
         "most_confident_errors": most_confident_errors(images),
         "label_suspects": label_suspects(images),
     }
-
-
-def _tables_of_findings(
-    predictions: pd.DataFrame, findings: Findings, tables: dict[str, pd.DataFrame], manifest: pd.DataFrame
-) -> dict[str, pd.DataFrame]:
-    """Return the tables of all findings, each with the finding as `class`, and the summary with their counts.
-
-    Columns that the summary gets: n_known and n_present, the images in which a finding is known and present.
-    """
-    images = FindingsOutOfFold(predictions, findings)
-    metrics = tables["metrics"]
-    summary = tables["summary"].merge(count_present(predictions, findings), on="class", how="left")
-    counted = summary.astype({"n_known": "Int64", "n_present": "Int64"})
-    return {"summary": counted} | for_each_finding(images, lambda part: _tables_of_classes(part, metrics, manifest))
 
 
 def _measured(run: Run, images: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
@@ -214,6 +201,18 @@ def _rows(
         for name, estimates in by_class.items()
         for row in estimates.rows(estimates.values)
     ]
+
+
+def summary_of(predictions: pd.DataFrame, outputs: Classes | Findings, metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return the summary of predictions, as `summary_table` does; of findings, with how many images each has.
+
+    Columns that findings get: n_known and n_present, the images in which a finding is known and present.
+    """
+    summary = summary_table(metrics)
+    if not isinstance(outputs, Findings):
+        return summary
+    counted = summary.merge(count_present(predictions, outputs), on="class", how="left")
+    return counted.astype({"n_known": "Int64", "n_present": "Int64"})
 
 
 def summary_table(metrics: pd.DataFrame) -> pd.DataFrame:

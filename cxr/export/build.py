@@ -4,7 +4,7 @@ from functools import partial
 
 from cxr.classes import Findings
 from cxr.config import OperatingPoint
-from cxr.errors import RunError
+from cxr.errors import ConfigError, RunError
 from cxr.export.contents import write_contents
 from cxr.export.fitted import require_operating_point, require_prevalence
 from cxr.export.int8_export import require_int8
@@ -34,14 +34,14 @@ def make_package(
         operating_point: whose threshold decides the predicted class; only for two classes, or for each of findings.
         prevalence: of the positive class where the model will be used; None for that of the run's images.
         onnx: also write an ONNX graph from squares to probabilities.
-        int8: also write the layers in 8-bit integers, which then score on CPUs that support them.
+        int8: write the layers in 8-bit integers, which alone score then, on CPUs that support them.
 
     Raises:
-        ConfigError: a package needed for ONNX graphs or 8-bit integers is missing; or the prevalence is not between 0
-            and 1.
+        ConfigError: a package needed for ONNX graphs or 8-bit integers is missing, or both are asked for; or the
+            prevalence is not between 0 and 1.
         RunError: the run is not finished.
         PackageError: the run has more than two classes and an operating point other than youden, or a prevalence; or
-            8-bit integers move its probabilities too far.
+            8-bit integers may be worse than float32 by more than is allowed.
     """
     require_prevalence(prevalence, run.outputs)
     _require_possible(run, operating_point, onnx=onnx, int8=int8)
@@ -64,6 +64,8 @@ def _require_possible(run: Run, operating_point: OperatingPoint, *, onnx: bool, 
     if not verified.exists(run.folder.predictions):
         raise RunError(f"run {run.folder.run_id!r} has no tables yet: type `cxr evaluate {run.folder.run_id}`.")
     require_operating_point(operating_point, run.outputs)
+    if onnx and int8:
+        raise ConfigError("--onnx writes float32 and --int8 integers, and a package scores in one of them: make two.")
     if onnx:
         require_onnx("--onnx")
     if int8:

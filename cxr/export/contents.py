@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from cxr.classes import Findings
 from cxr.config import OperatingPoint
 from cxr.evaluation.findings import FindingsOutOfFold
-from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.export.description import describe, package_facts
+from cxr.export.evaluated import Evaluated, in_float32
 from cxr.export.fitted import Fitted, FittedFindings, fit_findings, fit_out_of_fold
-from cxr.export.int8_export import write_int8
+from cxr.export.int8_export import in_integers
 from cxr.export.onnx_export import export_onnx
 from cxr.export.reference import reference_of
 from cxr.export.rounding import N_COMPARED, evenly_spread, measure_rounding
@@ -24,7 +24,7 @@ from cxr.export.weights import write_weights
 from cxr.metrics.calibration import predict_labels
 from cxr.serving.networks import PackagedNetworks
 from cxr.serving.novelty import CONFIDENCE, UNLIKE_SHARE, novelty_limit
-from cxr.storage import files, verified
+from cxr.storage import files
 from cxr.storage.model_folder import PackageFolder
 from cxr.training.run import Run
 
@@ -40,43 +40,43 @@ def write_contents(folder: PackageFolder, version: str, *, run: Run, name: str, 
         identity: what is packaged, and how.
 
     Raises:
-        PackageError: 8-bit integers move the probabilities too far.
+        PackageError: 8-bit integers may be worse than float32 by more than is allowed.
     """
-    predictions = verified.read_table(run.folder.predictions)
-    out_of_fold: OutOfFold | FindingsOutOfFold
-    if isinstance(run.outputs, Findings):
-        out_of_fold = FindingsOutOfFold(predictions, run.outputs)
-        fitted = fit_findings(out_of_fold)
-    else:
-        out_of_fold = OutOfFold(predictions, run.outputs)
-        fitted = fit_out_of_fold(out_of_fold, identity.get("prevalence"))
     write_weights(folder, run)
     networks = PackagedNetworks(
         folder, len(run.outputs), run.config.folds, run.config.trainable, "a package in the making"
     )
-    int8 = {"int8": write_int8(networks, run, predictions, fitted.calibration)} if identity["int8"] else {}
-    limit = _write_reference(networks, run, out_of_fold, fitted, identity)
+    evaluated = in_float32(networks, run)
+    if identity["int8"]:
+        evaluated = in_integers(evaluated, networks, run, identity["operating_point"])
+    out_of_fold = evaluated.out_of_fold
+    if isinstance(out_of_fold, FindingsOutOfFold):
+        fitted = fit_findings(out_of_fold)
+    else:
+        fitted = fit_out_of_fold(out_of_fold, identity.get("prevalence"))
+    limit = _write_reference(folder, evaluated, run, fitted, identity)
     if identity["onnx"]:
         export_onnx(folder.onnx, networks, run.config.size, fitted.calibration)
-    compared = run.squares(evenly_spread(predictions, N_COMPARED))
+    compared = run.squares(evenly_spread(out_of_fold.predictions, N_COMPARED))
     bfloat16 = measure_rounding(networks, fitted.calibration, compared, run.cache)
-    facts = package_facts(run, out_of_fold, fitted, name, version, identity, bfloat16)
-    describe(folder, facts | {"novelty": limit} | int8)
+    facts = package_facts(run, evaluated, fitted, name, version, identity, bfloat16)
+    describe(folder, facts | {"novelty": limit})
 
 
 def _write_reference(
-    networks: PackagedNetworks,
+    folder: PackageFolder,
+    evaluated: Evaluated,
     run: Run,
-    out_of_fold: OutOfFold | FindingsOutOfFold,
     fitted: Fitted | FittedFindings,
     identity: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write the reference images, which drift is measured against, and the measure of novelty; return its limit."""
+    out_of_fold = evaluated.out_of_fold
     probability = fitted.calibration.probability(out_of_fold.logits)
-    images, novelty = reference_of(networks, run, out_of_fold.predictions, probability)
+    images, novelty = reference_of(evaluated.features, run, out_of_fold.predictions, probability)
     decided = _decided(run, out_of_fold.predictions, fitted, probability, identity["operating_point"])
-    files.write_table(networks.folder.images, images.assign(**decided))
-    novelty.save(networks.folder.novelty)
+    files.write_table(folder.images, images.assign(**decided))
+    novelty.save(folder.novelty)
     distance = images["novelty"].dropna().to_numpy()
     return {
         "limit": novelty_limit(distance),

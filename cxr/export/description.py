@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cxr.classes import MACRO
-from cxr.evaluation.findings import FindingsOutOfFold
+import pandas as pd
+
+from cxr.classes import MACRO, Classes, Findings
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.evaluation.overview import headline
+from cxr.evaluation.overview import headline_of
+from cxr.export.evaluated import Evaluated
 from cxr.export.fitted import Fitted, FittedFindings
 from cxr.export.model_card import LICENCE, LIMITS, model_card
 from cxr.metrics.calibration import Calibration, CalibrationOfFindings, calibration_errors
@@ -31,18 +33,18 @@ LEVELS = {
 
 def package_facts(
     run: Run,
-    out_of_fold: OutOfFold | FindingsOutOfFold,
+    evaluated: Evaluated,
     fitted: Fitted | FittedFindings,
     name: str,
     version: str,
     identity: Mapping[str, Any],
     bfloat16: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the contents of package.json, except for the limit of novelty and what 8-bit integers cost.
+    """Return the contents of package.json, except for the limit of novelty.
 
     Args:
         run: the finished run.
-        out_of_fold: its predictions.
+        evaluated: how its networks predict.
         fitted: the calibration and thresholds of the package.
         name: of the model.
         version: of the package.
@@ -63,14 +65,15 @@ def package_facts(
         "trainable": run.config.trainable,
         "size": run.config.size,
         "n_folds": run.config.folds,
-        "n_images": len(out_of_fold.predictions),
+        "n_images": len(evaluated.out_of_fold.predictions),
         "preprocessing": _preprocessing(run),
         "recipe": " ".join(recipe_sentences(run.config)),
-        **_decided(run, out_of_fold, fitted),
+        **_decided(evaluated, fitted),
         "thresholds": fitted.thresholds,
         "thresholds_from": fitted.origin,
         "operating_point": identity["operating_point"],
         "bfloat16": bfloat16,
+        **({"int8": evaluated.judged} if evaluated.judged else {}),
         "hashes": {"data": record["identity"]["data"], "weights": run.weights_hash, "config": run.config_hash},
         "config": _config_without_folders(run),
         "code": code_provenance(),
@@ -86,18 +89,25 @@ def describe(folder: PackageFolder, facts: Mapping[str, Any]) -> None:
     verified.record_all(folder.path)
 
 
-def _decided(run: Run, out_of_fold: OutOfFold | FindingsOutOfFold, fitted: Fitted | FittedFindings) -> dict[str, Any]:
+def metrics_of(summary: pd.DataFrame, outputs: Classes | Findings) -> list[dict[str, Any]]:
+    """Return the main metrics of a summary in percent, as rows for package.json."""
+    rows = headline_of(summary, outputs)
+    return json.loads(rows.drop(columns="starting_project").to_json(orient="records"))
+
+
+def _decided(evaluated: Evaluated, fitted: Fitted | FittedFindings) -> dict[str, Any]:
     """Return calibration and metrics; of findings, those of each."""
+    out_of_fold, summary = evaluated.out_of_fold, evaluated.summary
     if isinstance(out_of_fold, OutOfFold):
-        return {"calibration": _calibration(out_of_fold, fitted.calibration), "metrics": _metrics(run)}
+        metrics = metrics_of(summary, out_of_fold.classes)
+        return {"calibration": _calibration(out_of_fold, fitted.calibration), "metrics": metrics}
     calibration = {name: _calibration(images, images.calibration) for name, images in out_of_fold.by_finding.items()}
-    by_finding = {"calibration": {"by_finding": calibration}, "metrics_by_finding": _metrics_by_finding(run)}
-    return by_finding | {"metrics": _metrics(run)}
+    by_finding = {"calibration": {"by_finding": calibration}, "metrics_by_finding": _metrics_by_finding(summary)}
+    return by_finding | {"metrics": metrics_of(summary, out_of_fold.findings)}
 
 
-def _metrics_by_finding(run: Run) -> list[dict[str, Any]]:
+def _metrics_by_finding(summary: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the pooled metrics of each finding, from 0 to 1, with how many images they are from."""
-    summary = verified.read_table(run.folder.summary)
     rows = summary[summary["class"] != MACRO]
     columns = ["class", "metric", "pooled", "ci_low", "ci_high", "n_known", "n_present"]
     return json.loads(rows[columns].to_json(orient="records"))
@@ -115,11 +125,6 @@ def _calibration(out_of_fold: OutOfFold, calibration: Calibration | CalibrationO
 def _preprocessing(run: Run) -> str:
     views = VIEWS[run.config.test_views]
     return PREPROCESSING.format(LEVELS[run.config.standardise], f"; logits averaged over {views}" if views else "")
-
-
-def _metrics(run: Run) -> list[dict[str, Any]]:
-    rows = headline(run.folder)
-    return json.loads(rows.drop(columns="starting_project").to_json(orient="records"))
 
 
 def _config_without_folders(run: Run) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """The model card, rendered from model_card.md.j2, or from findings_card.md.j2 for a model with several findings."""
 
-import importlib.resources
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cxr import __version__
 from cxr.wording import DISCLAIMER, format_estimate, markdown
@@ -25,9 +24,14 @@ def model_card(facts: Mapping[str, Any]) -> str:
         facts: the contents of package.json.
     """
     name = "findings_card.md.j2" if "metrics_by_finding" in facts else "model_card.md.j2"
-    template = (importlib.resources.files("cxr.export") / name).read_text(encoding="utf-8")
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 Markdown
+    environment = Environment(
+        loader=PackageLoader("cxr.export", ""),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701 Markdown
+    )
     environment.filters["yaml"] = json.dumps  # JSON strings are YAML strings
     environment.filters["text"] = markdown
     environment.globals["format_estimate"] = format_estimate
-    return environment.from_string(template).render(**facts, cxr_version=__version__)
+    return environment.get_template(name).render(**facts, cxr_version=__version__)

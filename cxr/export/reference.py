@@ -15,7 +15,6 @@ from cxr.evaluation.drift_reference import measure_images
 from cxr.images.vitals import fingerprint
 from cxr.network.acceleration import accelerate
 from cxr.network.resnet import BATCH_SIZE, Classifier
-from cxr.serving.networks import PackagedNetworks
 from cxr.serving.novelty import ImageNovelty, brightness_map, fit_novelty
 from cxr.storage import verified
 from cxr.training.run import Run
@@ -27,7 +26,7 @@ Features = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def reference_of(
-    networks: PackagedNetworks, run: Run, predictions: pd.DataFrame, probability: NDArray[np.float64]
+    features: Features, run: Run, predictions: pd.DataFrame, probability: NDArray[np.float64]
 ) -> tuple[pd.DataFrame, ImageNovelty]:
     """Return the images that the model was made from, and the measure of novelty.
 
@@ -35,14 +34,13 @@ def reference_of(
     saw, as the images of a batch will be; for the others it is missing.
 
     Args:
-        networks: of the package.
+        features: of fold 0's network, in the arithmetic that the package scores in.
         run: finished.
         predictions: the run's out-of-fold table.
         probability: calibrated, shape (n, n_classes).
     """
     squares = run.squares(predictions)
     held_out = (predictions["fold"] == 0).to_numpy()
-    features = features_of(networks.model(0), run)
     novelty = fit_image_novelty(features, squares[spread_evenly(np.flatnonzero(~held_out))])
     distance = np.full(len(predictions), np.nan)
     distance[held_out] = novelty.distance(features(squares[held_out]), squares[held_out])

@@ -67,7 +67,8 @@ def predict_labelled(package: Package, labels: Labels, *, device: str, cache: Pa
     Raises:
         DataError: two files with the same content have different labels, or a class has too few patients.
     """
-    predictor = Predictor(package, device=device, precision="fp32", compile="off", cache=cache)
+    precision = "int8" if package.has_int8 else "fp32"
+    predictor = Predictor(package, device=device, precision=precision, compile="off", cache=cache)
     parts: list[pd.DataFrame] = []
     squares: list[NDArray[np.uint8]] = []
     for start in range(0, len(labels.rows), STEP):

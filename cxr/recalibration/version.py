@@ -1,9 +1,9 @@
 """What is in a recalibrated version: the files of the version before as hard links, and those that say how it predicts.
 
-The arithmetic that scoring may use is decided anew: a steeper slope makes more of every rounding.
+Whether bfloat16 may be used is decided anew: a steeper slope makes more of every rounding. A version with 8-bit
+integers keeps them, because calibration and thresholds are fitted to what they give.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,18 +15,15 @@ import pandas as pd
 from cxr.export.description import describe
 from cxr.export.fitted import Fitted
 from cxr.export.onnx_export import export_onnx
-from cxr.export.rounding import INT8_COMPARED, N_COMPARED, int8_fault, measure_int8, measure_rounding
+from cxr.export.rounding import N_COMPARED, measure_rounding
 from cxr.metrics.calibration import Calibration, predict_labels
 from cxr.metrics.recalibration import log_of
-from cxr.network.int8 import int8_hindrance
 from cxr.network.onnx_graph import require_onnx
 from cxr.recalibration.labelled_images import LabelledImages
 from cxr.serving.networks import PackagedNetworks
 from cxr.serving.package import Package
 from cxr.storage import files
 from cxr.storage.model_folder import PackageFolder
-
-log = logging.getLogger(__name__)
 
 
 def require_writable(start: Package) -> None:
@@ -72,8 +69,7 @@ def write_recalibrated(
         "operating_point": point,
         "bfloat16": _bfloat16(start, networks, fitted.calibration, labelled, cache),
     }
-    facts = {name: value for name, value in start.facts.items() if name != "int8"} | own
-    describe(folder, facts | _int8(start, networks, fitted.calibration, labelled, cache))
+    describe(folder, start.facts | own)
 
 
 def _link(start: Package, folder: PackageFolder) -> None:
@@ -105,24 +101,3 @@ def _bfloat16(
     """Return what bfloat16 costs: on the labelled images, or what it cost before if that is more."""
     measured = measure_rounding(networks, calibration, labelled.squares[:N_COMPARED], cache)
     return max(measured, start.facts["bfloat16"], key=lambda cost: cost["largest_probability_difference"])
-
-
-def _int8(
-    start: Package, networks: PackagedNetworks, calibration: Calibration, labelled: LabelledImages, cache: Path
-) -> dict[str, Any]:
-    """Return what 8-bit integers cost on the labelled images; remove them, with a warning, where that is too much."""
-    if not start.has_int8:
-        return {}
-    fault = int8_hindrance("cpu")
-    if fault is None:
-        labels = labelled.table["label"][:INT8_COMPARED]
-        target = np.eye(len(start.classes))[[start.classes.index(label) for label in labels]]
-        folds = np.arange(len(target)) % start.n_folds  # no fold was trained on them
-        cost = measure_int8(networks, calibration, labelled.squares[:INT8_COMPARED], folds, target, cache)
-        fault = int8_fault(cost)
-        if fault is None:
-            return {"int8": cost}
-    log.warning("version %s has 8-bit integers, the new one has none: %s", start.version, fault)
-    for path in networks.folder.path.glob("int8-*.onnx"):
-        path.unlink()
-    return {}

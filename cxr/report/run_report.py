@@ -81,7 +81,7 @@ def write_report(run: Run) -> Path:
         require_complete(run)
         folder = run.folder
         tables = read_tables(run)
-        requested = [name for name in REQUESTED if verified.exists(folder.table(name))]
+        requested = [name for name in (*REQUESTED, "int8") if verified.exists(folder.table(name))]
         tables |= {name: verified.read_table(folder.table(name)) for name in requested}
         predictions = verified.read_table(folder.predictions)
         gaps = write_gaps(folder, tables)
@@ -161,6 +161,7 @@ def _page(
         counts=COUNTS,
         published=PUBLISHED if _is_kaggle(images.classes) else (),
         figures=drawn,
+        has_int8="int8" in tables,
         undefined=_undefined(tables),
         most_confident_errors=gallery(run, tables["most_confident_errors"], subject.columns),
         suspects=suspects(run, tables["label_suspects"]),

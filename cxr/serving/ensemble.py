@@ -5,7 +5,7 @@ is small and always runs in float32. The features that come out with the logits 
 an image has several views, their features are averaged: the last layer is linear, so its output is the mean logit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,20 +65,25 @@ class Ensemble:
         self._heads = [networks.head(fold) for fold in folds]
 
     @torch.inference_mode()
-    def run(self, squares: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Return each fold's logits, shape (n_folds, n, n_classes), and fold 0's features, shape (n, 2048).
+    def run(
+        self, squares: NDArray[np.uint8], folds: Sequence[int] | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Return folds' logits, shape (n_folds, n, n_classes), and the first one's features, shape (n, 2048).
 
         Args:
             squares: shape (n, size, size).
+            folds: to run; all if None.
         """
+        wanted = range(len(self._heads)) if folds is None else folds
         logits: list[Tensor] = []
         features: list[Tensor] = []
         preprocessing = self._preprocessing
         for batch in torch.from_numpy(squares).split(max(1, STEP // preprocessing.n_views)):
             inputs = preprocessing.inputs(batch)
             shared = self._shared(inputs) if self._shared else inputs
-            own = [preprocessing.mean_over_views(layers(shared) if layers else shared) for layers in self._own]
-            logits.append(torch.stack([head(x) for head, x in zip(self._heads, own, strict=True)]))
+            parts = (self._own[fold] for fold in wanted)
+            own = [preprocessing.mean_over_views(layers(shared) if layers else shared) for layers in parts]
+            logits.append(torch.stack([self._heads[fold](x) for fold, x in zip(wanted, own, strict=True)]))
             features.append(own[0])
         return torch.cat(logits, dim=1).double().numpy(), torch.cat(features).numpy()
 

@@ -43,7 +43,7 @@ def explain_images(
     """Predict images and draw where the networks looked; write and return one row per file.
 
     Columns: path, status, reason, detail, image_id, probability_<class>, predicted_label (for findings
-    called_<finding>), fold_spread, in_training, novelty, unlike_training, target, picture.
+    called_<finding>), fold_spread, in_training, novelty, unlike_training, arithmetic, target, picture.
 
     Args:
         package: the model.

@@ -1,8 +1,8 @@
 """What a packaged model predicts for images, for `cxr score`, `cxr explain` and the page alike.
 
 All three read an image in the same way, refuse it for the same reasons, and give it the same probability up to the
-rounding of float32. The arithmetic is the fastest that the package allows: 8-bit integers if it contains them and the
-processor supports them, else bfloat16 if it moved no probability by more than 0.01 when the package was built, else
+rounding of float32. A package with 8-bit integers scores in these alone, because its calibration and its thresholds are
+theirs. Others score in bfloat16, if that moved no probability by more than 0.01 when the package was built, else in
 float32.
 """
 
@@ -48,6 +48,8 @@ class Prediction:
     """How far the image lies from the training images."""
     unlike_training: bool | None
     """Whether that is beyond the package's limit; None if the package has none."""
+    arithmetic: Arithmetic
+    """What the networks computed in."""
     called: dict[str, bool] | None = None
     """By finding: whether it is predicted; None for classes."""
 
@@ -65,6 +67,7 @@ class Prediction:
             "in_training": self.in_training,
             "novelty": self.novelty,
             "unlike_training": self.unlike_training,
+            "arithmetic": self.arithmetic,
         }
 
     def of(self, finding: str) -> "Prediction":
@@ -87,7 +90,7 @@ class Predictor:
 
     Args:
         package: the model.
-        device: auto, cpu, or cuda:<index>.
+        device: auto (the CPU for 8-bit integers), cpu, or cuda:<index>.
         precision: auto, fp32, bf16, or int8.
         compile: auto, on, or off.
         cache: keeps compiled graphs.
@@ -108,7 +111,7 @@ class Predictor:
         n_images: int = 0,
     ) -> None:
         self.package = package
-        self.device = resolve_device(device)
+        self.device = "cpu" if package.has_int8 and device == "auto" else resolve_device(device)
         self._precision: ScorePrecision = precision
         self._compile: Compile = compile
         self._cache = cache
@@ -122,8 +125,9 @@ class Predictor:
         """Return a prediction for each image; none of the readings may have been refused.
 
         Raises:
-            ConfigError: 8-bit integers are requested but not available, or bfloat16 is requested but moves a
-                probability by more than 0.01.
+            ConfigError: the package scores in 8-bit integers, and this machine cannot or another arithmetic is
+                requested; or they are requested of another package; or bfloat16 is, and moves a probability by more
+                than 0.01.
         """
         if not readings:
             return []
@@ -144,6 +148,7 @@ class Predictor:
                 novelty=float(novelty[k]),
                 called=called[k],
                 unlike_training=None if limit is None else bool(novelty[k] > limit),
+                arithmetic=self._arithmetic,
             )
             for k in range(len(readings))
         ]
@@ -186,31 +191,36 @@ class Predictor:
 
     @cached_property
     def ensemble(self) -> Ensemble:
-        """The model, in the fastest arithmetic allowed; raises as `predict` does."""
+        """The model, ready to run; raises as `predict` does."""
         return Ensemble(
             self.package.networks,
             device=self.device,
-            arithmetic=self._arithmetic(),
+            arithmetic=self._arithmetic,
             n_images=self._n_images,
             compile=self._compile,
             cache=self._cache,
         )
 
+    @cached_property
     def _arithmetic(self) -> Arithmetic:
-        if self._uses_int8():
+        if self.package.has_int8 or self._precision == "int8":
+            self._require_int8()
             return "int8"
         return "bf16" if self._uses_bf16() else "fp32"
 
-    def _uses_int8(self) -> bool:
+    def _require_int8(self) -> None:
+        name = f"{self.package.name} version {self.package.version}"
+        if not self.package.has_int8:
+            raise ConfigError(f"--precision int8 is not available for {name}: it was packaged without --int8.")
         if self._precision not in ("auto", "int8"):
-            return False
-        is_packaged = self.package.has_int8
-        hindrance = int8_hindrance(self.device) if is_packaged else "it was packaged without --int8"
-        if hindrance and self._precision == "int8":
-            raise ConfigError(f"--precision int8 is not available for {self.package.name}: {hindrance}.")
-        if hindrance and is_packaged:
-            log.warning("the 8-bit integers of %s are not used: %s", self.package.name, hindrance)
-        return not hindrance
+            raise ConfigError(
+                f"--precision {self._precision} is not available for {name}: it was packaged with --int8, and its "
+                "thresholds are those of 8-bit integers; package the run without --int8 for another arithmetic."
+            )
+        if hindrance := int8_hindrance(self.device):
+            raise ConfigError(
+                f"{name} scores in 8-bit integers, but {hindrance}; package the run without --int8 to score it here."
+            )
 
     def _uses_bf16(self) -> bool:
         package = self.package

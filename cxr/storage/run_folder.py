@@ -22,6 +22,7 @@ WAYS_OUT = {
     "folds/fold=*/*": "train the fold again: type the run's `cxr train` with --run-id {2} --redo-fold {fold}",
     "metrics/stress.parquet": "type `cxr stress {1}` again",
     "metrics/learning_curve.parquet": "type `cxr learning-curve {1}` again",
+    "metrics/int8.parquet": "type `cxr package {1}` with --int8 again",
     "metrics/*": "type `cxr evaluate {1}`, which writes every table",
     "checks/predictions.json": "type the run's `cxr train` with --run-id {1} again",
     "checks/metrics.json": "type the run's `cxr train` with --run-id {1} again",

@@ -20,9 +20,8 @@ def prediction(
     probability: dict[str, float], by_fold: dict[str, list[float]] | None = None, spread: float = 0.02
 ) -> Prediction:
     predicted = max(probability, key=probability.__getitem__)
-    return Prediction(
-        probability, by_fold or {}, predicted, spread, in_training=False, novelty=1.0, unlike_training=None
-    )
+    flags = {"in_training": False, "novelty": 1.0, "unlike_training": None, "arithmetic": "fp32"}
+    return Prediction(probability, by_fold or {}, predicted, spread, **flags)
 
 
 @pytest.mark.parametrize(

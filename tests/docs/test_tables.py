@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 
 from cxr.cli.main import app
 from cxr.config import Execution, TrainConfig
+from cxr.errors import PackageError
 from cxr.images.synthetic import draw_images
 from cxr.metrics.classification import COUNTS
 from cxr.pipeline import cross_validate
@@ -66,6 +68,8 @@ def written(sample: Path, home: Path, scored: Path, tmp_path_factory: pytest.Tem
     experiments = f"--experiments={place / 'experiments'}"
     app(["stress", "first", "--images=8", "--device=cpu", experiments])
     app(["learning-curve", "first", "--share=0.5", "--device=cpu", experiments])
+    with suppress(PackageError):  # the table is made even where it shows that the integers are worse
+        app(["package", "first", "--name=integers", "--int8", f"--models={place / 'refused'}", experiments])
     app(["report", "first", "--open-test", f"--external={place / 'elsewhere'}", experiments])
     app(["compare", *RUNS, f"--out={place / 'comparisons' / 'first_second'}", experiments])
     image = next(scored.parent.glob("inbox/*/*.jpeg"))

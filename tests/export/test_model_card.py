@@ -68,16 +68,3 @@ def test_for_more_than_two_classes_the_card_has_macro_averages_and_no_thresholds
     assert "macro roc_auc" in {entry["type"] for entry in meta["model-index"][0]["results"][0]["metrics"]}
     assert "youden" not in cells
     assert "classifies chest X-rays as NORMAL or bacteria or virus" in card
-
-
-def test_the_card_states_what_8_bit_integers_cost_where_the_package_has_them(head: Run, models: Path) -> None:
-    facts = files.read_json(make_package(head, ModelFolder.named(models, "head")).description)
-    assert "8-bit integers" not in model_card(facts)
-    int8 = {
-        "share_moved": 0.004,
-        "n_images": 1000,
-        "largest_probability_difference": 0.0123,
-        "largest_auc_difference": 0.00051,
-    }
-    card = " ".join(model_card(facts | {"int8": int8}).split())
-    assert "0.4 % of 1,000 images by more than 0.01, of none by more than 0.012, and ROC-AUC by 0.0005" in card

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.compute as pc
@@ -43,8 +44,8 @@ MEASURED = {
     "chroma": "float64",
     "novelty": "float64",
 }
-ADDED = "unlike_training"
-"""A column that scores of before have not; its values are missing there."""
+ADDED: dict[str, Any] = {"unlike_training": "boolean", "arithmetic": "str"}
+"""Columns that scores of before have not; their values are missing there."""
 KEY = ["path", "image_id", "status", "reason"]
 PASSING = ("broken_link", "missing_decoder", "permission_denied", "short_of_memory", "unreadable")
 """Reasons that may no longer hold in the next scoring run, although the file does not change."""
@@ -56,7 +57,8 @@ def scores_table(rows: Iterable[dict[str, object]], outputs: Sequence[str]) -> p
     Columns: batch, path, image_id (missing where the file could not be read), model, model_version, status
     (`ok` or `quarantined`), reason (a code) and detail (missing where ok), probability_<class> per class,
     predicted_label (for findings called_<finding> for each), fold_spread, in_training, the image's measures (MEASURED),
-    unlike_training (missing where the package has no limit), n_bytes, changed_ns, scored_at (UTC).
+    unlike_training (missing where the package has no limit), arithmetic (fp32, bf16 or int8), n_bytes, changed_ns,
+    scored_at (UTC).
 
     Args:
         rows: of the scores.
@@ -69,7 +71,7 @@ def scores_table(rows: Iterable[dict[str, object]], outputs: Sequence[str]) -> p
         decided = {"predicted_label": "str"}
     probabilities = outputs.probability_columns
     types = dict.fromkeys(IDENTITY, "str") | decided | dict.fromkeys(probabilities, "float64")
-    types |= {"in_training": "boolean"} | MEASURED | {ADDED: "boolean"}
+    types |= {"in_training": "boolean"} | MEASURED | ADDED
     types |= {"n_bytes": "int64", "changed_ns": "int64", "scored_at": "datetime64[us, UTC]"}
     order = [*IDENTITY, *probabilities, *decided, "fold_spread", "in_training"]
     order += [name for name in types if name not in order]
@@ -136,7 +138,8 @@ def read_parts(place: BatchFolder) -> pd.DataFrame:
 
 
 def _with_added(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows if ADDED in rows else rows.assign(**{ADDED: pd.array([pd.NA] * len(rows), dtype="boolean")})
+    missing = {name: pd.Series(pd.NA, rows.index, dtype=kind) for name, kind in ADDED.items() if name not in rows}
+    return rows.assign(**missing)
 
 
 @contextmanager
