@@ -63,6 +63,7 @@ BUCKET = "tests/storage/test_object_store.py::test_"
 UP = SERVICES + "up_starts_every_service_once_on_the_loopback_address_alone"
 RECALIBRATION = "tests/recalibration/test_recalibrate.py::test_"
 NOVELTY = "tests/serving/test_novelty.py::test_"
+INTEGERS = "tests/export/test_int8_export.py::test_"
 ONCE = "tests/serving/test_exactly_once.py::test_"
 SAME_COMMAND = TRAIN + "the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold"
 KILLED_WORKER = WORKERS + "a_killed_workers_fold_is_marked_crashed_told_and_taken_up_while_a_longer_healthy_run_goes_on"
@@ -993,10 +994,38 @@ REMOVALS = (
         "tests/images/test_other_files.py::test_what_is_named_as_an_image_stays_an_image_that_cannot_be_read",
     ),
     Removal(
+        "8-bit integers that may be worse: packaged",
+        "cxr/export/int8_export.py",
+        'if not judged["holds"].all():',
+        "if False:",
+        INTEGERS + "a_model_that_is_not_shown_to_be_as_good_in_them_is_refused_and_nothing_is_left",
+    ),
+    Removal(
+        "a package in 8-bit integers: scored in float32 at their thresholds",
+        "cxr/serving/predictor.py",
+        'if self._precision not in ("auto", "int8"):',
+        "if False:",
+        INTEGERS + "a_package_made_with_8_bit_integers_scores_with_them_alone",
+    ),
+    Removal(
+        "too few patients to see a difference: taken for none",
+        "cxr/evaluation/noninferiority.py",
+        '"holds": bool(bound >= -margin)',
+        '"holds": bool(now["value"] - then["value"] >= -margin)',
+        "tests/evaluation/test_noninferiority.py::test_a_difference_that_few_patients_cannot_show_to_be_small_does_not_hold",
+    ),
+    Removal(
+        "images of one patient: tested as if of many",
+        "cxr/evaluation/comparison.py",
+        "np.bincount(group, right_after",
+        "np.bincount(np.arange(len(group)), right_after",
+        "tests/evaluation/test_comparison.py::test_the_images_of_a_patient_change_together_and_count_once",
+    ),
+    Removal(
         "scores from before a column was added: a traceback",
         "cxr/serving/scoring/scores.py",
-        "return rows if ADDED in rows else rows.assign",
-        "return rows if True else rows.assign",
+        "for name, kind in ADDED.items() if name not in rows}",
+        "for name, kind in ADDED.items() if not name}",
         "tests/serving/scoring/test_scores.py::test_scores_from_before_a_column_was_added_are_read_with_those_of_after",
     ),
     Removal(

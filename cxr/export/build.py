@@ -50,7 +50,7 @@ def make_package(
         "run": run.config_hash,
         "operating_point": operating_point,
         "onnx": onnx,
-        "int8": int8,
+        "int8": "judged" if int8 else False,  # packages of before, with the thresholds of float32, have true
         "weights": [verified.sha256_of(run.folder.fold(fold).weights) for fold in range(run.config.folds)],
     }
     if prevalence is not None:  # otherwise the identity is that of packages made before there was the option

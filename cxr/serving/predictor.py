@@ -217,6 +217,11 @@ class Predictor:
                 f"--precision {self._precision} is not available for {name}: it was packaged with --int8, and its "
                 "thresholds are those of 8-bit integers; package the run without --int8 for another arithmetic."
             )
+        if "judged" not in self.package.facts["int8"]:
+            raise ConfigError(
+                f"{name} has 8-bit integers with the thresholds of float32, from before they had their own: package "
+                "the run again."
+            )
         if hindrance := int8_hindrance(self.device):
             raise ConfigError(
                 f"{name} scores in 8-bit integers, but {hindrance}; package the run without --int8 to score it here."

@@ -223,6 +223,15 @@ def test_a_package_or_a_processor_without_8_bit_integers_is_reported(
             probabilities(package, readings, precision, tmp_path)
 
 
+@needs_int8
+def test_integers_from_before_they_were_judged_do_not_score(
+    package: Package, readings: list[FileReading], tmp_path: Path
+) -> None:
+    before = replace(package, facts=package.facts | {"int8": {"share_moved": 0.0}})
+    with pytest.raises(ConfigError, match="bright version 1 has 8-bit integers with the thresholds of float32"):
+        probabilities(before, readings, "auto", tmp_path)
+
+
 def test_float32_and_integers_are_not_packaged_together(head: Run, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--onnx writes float32 and --int8 integers"):
         make_package(head, ModelFolder.named(tmp_path / "models", "tiny"), onnx=True, int8=True)
