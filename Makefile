@@ -5,7 +5,7 @@ BIN    := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 OSV    := https://api.osv.dev/v1/vulns/GHSA-462w-v97r-4m45
 
-.PHONY: help setup demo up test faults removals check audit docs docs-links bench fuzz lock clean
+.PHONY: help setup demo up test faults removals check audit docs docs-links bench fuzz gpu-trial lock clean
 help:
 	@echo "make setup   install everything into .venv"
 	@echo "make demo    run the whole pipeline on synthetic images, in minutes"
@@ -18,6 +18,7 @@ help:
 	@echo "make docs    build docs/ as HTML in docs/_build/html; warnings and broken internal links are errors"
 	@echo "make docs-links  check the links to other sites; needs the network"
 	@echo "make bench   measure speed against peers and limits: make bench DATA=chest_xray.zip"
+	@echo "make gpu-trial  try the GPU of this machine for eight minutes: make gpu-trial DATA=chest_xray.zip"
 	@echo "make fuzz    read damaged images, DICOM files, archives and packages, ten minutes each; what is found is in fuzzing/"
 	@echo "make lock    compile requirements.lock from pyproject.toml"
 	@echo "make clean   remove .venv and .uv"
@@ -64,6 +65,8 @@ bench: setup
 		$(BIN)/python -m benchmarks.$$name --data $(DATA) || exit 1; done
 fuzz: setup
 	$(BIN)/python -m benchmarks.fuzzing
+gpu-trial: setup
+	$(BIN)/python -m benchmarks.gpu_trial --data $(DATA)
 lock: | $(UV)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--all-extras --group dev pyproject.toml --output-file requirements.lock

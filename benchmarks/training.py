@@ -10,6 +10,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from cxr.training.fold.loop import FoldTrainer
 from cxr.training.run import begin_run
 
 STEPS = 12
+Step = Callable[[torch.Tensor], torch.Tensor]
 
 
 def main() -> None:
@@ -42,7 +44,7 @@ def main() -> None:
     trainer.model.train()
     ours, limit = [], []
     for repeat in range(arguments.repeats + 1):
-        rates = _images_per_s(trainer, trainer._step), _images_per_s(trainer, _bare_step(trainer))
+        rates = images_per_s(trainer, trainer._step), images_per_s(trainer, bare_step(trainer))
         if repeat:  # the first round warms up
             ours.append(rates[0])
             limit.append(rates[1])
@@ -56,7 +58,8 @@ def main() -> None:
     keep("training", figures)
 
 
-def _images_per_s(trainer: FoldTrainer, step) -> float:
+def images_per_s(trainer: FoldTrainer, step: Step) -> float:
+    """Return the rate of STEPS training steps on images drawn at random."""
     order = torch.randperm(trainer.n_images)[: STEPS * trainer.run.config.batch_size]
     trainer.schedule.last_epoch = 0
     start = time.perf_counter()
@@ -65,7 +68,8 @@ def _images_per_s(trainer: FoldTrainer, step) -> float:
     return len(order) / (time.perf_counter() - start)
 
 
-def _bare_step(trainer: FoldTrainer):
+def bare_step(trainer: FoldTrainer) -> Step:
+    """Return forward, backward and optimiser step on one random batch that is on the device already: the limit."""
     batch_size, size = trainer.run.config.batch_size, trainer.run.config.size
     grey = torch.rand(batch_size, 1, size, size, device=trainer.device).to(memory_format=torch.channels_last)
     targets = torch.randint(2, (batch_size,), device=trainer.device)

@@ -45,6 +45,7 @@ LONG = (
     "test_pipeline",
     "cli/test_damage",
     "serving/scoring/test_scoring_runs",
+    "benchmarks/test_gpu_trial",
     "deployments/test_services",
     "tasks/test_workers",
     "tasks/test_ray_cluster",

@@ -1,0 +1,406 @@
+"""A trial on a machine with a GPU: does the CUDA path hold, how fast does it train and score, what does it reach.
+
+    python -m benchmarks.gpu_trial --data chest_xray_224.zip --out trial
+    python -m benchmarks.gpu_trial --data chest_xray_224.zip --pack gpu_trial
+    python -m benchmarks.gpu_trial --data drawn/ --out trial --device cpu --small
+
+The stages stand in the order of their worth. Each is a process of its own and writes its JSON under `--out` before the
+next begins, so that what was measured is kept whatever ends the trial; one that fails says why in its JSON. It needs
+the core and torch alone, no Prefect. `--pack` makes a folder for a machine without a network, with the core, the data
+and the packages that such a machine may lack; there, `bash run.sh` starts the trial.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import torchvision
+
+from benchmarks.training import Step, bare_step, images_per_s
+from cxr.config import Execution, ScoreConfig, TrainConfig
+from cxr.dataset.examination import examine
+from cxr.dataset.listing.layout import list_images
+from cxr.evaluation.outside_tests import open_held_out_test
+from cxr.evaluation.overview import headline
+from cxr.export.build import make_package
+from cxr.images.inbox import Arrival
+from cxr.images.source import open_source
+from cxr.pipeline import cross_validate, score_inbox
+from cxr.serving import registry
+from cxr.serving.predictor import Predictor
+from cxr.serving.screening import examine_image
+from cxr.storage import verified
+from cxr.storage.model_folder import ModelFolder
+from cxr.storage.run_folder import RunFolder
+from cxr.training import features
+from cxr.training.fold.loop import FoldTrainer
+from cxr.training.run import begin_run, load_run
+from cxr.training.trainer import train_fold
+
+PROJECT = Path(__file__).resolve().parents[1]
+MINUTES = 8.0
+SIDE_BY_SIDE = (1, 2, 5)
+"""Folds that train on one device at the same time."""
+N_SCORED = 4096
+LARGEST_PACK_MIB = 60
+WHEELS = (
+    "captum",
+    "cyclopts",
+    "docstring-parser",
+    "docutils",
+    "imagehash",
+    "pandas",
+    "pywavelets",
+    "rich-rst",
+    "simplejpeg",
+)
+"""What the core needs and a machine with PyTorch and the usual scientific packages may lack."""
+RUN_SH = """#!/usr/bin/env bash
+# Runs the trial on a machine without a network; the results are in $OUT, or in trial/.
+set -euo pipefail
+cd "$(dirname "$0")"
+python3 -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target site wheels/*.whl
+export PYTHONPATH=$PWD:$PWD/site PYTHONUNBUFFERED=1
+exec python3 -m benchmarks.gpu_trial --data data.zip --out "${OUT:-trial}" "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What every stage is told."""
+
+    data: str
+    out: Path
+    device: str
+    small: bool
+    seconds: float
+    """That the stage may take."""
+    open_test: bool
+
+    @property
+    def size(self) -> int:
+        """The side of the squares, in pixels."""
+        return 32 if self.small else 224
+
+    @property
+    def home(self) -> Path:
+        """A folder for runs, models and the cache, which stages share."""
+        return self.out / "home"
+
+    def execution(self, run_id: str, **options: Any) -> Execution:
+        """Return where a run is computed and kept."""
+        where = {"experiments": self.home / "experiments", "cache": self.home / "cache", "devices": self.device}
+        return Execution(run_id=run_id, **(where | options))
+
+
+Stage = Callable[[Trial], Mapping[str, Any]]
+
+
+def run_tests(trial: Trial) -> Mapping[str, Any]:
+    """Run the tests of the CUDA path; say how each ended."""
+    words = [sys.executable, "-m", "pytest", "-m", "gpu", "--noconftest", "-p", "no:cacheprovider", "-rA", "--tb=short"]
+    words += ["-W", "default", "-o", "addopts=", f"--basetemp={trial.home / 'tests'}", str(PROJECT / "tests" / "gpu")]
+    environment = os.environ | {"CXR_TRIAL_DEVICE": trial.device}
+    ended = subprocess.run(words, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    outcomes = [line for line in ended.stdout.splitlines() if line.startswith(("PASSED", "FAILED", "ERROR", "SKIPPED"))]
+    return {"exit code": ended.returncode, "tests": outcomes, "output": ended.stdout[-8000:]}
+
+
+def measure_training(trial: Trial) -> Mapping[str, Any]:
+    """Time a fold's steps against the same step on a random batch, compiled or not, and folds side by side."""
+    trainer = _trainer(trial)
+    trainer.model.train()
+    layers = trainer.layers
+    figures: dict[str, Any] = {"batch": trainer.run.config.batch_size, "images of a fold": trainer.n_images}
+    figures["random batches"] = _rate(trainer, bare_step(trainer))
+    variants: dict[str, Any] = {"a fold": lambda: layers}
+    if not trial.small:
+        variants["a fold, compiled"] = lambda: torch.compile(layers)
+        variants["a fold, CUDA graphs"] = lambda: torch.compile(layers, mode="reduce-overhead")
+    for name, make in variants.items():
+        try:
+            trainer.layers = make()
+            start = time.perf_counter()
+            images_per_s(trainer, trainer._step)
+            figures[f"{name}, first steps, s"] = round(time.perf_counter() - start, 1)
+            figures[name] = _rate(trainer, trainer._step)
+        except Exception as error:
+            figures[name] = f"{type(error).__name__}: {error}"
+    figures["a fold / random batches"] = round(figures["a fold"] / figures["random batches"], 3)
+    for n_folds in SIDE_BY_SIDE[1:2] if trial.small else SIDE_BY_SIDE:
+        figures[f"{n_folds} folds side by side"] = _side_by_side(trial, n_folds)
+    return figures
+
+
+def _trainer(trial: Trial) -> FoldTrainer:
+    config = TrainConfig(data=trial.data, preset="standard", weights="none", size=trial.size, holdout="test")
+    folder = RunFolder.named(trial.home / "experiments", "steps")
+    examine(config, folder, cache=trial.home / "cache", size=config.size)
+    return FoldTrainer(begin_run(config, folder, trial.execution("steps")), 0, trial.device)
+
+
+def _rate(trainer: FoldTrainer, step: Step) -> float:
+    rates = [images_per_s(trainer, step) for _ in range(4)]
+    return round(statistics.median(rates[1:]), 1)  # the first round warms up
+
+
+def _side_by_side(trial: Trial, n_folds: int) -> float:
+    """Return the images per second of folds that train at the same time, each in a process of its own."""
+    words = [sys.executable, "-m", "benchmarks.gpu_trial", "--stage", "steps", *_words(trial)]
+    children = [
+        subprocess.Popen(words, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(n_folds)
+    ]
+    for child in children:
+        _read_line(child)  # it is ready
+    for child in children:
+        if child.stdin:
+            child.stdin.write("go\n")
+            child.stdin.flush()
+    rates = [float(_read_line(child)) for child in children]
+    for child in children:
+        child.communicate()
+    return round(sum(rates), 1)
+
+
+def _read_line(child: subprocess.Popen[str]) -> str:
+    return child.stdout.readline() if child.stdout else ""
+
+
+def train_steps(trial: Trial) -> Mapping[str, Any]:
+    """Train steps when told to on standard input, and print their rate."""
+    trainer = _trainer(trial)
+    trainer.model.train()
+    images_per_s(trainer, trainer._step)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(statistics.median(images_per_s(trainer, trainer._step) for _ in range(3)), flush=True)
+    return {}
+
+
+def cross_validate_from_scratch(trial: Trial) -> Mapping[str, Any]:
+    """Cross-validate with the preset `standard`, with as many of its epochs as the time allows; return all metrics."""
+    recipe = TrainConfig(data=trial.data, preset="standard", weights="none", size=trial.size, holdout="test")
+    measured = _read(trial, "training")
+    rates = [value for name, value in measured.items() if name.endswith("side by side")]
+    n_training = measured["images of a fold"] * recipe.folds
+    possible = int(0.7 * trial.seconds * max(rates) / n_training) if rates else 1
+    config = replace(
+        recipe, epochs=1 if trial.small else max(1, min(recipe.epochs, possible)), folds=2 if trial.small else 5
+    )
+    start = time.perf_counter()
+    folder = cross_validate(config, trial.execution("scratch"))
+    figures: dict[str, Any] = {"epochs": config.epochs, "seconds": round(time.perf_counter() - start, 1)}
+    figures["metrics, %"] = _records(headline(folder).drop(columns="starting_project"))
+    if trial.open_test:
+        opened = open_held_out_test(load_run(folder))
+        figures["held-out test set"] = _records(verified.read_table(opened.metrics))
+    return figures
+
+
+def score(trial: Trial) -> Mapping[str, Any]:
+    """Time decoding by processes, the networks alone, and scoring runs as a whole."""
+    run = load_run(RunFolder.named(trial.home / "experiments", "scratch"))
+    model = ModelFolder.named(trial.home / "models", "trial")
+    registry.promote(model, make_package(run, model).version)
+    source = open_source(trial.data)
+    images = [source.read(image.key) for image in list_images(source).images[: 64 if trial.small else N_SCORED]]
+    figures: dict[str, Any] = {"images": len(images)}
+    for n_processes in (1, 2) if trial.small else (1, 4, os.cpu_count() or 1):
+        with ProcessPoolExecutor(n_processes) as pool:
+            decode = partial(_decode, size=trial.size)
+            list(pool.map(decode, images[:n_processes]))
+            taken = _timed(lambda pool=pool, decode=decode: list(pool.map(decode, images, chunksize=16)))
+        figures[f"decoded by {n_processes} processes, images/s"] = round(len(images) / taken)
+    package = registry.load_champion(trial.home / "models", "trial")
+    squares = run.squares(run.images())
+    for compile in ("off",) if trial.small else ("off", "on"):
+        predictor = Predictor(package, device=trial.device, compile=compile, cache=trial.home / "cache")
+        predictor.ensemble.run(squares[:256])
+        taken = min(_timed(lambda predictor=predictor: predictor.ensemble.run(squares)) for _ in range(2))
+        figures[f"{run.config.folds} networks alone, compile {compile}, images/s"] = round(len(squares) / taken)
+    inbox = trial.home / "inbox"
+    (inbox / "batch").mkdir(parents=True)
+    for number, data in enumerate(images):
+        (inbox / "batch" / f"{number:05d}.jpeg").write_bytes(data)
+    for scores in ("first", "second"):  # the first compiles
+        config = ScoreConfig(
+            name="trial",
+            out=trial.home / scores,
+            models=trial.home / "models",
+            cache=trial.home / "cache",
+            settle=0,
+            device=trial.device,
+        )
+        taken = _timed(lambda config=config: score_inbox(inbox, config, lambda *_: []))
+        figures[f"a whole scoring run, {scores}, images/s"] = round(len(images) / taken)
+    return figures
+
+
+def _decode(data: bytes, size: int) -> int:
+    return examine_image(Arrival("image.jpeg", "", len(data), 0), data, size).arrival.n_bytes
+
+
+def train_head(trial: Trial) -> Mapping[str, Any]:
+    """Time a frozen trunk with random weights: its features, and the heads of all folds."""
+    weights = trial.home / "resnet50.pth"
+    torch.save(torchvision.models.resnet50().state_dict(), weights)
+    config = TrainConfig(data=trial.data, weights=str(weights), trainable="head", size=trial.size, epochs=10)
+    folder = RunFolder.named(trial.home / "experiments", "head")
+    examine(config, folder, cache=trial.home / "cache", size=config.size)
+    run = begin_run(config, folder, trial.execution("head"))
+    extracted = _timed(lambda: features.extract(run, trial.device))
+    trained = _timed(lambda: [train_fold(run, fold, trial.device) for fold in range(config.folds)])
+    n_images = len(run.images())
+    return {"images": n_images, "features, images/s": round(n_images / extracted), "five heads, s": round(trained, 1)}
+
+
+STAGES: Mapping[str, tuple[Stage, float]] = {
+    "tests": (run_tests, 0.25),
+    "training": (measure_training, 0.35),
+    "cross-validation": (cross_validate_from_scratch, 0.7),
+    "scoring": (score, 0.7),
+    "frozen-trunk": (train_head, 1.0),
+}
+"""Each stage with the share of the time that is left which it may take."""
+
+
+def main() -> None:
+    """Run every stage, one after another, or one of them; or pack the trial."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--out", type=Path, default=Path("trial"))
+    parser.add_argument("--pack", type=Path)
+    parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--small", action="store_true", help="32 pixels, few images, one epoch")
+    parser.add_argument("--minutes", type=float, default=MINUTES)
+    parser.add_argument("--open-test", action="store_true", help="open the held-out test split, once")
+    parser.add_argument("--stage", choices=[*STAGES, "steps"])
+    arguments = parser.parse_args()
+    if arguments.pack:
+        pack(arguments.pack, arguments.data)
+        return
+    out = arguments.out.resolve()
+    trial = Trial(arguments.data, out, arguments.device, arguments.small, 60 * arguments.minutes, arguments.open_test)
+    if arguments.stage:
+        stage = train_steps if arguments.stage == "steps" else STAGES[arguments.stage][0]
+        figures = stage(trial)
+        if arguments.stage != "steps":
+            _file(trial, arguments.stage).write_text(json.dumps(figures, indent=1, default=str))
+        return
+    sys.exit(1 if run_stages(trial) else 0)
+
+
+def run_stages(trial: Trial) -> list[str]:
+    """Run every stage in a process of its own; return those that failed."""
+    trial.home.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + trial.seconds
+    failed = []
+    _file(trial, "machine").write_text(json.dumps(_machine(trial.device), indent=1))
+    for name, (_, share) in STAGES.items():
+        allowed = max(20.0, share * (deadline - time.monotonic()))
+        words = [sys.executable, "-m", "benchmarks.gpu_trial", "--stage", name]
+        started = time.monotonic()
+        log = trial.out / f"{name}.log"
+        with log.open("w") as output:
+            try:
+                code: int | str = subprocess.run(
+                    [*words, *_words(replace(trial, seconds=allowed))],
+                    cwd=PROJECT,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    timeout=allowed,
+                    check=False,
+                ).returncode
+            except subprocess.TimeoutExpired:
+                code = f"stopped after {allowed:.0f} s"
+        taken = time.monotonic() - started
+        file = _file(trial, name)
+        figures = json.loads(file.read_text()) if file.exists() else {"failed": log.read_text()[-3000:]}
+        file.write_text(json.dumps({"ended": code, "seconds": round(taken, 1)} | figures, indent=1))
+        if code != 0 or figures.get("exit code", 0):
+            failed.append(name)
+        print(
+            f"{name}: {code}, {taken:.0f} s",
+            json.dumps({k: v for k, v in figures.items() if k != "output"})[:4000],
+            flush=True,
+        )
+    return failed
+
+
+def _machine(device: str) -> Mapping[str, Any]:
+    gpu = torch.cuda.get_device_name(device) if device != "cpu" else None
+    names = ("torch", "torchvision", "numpy", "pandas")
+    return {
+        "gpu": gpu,
+        "n_cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in names},
+    }
+
+
+def _words(trial: Trial) -> list[str]:
+    words = [f"--data={trial.data}", f"--out={trial.out}", f"--device={trial.device}"]
+    words += [f"--minutes={trial.seconds / 60}"]
+    return words + ["--small"] * trial.small + ["--open-test"] * trial.open_test
+
+
+def _file(trial: Trial, stage: str) -> Path:
+    return trial.out / f"{stage}.json"
+
+
+def _read(trial: Trial, stage: str) -> Mapping[str, Any]:
+    return json.loads(_file(trial, stage).read_text())
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table's rows as JSON has them: a value that is NaN is null."""
+    return json.loads(table.to_json(orient="records", double_precision=4))
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def pack(folder: Path, data: str) -> None:
+    """Make a folder that holds all that the trial needs on a machine without a network."""
+    folder.mkdir(parents=True)
+    for name in ("cxr", "benchmarks", "tests/gpu"):
+        ignored = shutil.ignore_patterns("__pycache__", "results")
+        shutil.copytree(PROJECT / name, folder / name, ignore=ignored)
+    (folder / "tests" / "__init__.py").touch()
+    shutil.copyfile(PROJECT / "pyproject.toml", folder / "pyproject.toml")
+    shutil.copyfile(data, folder / "data.zip")
+    platforms = [word for age in ("2014", "_2_17", "_2_28") for word in ("--platform", f"manylinux{age}_x86_64")]
+    words = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version", "3.12", *platforms]
+    subprocess.run([sys.executable, "-m", "pip", *words, "--dest", folder / "wheels", *WHEELS], check=True)
+    script = folder / "run.sh"
+    script.write_text(RUN_SH)
+    script.chmod(0o755)
+    mib = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
+    print(f"{folder}: {mib:.1f} MiB; on the other machine type bash {folder.name}/run.sh")
+    if mib > LARGEST_PACK_MIB:
+        sys.exit(f"that is more than {LARGEST_PACK_MIB} MiB: pack smaller data.")
+
+
+if __name__ == "__main__":
+    main()
