@@ -24,6 +24,13 @@ def test_every_stage_ends_well_and_leaves_its_figures(trial: Trial) -> None:
     assert all(figures(trial, stage)["ended"] == 0 for stage in STAGES)
 
 
+def test_the_figures_of_an_earlier_trial_do_not_pass_for_new_ones(tmp_path: Path) -> None:
+    trial = Trial("anything", tmp_path, "cpu", small=True, seconds=600, open_test=False)
+    trial.home.mkdir()
+    with pytest.raises(SystemExit, match="holds an earlier trial"):
+        run_stages(trial)
+
+
 def test_the_tests_of_the_device_pass(trial: Trial) -> None:
     outcomes = figures(trial, "tests")["tests"]
     assert sum(line.startswith("PASSED") for line in outcomes) == 7
