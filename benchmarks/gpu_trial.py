@@ -4,10 +4,10 @@
     python -m benchmarks.gpu_trial --data chest_xray_224.zip --pack gpu_trial
     python -m benchmarks.gpu_trial --data drawn/ --out trial --device cpu --small
 
-The stages stand in the order of their worth. Each is a process of its own and writes its JSON under `--out` before the
-next begins, so that what was measured is kept whatever ends the trial; one that fails says why in its JSON. It needs
-the core and torch alone, no Prefect. `--pack` makes a folder for a machine without a network, with the core, the data
-and the packages that such a machine may lack; there, `bash run.sh` starts the trial.
+The stages stand in the order of their worth. Each is a process of its own and writes each figure to its JSON under
+`--out` at once, so that what was measured is kept whatever ends the trial; one that fails says why in its JSON. It
+needs the core and torch alone, no Prefect. `--pack` makes a folder for a machine without a network, with the core, the
+data and the packages that such a machine may lack; there, `bash run.sh` starts the trial.
 """
 
 import argparse
@@ -108,43 +108,54 @@ class Trial:
         return Execution(run_id=run_id, **(where | options))
 
 
-Stage = Callable[[Trial], Mapping[str, Any]]
+class Figures(dict[str, Any]):
+    """What a stage measures; each figure is in its file at once, so that a stage that is stopped keeps what it has."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.file = file
+
+    def __setitem__(self, name: str, figure: Any) -> None:
+        super().__setitem__(name, figure)
+        self.file.write_text(json.dumps(self, indent=1, default=str))
 
 
-def run_tests(trial: Trial) -> Mapping[str, Any]:
+Stage = Callable[[Trial, Figures], None]
+
+
+def run_tests(trial: Trial, figures: Figures) -> None:
     """Run the tests of the CUDA path; say how each ended."""
     words = [sys.executable, "-m", "pytest", "-m", "gpu", "--noconftest", "-p", "no:cacheprovider", "-rA", "--tb=short"]
     words += ["-W", "default", "-o", "addopts=", f"--basetemp={trial.home / 'tests'}", str(PROJECT / "tests" / "gpu")]
     environment = os.environ | {"CXR_TRIAL_DEVICE": trial.device}
     ended = subprocess.run(words, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
     outcomes = [line for line in ended.stdout.splitlines() if line.startswith(("PASSED", "FAILED", "ERROR", "SKIPPED"))]
-    return {"exit code": ended.returncode, "tests": outcomes, "output": ended.stdout[-8000:]}
+    figures["exit code"] = ended.returncode
+    figures["tests"] = outcomes
+    figures["output"] = ended.stdout[-8000:]
 
 
-def measure_training(trial: Trial) -> Mapping[str, Any]:
-    """Time a fold's steps against the same step on a random batch, compiled or not, and folds side by side."""
+def measure_training(trial: Trial, figures: Figures) -> None:
+    """Time a fold's steps against the same step on a random batch, folds side by side, and compiled layers."""
     trainer = _trainer(trial)
     trainer.model.train()
     layers = trainer.layers
-    figures: dict[str, Any] = {"batch": trainer.run.config.batch_size, "images of a fold": trainer.n_images}
+    figures["batch"] = trainer.run.config.batch_size
+    figures["images of a fold"] = trainer.n_images
     figures["random batches"] = _rate(trainer, bare_step(trainer))
-    variants: dict[str, Any] = {"a fold": lambda: layers}
-    if not trial.small:
-        variants["a fold, compiled"] = lambda: torch.compile(layers)
-        variants["a fold, CUDA graphs"] = lambda: torch.compile(layers, mode="reduce-overhead")
-    for name, make in variants.items():
-        try:
-            trainer.layers = make()
-            start = time.perf_counter()
-            images_per_s(trainer, trainer._step)
-            figures[f"{name}, first steps, s"] = round(time.perf_counter() - start, 1)
-            figures[name] = _rate(trainer, trainer._step)
-        except Exception as error:
-            figures[name] = f"{type(error).__name__}: {error}"
+    figures["a fold"] = _rate(trainer, trainer._step)
     figures["a fold / random batches"] = round(figures["a fold"] / figures["random batches"], 3)
     for n_folds in SIDE_BY_SIDE[1:2] if trial.small else SIDE_BY_SIDE:
         figures[f"{n_folds} folds side by side"] = _side_by_side(trial, n_folds)
-    return figures
+    for name, mode in () if trial.small else (("compiled", "default"), ("CUDA graphs", "reduce-overhead")):
+        try:
+            trainer.layers = torch.compile(layers, mode=mode)
+            start = time.perf_counter()
+            images_per_s(trainer, trainer._step)
+            figures[f"a fold, {name}, first steps, s"] = round(time.perf_counter() - start, 1)
+            figures[f"a fold, {name}"] = _rate(trainer, trainer._step)
+        except Exception as error:
+            figures[f"a fold, {name}"] = f"{type(error).__name__}: {error}"
 
 
 def _trainer(trial: Trial) -> FoldTrainer:
@@ -182,7 +193,7 @@ def _read_line(child: subprocess.Popen[str]) -> str:
     return child.stdout.readline() if child.stdout else ""
 
 
-def train_steps(trial: Trial) -> Mapping[str, Any]:
+def train_steps(trial: Trial) -> None:
     """Train steps when told to on standard input, and print their rate."""
     trainer = _trainer(trial)
     trainer.model.train()
@@ -190,11 +201,10 @@ def train_steps(trial: Trial) -> Mapping[str, Any]:
     print("ready", flush=True)
     sys.stdin.readline()
     print(statistics.median(images_per_s(trainer, trainer._step) for _ in range(3)), flush=True)
-    return {}
 
 
-def cross_validate_from_scratch(trial: Trial) -> Mapping[str, Any]:
-    """Cross-validate with the preset `standard`, with as many of its epochs as the time allows; return all metrics."""
+def cross_validate_from_scratch(trial: Trial, figures: Figures) -> None:
+    """Cross-validate with the preset `standard`, with as many of its epochs as the time allows; show all metrics."""
     recipe = TrainConfig(data=trial.data, preset="standard", weights="none", size=trial.size, holdout="test")
     measured = _read(trial, "training")
     rates = [value for name, value in measured.items() if name.endswith("side by side")]
@@ -205,22 +215,22 @@ def cross_validate_from_scratch(trial: Trial) -> Mapping[str, Any]:
     )
     start = time.perf_counter()
     folder = cross_validate(config, trial.execution("scratch"))
-    figures: dict[str, Any] = {"epochs": config.epochs, "seconds": round(time.perf_counter() - start, 1)}
+    figures["epochs"] = config.epochs
+    figures["seconds, all"] = round(time.perf_counter() - start, 1)
     figures["metrics, %"] = _records(headline(folder).drop(columns="starting_project"))
     if trial.open_test:
         opened = open_held_out_test(load_run(folder))
         figures["held-out test set"] = _records(verified.read_table(opened.metrics))
-    return figures
 
 
-def score(trial: Trial) -> Mapping[str, Any]:
+def score(trial: Trial, figures: Figures) -> None:
     """Time decoding by processes, the networks alone, and scoring runs as a whole."""
     run = load_run(RunFolder.named(trial.home / "experiments", "scratch"))
     model = ModelFolder.named(trial.home / "models", "trial")
     registry.promote(model, make_package(run, model).version)
     source = open_source(trial.data)
     images = [source.read(image.key) for image in list_images(source).images[: 64 if trial.small else N_SCORED]]
-    figures: dict[str, Any] = {"images": len(images)}
+    figures["images"] = len(images)
     for n_processes in (1, 2) if trial.small else (1, 4, os.cpu_count() or 1):
         with ProcessPoolExecutor(n_processes) as pool:
             decode = partial(_decode, size=trial.size)
@@ -249,14 +259,13 @@ def score(trial: Trial) -> Mapping[str, Any]:
         )
         taken = _timed(lambda config=config: score_inbox(inbox, config, lambda *_: []))
         figures[f"a whole scoring run, {scores}, images/s"] = round(len(images) / taken)
-    return figures
 
 
 def _decode(data: bytes, size: int) -> int:
     return examine_image(Arrival("image.jpeg", "", len(data), 0), data, size).arrival.n_bytes
 
 
-def train_head(trial: Trial) -> Mapping[str, Any]:
+def train_head(trial: Trial, figures: Figures) -> None:
     """Time a frozen trunk with random weights: its features, and the heads of all folds."""
     weights = trial.home / "resnet50.pth"
     torch.save(torchvision.models.resnet50().state_dict(), weights)
@@ -264,10 +273,11 @@ def train_head(trial: Trial) -> Mapping[str, Any]:
     folder = RunFolder.named(trial.home / "experiments", "head")
     examine(config, folder, cache=trial.home / "cache", size=config.size)
     run = begin_run(config, folder, trial.execution("head"))
+    figures["images"] = len(run.images())
     extracted = _timed(lambda: features.extract(run, trial.device))
+    figures["features, images/s"] = round(figures["images"] / extracted)
     trained = _timed(lambda: [train_fold(run, fold, trial.device) for fold in range(config.folds)])
-    n_images = len(run.images())
-    return {"images": n_images, "features, images/s": round(n_images / extracted), "five heads, s": round(trained, 1)}
+    figures["five heads, s"] = round(trained, 1)
 
 
 STAGES: Mapping[str, tuple[Stage, float]] = {
@@ -298,10 +308,10 @@ def main() -> None:
     out = arguments.out.resolve()
     trial = Trial(arguments.data, out, arguments.device, arguments.small, 60 * arguments.minutes, arguments.open_test)
     if arguments.stage:
-        stage = train_steps if arguments.stage == "steps" else STAGES[arguments.stage][0]
-        figures = stage(trial)
-        if arguments.stage != "steps":
-            _file(trial, arguments.stage).write_text(json.dumps(figures, indent=1, default=str))
+        if arguments.stage == "steps":
+            train_steps(trial)
+        else:
+            STAGES[arguments.stage][0](trial, Figures(_file(trial, arguments.stage)))
         return
     sys.exit(1 if run_stages(trial) else 0)
 
@@ -335,7 +345,9 @@ def run_stages(trial: Trial) -> list[str]:
                 code = f"stopped after {allowed:.0f} s"
         taken = time.monotonic() - started
         file = _file(trial, name)
-        figures = json.loads(file.read_text()) if file.exists() else {"failed": log.read_text()[-3000:]}
+        figures = _read(trial, name) if file.exists() else {}
+        if code != 0:
+            figures["log"] = log.read_text()[-3000:]
         file.write_text(json.dumps({"ended": code, "seconds": round(taken, 1)} | figures, indent=1))
         if code != 0 or figures.get("exit code", 0):
             failed.append(name)
@@ -368,7 +380,7 @@ def _file(trial: Trial, stage: str) -> Path:
     return trial.out / f"{stage}.json"
 
 
-def _read(trial: Trial, stage: str) -> Mapping[str, Any]:
+def _read(trial: Trial, stage: str) -> dict[str, Any]:
     return json.loads(_file(trial, stage).read_text())
 
 

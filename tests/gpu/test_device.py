@@ -107,17 +107,16 @@ def test_deterministic_training_repeats_to_the_bit_and_so_does_a_resumed_one(beg
 
 @needs_gpu
 def test_a_batch_that_does_not_fit_goes_through_in_parts(begin: Begin) -> None:
-    run = begin(size=224, batch_size=60, epochs=1)
-    trainer = FoldTrainer(run, 0, DEVICE)
+    trainer = FoldTrainer(begin(size=224, batch_size=32, epochs=1), 0, DEVICE)
     trainer.model.train()
     torch.cuda.synchronize()
     total = torch.cuda.get_device_properties(DEVICE).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(DEVICE) + 2**30) / total, DEVICE)
     try:
-        loss = float(trainer._step(torch.arange(60).to(DEVICE)))
+        loss = float(trainer._step(torch.arange(32).to(DEVICE)))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, DEVICE)
-    assert trainer.micro_batch < 60
+    assert trainer.micro_batch < 32
     assert np.isfinite(loss)
 
 
