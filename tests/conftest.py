@@ -32,7 +32,7 @@ from tests.support.ray import RayNode, ray_nodes
 from tests.support.runs import SMALL, Finished, finish_run, is_examined_alike, small_config, train_command
 from tests.support.secrets import SECRETS
 from tests.support.servers import PrefectServer
-from tests.support.shared import make_once
+from tests.support.shared import NewFolder, make_once
 
 # Tests that a shell starts in the background ignore SIGINT, and so would their children: Prefect's worker, which turns
 # SIGTERM into SIGINT, would never end.
@@ -68,6 +68,20 @@ def main_module() -> Iterator[None]:
     module = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = module
+
+
+@pytest.fixture(scope="module")
+def new_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewFolder]:
+    """Make an empty folder for a module's tests: new_folder("models"). Gigabytes of weights would pile up otherwise."""
+    made: list[Path] = []
+
+    def make(name: str) -> Path:
+        made.append(tmp_path_factory.mktemp(name))
+        return made[-1]
+
+    yield make
+    for folder in made:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -211,9 +225,9 @@ def several(sample: Path, weights_file: str, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def server(new_folder: NewFolder) -> Iterator[dict[str, str]]:
     """Run a Prefect server for a module's tests, as it is busy even when idle; yields what its clients need."""
-    server = PrefectServer(tmp_path_factory.mktemp("prefect"))
+    server = PrefectServer(new_folder("prefect"))
     try:
         yield server.environment
     finally:

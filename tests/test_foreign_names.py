@@ -41,6 +41,7 @@ from tests.images.dicom.test_radiograph import with_text
 from tests.support.images import make_dicom
 from tests.support.processes import BIN, somebody_elses_packages, wait_for
 from tests.support.servers import is_healthy
+from tests.support.shared import NewFolder
 
 FORGED = "12:00:00 FORGED"
 PICTURE = "![x](http:&sol;&sol;evil.example&sol;x.png)"
@@ -106,8 +107,8 @@ def draw_inbox(inbox: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
-    place = tmp_path_factory.mktemp("planted")
+def planted(new_folder: NewFolder) -> Planted:
+    place = new_folder("planted")
     streams = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdout", streams)

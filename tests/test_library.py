@@ -18,6 +18,7 @@ from PIL import Image
 import cxr
 from cxr.errors import CxrError
 from cxr.images.synthetic import draw_examples, draw_images
+from tests.support.shared import NewFolder
 
 NAMES = [
     "CxrError",
@@ -36,9 +37,9 @@ OF_THE_SCORING_RUN = ["batch", "path", "scored_at", "changed_ns", "n_bytes"]
 
 
 @pytest.fixture(scope="module")
-def workspace(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(home: Path, new_folder: NewFolder) -> Path:
     """A folder as the examples expect it: two runs, a model `pneumonia`, a data set, an image and a text file."""
-    place = tmp_path_factory.mktemp("workspace")
+    place = new_folder("workspace")
     for run in ("first", "second"):
         shutil.copytree(
             home / "experiments" / "run", place / "experiments" / run, ignore=shutil.ignore_patterns("folds")

@@ -39,23 +39,24 @@ from data_checks.tolerances import Tolerances
 from flows.cli import app as cli
 from tests.support.findings import by_scikit_learn, hide_subtypes
 from tests.support.runs import small_config
+from tests.support.shared import NewFolder
 
 FINDINGS = Findings(("bacteria", "virus"))
 MACRO_METRICS = ("accuracy", "sensitivity", "specificity", "roc_auc", "average_precision")
 
 
 @pytest.fixture(scope="module")
-def run(several: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(several: Run, new_folder: NewFolder) -> Run:
     """A copy of the finished run, to write into."""
-    copy = tmp_path_factory.mktemp("several") / "experiments" / "several"
+    copy = new_folder("several") / "experiments" / "several"
     shutil.copytree(several.folder.path, copy)
     return load_run(RunFolder(copy))
 
 
 @pytest.fixture(scope="module")
-def model(several: Run, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+def model(several: Run, new_folder: NewFolder) -> ModelFolder:
     """A model made of the finished run, whose version 1 has a graph and is the champion."""
-    model = ModelFolder.named(tmp_path_factory.mktemp("models"), "findings")
+    model = ModelFolder.named(new_folder("models"), "findings")
     registry.promote(model, make_package(several, model, onnx=True).version)
     return model
 

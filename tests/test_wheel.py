@@ -16,15 +16,16 @@ import cxr
 from cxr.images.synthetic import draw_examples
 from cxr.training.provenance import code_provenance
 from tests.support.processes import BIN, PROJECT
+from tests.support.shared import NewFolder
 
 CORE = {"sample", "train", "train-fold", "evaluate", "report", "package", "promote", "models", "explain", "release"}
 APPLICATION = {"validate", "score", "up", "deploy", "app", "demo"}
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(new_folder: NewFolder) -> Path:
     """The wheel, built from the checkout."""
-    out = tmp_path_factory.mktemp("wheel")
+    out = new_folder("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(out)]
     subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
     (built,) = out.glob("*.whl")
@@ -32,9 +33,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def python(wheel: Path, new_folder: NewFolder) -> Path:
     """An environment with the wheel and the libraries that it needs, which knows nothing of the checkout."""
-    folder = tmp_path_factory.mktemp("bare")
+    folder = new_folder("bare")
     venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
     site = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})

@@ -1,8 +1,9 @@
 """Augmentation: random changes of a batch that do not alter what a reader would see in a radiograph.
 
 All images of a batch are changed at once, on tensors and on their device, each with random values of its own. The
-values come from the caller's generator, on the CPU, so a resumed run draws the same values as an uninterrupted one. How
-far each change goes is in `cxr.augmentation`.
+values come from the caller's generator, on the CPU, so a resumed run draws the same values as an uninterrupted one.
+They travel to the device without waiting for it: a GPU that is waited for several times a step stands idle in between.
+How far each change goes is in `cxr.augmentation`.
 """
 
 import math
@@ -35,7 +36,7 @@ def augment(grey_B1HW: Tensor, policy: Augmentation | None, generator: torch.Gen
     limits = policy or Augmentation()
     turn, zoom, shift_x, shift_y, brightness, contrast, mirror = _draw(N_DRAWS, grey_B1HW, generator)
     needs_more = limits.aspect or limits.gamma or limits.blur or limits.noise or limits.erase
-    more = _draw(N_MORE, grey_B1HW, generator) if needs_more else torch.zeros(N_MORE, len(grey_B1HW)).to(grey_B1HW)
+    more = _draw(N_MORE, grey_B1HW, generator) if needs_more else grey_B1HW.new_zeros(N_MORE, len(grey_B1HW))
     changed = _move(grey_B1HW, limits, (turn, zoom, shift_x, shift_y, mirror, more[0]), flip=flip)
     changed = _change_levels(changed, limits, brightness, contrast, more[1])
     if limits.blur:
@@ -49,7 +50,7 @@ def augment(grey_B1HW: Tensor, policy: Augmentation | None, generator: torch.Gen
 
 def _draw(n_draws: int, grey_B1HW: Tensor, generator: torch.Generator) -> Tensor:
     """Return numbers from [-1, 1) for each image, shape (n_draws, B)."""
-    return (2 * torch.rand(n_draws, len(grey_B1HW), generator=generator) - 1).to(grey_B1HW)
+    return (2 * torch.rand(n_draws, len(grey_B1HW), generator=generator) - 1).to(grey_B1HW, non_blocking=True)
 
 
 def _share(draws: Tensor) -> Tensor:
@@ -91,7 +92,7 @@ def _change_levels(
 
 
 def _blur(grey_B1HW: Tensor) -> Tensor:
-    row = torch.tensor(KERNEL).to(grey_B1HW)
+    row = torch.tensor(KERNEL).to(grey_B1HW, non_blocking=True)
     padded = F.pad(grey_B1HW, (1, 1, 1, 1), mode="replicate")
     return F.conv2d(padded, torch.outer(row, row).view(1, 1, 3, 3))
 

@@ -53,13 +53,22 @@ class Preprocessing:
             return outputs_N
         return outputs_N.unflatten(0, (self.n_views, -1)).mean(dim=0)
 
+    def levels(self, squares_BHW: Tensor) -> Tensor | None:
+        """Return the two grey levels that each uint8 square is stretched between, shape (2, B); None to leave them."""
+        return None if self.percentiles is None else percentile_levels(squares_BHW, self.percentiles)
+
     def grey(self, squares_BHW: Tensor) -> Tensor:
         """Return uint8 squares as grey values in [0, 1], shape (B, 1, H, W), in channels-last layout."""
+        return self.stretch(squares_BHW, self.levels(squares_BHW))
+
+    @staticmethod
+    def stretch(squares_BHW: Tensor, levels_2B: Tensor | None) -> Tensor:
+        """Return what `grey` returns, for squares whose levels are known."""
         grey_B1HW = squares_BHW.unsqueeze(1).float()
-        if self.percentiles is None:
+        if levels_2B is None:
             grey_B1HW = grey_B1HW.div(LEVELS - 1)
         else:
-            low, high = percentile_levels(squares_BHW, self.percentiles).view(2, -1, 1, 1, 1)
+            low, high = levels_2B.view(2, -1, 1, 1, 1)
             grey_B1HW = ((grey_B1HW - low) / (high - low).clamp(min=1)).clamp(0, 1)
         return grey_B1HW.contiguous(memory_format=torch.channels_last)
 

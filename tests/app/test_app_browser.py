@@ -26,6 +26,7 @@ from cxr.storage.run_folder import RunFolder
 from cxr.wording import DISCLAIMER
 from tests.support.processes import BIN, wait_for
 from tests.support.servers import is_healthy
+from tests.support.shared import NewFolder
 
 CHROMIUM = shutil.which("chromium")
 ALONE = [
@@ -52,9 +53,9 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(home: Path, scored: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(home: Path, scored: Path, new_folder: NewFolder) -> Iterator[Served]:
     """`cxr app` as people type it, on any free port; Ctrl-C ends it, and all its processes."""
-    temporary = tmp_path_factory.mktemp("temporary")
+    temporary = new_folder("temporary")
     folders = {
         "experiments": home / "experiments",
         "models": home / "models",
@@ -83,7 +84,7 @@ def served(home: Path, scored: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser(new_folder: NewFolder) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ALONE)
         yield chromium

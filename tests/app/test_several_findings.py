@@ -12,11 +12,12 @@ from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 from cxr.training.run import Run
 from tests.app.support import opened, texts
+from tests.support.shared import NewFolder
 
 
 @pytest.fixture(scope="module")
-def folders(several: Run, tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    place = tmp_path_factory.mktemp("page")
+def folders(several: Run, new_folder: NewFolder) -> Folders:
+    place = new_folder("page")
     model = ModelFolder.named(place / "models", "findings")
     registry.promote(model, make_package(several, model).version)
     return Folders(several.folder.path.parent, place / "models", place / "scores", place / "cache")

@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu_trial import STAGES, Trial, run_stages
+from tests.support.shared import NewFolder
 
 
 @pytest.fixture(scope="module")
-def trial(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Trial:
+def trial(sample: Path, new_folder: NewFolder) -> Trial:
     """The trial as it runs without a GPU: on the CPU, small."""
-    out = tmp_path_factory.mktemp("trial")
+    out = new_folder("trial")
     trial = Trial(str(sample), out, "cpu", small=True, seconds=600, open_test=False)
     assert run_stages(trial) == []
     return trial

@@ -30,6 +30,7 @@ from flows.cli import app as cli
 from tests.app.support import opened
 from tests.support.packages import replace
 from tests.support.runs import Finished
+from tests.support.shared import NewFolder
 
 Outcome = tuple[int, str, str]
 """Exit code, stdout and stderr."""
@@ -48,9 +49,9 @@ NOT_RESULTS = re.compile(r"\.lock(\.json)?$|events\.jsonl$|SHA256SUMS$|/newest$"
 
 
 @pytest.fixture(scope="module")
-def whole(home: Path, finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(home: Path, finished: Finished, new_folder: NewFolder) -> Path:
     """A run with checks, a report, a stress test and an external test set; another run; a model with two versions."""
-    place = tmp_path_factory.mktemp("whole")
+    place = new_folder("whole")
     run = RunFolder(place / "experiments" / "run")
     shutil.copytree(home / "experiments" / "run", run.path)
     shutil.copytree(finished().folder.path, place / "experiments" / "other")

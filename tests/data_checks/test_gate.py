@@ -25,6 +25,7 @@ from cxr.storage.run_folder import RunFolder
 from cxr.verdict import Verdict
 from data_checks import gate
 from data_checks.tolerances import Tolerances
+from tests.support.shared import NewFolder
 
 CXR = str(Path(sys.executable).with_name("cxr"))
 
@@ -153,9 +154,9 @@ ALONE = (
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(new_folder: NewFolder) -> Path:
     """One cache for all plants: most of their images are the same."""
-    return tmp_path_factory.mktemp("cache")
+    return new_folder("cache")
 
 
 @pytest.fixture
@@ -165,9 +166,9 @@ def images(sample: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(sample: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(sample: Path, cache: Path, new_folder: NewFolder) -> Path:
     """The folder of a run in which the drawn set was examined."""
-    folder = RunFolder(tmp_path_factory.mktemp("whole") / "run")
+    folder = RunFolder(new_folder("whole") / "run")
     examine(DataConfig(data=str(sample)), folder, cache=cache)
     return folder.path
 
@@ -185,16 +186,14 @@ def config(sample: Path) -> DataConfig:
 
 
 @pytest.fixture(scope="module")
-def planted(
-    sample: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], tuple[str, RunFolder, list[Verdict]]]:
+def planted(sample: Path, cache: Path, new_folder: NewFolder) -> Callable[[str], tuple[str, RunFolder, list[Verdict]]]:
     """Plant one thing, or all that may be there together; return its name, the run and the verdicts."""
     made: dict[tuple[str, ...], tuple[dict[str, str], RunFolder, list[Verdict]]] = {}
 
     def look(what: str) -> tuple[str, RunFolder, list[Verdict]]:
         together = (what,) if what in ALONE else tuple(name for name in PLANTS if name not in ALONE)
         if together not in made:
-            place = tmp_path_factory.mktemp("planted")
+            place = new_folder("planted")
             images = Path(shutil.copytree(sample, place / "images"))
             names = {name: PLANTS[name][0](images) for name in together}
             made[together] = names, RunFolder(place / "run"), check(images, RunFolder(place / "run"), cache)

@@ -9,11 +9,12 @@ from cxr.storage.run_folder import RunFolder
 from cxr.verdict import Finding, Verdict
 from cxr.wording import DISCLAIMER
 from data_checks.report import MAX_THUMBNAILS, write_report
+from tests.support.shared import NewFolder
 
 
 @pytest.fixture(scope="module")
-def examined(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, DataConfig]:
-    place = tmp_path_factory.mktemp("examined")
+def examined(sample: Path, new_folder: NewFolder) -> tuple[RunFolder, DataConfig]:
+    place = new_folder("examined")
     config = DataConfig(data=str(sample), folds=2)
     examine(config, RunFolder(place / "run"), cache=place / "cache")
     return RunFolder(place / "run"), config

@@ -14,6 +14,7 @@ from cxr.images.synthetic import draw_images
 from cxr.images.vitals import CROPS_PX
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
+from tests.support.shared import NewFolder
 
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "re-encoded": lambda image: image,
@@ -39,9 +40,9 @@ def jpeg(image: Image.Image) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[frozenset[str]]]:
+def planted(new_folder: NewFolder) -> tuple[Path, set[frozenset[str]]]:
     """Drawn images, 40 of them copied under another patient's name, and the pairs that belong together."""
-    root = tmp_path_factory.mktemp("planted") / "images"
+    root = new_folder("planted") / "images"
     draw_images(root, n_images=220, seed=3)
     bacterial = sorted((root / "train" / "PNEUMONIA").glob("*_bacteria_*.jpeg"))[:-1]  # the last one is truncated
     images = {path.read_bytes(): path for path in reversed(bacterial)}  # byte-identical copies are another matter

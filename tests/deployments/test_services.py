@@ -31,6 +31,7 @@ from deployments.processes import STOPS_IN_S, Service
 from tests.support.processes import PROJECT, kill_with_family, somebody_elses_packages, wait_for
 from tests.support.runs import PARAMETERS
 from tests.support.servers import free_port, is_healthy, quick_deployment
+from tests.support.shared import NewFolder
 
 pytestmark = pytest.mark.faults
 
@@ -86,9 +87,9 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def first_time(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, str]]:
+def first_time(new_folder: NewFolder) -> Iterator[tuple[Machine, str]]:
     """A machine, and what `cxr up` printed there when a record of another process was in its way."""
-    machine = Machine(tmp_path_factory.mktemp("machine"))
+    machine = Machine(new_folder("machine"))
     stale = machine.services["server"]
     files.write_json(stale.record, {"pid": os.getpid(), "born": 0.0, "address": "http://127.0.0.1:1", "command": []})
     try:

@@ -21,6 +21,7 @@ from cxr.training.run import load_run
 from data_checks.gate import check_data, check_results
 from data_checks.tolerances import Tolerances
 from tests.support.processes import PROJECT
+from tests.support.shared import NewFolder
 
 PAGE = PROJECT / "docs" / "reference" / "tables.md"
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -57,12 +58,12 @@ def described() -> Tables:
 
 
 @pytest.fixture(scope="module")
-def written(sample: Path, home: Path, scored: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Path]]:
+def written(sample: Path, home: Path, scored: Path, new_folder: NewFolder) -> list[tuple[str, Path]]:
     """Every Parquet file of two runs with all that can be asked of them, of a package and of a scored inbox.
 
     Each with its path as a user sees it.
     """
-    place = tmp_path_factory.mktemp("tables")
+    place = new_folder("tables")
     train(place, str(sample))
     draw_images(place / "elsewhere", n_images=40, seed=5)
     experiments = f"--experiments={place / 'experiments'}"

@@ -10,12 +10,13 @@ from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
 from tests.support.runs import Finished
+from tests.support.shared import NewFolder
 
 
 @pytest.fixture(scope="module")
-def folder(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def folder(finished: Finished, new_folder: NewFolder) -> RunFolder:
     """A finished run with a learning curve of one share."""
-    place = tmp_path_factory.mktemp("learning")
+    place = new_folder("learning")
     shutil.copytree(finished().folder.path, place / "run")
     app(["learning-curve", "run", "--share", "0.5", "--experiments", str(place), "--device", "cpu"])
     return RunFolder(place / "run")

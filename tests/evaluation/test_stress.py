@@ -16,6 +16,7 @@ from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
 from tests.support.runs import Finished
+from tests.support.shared import NewFolder
 
 GENERATOR = np.random.default_rng(0)
 SMOOTH = Image.fromarray(GENERATOR.integers(60, 200, (4, 6), dtype=np.uint8)).resize((240, 160))
@@ -24,9 +25,9 @@ ID = "0" * 64
 
 
 @pytest.fixture(scope="module")
-def folder(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def folder(finished: Finished, new_folder: NewFolder) -> RunFolder:
     """A finished run after `cxr stress` with twenty images."""
-    place = tmp_path_factory.mktemp("stressed")
+    place = new_folder("stressed")
     shutil.copytree(finished().folder.path, place / "run")
     app(["stress", "run", "--images", "20", "--experiments", str(place), "--device", "cpu"])
     return RunFolder(place / "run")

@@ -33,6 +33,7 @@ from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, begin_run
 from cxr.training.trainer import train_fold
 from tests.support.labels import from_table
+from tests.support.shared import NewFolder
 
 needs_int8 = pytest.mark.skipif(int8_hindrance("cpu") is not None, reason=str(int8_hindrance("cpu")))
 
@@ -48,9 +49,9 @@ def draw_bright_and_dark(place: Path, seed: int, *, dark_are: str = "NORMAL", su
 
 
 @pytest.fixture(scope="module")
-def bright_or_dark(weights_file: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def bright_or_dark(weights_file: str, new_folder: NewFolder) -> Run:
     """A finished run on images that a network tells apart at sight, so that rounding changes no order of theirs."""
-    place = tmp_path_factory.mktemp("bright_or_dark")
+    place = new_folder("bright_or_dark")
     draw_bright_and_dark(place / "images", seed=0)
     return finish(head_config(place / "images", weights_file), RunFolder.named(place, "run"), place / "cache")
 
@@ -78,8 +79,8 @@ def finish(config: TrainConfig, folder: RunFolder, cache: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def package(bright_or_dark: Run, tmp_path_factory: pytest.TempPathFactory) -> Package:
-    target = ModelFolder.named(tmp_path_factory.mktemp("models"), "bright")
+def package(bright_or_dark: Run, new_folder: NewFolder) -> Package:
+    target = ModelFolder.named(new_folder("models"), "bright")
     return load_package(make_package(bright_or_dark, target, int8=True))
 
 

@@ -21,12 +21,13 @@ from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
 from tests.support.labels import from_table
 from tests.support.runs import Finished
+from tests.support.shared import NewFolder
 
 
 @pytest.fixture(scope="module")
-def model(home: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+def model(home: Path, new_folder: NewFolder) -> ModelFolder:
     """A model whose version 1 has a graph, and which was recalibrated as version 2."""
-    place = tmp_path_factory.mktemp("graph")
+    place = new_folder("graph")
     model = ModelFolder.named(place / "models", "tiny")
     made = make_package(load_run(RunFolder(home / "experiments" / "run")), model, onnx=True)
     draw_images(place / "site", n_images=40, seed=5)

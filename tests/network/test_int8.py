@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cxr.network import int8
 from cxr.network.int8 import int8_hindrance, load_int8, quantise
+from tests.support.shared import NewFolder
 
 needs_int8 = pytest.mark.skipif(int8_hindrance("cpu") is not None, reason=str(int8_hindrance("cpu")))
 
@@ -32,8 +33,8 @@ def images() -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def graph(images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("graph") / "layers.onnx"
+def graph(images: Tensor, new_folder: NewFolder) -> Path:
+    path = new_folder("graph") / "layers.onnx"
     quantise(make_layers(), images[:33], path, first_in_float=False)
     return path
 

@@ -9,6 +9,7 @@ from torch import nn
 from cxr.errors import ConfigError
 from cxr.network import onnx_graph
 from cxr.network.onnx_graph import require_onnx, write_graph
+from tests.support.shared import NewFolder
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +19,8 @@ def layers() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def graph(layers: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("graph") / "layers.onnx"
+def graph(layers: nn.Module, new_folder: NewFolder) -> Path:
+    path = new_folder("graph") / "layers.onnx"
     write_graph(layers, torch.zeros(2, 3, 8, 8), path, inputs="squares", outputs="features")
     return path
 

@@ -28,6 +28,7 @@ from cxr.storage.model_folder import ModelFolder
 from cxr.training.run import Run
 from tests.support.labels import from_table
 from tests.support.packages import sign
+from tests.support.shared import NewFolder
 
 Relabel = Callable[[str], str]
 
@@ -50,18 +51,18 @@ def copy_into(folder: Path, image: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(new_folder: NewFolder) -> Path:
     """Forty drawn images of another site, with copies and a truncated file, and labels.csv."""
-    place = tmp_path_factory.mktemp("site")
+    place = new_folder("site")
     draw_images(place / "chest_xray", n_images=40, seed=5)
     write_labels(place / "labels.csv", sorted((place / "chest_xray").rglob("*.jpeg")))
     return place
 
 
 @pytest.fixture(scope="module")
-def original(head: Run, tmp_path_factory: pytest.TempPathFactory) -> Package:
+def original(head: Run, new_folder: NewFolder) -> Package:
     """Version 1 of a model that nothing is written to."""
-    return load_package(make_package(head, ModelFolder.named(tmp_path_factory.mktemp("models"), "tiny")))
+    return load_package(make_package(head, ModelFolder.named(new_folder("models"), "tiny")))
 
 
 @pytest.fixture
@@ -74,9 +75,9 @@ def model(original: Package, tmp_path: Path) -> ModelFolder:
 
 
 @pytest.fixture(scope="module")
-def made(original: Package, site: Path, tmp_path_factory: pytest.TempPathFactory) -> Package:
+def made(original: Package, site: Path, new_folder: NewFolder) -> Package:
     """A recalibrated version 2 that nothing is written to."""
-    model = ModelFolder.named(tmp_path_factory.mktemp("recalibrated"), "tiny")
+    model = ModelFolder.named(new_folder("recalibrated"), "tiny")
     shutil.copytree(original.folder.path, model.version("1").path, copy_function=os.link)
     registry.promote(model, "1")
     return load_package(recalibrate_model(model, load_package(model.version("1")), from_table(site / "labels.csv")))

@@ -24,6 +24,7 @@ from cxr.training.run import Run, load_run
 from flows.cli import app as cli
 from tests.support.miniatures import drawn
 from tests.support.runs import Finished, finish_run, small_config
+from tests.support.shared import NewFolder
 
 FIGURES = {
     "roc",
@@ -58,9 +59,9 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def run(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(finished: Finished, new_folder: NewFolder) -> Run:
     made = finished()
-    copy = tmp_path_factory.mktemp("report") / "experiments" / "first"
+    copy = new_folder("report") / "experiments" / "first"
     shutil.copytree(made.folder.path, copy)
     write_report(load_run(RunFolder(copy)))
     return load_run(RunFolder(copy))

@@ -16,14 +16,15 @@ from cxr.serving.scoring.scoring_runs import ScoringRun
 from cxr.wording import DISCLAIMER
 from data_checks.gate import check_scores
 from data_checks.tolerances import Tolerances
+from tests.support.shared import NewFolder
 
 HOSTILE = 'a|b`c<img src=x onerror=alert(1)>".jpeg'
 
 
 @pytest.fixture(scope="module")
-def concluded(home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ScoringRun, list[Outcome]]:
+def concluded(home: Path, new_folder: NewFolder) -> tuple[ScoringRun, list[Outcome]]:
     """A scoring run of six images and six other files, one of them with a hostile name."""
-    place = tmp_path_factory.mktemp("concluded")
+    place = new_folder("concluded")
     draw_inbox(place / "inbox", n_images=6, seed=2)
     letter = place / "inbox" / "ward-3" / "letter.jpeg"
     letter.rename(letter.with_name(HOSTILE))

@@ -12,11 +12,12 @@ from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, load_run
 from tests.support.runs import Finished
+from tests.support.shared import NewFolder
 
 
 @pytest.fixture(scope="module")
-def run(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    place = tmp_path_factory.mktemp("tracked")
+def run(finished: Finished, new_folder: NewFolder) -> Run:
+    place = new_folder("tracked")
     shutil.copytree(finished().folder.path, place / "run")
     return load_run(RunFolder(place / "run"))
 

@@ -37,6 +37,7 @@ from tests.support.faults import at_step, killed_at, refuse, watching
 from tests.support.packages import sign
 from tests.support.processes import BIN
 from tests.support.runs import Finished
+from tests.support.shared import NewFolder
 
 KEY = ["batch", "path", "image_id", "model", "model_version"]
 HOLD = [Verdict("scores", "file", "critical", [])]
@@ -44,10 +45,10 @@ N_LIVES = int(os.environ.get("CXR_LIVES", "6"))
 
 
 @pytest.fixture(scope="module")
-def models(finished: Finished, weights_file: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(finished: Finished, weights_file: str, new_folder: NewFolder) -> Path:
     """The model `tiny` with versions 1 and 2; no champion yet. Copy it with links."""
     run = finished(weights=weights_file, trainable="head")
-    model = ModelFolder.named(tmp_path_factory.mktemp("models"), "tiny")
+    model = ModelFolder.named(new_folder("models"), "tiny")
     for point in ("youden", "half"):
         make_package(run, model, operating_point=point)
     return model.path.parent

@@ -15,11 +15,12 @@ from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import ExplanationFolder
 from tests.support.runs import Finished
+from tests.support.shared import NewFolder
 
 
 @pytest.fixture(scope="module")
-def models(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("explained") / "models"
+def models(finished: Finished, new_folder: NewFolder) -> Path:
+    place = new_folder("explained") / "models"
     model = ModelFolder.named(place, "tiny")
     promote(model, make_package(finished(), model).version)
     return place

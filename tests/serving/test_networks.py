@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from cxr.network.resnet import Classifier
 from cxr.serving.networks import PackagedNetworks
 from cxr.storage.model_folder import PackageFolder
+from tests.support.shared import NewFolder
 
 HEAD = ("network.fc.weight", "network.fc.bias")
 
@@ -23,8 +24,8 @@ def models() -> list[Classifier]:
 
 
 @pytest.fixture(scope="module")
-def networks(models: list[Classifier], tmp_path_factory: pytest.TempPathFactory) -> PackagedNetworks:
-    folder = PackageFolder(tmp_path_factory.mktemp("package"))
+def networks(models: list[Classifier], new_folder: NewFolder) -> PackagedNetworks:
+    folder = PackageFolder(new_folder("package"))
     save_file({k: v for k, v in models[0].state_dict().items() if k not in HEAD}, folder.shared_weights)
     for fold, model in enumerate(models):
         save_file({name: model.state_dict()[name] for name in HEAD}, folder.fold_weights(fold))

@@ -23,6 +23,7 @@ from cxr.storage.model_folder import ModelFolder, PackageFolder
 from cxr.training.run import Run
 from tests.support.packages import replace, sign
 from tests.support.runs import Finished
+from tests.support.shared import NewFolder
 
 FILES = [
     "README.md",
@@ -42,8 +43,8 @@ def run(finished: Finished, weights_file: str) -> Run:
 
 
 @pytest.fixture(scope="module")
-def original(run: Run, tmp_path_factory: pytest.TempPathFactory) -> PackageFolder:
-    return make_package(run, ModelFolder.named(tmp_path_factory.mktemp("models"), "tiny"))
+def original(run: Run, new_folder: NewFolder) -> PackageFolder:
+    return make_package(run, ModelFolder.named(new_folder("models"), "tiny"))
 
 
 @pytest.fixture

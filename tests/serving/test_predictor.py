@@ -20,12 +20,13 @@ from cxr.serving.scoring.scores import score_row, scores_table
 from cxr.serving.scoring.scoring_runs import open_scoring_run
 from cxr.serving.screening import examine_image, read_image
 from cxr.storage.run_folder import ExplanationFolder
+from tests.support.shared import NewFolder
 
 
 @pytest.fixture(scope="module")
-def inbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def inbox(new_folder: NewFolder) -> Path:
     """Three drawn images in one batch, changed long ago."""
-    inbox = tmp_path_factory.mktemp("inbox")
+    inbox = new_folder("inbox")
     (inbox / "ward").mkdir()
     for k, image in enumerate(draw_examples(seed=5).values()):
         (inbox / "ward" / f"{k}.jpeg").write_bytes(image)

@@ -25,6 +25,7 @@ from cxr.training.run import Run
 from tests.support.packages import replace, sign
 from tests.support.processes import PROJECT, start_process
 from tests.support.runs import Finished
+from tests.support.shared import NewFolder
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 GOOD, AS_GOOD, BETTER, WORSE = (3.0, 0), (3.0, 1), (9.0, 2), (0.3, 3)
@@ -38,8 +39,8 @@ def run(finished: Finished, weights_file: str) -> Run:
 
 
 @pytest.fixture(scope="module")
-def original(run: Run, tmp_path_factory: pytest.TempPathFactory) -> PackageFolder:
-    return make_package(run, ModelFolder.named(tmp_path_factory.mktemp("models"), "tiny"))
+def original(run: Run, new_folder: NewFolder) -> PackageFolder:
+    return make_package(run, ModelFolder.named(new_folder("models"), "tiny"))
 
 
 def add_version(model: ModelFolder, original: PackageFolder, change: Change, **facts: object) -> str:

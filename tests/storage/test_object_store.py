@@ -32,6 +32,7 @@ from tests.support.ray import ray_nodes
 from tests.support.runs import TABLES, train_command
 from tests.support.secrets import SECRET, assert_no_secret
 from tests.support.servers import worker
+from tests.support.shared import NewFolder
 
 pytestmark = pytest.mark.faults
 
@@ -54,9 +55,9 @@ server.serve_forever()
 
 
 @pytest.fixture(scope="module")
-def s3_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def s3_log(new_folder: NewFolder) -> Path:
     """Where the S3 server writes a line for each request."""
-    return tmp_path_factory.mktemp("s3") / "log"
+    return new_folder("s3") / "log"
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+NewFolder = Callable[[str], Path]
+"""Makes an empty folder, of a name like this, that is removed after the last test of the module."""
+
 
 def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """Return the folder of this name, which all test processes of this session have in common; do not write into it.

@@ -34,12 +34,13 @@ class MovingAverage:
             return
         self._n_steps += 1
         share = 1 - min(self._decay, (1 + self._n_steps) / (RAMP + self._n_steps))
-        current = self._layers.state_dict()
-        for name, tensor in current.items():
-            if tensor.is_floating_point():
-                self._average[name].lerp_(tensor, share)
-            else:
-                self._average[name].copy_(tensor)
+        pairs = [(self._average[name], tensor) for name, tensor in self._layers.state_dict().items()]
+        smooth = [pair for pair in pairs if pair[1].is_floating_point()]
+        averages, current = map(list, zip(*smooth, strict=True))
+        torch._foreach_lerp_(averages, current, share)  # one launch on a GPU, not 300
+        for average, counter in pairs:
+            if not counter.is_floating_point():
+                average.copy_(counter)
 
     def apply(self) -> None:
         """Put the average in the place of the weights."""

@@ -140,9 +140,10 @@ class FoldTrainer:
             module.train()
         if self.order is None:
             self.order = torch.randperm(self.n_images, generator=self.generator)
-        batches = self.order.split(self.run.config.batch_size)[len(self.losses) : self.steps_per_epoch]
+        order = self.order.to(self.device)
+        batches = order.split(self.run.config.batch_size)[len(self.losses) : self.steps_per_epoch]
         for batch in batches:
-            self.losses.append(self._step(batch.to(self.device)))
+            self.losses.append(self._step(batch))
             self.n_seen += len(batch)
             if self.stop.is_requested:
                 break

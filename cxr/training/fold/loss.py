@@ -54,7 +54,7 @@ def blend(x_B: Tensor, labels_BC: Tensor, strength: float, generator: torch.Gene
     """
     seed = int(torch.randint(2**31, (), generator=generator))
     share = float(np.random.default_rng(seed).beta(strength, strength))
-    other = torch.randperm(len(x_B), generator=generator).to(x_B.device)
+    other = torch.randperm(len(x_B), generator=generator).to(x_B.device, non_blocking=True)
     return torch.lerp(x_B[other], x_B, share), torch.lerp(labels_BC[other], labels_BC, share)
 
 

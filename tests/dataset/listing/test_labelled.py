@@ -26,6 +26,7 @@ from cxr.training.trainer import train_fold
 from flows.cli import app
 from tests.support.collections import MINIATURES, write
 from tests.support.runs import SMALL, finish_run
+from tests.support.shared import NewFolder
 
 WITHOUT, MASK, VIEW, UNKNOWN, TABLE, OTHER = (
     "image without a label",
@@ -94,13 +95,13 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def collection(new_folder: NewFolder) -> Callable[[str], Path]:
     """Return the folder of a miniature, made once: collection("nih")."""
     made: dict[str, Path] = {}
 
     def make(name: str) -> Path:
         if name not in made:
-            made[name] = MINIATURES[name](tmp_path_factory.mktemp(name))
+            made[name] = MINIATURES[name](new_folder(name))
         return made[name]
 
     return make
@@ -223,11 +224,9 @@ def train_config(collection: Callable[[str], Path], name: str, weights: str) -> 
 
 
 @pytest.fixture(scope="module")
-def champion(
-    collection: Callable[[str], Path], weights_file: str, tmp_path_factory: pytest.TempPathFactory
-) -> ModelFolder:
+def champion(collection: Callable[[str], Path], weights_file: str, new_folder: NewFolder) -> ModelFolder:
     """A model of pneumonia, made of a run whose report has subgroups by sex and age."""
-    place = tmp_path_factory.mktemp("champion")
+    place = new_folder("champion")
     run = finish_run(place, "run", train_config(collection, "nih", weights_file))
     found = files.read_table(run.folder.table("subgroups")).groupby("subgroup")["level"].unique()
     assert sorted(found["Patient Gender"]) == ["F", "M"]

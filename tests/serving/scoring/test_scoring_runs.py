@@ -35,6 +35,7 @@ from cxr.training.run import load_run
 from tests.support.disks import disk_of, resize_disk
 from tests.support.images import make_dicom
 from tests.support.scoring import command, score, table
+from tests.support.shared import NewFolder
 
 BIN = Path(sys.executable).parent
 N_KILLS = int(os.environ.get("CXR_KILLS", "3"))
@@ -121,9 +122,9 @@ def torture(image: Image.Image) -> dict[str, tuple[bytes, str | None]]:
 
 
 @pytest.fixture(scope="module")
-def tortured(home: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, float, str]:
+def tortured(home: Path, sample: Path, new_folder: NewFolder) -> tuple[Path, Path, float, str]:
     """An inbox of trouble, scored once with code 0: inbox, scores, peak memory in GiB, output."""
-    inbox, out = tmp_path_factory.mktemp("trouble"), tmp_path_factory.mktemp("scores")
+    inbox, out = new_folder("trouble"), new_folder("scores")
     image = Image.open(next((sample / "train" / "NORMAL").glob("*.jpeg"))).convert("L").resize((400, 300))
     batch = inbox / "<b>batch 'of'\n\"trouble\""
     for name, (data, _) in torture(image).items():
@@ -226,9 +227,9 @@ def fill_inbox(inbox: Path, n_images: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
+def undisturbed(home: Path, new_folder: NewFolder) -> tuple[Path, pd.DataFrame]:
     """An inbox, and the table of an undisturbed scoring run."""
-    inbox, out = tmp_path_factory.mktemp("undisturbed") / "inbox", tmp_path_factory.mktemp("scores")
+    inbox, out = new_folder("undisturbed") / "inbox", new_folder("scores")
     fill_inbox(inbox, 60)
     result = score(home, inbox, out)
     assert result.returncode == 0, result.stderr
