@@ -149,7 +149,8 @@ def measure_training(trial: Trial, figures: Figures) -> None:
         figures[f"{n_folds} folds side by side"] = _side_by_side(trial, n_folds)
     for name, mode in () if trial.small else (("compiled", "default"), ("CUDA graphs", "reduce-overhead")):
         try:
-            trainer.layers = torch.compile(layers, mode=mode)
+            compiled: Any = torch.compile(layers, mode=mode)
+            trainer.layers = compiled
             start = time.perf_counter()
             images_per_s(trainer, trainer._step)
             figures[f"a fold, {name}, first steps, s"] = round(time.perf_counter() - start, 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 RAMP = 10
 """The average is shorter at first: after n steps the decay is (1 + n) / (10 + n) at most."""
@@ -33,11 +34,11 @@ class MovingAverage:
         if not self._decay:
             return
         self._n_steps += 1
-        share = 1 - min(self._decay, (1 + self._n_steps) / (RAMP + self._n_steps))
+        decay = min(self._decay, (1 + self._n_steps) / (RAMP + self._n_steps))
         pairs = [(self._average[name], tensor) for name, tensor in self._layers.state_dict().items()]
         smooth = [pair for pair in pairs if pair[1].is_floating_point()]
         averages, current = map(list, zip(*smooth, strict=True))
-        torch._foreach_lerp_(averages, current, share)  # one launch on a GPU, not 300
+        get_ema_multi_avg_fn(decay)(averages, current, None)  # one launch on a GPU, not 300
         for average, counter in pairs:
             if not counter.is_floating_point():
                 average.copy_(counter)

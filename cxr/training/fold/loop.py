@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cxr.network.devices import uses_bf16
+from cxr.network.matrix_convolution import use_matrices
 from cxr.network.resnet import Classifier, load_pretrained
 from cxr.storage import verified
 from cxr.storage.run_folder import FoldFolder
@@ -106,6 +107,8 @@ class FoldTrainer:
         pretrained = load_pretrained(config.weights)
         model = Classifier(len(self.run.outputs), pretrained, config.standardise, config.test_views)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
+        if self.device == "cpu":
+            use_matrices(self.model)
         self.layers = self.model if config.trainable == "all" else self.model.stages(config.trainable)[1]
         self.optimiser, self.trained = make_optimiser(self.model, config)
         self.schedule = make_schedule(self.optimiser, config, config.epochs * self.steps_per_epoch)
