@@ -15,6 +15,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tzlocal import get_localzone_name
+
 from cxr.errors import ConfigError, RunError
 from cxr.network.devices import visible_gpus
 from cxr.storage import files
@@ -210,7 +212,8 @@ def deploy(environment: Mapping[str, str], *, silent_for_s: int = SILENT_FOR_S, 
         server.create_pools((CPU_POOL, GPU_POOL))
         done = server.set_automations_up(silent_for_s, notify)
     command = [PREFECT, "--no-prompt", "deploy", "--all"]
-    here = {"PWD": str(Path.cwd())}  # a systemd unit or a container has none, and prefect.yaml asks for it
+    # prefect.yaml asks for both; a systemd unit or a container has no PWD
+    here = {"PWD": str(Path.cwd()), "TZ": environment.get("TZ") or get_localzone_name() or "UTC"}
     ended = subprocess.run(command, env={**environment, **here}, capture_output=True, text=True, check=False)
     if ended.returncode:
         lines = (ended.stderr or ended.stdout).strip().splitlines()

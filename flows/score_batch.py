@@ -3,27 +3,36 @@
 from pathlib import Path
 
 from prefect import State, flow
+from prefect.runtime import deployment
 from prefect.states import Completed, Failed
 
 from cxr.config import ScoreConfig
+from cxr.serving.registry import champion_version
 from cxr.serving.scoring import scores
 from cxr.serving.scoring.outcome import Outcome, carry_out, recorded, totals
+from cxr.storage.model_folder import ModelFolder
 from cxr.storage.scores_folder import ScoresFolder
 from data_checks.tolerances import Tolerances
 from flows.parameters import flat_parameters
+from flows.run_names import scoring_run_name
 from tasks.serving import chunk_runner, conclude_batch, open_scoring_run, report_scoring_run
 
 
-@flow(name="score-batch")
+@flow(name="score-batch", flow_run_name=scoring_run_name)
 @flat_parameters
 def score_batch(inbox: Path, config: ScoreConfig, tolerances: Path | dict[str, float] | None = None) -> State:
     """Score the images of an inbox that the champion has not seen; the run ends in state Held if a batch is held.
+
+    A deployment's run ends well, and scores nothing, before the model has its first champion: the schedule is there
+    from the first day on.
 
     Args:
         inbox: Folder of batches, one folder each; read, never changed.
         tolerances: TOML file with limits that differ from the defaults, or these limits themselves.
     """
     limit = Tolerances.of(tolerances)
+    if deployment.id and champion_version(ModelFolder.named(config.models, config.name)) is None:
+        return Completed(message=f"no champion yet: `cxr package RUN --name {config.name} --promote` makes one")
     folder = ScoresFolder.at(config.out)
     with scores.exclusive(folder), chunk_runner(config) as score_chunks:
         scoring_run, batches = open_scoring_run(inbox, config)

@@ -12,6 +12,7 @@ from cxr.storage.run_folder import RunFolder
 from cxr.training.run import require_startable
 from data_checks.tolerances import Checking, Tolerances
 from flows.parameters import flat_parameters
+from flows.run_names import run_name
 from tasks.checks import check_data, check_results
 from tasks.dataset import examine_images
 from tasks.evaluation import evaluate_folds
@@ -19,7 +20,7 @@ from tasks.report import log_to_mlflow, write_report
 from tasks.training import begin_run, extract_features, require_runner, train_folds
 
 
-@flow(name="train-cv")
+@flow(name="train-cv", flow_run_name=run_name)
 @flat_parameters
 def train_cv(config: TrainConfig, execution: Execution, checks: Checking) -> Path:
     """Cross-validate a ResNet-50 on a folder of chest X-rays; return the run's folder."""

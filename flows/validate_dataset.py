@@ -9,11 +9,12 @@ from cxr.storage.files import locked, require_local
 from cxr.storage.run_folder import RunFolder
 from data_checks.tolerances import Checking, Tolerances
 from flows.parameters import flat_parameters
+from flows.run_names import run_name
 from tasks.checks import check_data
 from tasks.dataset import examine_images
 
 
-@flow(name="validate-dataset")
+@flow(name="validate-dataset", flow_run_name=run_name)
 @flat_parameters
 def validate_dataset(config: DataConfig, location: RunLocation, checks: Checking) -> Path:
     """Examine the images, check every table of them, and write a report; fail if anything critical is wrong."""
