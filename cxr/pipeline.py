@@ -1,30 +1,29 @@
 """The two stories without an orchestrator: cross-validate a data set, score an inbox.
 
 The Prefect flows train-cv and score-batch take the same steps, each as a task; train-cv also checks the tables with
-Great Expectations.
+Great Expectations. Each story imports what it needs when it is told: what trains takes seconds to import, and a night
+without new images needs no torch.
 """
 
 import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cxr.config import Execution, ScoreConfig, TrainConfig
-from cxr.dataset.examination import examine
 from cxr.errors import ConfigError, CxrError
-from cxr.evaluation.tables import evaluate
-from cxr.report.run_report import write_report
-from cxr.report.scoring_report import write_scoring_report
-from cxr.serving.scoring import scores
-from cxr.serving.scoring.outcome import Check, Outcome, carry_out, conclude, recorded
-from cxr.serving.scoring.scorer import score_chunk
-from cxr.serving.scoring.scoring_runs import ScoringRun, chunks, open_scoring_run
 from cxr.storage import events, files
 from cxr.storage.run_folder import RunFolder
 from cxr.storage.scores_folder import ScoresFolder
-from cxr.training import features
-from cxr.training.run import Run, begin_run, require_startable
-from cxr.training.scheduling import RETRY_DELAYS_S, train_fold, train_folds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cxr.images.inbox import Arrival
+    from cxr.serving.scoring.outcome import Check, Outcome
+    from cxr.serving.scoring.scoring_runs import ScoringRun
+    from cxr.training.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +39,13 @@ def cross_validate(config: TrainConfig, execution: Execution) -> RunFolder:
         CxrError: a mistake of the user's, in one sentence.
         FoldFailedError: processes of folds ended badly; the finished folds are kept, and another call goes on.
     """
+    from cxr.dataset.examination import examine
+    from cxr.evaluation.tables import evaluate
+    from cxr.report.run_report import write_report
+    from cxr.training import features
+    from cxr.training.run import begin_run, require_startable
+    from cxr.training.scheduling import train_folds
+
     if execution.runner != "local":
         raise ConfigError(f"--runner {execution.runner} needs Prefect: type `cxr train`, not `python -m cxr train`.")
     folder = RunFolder.named(execution.experiments, execution.run_id or config.default_run_id)
@@ -55,7 +61,7 @@ def cross_validate(config: TrainConfig, execution: Execution) -> RunFolder:
     return folder
 
 
-def score_inbox(inbox: Path, config: ScoreConfig, check: Check) -> tuple[ScoringRun, list[Outcome]]:
+def score_inbox(inbox: Path, config: ScoreConfig, check: "Check") -> "tuple[ScoringRun, list[Outcome]]":
     """Score the new images of an inbox with the champion; publish or hold each batch; write record and report.
 
     Args:
@@ -69,21 +75,34 @@ def score_inbox(inbox: Path, config: ScoreConfig, check: Check) -> tuple[Scoring
     Raises:
         CxrError: as for `open_scoring_run`, or another process writes to these scores.
     """
+    from cxr.report.scoring_report import write_scoring_report
+    from cxr.serving.scoring import scores
+    from cxr.serving.scoring.outcome import carry_out, conclude, recorded
+    from cxr.serving.scoring.scoring_runs import chunks, open_scoring_run
+
     with scores.exclusive(ScoresFolder.at(config.out)):
         scoring_run, batches = open_scoring_run(inbox, config)
         outcomes: list[Outcome] = []
         with recorded(scoring_run, outcomes):
             for batch in batches:
                 for chunk in chunks(batch):
-                    score_chunk(scoring_run, batch.name, chunk)
+                    _score_chunk(scoring_run, batch.name, chunk)
                 outcomes.append(conclude(scoring_run, batch, check))
                 carry_out(scoring_run, outcomes)
             write_scoring_report(scoring_run, outcomes)
     return scoring_run, outcomes
 
 
-def _train_patiently(run: Run, fold: int, device: str) -> None:
+def _score_chunk(scoring_run: "ScoringRun", batch: str, chunk: "Sequence[Arrival]") -> None:
+    from cxr.serving.scoring.scorer import score_chunk
+
+    score_chunk(scoring_run, batch, chunk)
+
+
+def _train_patiently(run: "Run", fold: int, device: str) -> None:
     """Train a fold; if its process ends badly, start it again after each of the delays."""
+    from cxr.training.scheduling import RETRY_DELAYS_S, train_fold
+
     for delay_s in RETRY_DELAYS_S:
         try:
             train_fold(run, fold, device, log)

@@ -5,7 +5,7 @@ import sys
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from cyclopts import Parameter
 
@@ -15,6 +15,7 @@ from cxr.cli.models import package
 from cxr.cli.terminal import say
 from cxr.config import DataConfig, Execution, RunLocation, ScoreConfig, TrainConfig
 from cxr.errors import ChecksFailedError, RunError
+from cxr.verdict import Verdict
 from cxr.wording import DISCLAIMER
 from data_checks.tolerances import Checking, Tolerances
 from flows.prefect_session import prefect_session, require_named_server
@@ -108,7 +109,6 @@ def score(
     from cxr.pipeline import score_inbox
     from cxr.serving.scoring.outcome import totals
     from cxr.storage.scores_folder import ScoresFolder
-    from data_checks.gate import check_scores
 
     limit = Tolerances.of(tolerances)
     folder = ScoresFolder.at(config.out)
@@ -117,9 +117,16 @@ def score(
         tables.show_scoring_run(folder.scoring_runs()[0])
         sys.exit(1 if is_held else 0)
     with terminal.log_lines():
-        scoring_run, outcomes = score_inbox(inbox, config, partial(check_scores, limit=limit))
+        scoring_run, outcomes = score_inbox(inbox, config, partial(_check_scores, limit=limit))
     tables.show_scoring_run(scoring_run.folder)
     sys.exit(1 if totals(outcomes)["held"] else 0)
+
+
+def _check_scores(*batch: Any, limit: Tolerances) -> list[Verdict]:
+    """Check a batch; a scoring run without new images does without the import."""
+    from data_checks.gate import check_scores
+
+    return check_scores(*batch, limit=limit)
 
 
 def _score_as_flow(inbox: Path, config: ScoreConfig, limit: Tolerances) -> bool:

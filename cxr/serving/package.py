@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -23,11 +23,13 @@ from cxr.config import ADDED, LeaveOut, OperatingPoint
 from cxr.errors import PackageError
 from cxr.metrics.calibration import ABOVE_ONE, Calibration, CalibrationOfFindings, average_folds, predict_labels
 from cxr.recipe import Trainable
-from cxr.serving.networks import PackagedNetworks
 from cxr.serving.novelty import ImageNovelty
 from cxr.storage import files, verified
 from cxr.storage.files import sha256_of
 from cxr.storage.model_folder import PackageFolder
+
+if TYPE_CHECKING:
+    from cxr.serving.networks import PackagedNetworks
 
 TOLERATED_DIFFERENCE = 0.01
 """Largest difference from float32 that coarser arithmetic may make to a probability.
@@ -118,8 +120,10 @@ class Package:
         return f"{self.file_hash} {self.size}"
 
     @cached_property
-    def networks(self) -> PackagedNetworks:
+    def networks(self) -> "PackagedNetworks":
         """The folds' networks."""
+        from cxr.serving.networks import PackagedNetworks  # and torch, a second that nothing else here needs
+
         return PackagedNetworks(self.folder, len(self.outputs), self.n_folds, self.trainable, self.identity)
 
     @property

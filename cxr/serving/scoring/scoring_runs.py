@@ -27,7 +27,6 @@ from cxr.config import ScoreConfig
 from cxr.errors import ConfigError, UnreadableError
 from cxr.images.inbox import Arrival, Batch, batch_names, list_batch, read_arrival
 from cxr.images.reading import image_id_of
-from cxr.network.devices import resolve_device
 from cxr.serving.package import Package, load_package
 from cxr.serving.registry import load_champion
 from cxr.serving.scoring import scores
@@ -111,7 +110,8 @@ def open_scoring_run(inbox: Path, config: ScoreConfig) -> tuple[ScoringRun, list
     folder = ScoresFolder.at(config.out)
     if folder.path.is_relative_to(inbox):
         raise ConfigError(f"--out {str(config.out)!r} is inside the inbox, which is never written to: give another.")
-    resolve_device(config.device)
+    if config.device != "auto":
+        _require_device(config.device)
     with events.stage(None, "open") as stage:
         package = load_champion(config.models, config.name)
         scores.claim(folder, package)
@@ -124,6 +124,13 @@ def open_scoring_run(inbox: Path, config: ScoreConfig) -> tuple[ScoringRun, list
         stage.n_images = sum(len(batch.arrivals) for batch in batches)
     n_images = sum(arrival.n_bytes > 0 for batch in batches for arrival in batch.arrivals)
     return replace(run, n_images=n_images), batches
+
+
+def _require_device(device: str) -> None:
+    """Raise DeviceError unless the device exists."""
+    from cxr.network.devices import resolve_device  # and torch, a second that a night without new images does not need
+
+    resolve_device(device)
 
 
 def _only_new(run: ScoringRun, batch: Batch) -> Batch:
