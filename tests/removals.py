@@ -795,8 +795,8 @@ REMOVALS = (
     Removal(
         "PWD is not set: deployments run in no folder",
         "deployments/services.py",
-        'here = {"PWD": str(Path.cwd())}',
-        "here: dict[str, str] = {}",
+        '{"PWD": str(Path.cwd()), "TZ"',
+        '{"TZ"',
         UP,
     ),
     Removal(

@@ -10,8 +10,8 @@ import io
 import logging
 import os
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
@@ -126,11 +126,17 @@ class FoldTrainer:
         return f"epoch {self.epoch}{begun}"
 
     def train(self, folder: FoldFolder) -> None:
-        """Train the epochs that are left, with a checkpoint after each; exit if a stop is requested."""
-        with self.stop.deferred():
+        """Train the epochs that are left, with a checkpoint after each; exit if a stop is requested.
+
+        A checkpoint is written while the next epoch is trained: on a GPU, writing takes nearly as long as an epoch.
+        """
+        with self.stop.deferred(), ThreadPoolExecutor(1) as writer:
+            writing: list[Future[None]] = []
             while self.epoch < self.run.config.epochs and not self.stop.is_requested:
                 self.train_epoch()
-                self.save(folder)
+                _wait_for(writing)
+                writing = [writer.submit(_write_checkpoint, folder, self._state())]
+            _wait_for(writing)
         if self.stop.is_requested:
             log.warning("fold %d: stopped after %s, which is kept", self.fold, self.progress)
         self.stop.exit_if_requested()
@@ -239,6 +245,10 @@ class FoldTrainer:
 
     def save(self, folder: FoldFolder) -> None:
         """Write the checkpoint in one step."""
+        _write_checkpoint(folder, self._state())
+
+    def _state(self) -> memoryview:
+        """Return everything that a checkpoint holds, as bytes that further training does not change."""
         state = {
             "config_hash": self.run.config_hash,
             "epoch": self.epoch,
@@ -253,8 +263,7 @@ class FoldTrainer:
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)  # writing to a file, torch would not report a full disk
-        with verified.replacing(folder.checkpoint) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+        return buffer.getbuffer()
 
     def resume(self, folder: FoldFolder) -> None:
         """Load the checkpoint, if there is one of this config.
@@ -286,3 +295,14 @@ class FoldTrainer:
         with verified.replacing(folder.weights) as temporary:
             temporary.write_bytes(save(weights))
         verified.write_table(folder.epochs, pd.DataFrame(self.history).assign(fold=self.fold))
+
+
+def _write_checkpoint(folder: FoldFolder, state: memoryview) -> None:
+    with verified.replacing(folder.checkpoint) as temporary:
+        temporary.write_bytes(state)
+
+
+def _wait_for(writing: Sequence[Future[None]]) -> None:
+    """Wait until the checkpoint is written; raise what writing it raised."""
+    for future in writing:
+        future.result()
