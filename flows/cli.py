@@ -7,11 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, cast
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-from cxr.cli.app import Experiments, Models
+from cxr.cli import groups
+from cxr.cli.app import Experiments, Json, Models
 from cxr.cli.main import app  # which has the core's verbs
 from cxr.cli.models import package
+from cxr.cli.runs import require_possible
 from cxr.cli.terminal import say
 from cxr.config import DataConfig, Execution, RunLocation, ScoreConfig, TrainConfig
 from cxr.errors import ChecksFailedError, RunError
@@ -20,15 +22,17 @@ from cxr.wording import DISCLAIMER
 from data_checks.tolerances import Checking, Tolerances
 from flows.prefect_session import prefect_session, require_named_server
 
+groups.OF_CLASS[Checking] = Group("Data checks", sort_key=15)
 Services = Annotated[Path, Parameter(help="Folder for the services' process ids and logs.")]
 
 
-@app.command
+@app.command(group=groups.DATA)
 def validate(
     *,
     config: Annotated[DataConfig, Parameter(name="*")],
     location: Annotated[RunLocation, Parameter(name="*")] = RunLocation(),  # noqa: B008 it is frozen
     checks: Annotated[Checking, Parameter(name="*")] = Checking(),  # noqa: B008
+    json: Json = False,
 ) -> None:
     """Check a folder of chest X-rays with Great Expectations, as the Prefect flow validate-dataset.
 
@@ -37,12 +41,11 @@ def validate(
 
     Example: cxr validate --data chest_xray.zip
     """
-    from cxr.cli import tables
-    from cxr.images.source import open_source
+    from cxr.cli import documents, tables
     from cxr.storage.run_folder import RunFolder
 
-    open_source(config.data)  # a misspelt path is reported before a server starts
     limits = _as_values(checks)
+    require_possible(config, location)
     with prefect_session():
         from flows.validate_dataset import validate_dataset
 
@@ -50,17 +53,18 @@ def validate(
         try:
             validate_dataset(**asdict(config), **asdict(location), **asdict(limits))
         except ChecksFailedError:
-            tables.show_checks(folder)
+            (documents if json else tables).show_checks(folder)
             sys.exit(1)
-    tables.show_checks(folder)
+    (documents if json else tables).show_checks(folder)
 
 
-@app.command
+@app.command(group=groups.TRAINING)
 def train(
     *,
     config: Annotated[TrainConfig, Parameter(name="*")],
     execution: Annotated[Execution, Parameter(name="*")] = Execution(),  # noqa: B008 it is frozen
     checks: Annotated[Checking, Parameter(name="*")] = Checking(),  # noqa: B008
+    json: Json = False,
 ) -> None:
     """Cross-validate a ResNet-50 on a folder of chest X-rays, as the Prefect flow train-cv.
 
@@ -68,17 +72,18 @@ def train(
 
     Example: cxr train --data chest_xray.zip --run-id first
     """
-    from cxr.cli import tables
-    from cxr.images.source import open_source
+    from cxr.cli import documents, tables
     from cxr.storage.run_folder import RunFolder
 
-    open_source(config.data)  # a misspelt path is reported before a server starts
     limits = _as_values(checks)
+    require_possible(config, execution)
     with prefect_session():
         from flows.train_cv import train_cv
+        from tasks.training import require_address
 
+        require_address(execution)
         path = cast(Path, train_cv(**asdict(config), **asdict(execution), **asdict(limits)))
-    tables.show_results(RunFolder(path))
+    (documents if json else tables).show_results(RunFolder(path))
 
 
 def _as_values(checks: Checking) -> Checking:
@@ -86,13 +91,14 @@ def _as_values(checks: Checking) -> Checking:
     return replace(checks, tolerances=asdict(Tolerances.of(checks.tolerances)))
 
 
-@app.command
+@app.command(group=groups.SCORING)
 def score(
     inbox: Path,
     /,
     *,
     config: Annotated[ScoreConfig, Parameter(name="*")],
     tolerances: Annotated[Path | None, Parameter(help="TOML file with limits that differ from the defaults.")] = None,
+    json: Json = False,
 ) -> None:
     """Score the images of an inbox that the champion has not seen, batch by batch; hold batches that look wrong.
 
@@ -105,7 +111,7 @@ def score(
     Args:
         inbox: Folder of batches, one folder each; read, never changed.
     """
-    from cxr.cli import tables, terminal
+    from cxr.cli import documents, tables, terminal
     from cxr.pipeline import score_inbox
     from cxr.serving.scoring.outcome import totals
     from cxr.storage.scores_folder import ScoresFolder
@@ -114,11 +120,11 @@ def score(
     folder = ScoresFolder.at(config.out)
     if config.runner == "ray":
         is_held = _score_as_flow(inbox, config, limit)
-        tables.show_scoring_run(folder.scoring_runs()[0])
+        (documents if json else tables).show_scoring_run(folder.scoring_runs()[0])
         sys.exit(1 if is_held else 0)
     with terminal.log_lines():
         scoring_run, outcomes = score_inbox(inbox, config, partial(_check_scores, limit=limit))
-    tables.show_scoring_run(scoring_run.folder)
+    (documents if json else tables).show_scoring_run(scoring_run.folder)
     sys.exit(1 if totals(outcomes)["held"] else 0)
 
 
@@ -140,7 +146,7 @@ def _score_as_flow(inbox: Path, config: ScoreConfig, limit: Tolerances) -> bool:
     return state.name == "Held"
 
 
-@app.command
+@app.command(group=groups.SERVICES)
 def up(
     *,
     services: Services = Path("services"),
@@ -164,7 +170,7 @@ def up(
     say("`cxr status` shows what runs, `cxr down` stops it")
 
 
-@app.command
+@app.command(group=groups.SERVICES)
 def deploy(*, notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = None) -> None:
     """Create pools, automations and deployments on the Prefect server that PREFECT_API_URL names, as `cxr up` does.
 
@@ -183,7 +189,7 @@ def deploy(*, notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = N
     say("pools and deployments are ready")
 
 
-@app.command
+@app.command(group=groups.SERVICES)
 def down(*, services: Services = Path("services")) -> None:
     """Stop what `cxr up` has started, and nothing else; a run that is stopped resumes when it is started again.
 
@@ -198,19 +204,24 @@ def down(*, services: Services = Path("services")) -> None:
         say("nothing was up")
 
 
-@app.command
-def status(*, services: Services = Path("services")) -> None:
-    """Show which services are up, the last runs, the next scheduled one, and where the logs are.
+@app.command(group=groups.SERVICES)
+def status(*, services: Services = Path("services"), json: Json = False) -> None:
+    """Show which services are up, the last runs and why they failed, the next scheduled one, and where the logs are.
 
     Example: cxr status
     """
-    from deployments.status import describe
+    from cxr.cli import documents
+    from deployments.status import describe, survey
 
-    for line in describe(services):
+    found = survey(services)
+    if json:
+        documents.write(found.as_dict())
+        return
+    for line in describe(found):
         say(line)
 
 
-@app.command(name="app")
+@app.command(name="app", group=groups.SERVICES)
 def page(
     *,
     port: int = 8501,
@@ -235,7 +246,7 @@ def page(
     os.execv(command[0], command)  # noqa: S606 one process, which gets the signals itself
 
 
-@app.command
+@app.command(group=groups.TRAINING)
 def demo() -> None:
     """Draw synthetic images, cross-validate on them, package the model, and score a new folder with bad files in it.
 

@@ -1,4 +1,4 @@
-"""Prefect's settings for one command: defaults, signals, and errors in one sentence."""
+"""Prefect's settings for one command: defaults, signals, log lines, and errors in one sentence."""
 
 import logging
 import os
@@ -7,6 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cxr.errors import ConfigError, CxrError, FoldFailedError, RunError
+
+RETRY = "Task run failed with "
+"""How the record begins with which Prefect tells that a task will be tried again."""
+START = "Starting temporary server"
+"""How the record begins with which Prefect tells that a server starts which lives as long as the command."""
+END = "Finished in state"
+"""How the record begins with which Prefect tells how a run has ended, which the command says in its own words."""
 
 
 @contextmanager
@@ -25,7 +32,7 @@ def prefect_session() -> Iterator[None]:
     terminal.stop_on_signals()
     if require_named_server() is None:
         prefect_home.require_readable_database(os.environ)
-    with terminal.bars():
+    with _lines():
         try:
             yield
         except TransportError as error:
@@ -40,6 +47,46 @@ def prefect_session() -> Iterator[None]:
                 "Prefect's server did not start in time: this machine is too busy. Rerun the same command, or start "
                 "the server once for all commands (`cxr up`)."
             ) from error
+
+
+@contextmanager
+def _lines() -> Iterator[None]:
+    """Show log lines and bars inside the block as `python -m cxr` does; afterwards Prefect's console stays silent.
+
+    The core's records come by way of a task run's log, where `tasks.logs` has marked them, or directly.
+    """
+    import prefect.main  # noqa: F401 it configures logging, which removes all handlers that are there before
+
+    from cxr.cli import terminal
+
+    root, core = logging.getLogger(), logging.getLogger("cxr")
+    for handler in [handler for handler in root.handlers if type(handler).__name__ == "PrefectConsoleHandler"]:
+        root.removeHandler(handler)
+    with terminal.bars():
+        handler = terminal.line_handler()
+        core.setLevel(min(logging.INFO, handler.level))
+        if terminal.is_verbose():
+            logging.getLogger("prefect.task_runs").setLevel(logging.DEBUG)
+        else:
+            handler.addFilter(_is_for_people)
+        root.addHandler(handler)
+        try:
+            yield
+        finally:
+            root.removeHandler(handler)
+
+
+def _is_for_people(record: logging.LogRecord) -> bool:
+    """Return whether a record is the core's; or Prefect's, and a warning, or tells of a retry or of its server."""
+    from tasks.logs import OF_THE_CORE
+
+    if record.name.partition(".")[0] == "cxr" or OF_THE_CORE in vars(record):
+        return True
+    message = str(record.msg)
+    if message.startswith(START):
+        record.msg, record.args = "starting a Prefect server for this command; `cxr up` keeps one running", ()
+        return True
+    return message.startswith(RETRY) or (record.levelno >= logging.WARNING and not message.startswith(END))
 
 
 def require_named_server() -> str | None:

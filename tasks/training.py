@@ -7,7 +7,6 @@ from prefect import State, Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.futures import PrefectFuture
-from prefect.logging import get_run_logger
 
 from cxr.config import Execution, TrainConfig
 from cxr.errors import CxrError
@@ -16,7 +15,7 @@ from cxr.training import features, run, scheduling
 from cxr.training.run import Run, Start
 from cxr.training.scheduling import RETRY_DELAYS_S
 from tasks import workers
-from tasks.logs import core_logs
+from tasks.logs import core_log, core_logs
 from tasks.ray_cluster import ray_cluster, require_cluster
 
 
@@ -35,7 +34,15 @@ def _may_be_retried(task: Task[..., Any], run: TaskRun, state: State) -> bool:
 def train_fold(run: Run, fold: int, device: str) -> None:
     """Train a fold unless it is complete; resume it if it has begun."""
     with core_logs():
-        scheduling.train_fold(run, fold, device, get_run_logger())
+        scheduling.train_fold(run, fold, device, core_log())
+
+
+def require_address(execution: Execution) -> None:
+    """Raise CxrError unless the server that the runner needs is named, and a cluster answers."""
+    if execution.runner == "workers":
+        workers.require_address()
+    if execution.runner == "ray":
+        require_cluster(execution.ray_address)
 
 
 def require_runner(execution: Execution) -> None:

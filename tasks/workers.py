@@ -23,10 +23,20 @@ from cxr.config import Execution
 from cxr.errors import FoldFailedError, RunError
 from cxr.training.run import Run
 from cxr.training.scheduling import RETRY_DELAYS_S
+from tasks.logs import core_log
 
 DEPLOYMENT = "train-fold/default"
 POLL_S = 2.0
 UNDER_WAY = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED]
+
+
+def require_address() -> None:
+    """Raise RunError if no server is named that workers poll."""
+    if get_current_settings().api.url is None:
+        raise RunError(
+            "--runner workers needs a Prefect server that workers poll, and PREFECT_API_URL names none: "
+            "`cxr up` starts one and prints its address."
+        )
 
 
 def require_workers() -> None:
@@ -35,11 +45,7 @@ def require_workers() -> None:
     Raises:
         RunError: no server is named, or it does not know the deployment.
     """
-    if get_current_settings().api.url is None:
-        raise RunError(
-            "--runner workers needs a Prefect server that workers poll, and PREFECT_API_URL names none: "
-            "`cxr up` starts one and prints its address."
-        )
+    require_address()
     with get_client(sync_client=True) as client:
         try:
             pool = client.read_deployment_by_name(DEPLOYMENT).work_pool_name
@@ -66,7 +72,7 @@ def with_a_slot_for_each_fold(run: Run, execution: Execution) -> Run:
 )
 def train_fold_on_worker(run: Run, fold: int, device: str) -> None:
     """Have a worker train a fold unless it is complete; wait for it, even if an earlier command started it."""
-    log = get_run_logger()
+    log = core_log()
     if run.is_complete(fold):
         log.info("fold %d: already complete", fold)
         return

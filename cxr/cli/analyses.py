@@ -5,12 +5,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cxr.cli.app import Device, Experiments, app
+from cxr.cli import groups
+from cxr.cli.app import Device, Experiments, Json, app
 from cxr.cli.runs import locked_run
 from cxr.cli.terminal import say
 
 
-@app.command
+@app.command(group=groups.FINISHED_RUNS)
 def stress(
     run: str,
     /,
@@ -19,6 +20,7 @@ def stress(
     seed: int = 0,
     device: Device = "auto",
     experiments: Experiments = Path("experiments"),
+    json: Json = False,
 ) -> None:
     """Evaluate degraded held-out images (blur, noise, contrast, JPEG, rotation), and write the run's report again.
 
@@ -32,7 +34,7 @@ def stress(
     from cxr.storage.run_folder import RunFolder
 
     folder = RunFolder.existing(run, experiments)
-    from cxr.cli import tables
+    from cxr.cli import documents, tables
     from cxr.evaluation.stress import stress
     from cxr.network.devices import resolve_device
     from cxr.report.run_report import write_report
@@ -40,12 +42,11 @@ def stress(
     with locked_run(folder) as finished:
         table = stress(finished, n_images=images, seed=seed, device=resolve_device(device))
         path = write_report(finished)
-    tables.show_stress(table, finished.outputs)
-    say(f"table    {folder.table('stress')}")
-    say(f"report   {path}")
+    files = {"table": folder.table("stress"), "report": path}
+    (documents if json else tables).show_stress(table, finished.outputs, files)
 
 
-@app.command
+@app.command(group=groups.FINISHED_RUNS)
 def learning_curve(
     run: str,
     /,
@@ -53,6 +54,7 @@ def learning_curve(
     share: tuple[float, ...] = (0.25, 0.5),
     device: Device = "auto",
     experiments: Experiments = Path("experiments"),
+    json: Json = False,
 ) -> None:
     """Train a finished run again on shares of its patients, to see if more images would help; rewrite its report.
 
@@ -68,7 +70,7 @@ def learning_curve(
     from cxr.storage.run_folder import RunFolder
 
     folder = RunFolder.existing(run, experiments)
-    from cxr.cli import tables
+    from cxr.cli import documents, tables
     from cxr.evaluation.learning_curve import learning_curve
     from cxr.network.devices import keep_freed_memory, resolve_device
     from cxr.report.run_report import write_report
@@ -77,12 +79,11 @@ def learning_curve(
     with locked_run(folder) as finished:
         table = learning_curve(finished, share, device=resolve_device(device))
         path = write_report(finished)
-    tables.show_learning_curve(table, finished.outputs)
-    say(f"table    {folder.table('learning_curve')}")
-    say(f"report   {path}")
+    files = {"table": folder.table("learning_curve"), "report": path}
+    (documents if json else tables).show_learning_curve(table, finished.outputs, files)
 
 
-@app.command
+@app.command(group=groups.FINISHED_RUNS)
 def mlflow(run: str, /, *, store: str = "sqlite:///mlflow.db", experiments: Experiments = Path("experiments")) -> None:
     """Log a finished run to MLflow: parameters, metrics, tables and report, with a nested run for each fold.
 
@@ -107,9 +108,15 @@ def mlflow(run: str, /, *, store: str = "sqlite:///mlflow.db", experiments: Expe
     say(f"MLflow   {logged} in {store}")
 
 
-@app.command
+@app.command(group=groups.FINISHED_RUNS)
 def compare(
-    first: str, second: str, /, *more: str, experiments: Experiments = Path("experiments"), out: Path | None = None
+    first: str,
+    second: str,
+    /,
+    *more: str,
+    experiments: Experiments = Path("experiments"),
+    out: Path | None = None,
+    json: Json = False,
 ) -> None:
     """Compare finished runs on the images that all of them predicted: paired differences, and which images changed.
 
@@ -124,13 +131,11 @@ def compare(
     from cxr.storage.run_folder import ComparisonFolder, RunFolder
 
     runs = [RunFolder.existing(run, experiments) for run in (first, second, *more)]
-    from cxr.cli import tables
+    from cxr.cli import documents, tables
     from cxr.evaluation import comparison
     from cxr.evaluation.comparison import write_comparison
 
     compared = comparison.compare(runs)
     folder = ComparisonFolder(out or Path("comparisons") / "_".join(run.run_id for run in runs))
     write_comparison(folder, compared)
-    tables.show_comparison(compared)
-    say(f"tables   {folder.metrics}")
-    say(f"         {folder.changed_images}")
+    (documents if json else tables).show_comparison(compared, folder)

@@ -40,8 +40,22 @@ ADDRESSES = {
 """What a value has to look like, and that in words."""
 MAY_BE_EMPTY = {"--notify"}
 """Compose sets the variable for it to nothing where there is none."""
-HAS_TO_EXIST = {"runs": "--experiments", "models": "--models", "recalibrate": "--images"}
-"""The folder that a verb lists or reads: where it is mistyped, nothing in it is no answer."""
+HAS_TO_EXIST = {
+    "--experiments": {
+        "compare",
+        "evaluate",
+        "learning-curve",
+        "mlflow",
+        "package",
+        "report",
+        "runs",
+        "stress",
+        "train-fold",
+    },
+    "--images": {"recalibrate"},
+    "--models": {"explain", "models", "promote", "recalibrate", "rollback", "score"},
+}
+"""The folders that verbs list or read: where one is mistyped, nothing in it is no answer."""
 RANGES = {
     "--seed": (0, 2**31 - 1),
     "--images": (1, 10_000_000),
@@ -75,11 +89,12 @@ def require_usable(_: App, commands: tuple[str, ...], arguments: ArgumentCollect
 
 def _require_usable_value(name: str, value: str, verb: str) -> None:
     _require_text(name, value)
-    is_folder = name in FOLDERS or HAS_TO_EXIST.get(verb) == name  # --images is a number elsewhere
+    has_to_exist = verb in HAS_TO_EXIST.get(name, ())
+    is_folder = name in FOLDERS or has_to_exist  # --images is a number elsewhere
     if is_folder or name in FILES | NAMES:
         _require_path(name, value)
     if is_folder and not (name == "--images" and Path(value).is_file()):  # an archive, which the verb opens
-        _require_folder(name, value, has_to_exist=HAS_TO_EXIST.get(verb) == name)
+        _require_folder(name, value, has_to_exist=has_to_exist)
     if name in FILES and not Path(value).is_file():
         raise ConfigError(f"{name} {_shown(value)} is no file: give one that exists.")
     if name in ADDRESSES and value.strip():

@@ -5,15 +5,15 @@ import sys
 from pathlib import Path
 
 import cxr
-from cxr.cli import analyses, models, runs  # noqa: F401 importing a module adds its verbs to the application
+from cxr.cli import analyses, groups, models, runs  # noqa: F401 importing a module adds its verbs to the application
 from cxr.cli.app import app
 from cxr.cli.terminal import run_command
 
 
 def run_core() -> None:
     """Run the verbs that need neither Prefect nor Great Expectations."""
-    app.command(runs.train)
-    run_command(app)
+    app.command(runs.train, group=groups.TRAINING)
+    run_command(app.meta)
 
 
 def main() -> None:
@@ -23,4 +23,4 @@ def main() -> None:
         run_core()
     sys.path.insert(0, str(checkout))  # ahead of anybody else's `flows`, `tasks` or `app`
     importlib.import_module("flows.cli")  # the composition root: the one place where the core reaches up
-    run_command(app)
+    run_command(app.meta)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from cxr.cli.app import Device, Experiments, Models, app
+from cxr.cli import groups
+from cxr.cli.app import Device, Experiments, Json, Models, app
 from cxr.cli.terminal import say
 from cxr.config import OperatingPoint
 from cxr.labelling import Labelling
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from cxr.storage.model_folder import ModelFolder, PackageFolder
 
 
-@app.command
+@app.command(group=groups.SCORING)
 def explain(
     *images: Path,
     name: str,
@@ -25,6 +26,7 @@ def explain(
     opacity: float = 0.5,
     device: Device = "auto",
     cache: Path = Path("cache"),
+    json: Json = False,
 ) -> None:
     """Show what the champion predicts for images, and where it looked (Grad-CAM); exit code 2 if a file is no image.
 
@@ -43,19 +45,19 @@ def explain(
 
     if not images:
         raise ConfigError("name one or more images: cxr explain image.jpeg --name NAME.")
-    from cxr.cli import tables
+    from cxr.cli import documents, tables
     from cxr.serving.explanations import explain_images
     from cxr.serving.registry import load_champion
 
     package = load_champion(models, name)
     folder = ExplanationFolder(out)
     table = explain_images(package, images, folder, target=target, opacity=opacity, device=device, cache=cache)
-    tables.show_explanations(table, package, folder)
+    (documents if json else tables).show_explanations(table, package, folder)
     if (table["status"] != "ok").any():
         sys.exit(2)
 
 
-@app.command
+@app.command(group=groups.MODELS)
 def package(
     run: str,
     /,
@@ -116,7 +118,7 @@ def _say_made(model: "ModelFolder", made: "PackageFolder") -> None:
         say(f"to score with it: cxr promote {model.name} {made.version}")
 
 
-@app.command
+@app.command(group=groups.MODELS)
 def recalibrate(
     name: str,
     /,
@@ -130,6 +132,7 @@ def recalibrate(
     models: Models = Path("models"),
     device: Device = "auto",
     cache: Path = Path("cache"),
+    json: Json = False,
 ) -> None:
     """Fit a model's calibration and thresholds to a few labelled images of another site, as its next version.
 
@@ -151,7 +154,7 @@ def recalibrate(
     from cxr.storage.model_folder import ModelFolder
 
     model = ModelFolder.named(models, name)
-    from cxr.cli import tables, terminal
+    from cxr.cli import documents, tables, terminal
     from cxr.recalibration.recalibrate import recalibrate_model
     from cxr.serving import registry
 
@@ -169,11 +172,12 @@ def recalibrate(
         )
         if promote:
             registry.promote(model, made.version)
-    tables.show_recalibration(registry.load_version(models, name, made.version))
-    _say_made(model, made)
+    (documents if json else tables).show_recalibration(registry.load_version(models, name, made.version))
+    if not json:
+        _say_made(model, made)
 
 
-@app.command
+@app.command(group=groups.MODELS)
 def promote(name: str, version: str, /, *, models: Models = Path("models"), force: bool = False) -> None:
     """Make a version of a model its champion, unless it is shown to be worse on the images that both have predicted.
 
@@ -193,7 +197,7 @@ def promote(name: str, version: str, /, *, models: Models = Path("models"), forc
     say(f"champion {name} {version}: {verdict}")
 
 
-@app.command
+@app.command(group=groups.MODELS)
 def rollback(name: str, /, *, models: Models = Path("models")) -> None:
     """Make the previous champion the champion again.
 
@@ -211,19 +215,19 @@ def rollback(name: str, /, *, models: Models = Path("models")) -> None:
     say(f"champion {name} {version}")
 
 
-@app.command
-def models(*, models: Models = Path("models")) -> None:
+@app.command(group=groups.MODELS)
+def models(*, models: Models = Path("models"), json: Json = False) -> None:
     """Show every version of every model, and which one is the champion.
 
     Example: cxr models
     """
-    from cxr.cli import tables
+    from cxr.cli import documents, tables
     from cxr.serving import registry
 
-    tables.show_models(registry.list_models(models))
+    (documents if json else tables).show_models(registry.list_models(models))
 
 
-@app.command
+@app.command(group=groups.SCORING)
 def release(batch: str, /, *, out: Annotated[Path, Parameter(help="Folder of the scores.")] = Path("scores")) -> None:
     """Publish the scores of a batch that the checks have held.
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from cxr.cli.app import Device, Experiments, app
+from cxr.cli import groups
+from cxr.cli.app import Device, Experiments, Json, app
 from cxr.cli.terminal import say
-from cxr.config import Execution, TrainConfig
+from cxr.config import DataConfig, Execution, RunLocation, TrainConfig
 from cxr.errors import ConfigError
 from cxr.labelling import Labelling
 
@@ -28,6 +29,7 @@ def train(
     *,
     config: Annotated[TrainConfig, Parameter(name="*")],
     execution: Annotated[Execution, Parameter(name="*")] = Execution(),  # noqa: B008 it is frozen
+    json: Json = False,
 ) -> None:
     """Cross-validate a ResNet-50 on a folder of chest X-rays, without Prefect and without the data checks.
 
@@ -36,20 +38,42 @@ def train(
 
     Example: python -m cxr train --data chest_xray.zip --run-id first
     """
-    from cxr.cli import tables, terminal
-    from cxr.images.source import open_source
-
-    open_source(config.data)  # refuses a misspelt path before torch is loaded
+    require_possible(config, execution)
+    from cxr.cli import documents, tables, terminal
     from cxr.pipeline import cross_validate
 
     terminal.stop_on_signals()
     with terminal.log_lines():
         folder = cross_validate(config, execution)
-    tables.show_results(folder)
+    (documents if json else tables).show_results(folder)
 
 
-@app.command
-def presets(*, weights: str = "imagenet-v1") -> None:
+def require_possible(config: DataConfig, location: RunLocation) -> None:
+    """Check what options and names of files show, before images are read or a server starts.
+
+    The order is that of time: a misspelt path needs no torch, and a class that is not there no weights to download.
+
+    Raises:
+        CxrError: the first thing that is wrong.
+    """
+    from cxr.images.source import open_source
+    from cxr.storage.run_folder import RunFolder
+
+    source = open_source(config.data)
+    folder = RunFolder.named(location.experiments, location.run_id or config.default_run_id)
+    from cxr.cli import terminal
+    from cxr.dataset.examination import require_examinable
+
+    require_examinable(source, config, folder, location.cache)
+    if isinstance(config, TrainConfig) and isinstance(location, Execution):
+        from cxr.training.run import require_startable
+
+        with terminal.log_lines():  # weights may have to be downloaded
+            require_startable(config, folder, location)
+
+
+@app.command(group=groups.TRAINING)
+def presets(*, weights: str = "imagenet-v1", json: Json = False) -> None:
     """Show the recipe that each preset stands for; `cxr train --preset NAME` uses one.
 
     Example: cxr presets --weights none
@@ -57,25 +81,25 @@ def presets(*, weights: str = "imagenet-v1") -> None:
     Args:
         weights: Where the network starts, as for `cxr train`; the recipes depend on whether it is none.
     """
-    from cxr.cli import tables
+    from cxr.cli import documents, tables
     from cxr.recipe import PRESETS
 
-    tables.show_recipes({name: options(weights) for name, options in PRESETS.items()})
+    (documents if json else tables).show_recipes({name: options(weights) for name, options in PRESETS.items()})
 
 
-@app.command
-def sets() -> None:
+@app.command(group=groups.DATA)
+def sets(*, json: Json = False) -> None:
     """Show the collections whose tables the program knows how to read; `--describe NAME` uses one.
 
     Example: cxr sets
     """
-    from cxr.cli import tables
+    from cxr.cli import documents, tables
     from cxr.descriptions import shipped
 
-    tables.show_sets(shipped())
+    (documents if json else tables).show_sets(shipped())
 
 
-@app.command
+@app.command(group=groups.TRAINING)
 def train_fold(
     run: str,
     fold: int,
@@ -110,8 +134,15 @@ def train_fold(
         train_fold(begun, fold, resolve_device(device), stop)
 
 
-@app.command
-def evaluate(run: str, /, *, device: Device = "auto", experiments: Experiments = Path("experiments")) -> None:
+@app.command(group=groups.FINISHED_RUNS)
+def evaluate(
+    run: str,
+    /,
+    *,
+    device: Device = "auto",
+    experiments: Experiments = Path("experiments"),
+    json: Json = False,
+) -> None:
     """Predict every held-out image again with the folds' weights, and rewrite every table; nothing is trained.
 
     Example: cxr evaluate real64
@@ -122,7 +153,7 @@ def evaluate(run: str, /, *, device: Device = "auto", experiments: Experiments =
     from cxr.storage.run_folder import RunFolder
 
     folder = RunFolder.existing(run, experiments)
-    from cxr.cli import tables
+    from cxr.cli import documents, tables
     from cxr.evaluation.tables import evaluate as write_tables
     from cxr.network.devices import resolve_device
     from cxr.training.predictions import predict_fold
@@ -133,10 +164,10 @@ def evaluate(run: str, /, *, device: Device = "auto", experiments: Experiments =
         for fold in range(begun.config.folds):
             predict_fold(begun, fold, resolve_device(device))
         write_tables(begun)
-    tables.show_results(folder)
+    (documents if json else tables).show_results(folder)
 
 
-@app.command
+@app.command(group=groups.FINISHED_RUNS)
 def report(
     run: str,
     /,
@@ -174,16 +205,16 @@ def report(
     say(f"figures  {folder.figures}")
 
 
-@app.command
-def runs(*, experiments: Experiments = Path("experiments")) -> None:
+@app.command(group=groups.FINISHED_RUNS)
+def runs(*, experiments: Experiments = Path("experiments"), json: Json = False) -> None:
     """Show every run with its pooled out-of-fold metrics, in percent.
 
     Example: cxr runs
     """
-    from cxr.cli import tables
+    from cxr.cli import documents, tables
     from cxr.evaluation.overview import list_runs
 
-    tables.show_runs(list_runs(experiments))
+    (documents if json else tables).show_runs(list_runs(experiments))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cxr.classes import NO_FINDING, Classes, Findings
-from cxr.cli.terminal import say
+from cxr.cli.terminal import is_quiet, say
 from cxr.labelling import LISTS
 from cxr.wording import DASH, DISCLAIMER, display_name, format_estimate, format_p, visible
 
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from cxr.descriptions import Description
     from cxr.evaluation.comparison import Comparison
     from cxr.serving.package import Package
-    from cxr.storage.run_folder import ExplanationFolder, RunFolder
+    from cxr.storage.run_folder import ComparisonFolder, ExplanationFolder, RunFolder
     from cxr.storage.scores_folder import ScoringRunFolder
 
+Files = Mapping[str, object]
 THREE_METRICS = ("roc_auc", "sensitivity", "specificity")
 
 
@@ -195,8 +196,8 @@ def show_runs(table: "pd.DataFrame") -> None:
         say("no run yet: `cxr train --data FOLDER` begins one")
 
 
-def show_comparison(comparison: "Comparison") -> None:
-    """Print each run's metrics in percent, and how they differ from the first run's."""
+def show_comparison(comparison: "Comparison", folder: "ComparisonFolder") -> None:
+    """Print each run's metrics in percent, how they differ from the first run's, and where the tables are."""
     others = ", ".join(f"{n:,} more in {run}" for run, n in comparison.n_others.items() if n)
     say(f"{comparison.n_images:,} images in common" + (f" ({others}, left out)" if others else ""))
     if comparison.is_unlike:
@@ -211,10 +212,12 @@ def show_comparison(comparison: "Comparison") -> None:
         _add(shown, str(row["run"]), str(row["metric"]), value, difference, p)
     _print(shown, 100)
     say(f"changed  {comparison.changed['image_id'].nunique():,} images are predicted differently")
+    say(f"tables   {folder.metrics}")
+    say(f"         {folder.changed_images}")
 
 
-def show_stress(table: "pd.DataFrame", classes: Classes | Findings) -> None:
-    """Print ROC-AUC, sensitivity and specificity in percent, one line per change and strength."""
+def show_stress(table: "pd.DataFrame", classes: Classes | Findings, files: Files) -> None:
+    """Print ROC-AUC, sensitivity and specificity in percent, one line per change and strength; and the files."""
     columns = ("change", "amount", "unit", "ROC-AUC", "sensitivity", "specificity")
     shown = _table(columns, left=("change", "unit"))
     rows = table[table["class"] == classes.headline]
@@ -224,16 +227,18 @@ def show_stress(table: "pd.DataFrame", classes: Classes | Findings) -> None:
         unit = "" if first["strength"] == 0 else first["unit"]
         _add(shown, str(change), amount, unit, *_three_metrics(rows_of_level, "value"))
     _print(shown, 100)
+    _say_files(files)
 
 
-def show_learning_curve(table: "pd.DataFrame", classes: Classes | Findings) -> None:
-    """Print ROC-AUC, sensitivity and specificity in percent, one line per share of the patients."""
+def show_learning_curve(table: "pd.DataFrame", classes: Classes | Findings, files: Files) -> None:
+    """Print ROC-AUC, sensitivity and specificity in percent, one line per share of the patients; and the files."""
     shown = _table(("share", "training images", "ROC-AUC", "sensitivity", "specificity"))
     rows = table[table["class"] == classes.headline]
     for share, rows_of_share in rows.groupby("share"):
         n_images = f"{rows_of_share['n_images'].iloc[0]:,.0f}"
         _add(shown, f"{share:g}", n_images, *_three_metrics(rows_of_share, "pooled"))
     _print(shown, 100)
+    _say_files(files)
 
 
 def show_explanations(table: "pd.DataFrame", package: "Package", folder: "ExplanationFolder") -> None:
@@ -285,8 +290,15 @@ def _add(table: Table, *cells: str) -> None:
     table.add_row(*(Text(visible(cell)) for cell in cells))
 
 
+def _say_files(files: Files) -> None:
+    for name, path in files.items():
+        say(f"{name:<8} {path}")
+
+
 def _print(table: Table, least_width: int) -> None:
-    """Print a table without cutting its columns where the terminal is narrower."""
+    """Print a table, unless the command is quiet, without cutting its columns where the terminal is narrower."""
+    if is_quiet():
+        return
     Console(width=max(least_width, Console().width)).print(table)
 
 

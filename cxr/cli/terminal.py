@@ -2,7 +2,7 @@
 
 On a terminal, long work shows a progress bar for each log record with the attributes `bar`, `done` and `of`; elsewhere
 the same records are plain lines. Logs go to stderr, results to stdout. Both go through `visible`: names in them come
-from outside.
+from outside. How much of this is shown is set once for a command, by `loudness`.
 """
 
 import logging
@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NoReturn
 
 from rich.console import Console
@@ -27,13 +28,39 @@ PIPE_CLOSED = 128 + signal.SIGPIPE
 FOLDS_STOP_IN_S = 20
 """A fold's process ends after its current batch; Prefect's workers wait for 30 s."""
 OTHERS_STOP_IN_S = 5
+LINE = "%(asctime)s %(message)s"
+LINE_WITH_ITS_SOURCE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+log = logging.getLogger(__name__)
+_level: ContextVar[int] = ContextVar("level", default=logging.INFO)
+"""Least level of the log records that are shown."""
+
+
+@contextmanager
+def loudness(*, quiet: bool = False, verbose: bool = False) -> Iterator[None]:
+    """Inside the block, show errors alone (quiet), or also debug records and where each comes from (verbose)."""
+    before = _level.set(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+    try:
+        yield
+    finally:
+        _level.reset(before)
+
+
+def is_quiet() -> bool:
+    """Return whether nothing but errors is shown."""
+    return _level.get() >= logging.ERROR
+
+
+def is_verbose() -> bool:
+    """Return whether debug records are shown."""
+    return _level.get() <= logging.DEBUG
 
 
 @contextmanager
 def bars() -> Iterator[None]:
-    """Show progress bars inside the block, if stderr is a terminal."""
+    """Show progress bars inside the block, if stderr is a terminal, unless the command is quiet."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or is_quiet():
         yield
         return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -71,8 +98,9 @@ class _LineFormatter(logging.Formatter):
 
 
 def say(line: object = "") -> None:
-    """Print one line of results."""
-    print(visible(line), flush=True)
+    """Print one line of results, unless the command is quiet."""
+    if not is_quiet():
+        print(visible(line), flush=True)
 
 
 @contextmanager
@@ -83,9 +111,8 @@ def log_lines() -> Iterator[None]:
     """
     logger = logging.getLogger("cxr")
     with bars():
-        handler = logging.StreamHandler()
-        handler.setFormatter(_LineFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        logger.setLevel(logging.INFO)
+        handler = line_handler()
+        logger.setLevel(min(logging.INFO, handler.level))  # records of progress, for the bars
         logger.addHandler(handler)
         logger.propagate = not any(vars(other).get("stream") is sys.stderr for other in logging.getLogger().handlers)
         try:
@@ -93,6 +120,14 @@ def log_lines() -> Iterator[None]:
         finally:
             logger.propagate = True
             logger.removeHandler(handler)
+
+
+def line_handler() -> logging.Handler:
+    """Return a handler that writes records as lines to stderr, as many as the command shows."""
+    handler = logging.StreamHandler()
+    handler.setLevel(_level.get())
+    handler.setFormatter(_LineFormatter(LINE_WITH_ITS_SOURCE if is_verbose() else LINE, "%H:%M:%S"))
+    return handler
 
 
 def stop_on_signals() -> None:
@@ -127,6 +162,13 @@ def _end_children() -> None:
     _, alive = psutil.wait_procs(family, timeout=OTHERS_STOP_IN_S)
     for process in alive:
         process.kill()
+
+
+def show_origin(error: Exception) -> None:
+    """Show where an error was raised, if the command is verbose."""
+    if is_verbose():
+        with log_lines():
+            log.debug("the error below was raised here", exc_info=error)
 
 
 def run_command(command: Callable[[], object]) -> NoReturn:

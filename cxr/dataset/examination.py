@@ -52,14 +52,7 @@ def examine(
     files.require_local("--cache", cache)
     with events.stage(folder.events, "examine") as stage:
         source = open_source(config.data)
-        listing, resolved = _list(source, config, folder, cache)
-        if folder.has_begun or is_test_set:
-            require_labels(listing, config)
-        elif resolved is None:
-            require_trainable(listing, config)
-        else:
-            require_labels(listing, config)
-            require_folds(resolved, config)
+        listing, resolved = _list(source, config, folder, cache, is_test_set=is_test_set)
         findings = None if resolved is None else resolved.findings
         manifest = build_manifest(source, listing, config, cache, size, findings)
         stage.n_images = len(manifest)
@@ -75,11 +68,33 @@ def examine(
             _assign_and_write(with_pattern, folder, manifest, near_duplicates, listing, resolved)
 
 
-def _list(source: Source, config: DataConfig, folder: RunFolder, cache: Path) -> tuple[Listing, Resolved | None]:
-    """Return the images, and what tables of labels say of them.
+def require_examinable(source: Source, config: DataConfig, folder: RunFolder, cache: Path) -> None:
+    """Check all that can be known of a data set before an image is read: names of files, folders, classes and columns.
 
-    Images that a run left aside when it began stay so, whatever formats are read by now.
+    Raises:
+        CxrError: as `examine` would; nothing is written.
     """
+    files.require_local("--cache", cache)
+    _list(source, config, folder, cache)
+
+
+def _list(
+    source: Source, config: DataConfig, folder: RunFolder, cache: Path, *, is_test_set: bool = False
+) -> tuple[Listing, Resolved | None]:
+    """Return the images, and what tables of labels say of them, if both fit the config."""
+    listing, resolved = _list_again(source, config, folder, cache)
+    if folder.has_begun or is_test_set:
+        require_labels(listing, config)
+    elif resolved is None:
+        require_trainable(listing, config)
+    else:
+        require_labels(listing, config)
+        require_folds(resolved, config)
+    return listing, resolved
+
+
+def _list_again(source: Source, config: DataConfig, folder: RunFolder, cache: Path) -> tuple[Listing, Resolved | None]:
+    """Return the images; those that a run left aside when it began stay so, whatever formats are read by now."""
     listing, resolved = list_data_set(source, config, cache)
     if not (folder.has_begun and verified.exists(folder.left_aside)):
         return listing, resolved

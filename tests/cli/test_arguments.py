@@ -11,7 +11,7 @@ import pytest
 from cyclopts import Argument
 
 from cxr.cli import terminal
-from cxr.cli.arguments import ADDRESSES, FILES, FOLDERS, MAY_BE_EMPTY, NAMES
+from cxr.cli.arguments import ADDRESSES, FILES, FOLDERS, HAS_TO_EXIST, MAY_BE_EMPTY, NAMES
 from flows.cli import app
 
 NEEDED = {
@@ -146,6 +146,17 @@ def test_every_option_that_is_a_path_is_looked_at() -> None:
 def test_a_literal_is_no_type_to_convert_to() -> None:
     (point,) = [argument for argument in collected("package") if argument.name == "--operating-point"]
     assert types_of(point) == {Literal}
+
+
+@pytest.mark.parametrize(
+    ("verb", "name"), [(verb, name) for name in ("--experiments", "--models") for verb in sorted(HAS_TO_EXIST[name])]
+)
+def test_a_folder_that_a_verb_reads_has_to_exist(
+    verb: str, name: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, printed = ended(words_of(verb, name, "nowhere"), capsys)
+    sentence = f"error: {name} 'nowhere' does not exist: give a folder that does, or leave it out.\n"
+    assert (code, printed) == (2, sentence)
 
 
 @pytest.mark.parametrize(("verb", "name"), [("runs", "--experiments"), ("models", "--models")])

@@ -13,7 +13,7 @@ from cxr.metrics.calibration import Calibration
 from cxr.serving.package import Package
 from cxr.storage import files, verified
 from cxr.storage.model_folder import PackageFolder
-from cxr.storage.run_folder import ExplanationFolder, RunFolder
+from cxr.storage.run_folder import ComparisonFolder, ExplanationFolder, RunFolder
 from cxr.storage.scores_folder import ScoringRunFolder
 
 TWO = Classes(("NORMAL", "PNEUMONIA"))
@@ -115,20 +115,26 @@ def test_models_and_runs_have_a_line_each_and_a_hint_where_there_are_none(
 
 
 def test_a_comparison_shows_differences_in_points_and_counts_what_is_left_out(
+    tmp_path: Path,
     printed: Callable[[], list[str]],
 ) -> None:
     row = {"run": "b", "class": None, "metric": "accuracy", "value": 0.91, "difference": -0.021, "test": "permutation"}
     first = row | {"run": "a", "difference": NAN, "ci_low": NAN, "ci_high": NAN, "p_value": NAN, "test": None}
     metrics = pd.DataFrame([first, row | {"ci_low": -0.03, "ci_high": -0.01, "p_value": 0.0123}])
     comparison = Comparison(2000, {"a": 0, "b": 5}, metrics, pd.DataFrame({"image_id": range(1200)}))
-    tables.show_comparison(comparison)
+    folder = ComparisonFolder(tmp_path)
+    tables.show_comparison(comparison, folder)
     lines = printed()
     assert "2,000 images in common (5 more in b, left out)" in lines
     assert "a accuracy 91.00 – –" in lines
     assert "b accuracy 91.00 -2.10 [-3.00, -1.00] 0.012 (permutation)" in lines
-    assert "changed 1,200 images are predicted differently" in lines
+    assert lines[-3:] == [
+        "changed 1,200 images are predicted differently",
+        f"tables {folder.metrics}",
+        str(folder.changed_images),
+    ]
     assert not any("--leave-out" in line for line in lines)
-    tables.show_comparison(replace(comparison, is_unlike=True))
+    tables.show_comparison(replace(comparison, is_unlike=True), folder)
     assert any("leave out different things (--leave-out)" in line for line in printed())
 
 
@@ -144,11 +150,12 @@ def test_stress_and_learning_curve_show_the_positive_class_or_the_macro_average(
     )
     levels = [(0, 0.0), (2, 1.5)]
     stress = [rows.assign(change="blur", strength=strength, amount=amount, unit="px") for strength, amount in levels]
-    tables.show_stress(pd.concat(stress), classes)
+    tables.show_stress(pd.concat(stress), classes, {"table": "stress.parquet"})
     lines = printed()
     assert "blur 90.0 80.0 –" in lines
     assert "blur 1.5 px 90.0 80.0 –" in lines
-    tables.show_learning_curve(rows.assign(share=0.25), classes)
+    assert lines[-1] == "table stress.parquet"
+    tables.show_learning_curve(rows.assign(share=0.25), classes, {})
     assert "0.25 1,000 90.0 80.0 –" in printed()
 
 

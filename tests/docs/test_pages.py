@@ -20,7 +20,7 @@ FENCE = re.compile(r"^[ \t]*```([\w{}:-]*)\n(.*?)^[ \t]*```$", re.MULTILINE | re
 SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+(?:\([^()\s]*\))?)\)")
 COMMAND = re.compile(r"^[ \t]*(?:[A-Z_]+=\S+ )*(?:\S*/)?(?:python -m )?cxr (?=[a-z])([^|;&#\n]+)", re.MULTILINE)
-ALWAYS = {"--help", "--version"}
+ALWAYS = {"--help", "--version", "--quiet", "--verbose"}
 
 
 @pytest.fixture(scope="module")

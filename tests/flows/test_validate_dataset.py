@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from deployments import services, status
 from tests.support.collections import nih
 from tests.support.processes import BIN
 
@@ -40,6 +41,10 @@ def test_a_fit_data_set_ends_with_code_0_and_one_that_is_not_with_code_1(
     assert "Traceback" not in result.stderr
     found = pd.read_parquet(report.with_name("expectations.parquet")).query("not passed and severity == 'critical'")
     assert found["column"].tolist() == ["labels_of_these_bytes"]
+    with services.talking_to_server(server):
+        run = status._ask_server()["runs"][0]
+    assert (run.flow, run.state) == ("validate-dataset", "Failed")
+    assert run.failure.startswith("the checks stop here: manifest: Identical bytes have one label")
 
 
 def test_a_misspelt_tolerance_ends_with_code_2(sample: Path, server: dict[str, str], tmp_path: Path) -> None:
