@@ -15,7 +15,7 @@ from cyclopts import UNSET, App, ArgumentCollection
 
 from cxr.errors import ConfigError
 
-FOLDERS = {"--experiments", "--models", "--cache", "--scores", "--services", "--out", "OUT", "INBOX"}
+FOLDERS = {"--experiments", "--appraisals", "--models", "--cache", "--scores", "--services", "--out", "OUT", "INBOX"}
 FILES = {"--tolerances"}
 NAMES = {
     "--data",
@@ -25,6 +25,7 @@ NAMES = {
     "--external",
     "--images",
     "IMAGES",
+    "FILE",
     "RUN",
     "FIRST",
     "SECOND",
@@ -42,7 +43,6 @@ MAY_BE_EMPTY = {"--notify"}
 """Compose sets the variable for it to nothing where there is none."""
 HAS_TO_EXIST = {
     "--experiments": {
-        "compare",
         "evaluate",
         "learning-curve",
         "mlflow",

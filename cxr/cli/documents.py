@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cxr.descriptions import Description
     from cxr.evaluation.comparison import Comparison
     from cxr.serving.package import Package
+    from cxr.storage.appraisal_folder import AppraisalFolder
     from cxr.storage.run_folder import ComparisonFolder, ExplanationFolder, RunFolder
     from cxr.storage.scores_folder import ScoringRunFolder
 
@@ -47,6 +48,25 @@ def show_results(folder: "RunFolder") -> None:
             "metrics": _fractions(table, [column for column in table.columns if column != "metric"]),
             "clusters": verified.read_table(clusters) if verified.exists(clusters) else [],
             "files": paths | {name: path if verified.exists(path) else None for name, path in reports.items()},
+        }
+    )
+
+
+def show_appraisal(folder: "AppraisalFolder") -> None:
+    """Print the metrics of appraised predictions, what is known of the images, and where the files are."""
+    from cxr.evaluation.appraisal import classes_of_record
+    from cxr.evaluation.overview import headline_of
+    from cxr.storage import verified
+
+    record = verified.read_record(folder.record)
+    table = headline_of(verified.read_table(folder.table("summary")), classes_of_record(record))
+    counts = ("images", "n_patients", "n_groups", "n_folds", "n_parts", "n_patients_in_several_folds")
+    write(
+        {"name": folder.name}
+        | {name: record[name] for name in counts}
+        | {
+            "metrics": _fractions(table, [column for column in table.columns if column != "metric"]),
+            "files": {"tables": folder.predictions.parent, "record": folder.record, "report": folder.report},
         }
     )
 

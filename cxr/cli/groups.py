@@ -7,6 +7,7 @@ from cyclopts import App, Argument, ArgumentCollection, Group, Parameter
 
 from cxr.config import Execution, ImagesConfig, RunLocation
 from cxr.labelling import Labelling
+from cxr.prediction_columns import PredictionColumns
 from cxr.recipe import Recipe
 
 DATA = Group("Data", sort_key=1)
@@ -24,6 +25,7 @@ OF_CLASS: dict[type, Group] = {
     ImagesConfig: Group("Images and folds", sort_key=11),
     Labelling: Group("Tables of labels", sort_key=12),
     Recipe: Group("Recipe", sort_key=13),
+    PredictionColumns: Group("Columns of the table", sort_key=16),
     RunLocation: _PLACE,
     Execution: _PLACE,
 }

@@ -5,7 +5,13 @@ import sys
 from pathlib import Path
 
 import cxr
-from cxr.cli import analyses, groups, models, runs  # noqa: F401 importing a module adds its verbs to the application
+from cxr.cli import (  # importing a module adds its verbs to the application
+    analyses,  # noqa: F401
+    appraisals,  # noqa: F401
+    groups,
+    models,  # noqa: F401
+    runs,
+)
 from cxr.cli.app import app
 from cxr.cli.terminal import run_command
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cxr.descriptions import Description
     from cxr.evaluation.comparison import Comparison
     from cxr.serving.package import Package
+    from cxr.storage.appraisal_folder import AppraisalFolder
     from cxr.storage.run_folder import ComparisonFolder, ExplanationFolder, RunFolder
     from cxr.storage.scores_folder import ScoringRunFolder
 
@@ -49,6 +50,37 @@ def show_results(folder: "RunFolder") -> None:
     if verified.exists(folder.report):
         say(f"report   {folder.report}")
     say(f"query    duckdb -c \"SELECT metric, pooled FROM '{folder.summary}'\"")
+
+
+def show_appraisal(folder: "AppraisalFolder") -> None:
+    """Print the metrics of appraised predictions in percent, what the intervals are over, and where the files are."""
+    from cxr.evaluation.appraisal import classes_of_record
+    from cxr.evaluation.overview import headline_of
+    from cxr.report.appraisal_report import unit_of
+    from cxr.storage import verified
+
+    record = verified.read_record(folder.record)
+    rows = headline_of(verified.read_table(folder.table("summary")), classes_of_record(record))
+    has_folds = record["n_folds"] is not None
+    columns = ("metric", *(("mean ± sd",) if has_folds else ()), "pooled [95 %]")
+    table = _table(columns, left=("metric",), title=f"{folder.name}: {record['images']['used']:,} images, %")
+    for row in rows.to_dict("records"):
+        mean = (format_estimate(row["mean"], sd=row["sd"], scale=1),) if has_folds else ()
+        _add(table, row["metric"], *mean, format_estimate(row["pooled"], row["ci_low"], row["ci_high"], scale=1))
+    _print(table, 80)
+    unit = unit_of(record["n_patients"])
+    say(
+        f"intervals from a bootstrap over {record['n_groups']:,} {unit}"
+        + ("; no patients are known" if unit == "images" else "")
+    )
+    if not has_folds:
+        say(f"no folds: calibration and thresholds are fitted and judged on {record['n_parts']} parts drawn at random")
+    if record["n_patients_in_several_folds"]:
+        say(f"{record['n_patients_in_several_folds']:,} patients have images in more than one fold")
+    say(DISCLAIMER)
+    say(f"tables   {folder.predictions.parent}")
+    say(f"report   {folder.report}")
+    say(f"compare  cxr compare RUN {folder.name}")
 
 
 def show_recipes(recipes: Mapping[str, Mapping[str, Any]]) -> None:

@@ -58,12 +58,18 @@ def assign_folds(manifest: pd.DataFrame, near_duplicates: pd.DataFrame, config: 
     if config.leave_out == "cluster":
         images["fold"] = assign_clusters(images, config.folds, config.seed)
     else:
-        images["fold"] = _assign_at_random(images, config.folds, config.seed)
+        images["fold"] = assign_at_random(images, config.folds, config.seed)
     return images[COLUMNS]
 
 
-def _assign_at_random(images: pd.DataFrame, n_folds: int, seed: int) -> NDArray[np.int32]:
-    """Return the fold of each image, shape (n,): groups at random, with each class by its share."""
+def assign_at_random(images: pd.DataFrame, n_folds: int, seed: int) -> NDArray[np.int32]:
+    """Return the fold of each image, shape (n,): groups at random, with each class by its share.
+
+    Args:
+        images: columns label and group_id; each class has at least `n_folds` groups.
+        n_folds: 2 or more.
+        seed: the same seed gives the same folds.
+    """
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     fold = np.empty(len(images), dtype=np.int32)
     for number, (_, held_out) in enumerate(splitter.split(images, images["label"], images["group_id"])):

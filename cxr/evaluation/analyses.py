@@ -46,7 +46,7 @@ def curve_tables(images: OutOfFold) -> dict[str, pd.DataFrame]:
 def _curves(images: OutOfFold, draw: Callable[..., Curve], x: str, y: str) -> Iterator[pd.DataFrame]:
     for name, truth, column in images.one_vs_rest():
         score = images.probability[:, column]
-        for fold in (None, *np.unique(images.fold).tolist()):
+        for fold in (None, *(np.unique(images.fold).tolist() if images.has_folds else ())):
             rows = np.full(len(truth), fill_value=True) if fold is None else images.fold == fold
             drawn = images.drawn if fold is None else images.drawn[:0]
             curve = draw(truth[rows], score[rows], images.group[rows], drawn)
@@ -55,7 +55,7 @@ def _curves(images: OutOfFold, draw: Callable[..., Curve], x: str, y: str) -> It
 
 
 def auc_table(images: OutOfFold, metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return the ROC-AUC of each class, as the mean over folds and pooled, each with two kinds of interval.
+    """Return the ROC-AUC of each class, as the mean over folds (if known) and pooled, each with two kinds of interval.
 
     Columns: class, scope (`mean`, `pooled`), interval (`bootstrap` over patients, or `DeLong` with images in groups),
     value, ci_low, ci_high, reason.
@@ -68,10 +68,8 @@ def auc_table(images: OutOfFold, metrics: pd.DataFrame) -> pd.DataFrame:
     known = metrics[metrics["metric"] == "roc_auc"].set_index(["scope", "class"])
     for name, truth, column in images.one_vs_rest():
         score = images.probability[:, column]
-        delong = {
-            "mean": mean_auc_interval(truth, score, images.group, images.fold),
-            "pooled": auc_interval(truth, score, images.group),
-        }
+        of_folds = {"mean": mean_auc_interval(truth, score, images.group, images.fold)} if images.has_folds else {}
+        delong = of_folds | {"pooled": auc_interval(truth, score, images.group)}
         for scope, bounds in delong.items():
             value, low, high, reason = known.loc[(scope, name), ["value", "ci_low", "ci_high", "reason"]]
             row = {"class": name, "scope": scope, "value": value, "reason": reason}
@@ -136,7 +134,7 @@ class OperatingPointPredictions:
 
     name: str
     thresholds: Floats
-    """One per fold, chosen on the others."""
+    """One per part (fold), chosen on the others."""
     predicted: NDArray[np.bool_]
     """Whether each image is predicted positive, shape (n,)."""
 
@@ -147,15 +145,15 @@ def operating_points(images: OutOfFold) -> list[OperatingPointPredictions]:
         return []
     score = images.calibrated[:, 1]
     truth = images.target == 1
-    folds = np.unique(images.fold)
-    by_fold = [
-        fit_thresholds(score[images.fold != fold], truth[images.fold != fold], images.calibrations[fold].balanced)
-        for fold in folds.tolist()
+    parts = np.unique(images.part)
+    by_part = [
+        fit_thresholds(score[images.part != part], truth[images.part != part], images.calibrations[part].balanced)
+        for part in parts.tolist()
     ]
     points = []
-    for name in by_fold[0]:
-        thresholds = np.array([chosen[name] for chosen in by_fold])
-        predicted = score >= thresholds[np.searchsorted(folds, images.fold)]
+    for name in by_part[0]:
+        thresholds = np.array([chosen[name] for chosen in by_part])
+        predicted = score >= thresholds[np.searchsorted(parts, images.part)]
         points.append(OperatingPointPredictions(name, thresholds, predicted))
     return points
 

@@ -1,5 +1,8 @@
 """Runs compared on the images that all of them have predicted: how metrics differ, and which predictions changed.
 
+An appraisal of predictions that another program made stands beside runs: its images are found by their id, or else by
+their path, as those in a table of labels are.
+
 Everything is paired: each replicate of the bootstrap draws the same patients for every run. DeLong's test is for
 ROC-AUC, a permutation test over patients for accuracy; neither is corrected for the number of runs.
 
@@ -19,13 +22,16 @@ from scipy.stats import permutation_test
 from cxr.classes import Classes, Findings, outputs_of_record
 from cxr.config import ADDED
 from cxr.errors import RunError
+from cxr.evaluation.appraisal import classes_of_record
 from cxr.evaluation.findings import as_two_classes, is_known
 from cxr.evaluation.out_of_fold import predicted_images
 from cxr.evaluation.tables import estimates_by_class
+from cxr.labels.matching import match_files
 from cxr.metrics.bootstrap import Replicates
 from cxr.metrics.classification import COUNTS
 from cxr.metrics.delong import auc_difference
 from cxr.storage import files, verified
+from cxr.storage.appraisal_folder import AppraisalFolder
 from cxr.storage.run_folder import ComparisonFolder, RunFolder
 
 
@@ -47,27 +53,76 @@ class Comparison:
     """Whether the folds of some runs leave out clusters and those of others patients: their images are harder."""
 
 
-def compare(runs: Sequence[RunFolder]) -> Comparison:
-    """Compare finished runs with the first of them.
+@dataclass(frozen=True)
+class _Subject:
+    """What is compared: a run, or an appraisal."""
+
+    name: str
+    outputs: Classes | Findings
+    predictions: pd.DataFrame
+    """With image_id as its index."""
+    leave_out: str | None
+    """What the folds leave out; None for an appraisal."""
+    knows_patients: bool = True
+
+    @property
+    def title(self) -> str:
+        return f"{'run' if self.leave_out else 'appraisal'} {self.name!r}"
+
+
+def compare(runs: Sequence[RunFolder | AppraisalFolder]) -> Comparison:
+    """Compare finished runs and appraisals with the first of them.
 
     Raises:
         RunError: there are fewer than two runs, or one of them twice; a run has no tables; classes or labels differ; or
             the runs have no image in common.
     """
-    names = [run.run_id for run in runs]
+    names = [run.run_id if isinstance(run, RunFolder) else run.name for run in runs]
     if len(set(names)) < max(2, len(names)):
         raise RunError(f"a comparison needs two or more different runs, got {', '.join(names) or 'none'}.")
-    classes = _common_classes(runs)
-    tables = [_read(run) for run in runs]
+    subjects = [_of_run(run) if isinstance(run, RunFolder) else _of_appraisal(run) for run in runs]
+    classes = _common_classes(subjects)
+    tables = _on_the_same_ids(subjects)
     common = sorted(set.intersection(*(set(table.index) for table in tables)))
     if not common:
         raise RunError(f"runs {', '.join(names)} have no image in common: compare runs on the same data.")
     images = {name: table.loc[common] for name, table in zip(names, tables, strict=True)}
     _require_same_labels(images)
     n_others = {name: len(table) - len(common) for name, table in zip(names, tables, strict=True)}
-    is_unlike = len({_leave_out(run) for run in runs}) > 1
+    is_unlike = len({subject.leave_out for subject in subjects if subject.leave_out}) > 1
+    knowing = next((subject.name for subject in subjects if subject.knows_patients), names[0])
+    groups = images[knowing]["group_id"]
     changed = _changed_findings(images, classes) if isinstance(classes, Findings) else _changed(images, classes)
-    return Comparison(len(common), n_others, _metrics(images, classes), changed, is_unlike)
+    return Comparison(len(common), n_others, _metrics(images, classes, groups), changed, is_unlike)
+
+
+def _of_run(run: RunFolder) -> _Subject:
+    record = verified.read_record(run.config)
+    if not verified.exists(run.predictions):
+        raise RunError(f"run {run.run_id!r} has no tables yet: finish it, or type `cxr evaluate {run.run_id}`.")
+    predictions = verified.read_table(run.predictions).set_index("image_id")
+    leave_out = record["config"].get("leave_out", ADDED["leave_out"])
+    return _Subject(run.run_id, outputs_of_record(record), predictions, leave_out)
+
+
+def _of_appraisal(folder: AppraisalFolder) -> _Subject:
+    record = verified.read_record(folder.record)
+    predictions = verified.read_table(folder.predictions).set_index("image_id")
+    return _Subject(folder.name, classes_of_record(record), predictions, None, bool(record["n_patients"]))
+
+
+def _on_the_same_ids(subjects: Sequence[_Subject]) -> list[pd.DataFrame]:
+    """Return the predictions by image id; of an appraisal with ids of its own, by those of the images at its paths."""
+    reference = next((subject for subject in subjects if subject.leave_out), subjects[0]).predictions
+    ids = pd.Series(reference.index, reference["path"])
+    tables = []
+    for subject in subjects:
+        table = subject.predictions
+        if subject.leave_out is None and table is not reference and not table.index.isin(reference.index).any():
+            file = table["path"].map(match_files(table["path"].tolist(), reference["path"].tolist()))
+            table = table.set_axis(pd.Index(file.map(ids).where(file.notna(), table.index), name="image_id"), axis=0)
+        tables.append(table)
+    return tables
 
 
 def write_comparison(folder: ComparisonFolder, comparison: Comparison) -> None:
@@ -96,26 +151,15 @@ def permute_runs(right_before: NDArray[np.bool_], right_after: NDArray[np.bool_]
     return float(exchanged.pvalue)
 
 
-def _common_classes(runs: Sequence[RunFolder]) -> Classes | Findings:
-    by_run = {run.run_id: outputs_of_record(verified.read_record(run.config)) for run in runs}
-    first, *others = by_run.items()
-    for name, classes in others:
-        if classes != first[1] or type(classes) is not type(first[1]):
+def _common_classes(subjects: Sequence[_Subject]) -> Classes | Findings:
+    first, *others = subjects
+    for other in others:
+        if other.outputs != first.outputs or type(other.outputs) is not type(first.outputs):
             raise RunError(
-                f"run {name!r} has classes {', '.join(classes)}, run {first[0]!r} has {', '.join(first[1])}: "
+                f"{other.title} has classes {', '.join(other.outputs)}, {first.title} has {', '.join(first.outputs)}: "
                 "compare runs with the same classes."
             )
-    return first[1]
-
-
-def _leave_out(run: RunFolder) -> str:
-    return verified.read_record(run.config)["config"].get("leave_out", ADDED["leave_out"])
-
-
-def _read(run: RunFolder) -> pd.DataFrame:
-    if not verified.exists(run.predictions):
-        raise RunError(f"run {run.run_id!r} has no tables yet: finish it, or type `cxr evaluate {run.run_id}`.")
-    return verified.read_table(run.predictions).set_index("image_id")
+    return first.outputs
 
 
 def _require_same_labels(images: dict[str, pd.DataFrame]) -> None:
@@ -128,9 +172,9 @@ def _require_same_labels(images: dict[str, pd.DataFrame]) -> None:
             )
 
 
-def _metrics(images: dict[str, pd.DataFrame], classes: Classes | Findings) -> pd.DataFrame:
+def _metrics(images: dict[str, pd.DataFrame], classes: Classes | Findings, groups: pd.Series) -> pd.DataFrame:
     first = next(iter(images.values()))
-    replicates = Replicates.of(first["group_id"])
+    replicates = Replicates.of(groups)
     base = estimates_by_class(first, classes, replicates)
     rows: list[dict[str, Any]] = []
     for run, table in images.items():

@@ -1,4 +1,8 @@
-"""Out-of-fold predictions as arrays: each image predicted, calibrated and thresholded without its own fold."""
+"""Out-of-fold predictions as arrays: each image predicted, calibrated and thresholded without its own fold.
+
+Of predictions that were made elsewhere the folds may be unknown. Then the images are divided into parts, for
+calibration and thresholds alone: each part takes the place of a fold there, and nowhere else.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +45,16 @@ class OutOfFold:
         """The fold that each image was held out in, shape (n,)."""
         return self.predictions["fold"].to_numpy().astype(np.int64)
 
+    @property
+    def has_folds(self) -> bool:
+        """Return whether it is known which fold held out each image."""
+        return bool(self.predictions["fold"].notna().all())
+
+    @cached_property
+    def part(self) -> NDArray[np.int64]:
+        """The images that each was calibrated and thresholded without, shape (n,): its fold, or its `part`."""
+        return self.fold if self.has_folds else self.predictions["part"].to_numpy().astype(np.int64)
+
     @cached_property
     def replicates(self) -> Replicates:
         """Draws of the images' groups, the same for every metric."""
@@ -68,13 +82,13 @@ class OutOfFold:
 
     @cached_property
     def calibrations(self) -> dict[int, Calibration]:
-        """The calibration of each fold, fitted on the other folds."""
-        return fit_without_each_fold(self.logits, self.target, self.fold)
+        """The calibration of each part (fold), fitted on the other parts."""
+        return fit_without_each_fold(self.logits, self.target, self.part)
 
     @cached_property
     def calibrated(self) -> Floats:
-        """Probabilities calibrated on the other folds, shape (n, n_classes)."""
-        return calibrate_folds(self.calibrations, self.logits, self.fold)
+        """Probabilities calibrated on the other parts (folds), shape (n, n_classes)."""
+        return calibrate_folds(self.calibrations, self.logits, self.part)
 
     @cached_property
     def calibration(self) -> Calibration:

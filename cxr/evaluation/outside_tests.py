@@ -26,7 +26,7 @@ from cxr.errors import DataError, RunError
 from cxr.evaluation.analyses import RATES
 from cxr.evaluation.findings import FindingsOutOfFold, label_as_two_classes
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.evaluation.tables import metrics_table
+from cxr.evaluation.tables import pooled_metrics_table
 from cxr.images.vitals import are_same_image, fingerprint, fingerprint_bits
 from cxr.labelling import Labelling
 from cxr.metrics.bootstrap import Replicates
@@ -189,7 +189,7 @@ def _metrics_table(predictions: pd.DataFrame, classes: Classes, thresholds: dict
     """
     name = classes.positive
     if name is None:
-        table = metrics_table(predictions.assign(fold=0), classes).query("scope == 'pooled'")
+        table = pooled_metrics_table(predictions, classes)
         table = table.assign(operating_point=LIKELIEST, threshold=np.nan)
         return table[COLUMNS].reset_index(drop=True)
     truth = (predictions["label"] == name).to_numpy()

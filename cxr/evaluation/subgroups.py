@@ -20,6 +20,18 @@ from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
 
 METRICS = ("roc_auc", "sensitivity", "specificity", "accuracy")
+COLUMNS = {
+    "subgroup": "str",
+    "level": "str",
+    "class": "str",
+    "n": "int64",
+    "n_positive": "int64",
+    "metric": "str",
+    "value": "float64",
+    "ci_low": "float64",
+    "ci_high": "float64",
+    "reason": "str",
+}
 MANY_IMAGES = 2
 """Images of a patient from which on it counts as one with several."""
 
@@ -40,7 +52,7 @@ def subgroup_table(images: OutOfFold, manifest: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         images: of the run.
-        manifest: the run's table of images, for size, contrast and split, and what `with_subgroups` adds.
+        manifest: the run's table of images, for size and contrast (if measured), split, and what `with_subgroups` adds.
     """
     rows: list[dict[str, Any]] = []
     for name, truth, column in images.one_vs_rest():
@@ -52,7 +64,7 @@ def subgroup_table(images: OutOfFold, manifest: pd.DataFrame) -> pd.DataFrame:
             where = {"subgroup": subgroup, "level": level, "class": name, "n": inside.sum()}
             where["n_positive"] = truth[inside].sum()
             rows += [where | row for row in estimates.rows(METRICS)]
-    return pd.DataFrame(rows).astype({"reason": "str"})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
 def subgroups(
@@ -69,10 +81,12 @@ def subgroups(
     subtype = images.predictions["subtype"]
     for level in sorted(subtype[truth].dropna().unique()) if subtype[truth].nunique() > 1 else []:
         yield "subtype, against all others", level, (subtype == level).to_numpy() | ~truth
-    quartiles = {
-        "image size": (known["width"] * known["height"], "{:,.0f} px"),
-        "contrast": (known["contrast"], "{:.1f} grey levels"),
-    }
+    quartiles = {}
+    if "contrast" in known:  # measured, which needs the images
+        quartiles = {
+            "image size": (known["width"] * known["height"], "{:,.0f} px"),
+            "contrast": (known["contrast"], "{:.1f} grey levels"),
+        }
     for name, (values, unit) in quartiles.items():
         yield from ((name, level, inside) for level, inside in _quartiles(values.astype(float), unit))
     per_group = np.bincount(images.group)[images.group]

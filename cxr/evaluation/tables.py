@@ -87,9 +87,9 @@ def write_tables(run: Run, predictions: pd.DataFrame) -> None:
     described = with_subgroups(run.folder, manifest)
     if isinstance(run.outputs, Findings):
         images = FindingsOutOfFold(predictions, run.outputs)
-        tables |= for_each_finding(images, lambda part: _tables_of_classes(part, metrics, described))
+        tables |= for_each_finding(images, lambda part: tables_of_classes(part, metrics, described))
     else:
-        tables |= _tables_of_classes(OutOfFold(predictions, run.outputs), metrics, described)
+        tables |= tables_of_classes(OutOfFold(predictions, run.outputs), metrics, described)
     tables["drift_reference"] = drift_reference_table(_measured(run, predictions, manifest))
     if run.config.leave_out == "cluster":
         images = OutOfFold(predictions, run.classes)
@@ -98,8 +98,14 @@ def write_tables(run: Run, predictions: pd.DataFrame) -> None:
         verified.write_table(run.folder.table(name), tables[name])
 
 
-def _tables_of_classes(images: OutOfFold, metrics: pd.DataFrame, manifest: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the tables that are computed from classes: those of a run with classes, or of one finding."""
+def tables_of_classes(images: OutOfFold, metrics: pd.DataFrame, manifest: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the tables that are computed from classes: those of a run with classes, or of one finding.
+
+    Args:
+        images: the predictions.
+        metrics: of the same predictions, as `metrics_table` returns them.
+        manifest: the images, with what divides them into subgroups.
+    """
     return {
         "confusion": confusion_table(images.predictions, images.classes),
         "auc": analyses.auc_table(images, metrics),
@@ -164,9 +170,23 @@ def metrics_table(predictions: pd.DataFrame, outputs: Classes | Findings) -> pd.
         name: average_estimates({f"fold {k}": estimates[name] for k, estimates in folds.items()})
         for name in next(iter(folds.values()))
     }
-    counts = _counts(predictions, outputs)
-    rows += _rows(mean, "mean", None, counts)
-    rows += _rows(estimates_by_class(predictions, outputs, replicates), "pooled", None, counts)
+    rows += _rows(mean, "mean", None, _counts(predictions, outputs))
+    return _as_metrics(rows + _pooled_rows(predictions, outputs, replicates))
+
+
+def pooled_metrics_table(predictions: pd.DataFrame, outputs: Classes | Findings) -> pd.DataFrame:
+    """Return the rows of `metrics_table` in scope `pooled`, for predictions without folds."""
+    return _as_metrics(_pooled_rows(predictions, outputs, Replicates.of(predictions["group_id"])))
+
+
+def _pooled_rows(
+    predictions: pd.DataFrame, outputs: Classes | Findings, replicates: Replicates
+) -> list[dict[str, Any]]:
+    by_class = estimates_by_class(predictions, outputs, replicates)
+    return _rows(by_class, "pooled", None, _counts(predictions, outputs))
+
+
+def _as_metrics(rows: list[dict[str, Any]]) -> pd.DataFrame:
     columns = ["scope", "fold", "class", "metric", "value", "ci_low", "ci_high", "n", "reason"]
     return pd.DataFrame(rows, columns=columns).astype({"fold": "Int32", "class": "str", "reason": "str"})
 
@@ -220,17 +240,23 @@ def summary_table(metrics: pd.DataFrame) -> pd.DataFrame:
 
     Columns: class, metric, mean and sd (n - 1) over folds, mean_ci_low and mean_ci_high, ci_low and ci_high (of the
     pooled value), pooled. A metric that is NaN in a fold has a NaN mean: an average over the others would flatter it.
+    Without folds, all but the pooled value and its interval is NaN.
 
     Args:
         metrics: as `metrics_table` returns them.
     """
     keys = ["class", "metric"]
-    by_fold = metrics[metrics["scope"] == "fold"].groupby(keys, sort=False, dropna=False)["value"]
-    spread = by_fold.agg(mean=lambda v: v.mean(skipna=False), sd=lambda v: v.std(skipna=False)).reset_index()
     bounds = [*keys, "ci_low", "ci_high"]
+    pooled = metrics.loc[metrics["scope"] == "pooled", [*bounds, "value"]].rename(columns={"value": "pooled"})
+    of_folds = metrics[metrics["scope"] == "fold"]
+    if of_folds.empty:
+        return pooled.reindex(
+            columns=[*keys, "mean", "sd", "mean_ci_low", "mean_ci_high", "ci_low", "ci_high", "pooled"]
+        )
+    by_fold = of_folds.groupby(keys, sort=False, dropna=False)["value"]
+    spread = by_fold.agg(mean=lambda v: v.mean(skipna=False), sd=lambda v: v.std(skipna=False)).reset_index()
     mean = metrics.loc[metrics["scope"] == "mean", bounds]
     mean = mean.rename(columns={"ci_low": "mean_ci_low", "ci_high": "mean_ci_high"})
-    pooled = metrics.loc[metrics["scope"] == "pooled", [*bounds, "value"]].rename(columns={"value": "pooled"})
     return spread.merge(mean, on=keys, how="left").merge(pooled, on=keys, how="left")
 
 

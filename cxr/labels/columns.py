@@ -42,7 +42,7 @@ def used_columns(labelling: Labelling, tables: Sequence[Table], labels: Sequence
     single = (labelling.patient_column, labelling.split_column, labelling.view_column, labelling.weight_column)
     names = [*labels, *filter(None, single), *labelling.subgroup_column, *excluded]
     for name in dict.fromkeys((*filter(None, [labelling.path_column]), *names, *_valued(labelling))):
-        _require_column(name, tables)
+        require_column(name, tables)
     return list(dict.fromkeys(names))
 
 
@@ -51,7 +51,8 @@ def _valued(labelling: Labelling) -> list[str]:
     return [column for column, _ in labelling.meanings if column != "*" and not labelling.label_pattern]
 
 
-def _require_column(name: str, tables: Sequence[Table]) -> None:
+def require_column(name: str, tables: Sequence[Table]) -> None:
+    """Raise ConfigError, with the nearest name, if none of the tables has a column."""
     columns = list(dict.fromkeys(str(column) for table in tables for column in table.rows))
     if name in columns:
         return

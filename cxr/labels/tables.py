@@ -65,11 +65,24 @@ def read_tables(names: Sequence[str], source: Source, header: Sequence[str]) -> 
         DataError: a file is no table.
     """
     found = [file for name in names for file in find_files(name, source, "--labels")]
-    tables = [_read(name, data, header, key) for name, data, key in found]
-    for table in tables:
-        if table.rows.empty:
-            raise DataError(f"{table.name!r} has no rows: give a table with a row for each image.")
-    return tables
+    return [_read(name, data, header, key) for name, data, key in found]
+
+
+def read_table(path: Path, what: str) -> Table:
+    """Return a table in a file of its own.
+
+    Args:
+        path: the file.
+        what: the option or the argument that names it.
+
+    Raises:
+        ConfigError: there is no such file, or its suffix is none of SUFFIXES.
+        DataError: the file is no table.
+    """
+    place = path.expanduser()
+    if not place.is_file():
+        raise ConfigError(f"{what} {str(path)!r} is no file: correct the path.")
+    return _read(place.name, place.read_bytes(), what=what)
 
 
 def find_files(name: str, source: Source, flag: str) -> list[tuple[str, bytes, str | None]]:
@@ -101,12 +114,12 @@ def _is_named(key: str, name: str) -> bool:
     return fnmatchcase(key, name) or fnmatchcase(key.rpartition("/")[2], name) or key.endswith("/" + name)
 
 
-def _read(name: str, data: bytes, header: Sequence[str], key: str | None) -> Table:
+def _read(name: str, data: bytes, header: Sequence[str] = (), key: str | None = None, what: str = "--labels") -> Table:
     sha256 = hashlib.sha256(data).hexdigest()
     plain = name.lower().removesuffix(".gz")
     suffix = PurePosixPath(plain).suffix
     if suffix not in SUFFIXES:
-        raise ConfigError(f"--labels must be one of {', '.join(SUFFIXES)}, also .gz, got {name!r}.")
+        raise ConfigError(f"{what} must be one of {', '.join(SUFFIXES)}, also .gz, got {name!r}.")
     if plain != name.lower():
         data = _unpacked(name, data)
     if suffix in DELIMITERS:
@@ -118,6 +131,8 @@ def _read(name: str, data: bytes, header: Sequence[str], key: str | None) -> Tab
     else:
         rows = _as_text(_workbook(name, data))
     rows.columns = _named_columns(name, list(rows.columns))
+    if rows.empty:
+        raise DataError(f"{name!r} has no rows: give a table with a row for each image.")
     return Table(name, rows.reset_index(drop=True), sha256, key)
 
 

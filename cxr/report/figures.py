@@ -48,7 +48,10 @@ def roc(table: pd.DataFrame, points: pd.DataFrame, auc: str) -> Figure:
         axes.set(xlabel="False positive rate (1 − specificity)", ylabel="Sensitivity", xlim=(-0.01, 1), ylim=(0, 1.01))
         axes.legend(loc="lower right", ncols=2)
 
-    description = f"Sensitivity against false positive rate, out of fold; {auc}. Thin lines: folds."
+    if table["fold"].notna().any():
+        description = f"Sensitivity against false positive rate, out of fold; {auc}. Thin lines: folds."
+    else:
+        description = f"Sensitivity against false positive rate; {auc}."
     return draw("roc", "ROC curve with 95 % band", description, table, plot)
 
 
@@ -123,8 +126,13 @@ def net_benefit(table: pd.DataFrame) -> Figure:
     return draw("decision_curve", "Decision curve with 95 % band", description, table, plot)
 
 
-def scores(table: pd.DataFrame) -> Figure:
-    """Return the histograms of probabilities by true class."""
+def scores(table: pd.DataFrame, what: str = "out-of-fold probabilities") -> Figure:
+    """Return the histograms of probabilities by true class.
+
+    Args:
+        table: as `cxr.evaluation.analyses.score_table` returns it.
+        what: the probabilities are of which kind, such as out-of-fold probabilities.
+    """
 
     def plot(axes: "Axes", bins: pd.DataFrame) -> None:
         for k, ((name, label), rows) in enumerate(bins.groupby(["class", "label"], sort=False)):
@@ -134,7 +142,7 @@ def scores(table: pd.DataFrame) -> Figure:
         axes.set(xlabel="Calibrated probability", ylabel="Share of the true class", xlim=(0, 1))
         axes.legend()
 
-    description = "Histograms of calibrated out-of-fold probabilities by true class, 20 bins."
+    description = f"Histograms of calibrated {what} by true class, 20 bins."
     return draw("scores", "Probabilities by true class", description, table, plot)
 
 

@@ -13,7 +13,6 @@ import pandas as pd
 
 from cxr import __version__
 from cxr.classes import Classes, Findings
-from cxr.evaluation import analyses
 from cxr.evaluation.findings import FindingsOutOfFold, tables_of
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.overview import STARTING_PROJECT
@@ -27,17 +26,15 @@ from cxr.report.gallery import gallery, suspects
 from cxr.report.guidelines import NOT_APPLICABLE, NOT_DONE, crosswalk
 from cxr.report.markup import render
 from cxr.report.outside import openings, tests_of, write_gaps
+from cxr.report.results import FOLD_METRICS, Tables, figures_of, undefined
 from cxr.storage import events, files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.recipe_text import command_of, recipe_sentences
 from cxr.training.run import Run, require_complete
-from cxr.wording import DISCLAIMER, display_name, format_estimate
+from cxr.wording import DISCLAIMER, display_name
 
 log = logging.getLogger(__name__)
 
-Tables = dict[str, pd.DataFrame]
-NO_INTERVAL = "no interval, because all images are of one patient"
-FOLD_METRICS = ("roc_auc", "sensitivity", "specificity")
 REQUESTED = {"stress": "robustness", "learning_curve": "learning-curve"}
 """Tables that a run has only on request, and the sections of the report that show them."""
 PUBLISHED = (
@@ -162,7 +159,12 @@ def _page(
         published=PUBLISHED if _is_kaggle(images.classes) else (),
         figures=drawn,
         has_int8="int8" in tables,
-        undefined=_undefined(tables),
+        undefined=undefined(tables),
+        has_folds=True,
+        unit="patients",
+        part="fold",
+        subject="this run",
+        model="these networks",
         most_confident_errors=gallery(run, tables["most_confident_errors"], subject.columns),
         suspects=suspects(run, tables["label_suspects"]),
         tests={name: openings(run, test, images.classes) for name, test in tests.items()},
@@ -191,62 +193,15 @@ def _sources(folder: RunFolder, tables: Tables, gaps: Tables, subject: _Subject)
 
 
 def _figures(run: Run, images: OutOfFold, tables: Tables) -> dict[str, Figure]:
-    folder, curves = run.folder, analyses.curve_tables(images)
-    metrics = tables["metrics"]
-    positive = metrics["class"] == images.classes.headline
-    by_fold = metrics[(metrics["scope"] == "fold") & positive]
-    by_fold = by_fold.assign(level="fold " + by_fold["fold"].astype("string"))
-    pooled = metrics[(metrics["scope"] == "pooled") & positive].set_index("metric")
+    """Return the figures of predictions, and those of how the networks were trained and what else was asked for."""
+    folder = run.folder
     epochs = [verified.read_table(folder.fold(fold).epochs) for fold in range(run.config.folds)]
-    subgroups = tables["subgroups"]
-    subgroups = subgroups.assign(line=_lines(subgroups, images.is_binary))
-    bounds = pooled[["value", "ci_low", "ci_high"]].to_dict("index")
-    auc = f"{display_name('roc_auc')} {format_estimate(*bounds['roc_auc'].values())} %"
-    precision = f"{display_name('average_precision')} {format_estimate(*bounds['average_precision'].values())} %"
-    errors = tables["calibration"].set_index(["measure", "stage"])["value"]
-    calibrated = f"ECE {errors['ece', 'before']:.3f} before and {errors['ece', 'after']:.3f} after calibration."
-    drawn = [
-        figures.roc(curves["roc"], tables["operating_points"], auc),
-        figures.precision_recall(curves["precision_recall"], f"Precision against recall, out of fold; {precision}."),
-        figures.confusion(tables["confusion"], images.classes),
-        figures.calibration(analyses.reliability_table(images), calibrated),
-        figures.scores(analyses.score_table(images)),
-        figures.forest("folds", "Folds, 95 % intervals", by_fold, "level", FOLD_METRICS),
-        figures.forest("subgroups", "Subgroups, 95 % intervals", subgroups, "line", FOLD_METRICS),
-        figures.training(pd.concat(epochs, ignore_index=True)),
-    ]
-    if images.is_binary:
-        drawn.append(figures.net_benefit(analyses.decision_table(images)))
+    drawn = [figures.training(pd.concat(epochs, ignore_index=True))]
     shown = images.classes.headline
     for name, draw in (("stress", figures.robustness), ("learning_curve", figures.learning)):
         if name in tables:
             drawn.append(draw(tables[name][tables[name]["class"] == shown], FOLD_METRICS))
-    return {figure.name: figure for figure in drawn}
-
-
-def _lines(subgroups: pd.DataFrame, is_binary: bool) -> pd.Series:
-    """Return the name of each subgroup's row in the figure."""
-    where = subgroups["subgroup"] + ": " + subgroups["level"]
-    return where if is_binary else subgroups["class"] + ", " + where
-
-
-def _undefined(tables: Tables) -> list[str]:
-    """Return sentences that say which values or intervals are NaN and why, one per class, place and reason."""
-    metrics = tables["metrics"].query("scope != 'mean'").astype({"fold": "string"})
-    places = [
-        metrics.assign(place=metrics["fold"].map("fold {}".format).where(metrics["fold"].notna(), "all images")),
-        tables["operating_points"].assign(place=lambda t: "operating point " + t["operating_point"].map(display_name)),
-        tables["subgroups"].assign(place=lambda t: t["subgroup"] + " " + t["level"]),
-    ]
-    rows = pd.concat(places).query("value.isna() or (ci_low.isna() and metric not in @COUNTS)").fillna({"class": ""})
-    rows["reason"] = rows["reason"].where(rows["value"].isna(), NO_INTERVAL)
-    grouped = rows.groupby(["place", "class", "reason"], sort=False)["metric"].agg(_listed)
-    records = grouped.reset_index().to_dict("records")
-    return [f"{row['class'] or 'all classes'}, {row['place']}: {row['metric']}: {row['reason']}." for row in records]
-
-
-def _listed(metrics: pd.Series) -> str:
-    return ", ".join(map(display_name, metrics))
+    return figures_of(images, tables) | {figure.name: figure for figure in drawn}
 
 
 def _is_kaggle(classes: Classes) -> bool:

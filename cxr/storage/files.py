@@ -107,6 +107,27 @@ def replacing(path: Path) -> AbstractContextManager[Path]:
     return _backend_to_write(path).replacing(path)
 
 
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty hidden folder on this machine; when the block ends, it takes the place of `path` as a whole.
+
+    If the block raises, nothing changes. Call it under a lock of `path`: what a killed process left is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made, gone = (path.with_name(f".{kind}-{path.name}") for kind in ("making", "replaced"))
+    for leftover in (made, gone):
+        shutil.rmtree(leftover, ignore_errors=True)
+    made.mkdir()
+    try:
+        yield made
+        if path.exists():
+            path.rename(gone)
+        made.rename(path)
+    finally:
+        for leftover in (made, gone):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
 def sweep(folder: Path) -> None:
     """Remove the temporary files that a killed process left under `folder`; call it under the lock."""
     _backend(folder).sweep(folder)

@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from cxr.errors import DamagedError
-from cxr.storage import files, model_folder, run_folder
+from cxr.storage import appraisal_folder, files, model_folder, run_folder
 from cxr.storage.run_folder import SUMS
 
 LINE = re.compile(r"^([0-9a-f]{64})  ((?:\.\./)*[\w.-]+)\n", re.ASCII | re.MULTILINE)
@@ -105,7 +105,7 @@ def _damaged(path: Path, fault: str) -> DamagedError:
 
 
 def _way_out(path: Path) -> str:
-    return model_folder.way_out(path) or run_folder.way_out(path)
+    return model_folder.way_out(path) or appraisal_folder.way_out(path) or run_folder.way_out(path)
 
 
 def _parse(record: bytes) -> Sums:

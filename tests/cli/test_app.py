@@ -11,6 +11,7 @@ from rich.console import Console
 from cxr.cli.main import app as core
 from cxr.config import DataConfig, Execution, ScoreConfig, TrainConfig
 from cxr.errors import ConfigError
+from cxr.prediction_columns import PredictionColumns
 from flows.cli import app
 from tests.support.processes import BIN, run_to_the_end
 
@@ -36,7 +37,7 @@ def test_every_sentence_of_a_help_text_is_shown_whole(verb: str) -> None:
         assert sentence in text
 
 
-@pytest.mark.parametrize("config", [DataConfig, TrainConfig, Execution, ScoreConfig])
+@pytest.mark.parametrize("config", [DataConfig, TrainConfig, Execution, ScoreConfig, PredictionColumns])
 def test_no_help_of_a_field_has_an_angle_bracket_which_markdown_would_drop(config: type) -> None:
     assert dataclasses.is_dataclass(config)
     assert "<" not in (inspect.getdoc(config) or "").partition("Attributes:")[2]

@@ -15,6 +15,7 @@ from cxr.cli.arguments import ADDRESSES, FILES, FOLDERS, HAS_TO_EXIST, MAY_BE_EM
 from flows.cli import app
 
 NEEDED = {
+    "FILE": "README.md",
     "RUN": "run",
     "FOLD": "0",
     "OUT": "made",

@@ -33,6 +33,8 @@ HEADINGS = (
     (r"^experiments/[^/]+/learning_curve/share=[^/]+/fold=\d+/", "experiments/RUN/folds/fold=FOLD/"),
     (r"^experiments/[^/]+/folds/fold=\d+/", "experiments/RUN/folds/fold=FOLD/"),
     (r"^experiments/[^/]+/", "experiments/RUN/"),
+    (r"^appraisals/[^/]+/(?=metrics/predictions\.)", "appraisals/NAME/"),
+    (r"^appraisals/[^/]+/", "experiments/RUN/"),
     (r"^comparisons/[^/]+/", "comparisons/NAME/"),
     (r"^models/[^/]+/[^/]+/", "models/NAME/VERSION/"),
     (r"^scores/[^/]+/part-[0-9a-f]+\.", "scores/BATCH/part-*."),
@@ -73,16 +75,26 @@ def written(sample: Path, home: Path, scored: Path, new_folder: NewFolder) -> li
         app(["package", "first", "--name=integers", "--int8", f"--models={place / 'refused'}", experiments])
     app(["report", "first", "--open-test", f"--external={place / 'elsewhere'}", experiments])
     app(["compare", *RUNS, f"--out={place / 'comparisons' / 'first_second'}", experiments])
+    appraise(place)
     image = next(scored.parent.glob("inbox/*/*.jpeg"))
     folders = [f"--models={home / 'models'}", f"--cache={home / 'cache'}", f"--out={place / 'explanations'}"]
     app(["explain", str(image), "--name=tiny", *folders])
-    roots = {name: place / name for name in ("experiments", "comparisons", "explanations")}
+    roots = {name: place / name for name in ("experiments", "appraisals", "comparisons", "explanations")}
     roots |= {"models": home / "models", "scores": scored}
     return [
         (f"{name}/{path.relative_to(root).as_posix()}", path)
         for name, root in roots.items()
         for path in root.rglob("*.parquet")
     ]
+
+
+def appraise(place: Path) -> None:
+    """Appraise the out-of-fold table of the first run as another program's, with and without its folds."""
+    table = files.read_table(RunFolder.named(place / "experiments", "first").predictions)
+    for name, content in (("theirs", table), ("without-folds", table.drop(columns="fold"))):
+        content.to_parquet(place / f"{name}.parquet")
+        folders = [f"--appraisals={place / 'appraisals'}", f"--cache={place / 'cache'}"]
+        app(["appraise", str(place / f"{name}.parquet"), *folders])
 
 
 def train(place: Path, data: str) -> None:

@@ -8,10 +8,14 @@ from sklearn import metrics as sk
 
 from cxr.classes import Classes
 from cxr.cli.app import app
-from cxr.errors import RunError
+from cxr.dataset.predictions import read_predictions
+from cxr.errors import ConfigError, RunError
+from cxr.evaluation.appraisal import being_made
 from cxr.evaluation.comparison import compare, permute_runs
 from cxr.evaluation.tables import metrics_table
+from cxr.prediction_columns import PredictionColumns
 from cxr.storage import files, verified
+from cxr.storage.appraisal_folder import AppraisalFolder
 from cxr.storage.run_folder import RunFolder
 from tests.support.predictions import CLASSES, simulate
 
@@ -153,3 +157,70 @@ def test_the_command_prints_differences_and_writes_both_tables(
     assert "(DeLong)" in printed
     assert pd.read_parquet("comparisons/a_b/comparison.parquet")["run"].unique().tolist() == ["a", "b"]
     assert len(pd.read_parquet("comparisons/a_b/changed_images.parquet"))
+
+
+def write_appraisal(place: Path, name: str, predictions: pd.DataFrame, *, columns: tuple[str, ...]) -> AppraisalFolder:
+    """Appraise predictions of which only some columns are known, beside the probability of the positive class."""
+    probability = np.exp(predictions[CLASSES.logit_columns].to_numpy())
+    table = predictions[list(columns)].assign(probability_PNEUMONIA=probability[:, 1] / probability.sum(axis=1))
+    table.to_csv(place / f"{name}.csv", index=False)
+    read = read_predictions(place / f"{name}.csv", PredictionColumns(), lambda: b"k" * 32)
+    folder = AppraisalFolder.named(place / "appraisals", name)
+    with being_made(folder, read, {}):
+        return folder
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("columns", [("image_id", "path", "label"), ("path", "label"), ("path", "label", "group_id")])
+def test_an_appraisal_beside_a_run_is_compared_as_another_run_is(
+    tmp_path: Path, columns: tuple[str, ...], order: int
+) -> None:
+    images = simulate(300).predictions
+    run, other = write_run(tmp_path, "run", images), write_run(tmp_path, "other", noisy(images, 2).iloc[50:])
+    paths = "elsewhere/" + images["path"].str.replace(".jpeg", ".png")
+    shorter = noisy(images, 2).assign(path=paths).iloc[50:]
+    appraisal = write_appraisal(tmp_path, "theirs", shorter, columns=columns)
+    runs, with_appraisal = compare([run, other][::order]), compare([run, appraisal][::order])
+    assert (with_appraisal.n_images, with_appraisal.n_others) == (250, {"run": 50, "theirs": 0})
+    renamed = with_appraisal.metrics.replace({"run": {"theirs": "other"}})
+    pd.testing.assert_frame_equal(renamed, runs.metrics, rtol=1e-9, atol=1e-12)
+    assert len(with_appraisal.changed) == len(runs.changed)
+    assert not with_appraisal.is_unlike
+
+
+def test_appraisals_are_compared_with_each_other_by_path(tmp_path: Path) -> None:
+    images = simulate(100).predictions
+    first = write_appraisal(tmp_path, "first", images, columns=("path", "label"))
+    second = write_appraisal(tmp_path, "second", images.iloc[10:], columns=("image_id", "path", "label"))
+    compared = compare([first, second])
+    assert compared.n_images == 90
+    assert compared.changed.empty
+    assert (compared.metrics["difference"].dropna() == 0).all()
+
+
+def test_an_appraisal_of_other_classes_or_labels_is_not_compared(tmp_path: Path) -> None:
+    images = simulate(100).predictions
+    run = write_run(tmp_path, "run", images)
+    turned = images.assign(label=images["label"].map({"NORMAL": "PNEUMONIA", "PNEUMONIA": "NORMAL"}))
+    other = write_appraisal(tmp_path, "turned", turned, columns=("path", "label"))
+    with pytest.raises(RunError, match="give 100 images different labels"):
+        compare([run, other])
+    odd = write_appraisal(
+        tmp_path, "odd", images.assign(label=images["label"].replace("NORMAL", "well")), columns=("path", "label")
+    )
+    with pytest.raises(RunError, match="appraisal 'odd' has classes well, PNEUMONIA, run 'run' has NORMAL, PNEUMONIA"):
+        compare([run, odd])
+
+
+def test_a_name_that_a_run_and_an_appraisal_have_is_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = simulate(60).predictions
+    for name in ("both", "other"):
+        write_run(tmp_path / "experiments", name, images)
+    write_appraisal(tmp_path, "both", images, columns=("path", "label"))
+    with pytest.raises(ConfigError, match="'both' is a run and an appraisal: give the path of its folder"):
+        app(["compare", "other", "both"])
+    app(["compare", "other", "appraisals/both"])
+    assert (tmp_path / "comparisons" / "other_both" / "comparison.parquet").exists()

@@ -96,3 +96,18 @@ def test_a_file_gets_another_name_or_a_copy_where_there_are_no_hard_links(
     assert (tmp_path / "copied").read_bytes() == b"numbers"
     assert not (tmp_path / "copied").samefile(tmp_path / "weights")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copied", "linked", "weights"]
+
+
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "made" / "here"
+    with files.replacing_folder(target) as folder:
+        files.write_text(folder / "a.txt", "first")
+        assert not target.exists()
+    with pytest.raises(FileNotFoundError), files.replacing_folder(target) as folder:
+        (folder / "b.txt").rename(folder / "c.txt")
+    assert [path.name for path in target.parent.iterdir()] == ["here"]
+    assert [path.read_text() for path in target.iterdir()] == ["first"]
+    with files.replacing_folder(target) as folder:
+        files.write_text(folder / "c.txt", "second")
+    assert [(path.name, path.read_text()) for path in target.iterdir()] == [("c.txt", "second")]
+    assert [path.name for path in target.parent.iterdir()] == ["here"]

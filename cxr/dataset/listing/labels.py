@@ -120,7 +120,7 @@ def require_labels(listing: Listing, config: DataConfig) -> None:
             f"spell the class alike everywhere; they are in the folders {' and '.join(folders)}."
         )
     if len(labels) > 1:
-        order_classes(labels, config)
+        order_classes(labels, config.positive)
 
 
 def class_names(manifest: pd.DataFrame, config: DataConfig) -> list[str]:
@@ -136,22 +136,26 @@ def class_names(manifest: pd.DataFrame, config: DataConfig) -> list[str]:
         raise DataError(f"two classes or more are needed, but usable images were found only in {names or 'none'}.")
     if config.label_from == "subtype" and used["subtype"].isna().all():
         raise ConfigError("--label-from subtype needs names like person1_bacteria_2.jpeg, but no image has a subtype.")
-    return order_classes(names, config)
+    return order_classes(names, config.positive)
 
 
-def order_classes(names: Sequence[str], config: DataConfig) -> list[str]:
+def order_classes(names: Sequence[str], given: str | None) -> list[str]:
     """Return class names in output order: sorted; for two classes the positive class is last.
+
+    Args:
+        names: of the classes.
+        given: the positive class that was asked for; None for the default.
 
     Raises:
         ConfigError: `positive` is not one of two classes, or is given for more than two.
     """
     if len(names) > 2:
-        if config.positive is not None:
+        if given is not None:
             raise ConfigError(f"--positive is for two classes; {len(names)} were found: {', '.join(names)}.")
         return sorted(names)
-    positive = config.positive or DEFAULT_POSITIVE
+    positive = given or DEFAULT_POSITIVE
     if positive not in names:
-        *quoted, given = spell_apart([*sorted(names), positive])
-        reason = f"got {given}" if config.positive else f"as neither is {given}, the default"
+        *quoted, shown = spell_apart([*sorted(names), positive])
+        reason = f"got {shown}" if given else f"as neither is {shown}, the default"
         raise ConfigError(f"--positive must name one of the classes {' and '.join(quoted)}, {reason}.")
     return sorted(names, key=lambda name: (name == positive, name))

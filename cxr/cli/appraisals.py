@@ -1,0 +1,51 @@
+"""The verb for predictions that another program made: appraise."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cxr.cli import groups
+from cxr.cli.app import Json, app
+from cxr.prediction_columns import PredictionColumns
+
+Appraisals = Annotated[Path, Parameter(help="Folder that holds all appraisals.")]
+
+
+@app.command(group=groups.FINISHED_RUNS)
+def appraise(
+    file: Path,
+    /,
+    *,
+    columns: Annotated[PredictionColumns, Parameter(name="*")] = PredictionColumns(),  # noqa: B008 it is frozen
+    name: str | None = None,
+    appraisals: Appraisals = Path("appraisals"),
+    cache: Annotated[Path, Parameter(help="Folder of the key that patient ids are hashed with.")] = Path("cache"),
+    json: Json = False,
+) -> None:
+    """Appraise predictions that another program made: tables, intervals over patients, and the report of a run.
+
+    No image is read and no model is run. The table has one row per image, with its label and a probability or a logit
+    per class, or the probability of one of two classes.
+
+    Example: cxr appraise predictions.csv --positive PNEUMONIA --patient-column patient
+
+    Args:
+        file: Table of predictions: csv, tsv, txt, jsonl, parquet or xlsx, also .gz.
+        name: Name of the appraisal; by default that of the file.
+    """
+    from cxr.cli import documents, tables, terminal
+    from cxr.dataset.predictions import read_predictions
+    from cxr.evaluation.appraisal import appraise as compute
+    from cxr.evaluation.appraisal import being_made
+    from cxr.images.dicom.patient import patient_key
+    from cxr.report.appraisal_report import write_appraisal_report
+    from cxr.storage.appraisal_folder import AppraisalFolder, default_name
+
+    folder = AppraisalFolder.named(appraisals, name or default_name(file))
+    predictions = read_predictions(file, columns, lambda: patient_key(cache))
+    with terminal.log_lines():
+        images, computed = compute(predictions)
+        with being_made(folder, predictions, computed) as made:
+            write_appraisal_report(made, images, computed)
+    (documents if json else tables).show_appraisal(folder)
