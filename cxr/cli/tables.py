@@ -223,7 +223,7 @@ def show_runs(table: "pd.DataFrame") -> None:
     for row in table.itertuples(index=False):
         cells = (f"{value:.1f}" if isinstance(value, float) else str(value) for value in row)
         _add(shown, *(DASH if cell == "nan" else cell for cell in cells))
-    _print(shown, 120)
+    _print(shown, Console(width=1000).measure(shown).maximum)
     if table.empty:
         say("no run yet: `cxr train --data FOLDER` begins one")
 

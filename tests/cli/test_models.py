@@ -64,3 +64,7 @@ def test_mistakes_are_errors_of_the_users(home: Path, tmp_path: Path) -> None:
         app(["explain", "--name", "tiny", models])
     with pytest.raises(RunError, match=r"no rows of batch .batch. are held"):
         app(["release", "batch", f"--out={tmp_path / 'scores'}"])
+    assert not (tmp_path / "scores").exists()
+    (tmp_path / "mine" / "_work").mkdir(parents=True)
+    with pytest.raises(PackageError, match=r"no model 'tiny' in .*; models there: none\.$"):
+        app(["promote", "tiny", "1", f"--models={tmp_path / 'mine'}"])

@@ -264,6 +264,8 @@ def release(folder: ScoresFolder, batch: str) -> int:
         DiskError: the rows cannot be moved.
         RunError: no rows of that batch are held, or a scoring run is in progress.
     """
+    if not folder.path.is_dir():
+        raise RunError(f"no rows of batch {batch!r} are held: {str(folder.path)!r} does not exist.")
     with exclusive(folder, patience_s=60):
         held = folder.all_held(batch)
         if not held:
