@@ -6,7 +6,9 @@ import pytest
 from cxr.report import guidelines
 from cxr.report.guidelines import NOT_APPLICABLE, NOT_DONE, ON_REQUEST, crosswalk
 
-SECTIONS = set(re.findall(r'<section id="([\w-]+)"', Path(guidelines.__file__).with_name("report.html.j2").read_text()))
+REPORT = Path(guidelines.__file__).with_name("report.html.j2")
+PARTS = [REPORT.with_name(name) for name in re.findall(r'{% include "([\w.-]+)" %}', REPORT.read_text())]
+SECTIONS = {name for part in (REPORT, *PARTS) for name in re.findall(r'<section id="([\w-]+)"', part.read_text())}
 
 
 def _numbers(n_items: int, letters: dict[int, str]) -> list[str]:
