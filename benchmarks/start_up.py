@@ -2,7 +2,8 @@
 
     python -m benchmarks.start_up --data images
 
-Medians of whole processes: `cxr --help`, `cxr train --help`, and a `cxr train` that is complete already.
+Medians of whole processes: `cxr --help`, `cxr train --help`, a `cxr train` that is complete already, and a `cxr score`
+that finds nothing new.
 """
 
 import argparse
@@ -26,13 +27,17 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         small = ["--preset=quick", "--weights=none", "--size=32", "--epochs=1", "--folds=2", "--batch-size=16"]
-        done = [CXR, "train", f"--data={Path(arguments.data).resolve()}", *small]
-        subprocess.run(done, cwd=scratch, check=True, capture_output=True)
+        done = [CXR, "train", f"--data={Path(arguments.data).resolve()}", "--run-id=run", *small]
+        score = [CXR, "score", "inbox", "--name=tiny"]
+        (Path(scratch) / "inbox").mkdir()
+        for command in (done, [CXR, "package", "run", "--name=tiny", "--promote"]):
+            subprocess.run(command, cwd=scratch, check=True, capture_output=True)
         commands = {
             "python -c pass": [sys.executable, "-c", "pass"],
             "cxr --help": [CXR, "--help"],
             "cxr train --help": [CXR, "train", "--help"],
             "cxr train, everything done before": done,
+            "cxr score, nothing new": score,
         }
         figures = {f"{name}, s": _median_s(command, scratch, arguments.repeats) for name, command in commands.items()}
     keep("start_up", figures)
