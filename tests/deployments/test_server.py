@@ -34,7 +34,7 @@ def test_a_run_outlives_the_server_that_is_killed_and_started_again(
     command = [*train_command(sample, tmp_path), "--redo-fold=1"]
     process, _ = start_and_wait_for_epoch_2(1, command, tmp_path, mortal.environment)
     mortal.kill()
-    wait_for(lambda: "'evaluate-folds' - tables: " in (tmp_path / "log").read_text(), "the run to need its server")
+    wait_for(lambda: " tables: " in (tmp_path / "log").read_text(), "the run to need its server")
     mortal.start()
     assert process.wait(timeout=200) == 0, (tmp_path / "log").read_text()
     with services.talking_to_server(mortal.environment), get_client(sync_client=True) as client:
@@ -52,7 +52,7 @@ def test_a_run_whose_server_stays_away_says_so_in_one_sentence_and_the_same_comm
     impatient = mortal.environment | {"PREFECT_CLIENT_MAX_RETRIES": "1"}  # 2 seconds instead of a minute
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, env=impatient, stdout=log, stderr=log)
-    wait_for(lambda: "Beginning flow run" in (tmp_path / "log").read_text(), "the run to begin")
+    wait_for(lambda: " images: " in (tmp_path / "log").read_text(), "the run to begin")
     mortal.kill()
     assert process.wait(timeout=120) == 2
     said = (tmp_path / "log").read_text()

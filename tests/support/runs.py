@@ -11,10 +11,10 @@ import pandas as pd
 from cxr.config import DataConfig, Execution, TrainConfig
 from cxr.dataset.examination import examine
 from cxr.evaluation.tables import evaluate
-from cxr.storage.run_folder import RunFolder
+from cxr.storage.run_folder import FoldFolder, RunFolder
 from cxr.training.run import Run, begin_run
 from cxr.training.trainer import train_fold
-from tests.support.processes import BIN, start_and_wait_for
+from tests.support.processes import BIN, start_and_wait_for, wait_for
 
 Finished = Callable[..., Run]
 """Of the fixture `finished`."""
@@ -46,10 +46,11 @@ def train_command(
 def start_and_wait_for_epoch_2(
     fold: int, command: list[str], folder: Path, environment: Mapping[str, str]
 ) -> tuple[subprocess.Popen[bytes], int]:
-    """Start a training; return its process and the process id of the fold once it is in its third epoch."""
+    """Start a training; return its process and the fold's process id, once it has two epochs and a checkpoint."""
     process = start_and_wait_for(f"fold {fold}: epoch 2 of 4", command, folder, environment)
-    holder = folder / "experiments" / "run" / "folds" / f"fold={fold}" / ".lock.json"
-    return process, json.loads(holder.read_text())["pid"]
+    begun = FoldFolder(folder / "experiments" / "run" / "folds" / f"fold={fold}")
+    wait_for(begun.checkpoint.exists, "the checkpoint, which is written during the next epoch")
+    return process, json.loads(begun.lock.with_suffix(".json").read_text())["pid"]
 
 
 def assert_same_tables(left: Path, right: Path) -> None:
