@@ -163,7 +163,7 @@ class UnreadableError(Exception):
 
 
 class FoldFailedError(Exception):
-    """A fold's process failed; when it is started again, it resumes from its last epoch."""
+    """A fold's process failed; when it is started again, it resumes from its last checkpoint."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(visible(sentence))

@@ -1,8 +1,8 @@
 """The two stories without an orchestrator: cross-validate a data set, score an inbox.
 
 The Prefect flows train-cv and score-batch take the same steps, each as a task; train-cv also checks the tables with
-Great Expectations. Each story imports what it needs when it is told: what trains takes seconds to import, and a night
-without new images needs no torch.
+Great Expectations. Each function imports what it needs when it is called: what trains takes seconds to import, and a
+night without new images needs no torch.
 """
 
 import logging

@@ -7,7 +7,7 @@ from prefect.runtime import deployment
 from prefect.states import Completed, Failed
 
 from cxr.config import ScoreConfig
-from cxr.serving.registry import champion_version
+from cxr.serving.registry import champion_version, model_folders
 from cxr.serving.scoring import scores
 from cxr.serving.scoring.outcome import Outcome, carry_out, recorded, totals
 from cxr.storage.model_folder import ModelFolder
@@ -18,20 +18,26 @@ from flows.run_names import scoring_run_name
 from tasks.serving import chunk_runner, conclude_batch, open_scoring_run, report_scoring_run
 
 
+def _is_without_champion(model: ModelFolder) -> bool:
+    """Return whether a model has no champion yet, and is not a misspelt one beside others."""
+    others = [folder for folder in model_folders(model.path.parent) if folder.versions()]
+    return champion_version(model) is None and (not others or bool(model.versions()))
+
+
 @flow(name="score-batch", flow_run_name=scoring_run_name)
 @flat_parameters
 def score_batch(inbox: Path, config: ScoreConfig, tolerances: Path | dict[str, float] | None = None) -> State:
     """Score the images of an inbox that the champion has not seen; the run ends in state Held if a batch is held.
 
-    A deployment's run ends well, and scores nothing, before the model has its first champion: the schedule is there
-    from the first day on.
+    A deployment's run ends well, and scores nothing, before the first champion: the schedule is there from the first
+    day on. If there are other models and none of this name, it fails, because a name may be misspelt.
 
     Args:
         inbox: Folder of batches, one folder each; read, never changed.
         tolerances: TOML file with limits that differ from the defaults, or these limits themselves.
     """
     limit = Tolerances.of(tolerances)
-    if deployment.id and champion_version(ModelFolder.named(config.models, config.name)) is None:
+    if deployment.id and _is_without_champion(ModelFolder.named(config.models, config.name)):
         return Completed(message=f"no champion yet: `cxr package RUN --name {config.name} --promote` makes one")
     folder = ScoresFolder.at(config.out)
     with scores.exclusive(folder), chunk_runner(config) as score_chunks:

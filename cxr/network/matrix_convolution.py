@@ -33,11 +33,23 @@ class MatrixConvolution(nn.Conv2d):
 
 
 def use_matrices(network: nn.Module) -> None:
-    """Put a `MatrixConvolution` with the same weight in the place of each convolution of a ResNet but the first."""
+    """Put a `MatrixConvolution` with the same weight in the place of each convolution that it can stand for.
+
+    Of a ResNet these are all but the first. Others are left as they are.
+    """
     for parent in network.modules():
         for name, module in parent.named_children():
-            if type(module) is nn.Conv2d and module.kernel_size[0] in MOST_PIXELS:
+            if type(module) is nn.Conv2d and _is_plain(module):
                 setattr(parent, name, _with_matrices(module))
+
+
+def _is_plain(convolution: nn.Conv2d) -> bool:
+    """Return whether a convolution is what `MatrixConvolution` computes, with a kernel that may be faster so."""
+    is_square = len(set(convolution.kernel_size)) == len(set(convolution.stride)) == len(set(convolution.padding)) == 1
+    is_dense = convolution.groups == 1 and convolution.dilation == (1, 1)
+    has_zeros = convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
+    is_known = convolution.kernel_size[0] in MOST_PIXELS and convolution.bias is None
+    return is_square and is_dense and has_zeros and is_known
 
 
 def _with_matrices(convolution: nn.Conv2d) -> MatrixConvolution:

@@ -146,7 +146,7 @@ def rollback(model: ModelFolder) -> str:
 def _require(model: ModelFolder) -> None:
     if not model.path.is_dir():
         models = model.path.parent
-        names = ", ".join(folder.name for folder in _folders(models) if folder.versions()) or "none"
+        names = ", ".join(folder.name for folder in model_folders(models) if folder.versions()) or "none"
         raise PackageError(f"there is no model {model.name!r} in {str(models)!r}; models there: {names}.")
 
 
@@ -198,7 +198,7 @@ def _other_thresholds(champion: Package, challenger: Package) -> str:
     return "" if before == after else f"; its thresholds: {after}; the champion's: {before}"
 
 
-def _folders(models: Path) -> list[ModelFolder]:
+def model_folders(models: Path) -> list[ModelFolder]:
     """Return the folders that may be models, by name."""
     paths = sorted(path for path in models.glob("*") if path.is_dir() and not path.name.startswith("."))
     return [ModelFolder(path.resolve()) for path in paths]
@@ -212,7 +212,10 @@ def list_models(models: Path) -> pd.DataFrame:
     """
     files.require_local("--models", models)
     rows = [
-        row for model in _folders(models) for version in model.versions() if (row := _row(model, version)) is not None
+        row
+        for model in model_folders(models)
+        for version in model.versions()
+        if (row := _row(model, version)) is not None
     ]
     columns = ["name", "version", "champion", "run", "made_at", "trainable", "size", "n_images", "roc_auc"]
     columns += ["thresholds"]

@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxr.errors import ConfigError, RunError
+from cxr.errors import RunError
 from cxr.storage.files import require_local
-from cxr.storage.run_folder import NAME
+from cxr.storage.run_folder import require_name
 
 RECORD = "appraisal.json"
 
@@ -32,10 +32,7 @@ class AppraisalFolder:
             ConfigError: `name` is not a plain folder name, or the folder is in an object store.
         """
         require_local("--appraisals", appraisals)
-        if not NAME.fullmatch(name):
-            raise ConfigError(
-                f"--name must be letters, digits, '.', '_' or '-', 80 at most and no '.' first, got {name!r}."
-            )
+        require_name("--name", name)
         return cls(appraisals / name)
 
     @classmethod

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxr.errors import ConfigError
 from cxr.storage.files import require_local
-from cxr.storage.run_folder import NAME, SUMS
+from cxr.storage.run_folder import SUMS, require_name
 
 
 def way_out(path: Path) -> str | None:
@@ -79,10 +78,7 @@ class ModelFolder:
         Raises:
             ConfigError: `name` is not a plain folder name, or `models` is a URL.
         """
-        if not NAME.fullmatch(name):
-            raise ConfigError(
-                f"--name must be letters, digits, '.', '_' or '-', 80 at most and no '.' first, got {name!r}."
-            )
+        require_name("--name", name)
         require_local("--models", models)
         return cls((models / name).resolve())
 

@@ -65,6 +65,14 @@ def depth(folder: Path) -> int:
     return next((pattern.count("/") + 1 for pattern in FOLDERS if place.match(pattern)), 0)
 
 
+def require_name(flag: str, name: str) -> None:
+    """Raise ConfigError unless the name that an option gives is a plain folder name."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            f"{flag} must be letters, digits, '.', '_' or '-', 80 at most and no '.' first, got {name!r}."
+        )
+
+
 @dataclass(frozen=True)
 class FoldFolder:
     """The files of one fold."""
@@ -133,10 +141,7 @@ class RunFolder:
         Raises:
             ConfigError: `run_id` is not a plain folder name, or the object store cannot be reached.
         """
-        if not NAME.fullmatch(run_id):
-            raise ConfigError(
-                f"--run-id must be letters, digits, '.', '_' or '-', 80 at most and no '.' first, got {run_id!r}."
-            )
+        require_name("--run-id", run_id)
         return cls(located(experiments / run_id))
 
     @classmethod

@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from cxr.images.synthetic import draw_inbox
+from cxr.storage.model_folder import ModelFolder
+from flows.score_batch import _is_without_champion
 from tests.support.images import draw_negatives
 from tests.support.processes import BIN, PROJECT, wait_for
 from tests.support.servers import quick_deployment
@@ -78,6 +80,17 @@ def test_the_schedule_fires_by_itself_waits_for_a_champion_publishes_what_is_fin
     assert re.fullmatch(r"tiny \d{4}-\d\d-\d\d \d\d:\d\d", held_run["name"])
     assert "negatives" in prefect(server, "artifact", "inspect", "report-tiny")
     assert "decision" in prefect(server, "artifact", "inspect", "scoring-run-tiny")
+
+
+def test_a_night_waits_for_the_first_champion_but_not_for_a_misspelt_model(home: Path, tmp_path: Path) -> None:
+    assert _is_without_champion(ModelFolder.named(tmp_path / "models", "tiny"))  # nothing yet
+    models = Path(shutil.copytree(home / "models", tmp_path / "models"))
+    assert not _is_without_champion(ModelFolder.named(models, "tiny"))
+    assert not _is_without_champion(ModelFolder.named(models, "tyni"))
+    ModelFolder.named(models, "tiny").champion.unlink()
+    (models / "tiny" / "SHA256SUMS").unlink()
+    (models / "tiny" / "promotions.json").unlink()
+    assert _is_without_champion(ModelFolder.named(models, "tiny"))  # a version, and no champion
 
 
 def test_the_nightly_deployment_has_a_cron_schedule_a_time_zone_and_lets_no_two_runs_meet() -> None:

@@ -48,6 +48,28 @@ def test_over_many_pixels_and_outside_training_it_is_the_convolution_itself() ->
     assert torch.equal(layers.eval()(few), expected[0])
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bias": True},
+        {"groups": 2},
+        {"dilation": 2},
+        {"padding": "same"},
+        {"padding": (1, 0)},
+        {"stride": (1, 2)},
+        {"padding_mode": "reflect"},
+        {"kernel_size": (3, 1)},
+        {"kernel_size": 5},
+    ],
+)
+def test_any_other_convolution_stays_as_it_is(options: dict) -> None:
+    sizes = {"in_channels": 4, "out_channels": 4, "kernel_size": 3, "padding": 1, "bias": False}
+    convolution = nn.Conv2d(**(sizes | options))
+    layers = nn.Sequential(convolution)
+    use_matrices(layers)
+    assert layers[0] is convolution
+
+
 def test_a_network_keeps_its_weights_and_their_names() -> None:
     torch.manual_seed(0)
     model = Classifier(2)

@@ -2,8 +2,8 @@
 
 The number of epochs is fixed and the last weights are kept: nothing is chosen on the held-out fold. Class weights come
 from the training folds alone. After every epoch, and within one when a stop is requested, model, optimiser, schedule
-and random state are written in one step. A fold that is started again goes on from there and, on a CPU with as many
-threads, ends with the same weights bit for bit.
+and random state are written in one step, while the next epoch is trained: a kill costs two epochs at most. A fold that
+is started again goes on from there and, on a CPU with as many threads, ends with the same weights bit for bit.
 """
 
 import io
