@@ -2,7 +2,8 @@
 PYTHON ?= python3
 UV     := $(or $(shell command -v uv),.uv/bin/uv)
 BIN    := .venv/bin
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+# A crashed test process ends the run: pytest-xdist could replace it, but may then wait for ever (it assigns finished modules anew).
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0
 OSV    := https://api.osv.dev/v1/vulns/GHSA-462w-v97r-4m45
 
 .PHONY: help setup demo up test faults removals check audit docs docs-links bench fuzz gpu-trial lock clean

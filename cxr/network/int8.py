@@ -6,6 +6,7 @@ so an image has the same output in every batch. Whether rounding this coarse is 
 it is packaged, by `cxr.export.int8_export`.
 """
 
+import functools
 import importlib.util
 import io
 import logging
@@ -24,6 +25,7 @@ from cxr.storage import files
 
 if TYPE_CHECKING:
     from onnxruntime.quantization import CalibrationDataReader
+    from openvino import Core
 
 log = logging.getLogger(__name__)
 
@@ -109,17 +111,28 @@ def calibration_images(inputs_N: Tensor) -> "CalibrationDataReader":
     return Images()
 
 
-def load_int8(path: Path) -> Callable[[Tensor], Tensor]:
-    """Return a function from inputs (n, …) to the layers' outputs (n, …), which are float32 on the CPU."""
+@functools.cache
+def _core() -> "Core":
+    """Return this process's only OpenVINO core.
+
+    On processors with AMX, each core gives its thread a stack for signals and takes it away when it is deleted. Of
+    several cores that are not deleted in reverse order, a stack without memory is left: the next signal would be a
+    segmentation fault and no orderly stop.
+    """
     import openvino
 
+    return openvino.Core()
+
+
+def load_int8(path: Path) -> Callable[[Tensor], Tensor]:
+    """Return a function from inputs (n, …) to the layers' outputs (n, …), which are float32 on the CPU."""
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "INFERENCE_PRECISION_HINT": "f32",  # of what is not in integers; by default bfloat16 where the processor has it
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": False,  # other processes decode on the same cores
     }
-    layers = openvino.Core().compile_model(path, "CPU", settings)
+    layers = _core().compile_model(path, "CPU", settings)
 
     def forward(inputs_N: Tensor) -> Tensor:
         parts = inputs_N.split(batch_size(inputs_N[0], "cpu"))

@@ -95,6 +95,24 @@ def test_nothing_is_reported_to_anybody(graph: Path) -> None:
     assert ended.stdout == "torch.Size([1, 16])\n"
 
 
+STOPPED = """
+import os, signal, sys
+from pathlib import Path
+from cxr.network.int8 import load_int8
+networks = [load_int8(Path(sys.argv[1])) for _ in range(3)]
+while networks:
+    networks.pop(0)
+signal.signal(signal.SIGTERM, lambda number, _: sys.exit(f"stopped by {number}"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@needs_int8
+def test_a_process_that_has_dropped_its_networks_can_still_be_stopped(graph: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", STOPPED, graph], check=False, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (1, "stopped by 15\n")
+
+
 def test_a_hindrance_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert int8_hindrance("cuda:0") == "8-bit integers need a CPU, and the device is cuda:0"
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
