@@ -34,11 +34,13 @@ def show_results(folder: "RunFolder") -> None:
     from cxr.storage import verified
 
     title = f"{folder.run_id}: out-of-fold metrics, %"
-    table = _table(("metric", "mean ± sd", "pooled [95 %]", "starting project"), left=("metric",), title=title)
-    for row in headline(folder).to_dict("records"):
+    metrics = headline(folder)
+    beside = () if metrics["starting_project"].isna().all() else ("starting project",)
+    table = _table(("metric", "mean ± sd", "pooled [95 %]", *beside), left=("metric",), title=title)
+    for row in metrics.to_dict("records"):
         mean = format_estimate(row["mean"], sd=row["sd"], scale=1)
         pooled = format_estimate(row["pooled"], row["ci_low"], row["ci_high"], scale=1)
-        _add(table, row["metric"], mean, pooled, format_estimate(row["starting_project"], scale=1))
+        _add(table, row["metric"], mean, pooled, *(format_estimate(row["starting_project"], scale=1) for _ in beside))
     _print(table, 80)
     if verified.exists(folder.table("cluster_metrics")):
         _show_worst_cluster(verified.read_table(folder.table("cluster_metrics")))

@@ -16,8 +16,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cxr.classes import MACRO, Classes
+from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.metrics.calibration import predict_labels
 from cxr.metrics.classification import COUNTS, Value, binary_metrics, multiclass_metrics
+from cxr.metrics.estimates import estimate
 
 NUMBERS = ["width", "height", "aspect", "mean", "contrast", "border"]
 COLUMNS = ["features", "metric", "value", "mean", "sd", "reason"]
@@ -37,13 +39,47 @@ def measure_acquisition_baseline(manifest: pd.DataFrame, folds: pd.DataFrame, cl
     """
     used = manifest.loc[manifest["status"] == "used"].drop(columns=["label", "image_id"])
     images = folds.merge(used, on="path", how="inner").sort_values("path", ignore_index=True)
-    numbers = images.assign(aspect=images["width"] / images["height"])[NUMBERS].astype(float)
-    modes = pd.get_dummies(images["mode"], prefix="mode", dtype=float)
+    numbers, modes = _features(images)
     truth, fold = images["label"].to_numpy(dtype=str), images["fold"].to_numpy()
     rows = [{"features": "all", **row} for row in _evaluate(pd.concat([numbers, modes], axis=1), truth, fold, classes)]
     for name, feature in [*((name, numbers[[name]]) for name in NUMBERS), ("mode", modes)]:
         rows += [{"features": name, **r} for r in _evaluate(feature, truth, fold, classes) if r["metric"] == "roc_auc"]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"reason": "str"})
+
+
+def compare_with_networks(images: OutOfFold, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return the ROC-AUC of the networks and of acquisition alone on the same images, and the difference.
+
+    Columns: class, model (`networks`, `acquisition` or `difference`), value, ci_low and ci_high (95 %; all three from
+    the same draws of the patients), reason (why the value is NaN).
+
+    Args:
+        images: of a run, with their folds.
+        manifest: columns path, width, height, mode, mean, contrast and border; has every image.
+    """
+    truth = images.predictions["label"].to_numpy(dtype=str)
+    known = manifest.set_index("path").loc[images.predictions["path"]]
+    acquisition = _out_of_fold(pd.concat(_features(known), axis=1).to_numpy(), truth, images.fold, images.classes)
+    rows = []
+    for name, is_class, column in images.one_vs_rest():
+        networks, alone = (
+            estimate(is_class, score[:, column] >= 0.5, score[:, column], images.replicates)
+            for score in (images.probability, acquisition)
+        )
+        value, low, high = networks.difference("roc_auc", alone)
+        rows += [
+            {"class": name, "model": "networks"} | networks.row("roc_auc"),
+            {"class": name, "model": "acquisition"} | alone.row("roc_auc"),
+            {"class": name, "model": "difference", "value": value, "ci_low": low, "ci_high": high},
+        ]
+    columns = ["class", "model", "value", "ci_low", "ci_high", "reason"]
+    return pd.DataFrame(rows, columns=columns).astype({"reason": "str"})
+
+
+def _features(images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the numbers of each image, and an indicator of each mode."""
+    numbers = images.assign(aspect=images["width"] / images["height"])[NUMBERS].astype(float)
+    return numbers, pd.get_dummies(images["mode"], prefix="mode", dtype=float)
 
 
 def _evaluate(

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import logit
+from scipy.special import expit, logit
 
+from cxr.config import OperatingPoint
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.metrics.bootstrap import Floats
 from cxr.metrics.calibration import calibration_errors, fit_thresholds
@@ -94,45 +95,80 @@ def reliability_table(images: OutOfFold) -> pd.DataFrame:
 
 
 def calibration_table(images: OutOfFold) -> pd.DataFrame:
-    """Return one row per stage and measure: class (missing for measures over all classes), stage, measure, value.
+    """Return one row per stage and measure.
 
-    Measures: `log_loss`, `brier` and `ece` as in `calibration_errors`; per class, `slope` and `intercept` of the
-    logistic recalibration (1 and 0 are ideal; a slope below 1 is overconfident) and `mean_predicted_minus_observed`.
+    Columns: class (missing for measures over all classes), stage, measure, value, ci_low, ci_high. Measures:
+    `log_loss`, `brier` and `ece` as in `calibration_errors`; per class, `slope` and `intercept` of the logistic
+    recalibration (1 and 0 are ideal; a slope below 1 is overconfident), which alone have an interval, and
+    `mean_predicted_minus_observed`.
     """
     rows: list[dict[str, Any]] = []
     for stage, probability in (("before", images.probability), ("after", images.calibrated)):
         errors = calibration_errors(probability, images.target)
         rows += [{"class": None, "stage": stage, "measure": k, "value": v} for k, v in errors.items()]
         for name, truth, column in images.one_vs_rest():
-            measures = logistic_recalibration(truth, probability[:, column])
-            measures["mean_predicted_minus_observed"] = float(probability[:, column].mean() - truth.mean())
-            rows += [{"class": name, "stage": stage, "measure": k, "value": v} for k, v in measures.items()]
-    return pd.DataFrame(rows).astype({"class": "str"})
+            line = logistic_recalibration(truth, probability[:, column], images.group)
+            rows += [
+                {"class": name, "stage": stage, "measure": measure}
+                | dict(zip(("value", "ci_low", "ci_high"), estimate, strict=True))
+                for measure, estimate in line.items()
+            ]
+            difference = float(probability[:, column].mean() - truth.mean())
+            rows += [{"class": name, "stage": stage, "measure": "mean_predicted_minus_observed", "value": difference}]
+    columns = ["class", "stage", "measure", "value", "ci_low", "ci_high"]
+    return pd.DataFrame(rows, columns=columns).astype({"class": "str"})
 
 
-def logistic_recalibration(truth: NDArray[np.bool_], probability: Floats) -> dict[str, float]:
-    """Return slope and intercept of a logistic regression of the truth on the log odds; NaN if only one class occurs.
+def logistic_recalibration(
+    truth: NDArray[np.bool_], probability: Floats, group: NDArray[np.int64]
+) -> dict[str, tuple[float, float, float]]:
+    """Return slope and intercept of a logistic regression of the truth on the log odds, each with its 95 % interval.
+
+    The covariance of the two counts images of a group as one observation (sandwich estimator). All is NaN if only one
+    class occurs; the bounds are NaN if there is a single group.
 
     Args:
         truth: shape (n,), whether the image belongs to the class.
         probability: shape (n,), of the class.
+        group: shape (n,), index of the image's group.
 
-    Source: Cox, Two further applications of a model for binary regression, Biometrika 1958.
+    Source: Cox, Two further applications of a model for binary regression, Biometrika 1958; Liang & Zeger,
+    Longitudinal data analysis using generalized linear models, Biometrika 1986.
     """
     from sklearn.linear_model import LogisticRegression
 
     if truth.all() or not truth.any():
-        return {"slope": float("nan"), "intercept": float("nan")}
-    odds = logit(np.clip(probability, 1e-9, 1 - 1e-9))[:, None]
-    fitted = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(odds, truth)
-    return {"slope": float(fitted.coef_[0, 0]), "intercept": float(fitted.intercept_[0])}
+        return dict.fromkeys(("slope", "intercept"), (np.nan, np.nan, np.nan))
+    odds = logit(np.clip(probability, 1e-9, 1 - 1e-9))
+    fitted = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(odds[:, None], truth)
+    values = {"intercept": float(fitted.intercept_[0]), "slope": float(fitted.coef_[0, 0])}
+    errors = _clustered_errors(odds, truth, expit(values["intercept"] + values["slope"] * odds), group)
+    margin = dict(zip(values, 1.96 * errors, strict=True))
+    names = ("slope", "intercept")
+    return {name: (values[name], values[name] - margin[name], values[name] + margin[name]) for name in names}
+
+
+def _clustered_errors(
+    odds: Floats, truth: NDArray[np.bool_], predicted: Floats, group: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the standard errors of intercept and slope, images of a group counted as one observation."""
+    n_groups = int(group.max()) + 1
+    design = np.column_stack([np.ones_like(odds), odds])
+    information = design.T @ (design * (predicted * (1 - predicted))[:, None])
+    is_singular = np.linalg.cond(information) > 1e12  # all log odds alike, or all images predicted with certainty
+    if n_groups == 1 or is_singular:
+        return np.full(2, np.nan)
+    scores = np.zeros((n_groups, 2))
+    np.add.at(scores, group, design * (truth - predicted)[:, None])
+    bread = np.linalg.inv(information)
+    return np.sqrt(np.diag(bread @ (scores.T @ scores) @ bread) * n_groups / (n_groups - 1))
 
 
 @dataclass(frozen=True)
 class OperatingPointPredictions:
     """The images that are predicted positive at an operating point, each at a threshold chosen without its fold."""
 
-    name: str
+    name: OperatingPoint
     thresholds: Floats
     """One per part (fold), chosen on the others."""
     predicted: NDArray[np.bool_]
@@ -170,8 +206,8 @@ def estimates_at(images: OutOfFold, point: OperatingPointPredictions) -> Estimat
 def operating_point_table(images: OutOfFold) -> pd.DataFrame:
     """Return one row per operating point and metric; empty for more than two classes.
 
-    Columns: operating_point, threshold (mean over folds), threshold_low, threshold_high, metric, value, ci_low,
-    ci_high, reason.
+    Columns: operating_point, threshold (mean over folds), threshold_low, threshold_high, threshold_of_all (chosen on
+    all images, as for images that are not among them), metric, value, ci_low, ci_high, reason.
     """
     rows = []
     for point in operating_points(images):
@@ -180,9 +216,10 @@ def operating_point_table(images: OutOfFold) -> pd.DataFrame:
             "threshold": point.thresholds.mean(),
             "threshold_low": point.thresholds.min(),
             "threshold_high": point.thresholds.max(),
+            "threshold_of_all": images.thresholds[point.name],
         }
         rows += [where | row for row in estimates_at(images, point).rows(RATES)]
-    columns = ["operating_point", "threshold", "threshold_low", "threshold_high"]
+    columns = ["operating_point", "threshold", "threshold_low", "threshold_high", "threshold_of_all"]
     columns += ["metric", "value", "ci_low", "ci_high", "reason"]
     return pd.DataFrame(rows, columns=columns).astype({"reason": "str"})
 

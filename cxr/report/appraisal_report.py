@@ -1,5 +1,6 @@
 """The report of an appraisal: what a run's report says of predictions, and what cannot be said of them here."""
 
+import itertools
 from pathlib import Path
 
 from cxr import __version__
@@ -7,7 +8,7 @@ from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.metrics.classification import COUNTS
 from cxr.report.cells import Cells
 from cxr.report.markup import render
-from cxr.report.results import Tables, figures_of, undefined
+from cxr.report.results import Tables, figures_of, headline_point, undefined
 from cxr.storage import files, verified
 from cxr.storage.appraisal_folder import AppraisalFolder
 from cxr.wording import DISCLAIMER, display_name
@@ -15,6 +16,7 @@ from cxr.wording import DISCLAIMER, display_name
 SECTIONS = (
     ("summary", "Summary"),
     ("images", "Images"),
+    ("metrics", "Metrics before calibration"),
     ("performance", "Performance"),
     ("calibration", "Calibration"),
     ("operating-points", "Operating points"),
@@ -54,6 +56,9 @@ def write_appraisal_report(folder: AppraisalFolder, images: OutOfFold, tables: T
         part="fold" if images.has_folds else "part",
         subject="this table",
         model="this model",
+        headline_point=headline_point(drawn),
+        has_package=False,
+        count=itertools.count(1).__next__,
         sections=[section for section in SECTIONS if section[0] != "folds" or images.has_folds],
         figures=drawn,
         undefined=undefined(tables),

@@ -4,6 +4,7 @@ Series differ in marker or dash as well as in colour, so that they can be told a
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 from cxr.classes import Classes
 from cxr.report.drawing import INK, Figure, draw, legible
 from cxr.report.markup import COLOURS
-from cxr.wording import display_name
+from cxr.wording import display_name, format_estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PERCENT = 100
+MODELS = {"networks": "networks", "acquisition": "acquisition alone", "difference": "difference"}
+"""What a figure calls the models of the acquisition-only baseline."""
 CORNER = 0.2
 """The part of a ROC curve that is enlarged: false positive rates up to 0.2, sensitivities from 0.8."""
 
@@ -48,11 +51,17 @@ def roc(table: pd.DataFrame, points: pd.DataFrame, auc: str) -> Figure:
         axes.set(xlabel="False positive rate (1 − specificity)", ylabel="Sensitivity", xlim=(-0.01, 1), ylim=(0, 1.01))
         axes.legend(loc="lower right", ncols=2)
 
-    if table["fold"].notna().any():
-        description = f"Sensitivity against false positive rate, out of fold; {auc}. Thin lines: folds."
-    else:
-        description = f"Sensitivity against false positive rate; {auc}."
-    return draw("roc", "ROC curve with 95 % band", description, table, plot)
+    out_of_fold = ", out of fold" if table["fold"].notna().any() else ""
+    description = f"Sensitivity against false positive rate{out_of_fold}; {auc}."
+    caption = f"ROC curve{out_of_fold} and before calibration, with 95 % band"
+    caption += "; thin lines are folds" if out_of_fold else ""
+    if len(points):
+        part = "fold" if out_of_fold else "part"
+        caption += (
+            f"; symbols are operating points, each {part} at the threshold that the other {part}s choose, "
+            "and may lie beside the curve of all images"
+        )
+    return draw("roc", caption, description, table, plot)
 
 
 def precision_recall(table: pd.DataFrame, description: str) -> Figure:
@@ -73,7 +82,7 @@ def _curves(axes: "Axes", curves: pd.DataFrame, x: str, y: str) -> None:
     for k, (name, curves_of_class) in enumerate(curves.groupby("class", sort=False)):
         colour = COLOURS[k % len(COLOURS)]
         for _, fold in curves_of_class.dropna(subset="fold").groupby("fold"):
-            axes.plot(fold[x], fold[y], color=colour, linewidth=0.5, alpha=0.5)
+            axes.plot(fold[x], fold[y], color=colour, linewidth=0.7, alpha=0.6)
         pooled = curves_of_class[curves_of_class["fold"].isna()]
         axes.fill_between(pooled[x], pooled["ci_low"], pooled["ci_high"], color=colour, alpha=0.2, linewidth=0)
         axes.plot(pooled[x], pooled[y], DASHES[k % len(DASHES)], color=colour, label=legible(name))
@@ -126,12 +135,15 @@ def net_benefit(table: pd.DataFrame) -> Figure:
     return draw("decision_curve", "Decision curve with 95 % band", description, table, plot)
 
 
-def scores(table: pd.DataFrame, what: str = "out-of-fold probabilities") -> Figure:
+def scores(
+    table: pd.DataFrame, what: str = "out-of-fold probabilities", threshold: tuple[str, float] | None = None
+) -> Figure:
     """Return the histograms of probabilities by true class.
 
     Args:
         table: as `cxr.evaluation.analyses.score_table` returns it.
         what: the probabilities are of which kind, such as out-of-fold probabilities.
+        threshold: of an operating point, to be marked: its name and where it is; None for none.
     """
 
     def plot(axes: "Axes", bins: pd.DataFrame) -> None:
@@ -139,15 +151,23 @@ def scores(table: pd.DataFrame, what: str = "out-of-fold probabilities") -> Figu
             steps = [*rows["share"], rows["share"].iloc[-1]]
             series = f"{label} images" + (f", probability of {name}" if bins["class"].nunique() > 1 else "")
             axes.step([*rows["low"], 1], steps, DASHES[k % len(DASHES)], where="post", label=legible(series))
+        if threshold:
+            axes.axvline(threshold[1], color=INK, linestyle=":", linewidth=1, label=f"threshold: {threshold[0]}")
         axes.set(xlabel="Calibrated probability", ylabel="Share of the true class", xlim=(0, 1))
         axes.legend()
 
     description = f"Histograms of calibrated {what} by true class, 20 bins."
-    return draw("scores", "Probabilities by true class", description, table, plot)
+    return draw("scores", "Calibrated probabilities by true class", description, table, plot)
 
 
-def confusion(table: pd.DataFrame, classes: Classes) -> Figure:
-    """Return the confusion matrix: counts, and shares of each true class as text and shade."""
+def confusion(table: pd.DataFrame, classes: Classes, at: str) -> Figure:
+    """Return the confusion matrix: counts, and shares of each true class as text and shade.
+
+    Args:
+        table: columns label, predicted and n.
+        classes: in output order.
+        at: when a class is predicted, in words that follow `Confusion matrix`.
+    """
 
     def plot(axes: "Axes", counts: pd.DataFrame) -> None:
         matrix = counts.pivot_table(index="label", columns="predicted", values="n")
@@ -164,37 +184,60 @@ def confusion(table: pd.DataFrame, classes: Classes) -> Figure:
         axes.set(xlabel="Predicted class", ylabel="True class")
 
     description = "; ".join(f"{row.label} predicted as {row.predicted}: {row.n}" for row in table.itertuples())
-    return draw("confusion", "Confusion matrix at probability 0.5", description, table, plot)
+    return draw("confusion", f"Confusion matrix {at}; shares are of the true class", description, table, plot)
+
+
+def acquisition(table: pd.DataFrame) -> Figure:
+    """Return the ROC-AUC of the networks and of acquisition alone, and their difference, with intervals.
+
+    Args:
+        table: as `cxr.evaluation.acquisition_baseline.compare_with_networks` returns it.
+    """
+    named = table.assign(metric="roc_auc", line=table["model"].map(MODELS))
+    if table["class"].nunique() > 1:
+        named["line"] = table["class"] + ", " + named["line"]
+    caption = "ROC-AUC of the networks and of acquisition alone on the same images, with 95 % intervals"
+    drawn = forest("acquisition", caption, named, "line", ("roc_auc",))
+    return replace(drawn, table=table)
 
 
 def forest(name: str, caption: str, table: pd.DataFrame, level: str, metrics: Sequence[str]) -> Figure:
-    """Return values with intervals: one row per level, one colour and marker per metric.
+    """Return values with intervals, as marks and as numbers: one row per level, one panel per metric.
 
     Args:
         name: of the figure.
         caption: of the figure.
-        table: columns metric, value, ci_low, ci_high and the one named by `level`.
+        table: columns metric, value, ci_low, ci_high and the one named by `level`; n, the number of images, if known.
         level: the column that names the rows of the figure.
         metrics: those to show.
     """
     levels = table[level].unique().tolist()
+    labels = [legible(row_name) for row_name in levels]
+    if "n" in table:
+        n_images = table.groupby(level)["n"].max()
+        labels = [f"{label} (n = {n_images[row_name]:,})" for label, row_name in zip(labels, levels, strict=True)]
 
-    def plot(axes: "Axes", rows: pd.DataFrame) -> None:
-        for k, metric in enumerate(metrics):
-            shown = rows[rows["metric"] == metric]
-            y = [levels.index(row_name) + 0.18 * (k - (len(metrics) - 1) / 2) for row_name in shown[level]]
+    def plot(panels: Any, rows: pd.DataFrame) -> None:
+        for k, (axes, metric) in enumerate(zip(np.atleast_1d(panels), metrics, strict=True)):
+            shown = rows[rows["metric"] == metric].dropna(subset="value")
+            y = [levels.index(row_name) for row_name in shown[level]]
             style = _line_style(k, display_name(metric), with_line=False)
             axes.errorbar(shown["value"] * PERCENT, y, xerr=_error_bars(shown, "value", PERCENT), **style)
-        axes.set_yticks(range(len(levels)), [legible(name) for name in levels])
-        axes.invert_yaxis()
-        axes.set(xlabel="%")
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
+            for place, value, low, high in zip(y, shown["value"], shown["ci_low"], shown["ci_high"], strict=True):
+                text = format_estimate(value, low, high)
+                axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7)
+            axes.set_title(display_name(metric), fontsize=9)
+            axes.set(xlabel="%")
+        axes = np.atleast_1d(panels)[0]
+        axes.set_yticks(range(len(levels)), labels)
+        axes.set_ylim(len(levels) - 0.5, -0.5)
 
     shown = table[table["metric"].isin(metrics)].dropna(subset="value")
     description = "; ".join(
         f"{row[level]}: {display_name(row['metric'])} {row['value']:.1%}" for row in shown.to_dict("records")
     )
-    return draw(name, caption, description, table, plot, width=6.4, height=1.3 + 0.42 * len(levels))
+    size = {"width": 3.2 + 2.2 * len(metrics), "height": 0.9 + 0.3 * len(levels)}
+    return draw(name, caption, description, table, plot, **size, grid=(1, len(metrics)))
 
 
 def training(table: pd.DataFrame) -> Figure:

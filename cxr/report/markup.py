@@ -19,6 +19,8 @@ from cxr.wording import visible
 THUMBNAIL_PX = 112
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
 """Okabe and Ito's palette, which colour-blind readers can distinguish."""
+ON_DARK = {"#0072b2": "#5ab4f0", "#d55e00": "#ff8f4a", "#009e73": "#35d0a5", "#cc79a7": "#e3a3c8"}
+"""Lighter colours that stand for those of COLOURS that a dark page would swallow."""
 
 
 def render(template: Path, **facts: Any) -> str:
@@ -39,7 +41,7 @@ def render(template: Path, **facts: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template.name).render(**facts)
+    return environment.get_template(template.name).render(on_dark=ON_DARK, **facts)
 
 
 def _finalize(value: Any) -> Any:

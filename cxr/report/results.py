@@ -1,8 +1,13 @@
 """What a report shows of predictions, whoever made them: their figures, and which values are undefined."""
 
+from collections.abc import Mapping
+
+import numpy as np
 import pandas as pd
 
+from cxr.config import OperatingPoint
 from cxr.evaluation import analyses
+from cxr.evaluation.analyses import operating_points
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.metrics.classification import COUNTS
 from cxr.report import figures
@@ -11,6 +16,10 @@ from cxr.wording import display_name, format_estimate
 
 Tables = dict[str, pd.DataFrame]
 NO_INTERVAL = "no interval, because all images are of one patient"
+HEADLINE: OperatingPoint = "youden"
+"""The operating point of a package for which no other is asked, and so that of the first figures of a report."""
+WITHOUT_THRESHOLD = {True: "at probability 0.5, before calibration", False: "of the most probable class"}
+"""When a class is predicted if no operating point is chosen: of two classes, and of more."""
 FOLD_METRICS = ("roc_auc", "sensitivity", "specificity")
 
 
@@ -34,29 +43,68 @@ def figures_of(images: OutOfFold, tables: Tables) -> dict[str, Figure]:
     drawn = [
         figures.roc(curves["roc"], tables["operating_points"], auc),
         figures.precision_recall(curves["precision_recall"], f"Precision against recall{out_of_fold}; {precision}."),
-        figures.confusion(tables["confusion"], images.classes),
+        _confusion(images, tables["confusion"]),
         figures.calibration(analyses.reliability_table(images), calibrated),
         figures.scores(
-            analyses.score_table(images), "out-of-fold probabilities" if images.has_folds else "probabilities"
+            analyses.score_table(images),
+            "out-of-fold probabilities" if images.has_folds else "probabilities",
+            _mean_threshold(tables["operating_points"]),
         ),
     ]
     if images.has_folds:
         by_fold = metrics[(metrics["scope"] == "fold") & positive]
         by_fold = by_fold.assign(level="fold " + by_fold["fold"].astype("string"))
-        drawn.append(figures.forest("folds", "Folds, 95 % intervals", by_fold, "level", FOLD_METRICS))
+        drawn.append(
+            figures.forest("folds", "Metrics of each fold, with 95 % intervals", by_fold, "level", FOLD_METRICS)
+        )
     subgroups = tables["subgroups"]
     if len(subgroups):
         subgroups = subgroups.assign(line=_lines(subgroups, images.is_binary))
-        drawn.append(figures.forest("subgroups", "Subgroups, 95 % intervals", subgroups, "line", FOLD_METRICS))
+        drawn.append(
+            figures.forest("subgroups", "Metrics of subgroups, with 95 % intervals", subgroups, "line", FOLD_METRICS)
+        )
     if images.is_binary:
         drawn.append(figures.net_benefit(analyses.decision_table(images)))
     return {figure.name: figure for figure in drawn}
+
+
+def _confusion(images: OutOfFold, at_half: pd.DataFrame) -> Figure:
+    """Return the confusion matrix at the operating point that a package has if no other is asked for.
+
+    For more than two classes, and where a fold has no threshold, it is that of `at_half`: at probability 0.5 (of the
+    most probable class) before calibration.
+    """
+    points = {point.name: point for point in operating_points(images)}
+    if HEADLINE not in points or np.isnan(points[HEADLINE].thresholds).any():
+        at_none = at_half.assign(operating_point=None).astype({"operating_point": "str"})
+        return figures.confusion(at_none, images.classes, WITHOUT_THRESHOLD[images.is_binary])
+    predicted = points[HEADLINE].predicted.astype(int)
+    counts = [
+        {"label": label, "predicted": other, "n": int(((images.target == k) & (predicted == j)).sum())}
+        for k, label in enumerate(images.classes)
+        for j, other in enumerate(images.classes)
+    ]
+    part = "fold" if images.has_folds else "part"
+    at = f"at {display_name(HEADLINE)}'s operating point, each {part} at the threshold that the other {part}s choose"
+    table = pd.DataFrame(counts).assign(operating_point=HEADLINE).astype({"operating_point": "str"})
+    return figures.confusion(table, images.classes, at)
+
+
+def _mean_threshold(points: pd.DataFrame) -> tuple[str, float] | None:
+    """Return the name of the headline operating point and its threshold, the mean over parts; None if it has none."""
+    threshold = points.loc[points["operating_point"] == HEADLINE, "threshold"].dropna()
+    return (display_name(HEADLINE), float(threshold.iloc[0])) if len(threshold) else None
 
 
 def _lines(subgroups: pd.DataFrame, is_binary: bool) -> pd.Series:
     """Return the name of each subgroup's row in the figure."""
     where = subgroups["subgroup"] + ": " + subgroups["level"]
     return where if is_binary else subgroups["class"] + ", " + where
+
+
+def headline_point(drawn: Mapping[str, Figure]) -> OperatingPoint | None:
+    """Return the operating point that the confusion matrix among the figures is at; None if it is at none."""
+    return HEADLINE if drawn["confusion"].table["operating_point"].notna().all() else None
 
 
 def undefined(tables: Tables) -> list[str]:

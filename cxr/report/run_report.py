@@ -4,21 +4,26 @@ The tables are read as the checks left them; only those behind the figures are c
 names the table that it comes from. An analysis that was not done is reported as not done.
 """
 
+import itertools
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from cxr import __version__
 from cxr.classes import Classes, Findings
+from cxr.evaluation.acquisition_baseline import compare_with_networks
 from cxr.evaluation.findings import FindingsOutOfFold, tables_of
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.overview import STARTING_PROJECT
+from cxr.evaluation.published import PUBLISHED, is_kaggle
 from cxr.evaluation.tables import read_tables
 from cxr.metrics.classification import COUNTS
 from cxr.report import figures
+from cxr.report.cautions import cautions_of, drops, failed
 from cxr.report.cells import Cells
 from cxr.report.drawing import Figure
 from cxr.report.findings_overview import overview_page
@@ -26,7 +31,7 @@ from cxr.report.gallery import gallery, suspects
 from cxr.report.guidelines import NOT_APPLICABLE, NOT_DONE, crosswalk
 from cxr.report.markup import render
 from cxr.report.outside import openings, tests_of, write_gaps
-from cxr.report.results import FOLD_METRICS, Tables, figures_of, undefined
+from cxr.report.results import FOLD_METRICS, Tables, figures_of, headline_point, undefined
 from cxr.storage import events, files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.recipe_text import command_of, recipe_sentences
@@ -37,33 +42,6 @@ log = logging.getLogger(__name__)
 
 REQUESTED = {"stress": "robustness", "learning_curve": "learning-curve"}
 """Tables that a run has only on request, and the sections of the report that show them."""
-PUBLISHED = (
-    (
-        "ResNet-50, five-fold cross-validation (the starting project)",
-        "91.5",
-        "97.5",
-        "91.1",
-        "92.4",
-        "It is not stated whether all images of a patient are in one fold.",
-    ),
-    (
-        "ResNet-50 fine-tuned, arXiv 2601.00837",
-        "99.4",
-        "99.9",
-        "–",
-        "–",
-        "A random split by image: images of one patient are on both sides, which inflates every metric.",
-    ),
-    (
-        "ResNet-50 and similar networks on the official test split, usual range",
-        "86 to 91",
-        "about 97.5",
-        "–",
-        "62 to 74",
-        "At probability 0.5; a range, no single source. The 624 images are harder than a part of the training images.",
-    ),
-)
-"""Published results on the Kaggle set: name, accuracy, ROC-AUC, sensitivity, specificity in %, and a caveat."""
 
 
 def write_report(run: Run) -> Path:
@@ -136,7 +114,9 @@ def _page(
 ) -> str:
     folder = run.folder
     tests = tests_of(folder)
+    on_kaggle = images.is_binary and not subject.finding and is_kaggle(verified.read_table(folder.manifest)["path"])
     facts = {file.name: verified.read_json(file) for file in (folder.config, folder.data, folder.certificate)}
+    opened = {name: openings(run, test, images.classes) for name, test in tests.items()}
     done = {section for table, section in REQUESTED.items() if table in tables}
     done |= {"held-out-test" if name == "held_out_test" else "external" for name in tests}
     return render(
@@ -147,17 +127,23 @@ def _page(
         pages=subject.pages,
         is_checked=verified.exists(folder.checks_report),
         cells=Cells(
-            _sources(folder, tables, gaps, subject), facts, {"class": subject.finding} if subject.finding else {}
+            _sources(folder, tables, gaps, subject, drawn["acquisition"]),
+            facts,
+            {"class": subject.finding} if subject.finding else {},
         ),
         record=facts["config.json"],
         certificate=facts["leakage_certificate.json"],
         made_at=files.now(),
         version=__version__,
         positive=images.classes.headline,
-        starting=STARTING_PROJECT if images.is_binary and not subject.finding else {},
+        starting=STARTING_PROJECT if on_kaggle else {},
         counts=COUNTS,
-        published=PUBLISHED if _is_kaggle(images.classes) else (),
+        published=PUBLISHED if on_kaggle else (),
         figures=drawn,
+        headline_point=headline_point(drawn),
+        has_package=True,
+        count=itertools.count(1).__next__,
+        **_verdict(folder, facts["leakage_certificate.json"], drawn["acquisition"].table, opened, gaps),
         has_int8="int8" in tables,
         undefined=undefined(tables),
         has_folds=True,
@@ -167,7 +153,7 @@ def _page(
         model="these networks",
         most_confident_errors=gallery(run, tables["most_confident_errors"], subject.columns),
         suspects=suspects(run, tables["label_suspects"]),
-        tests={name: openings(run, test, images.classes) for name, test in tests.items()},
+        tests=opened,
         crosswalk=crosswalk(done),
         not_done=NOT_DONE,
         not_applicable=NOT_APPLICABLE,
@@ -178,9 +164,29 @@ def _page(
     )
 
 
-def _sources(folder: RunFolder, tables: Tables, gaps: Tables, subject: _Subject) -> dict[str, tuple[str, pd.DataFrame]]:
+def _verdict(
+    folder: RunFolder,
+    certificate: Mapping[str, Any],
+    comparison: pd.DataFrame,
+    tests: Mapping[str, Mapping[str, Any]],
+    gaps: Tables,
+) -> dict[str, Any]:
+    """Return what the verdict on the first screen is made of."""
+    expectations = failed(verified.read_table(folder.expectations)) if verified.exists(folder.expectations) else None
+    return {
+        "cautions": cautions_of(comparison, certificate, tests, gaps, expectations),
+        "comparison_is_defined": bool(comparison["value"].notna().all()),
+        "drops": {name.removesuffix("/gap"): drops(gap) for name, gap in gaps.items()},
+        "failed_checks": [] if expectations is None else expectations.to_dict("records"),
+    }
+
+
+def _sources(
+    folder: RunFolder, tables: Tables, gaps: Tables, subject: _Subject, acquisition: Figure
+) -> dict[str, tuple[str, pd.DataFrame]]:
     """Return the tables that the page takes numbers from, each with its file."""
     named = {name: (folder.table(name), table) for name, table in tables.items()}
+    named["acquisition_comparison"] = (folder.figures / f"{acquisition.name}.parquet", acquisition.table)
     if verified.exists(folder.acquisition_baseline):
         known = verified.read_table(folder.acquisition_baseline)
         known = known[known["class"] == subject.finding] if subject.finding else known
@@ -196,13 +202,10 @@ def _figures(run: Run, images: OutOfFold, tables: Tables) -> dict[str, Figure]:
     """Return the figures of predictions, and those of how the networks were trained and what else was asked for."""
     folder = run.folder
     epochs = [verified.read_table(folder.fold(fold).epochs) for fold in range(run.config.folds)]
-    drawn = [figures.training(pd.concat(epochs, ignore_index=True))]
+    comparison = compare_with_networks(images, verified.read_table(folder.manifest))
+    drawn = [figures.training(pd.concat(epochs, ignore_index=True)), figures.acquisition(comparison)]
     shown = images.classes.headline
     for name, draw in (("stress", figures.robustness), ("learning_curve", figures.learning)):
         if name in tables:
             drawn.append(draw(tables[name][tables[name]["class"] == shown], FOLD_METRICS))
     return figures_of(images, tables) | {figure.name: figure for figure in drawn}
-
-
-def _is_kaggle(classes: Classes) -> bool:
-    return classes == ("NORMAL", "PNEUMONIA")

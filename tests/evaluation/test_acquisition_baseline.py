@@ -4,7 +4,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from cxr.classes import Classes
-from cxr.evaluation.acquisition_baseline import measure_acquisition_baseline
+from cxr.evaluation.acquisition_baseline import compare_with_networks, measure_acquisition_baseline
+from cxr.evaluation.out_of_fold import OutOfFold
 
 
 def draw(seed: int, *, width_differs: bool, classes: str = "AB") -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -77,3 +78,40 @@ def test_three_classes_are_averaged() -> None:
     baseline = measure_acquisition_baseline(*draw(2, width_differs=True, classes="ABC"), Classes("ABC"))
     assert 0.6 < auc(baseline, "all") < 0.9
     assert set(baseline["features"]) == {"all", "width", "height", "aspect", "mean", "contrast", "border", "mode"}
+
+
+def predicted(folds: pd.DataFrame, odds: np.ndarray) -> OutOfFold:
+    """Return predictions of the classes A and B with these log odds of B."""
+    rows = folds.assign(logit_A=0.0, logit_B=odds, probability_A=1 / (1 + np.exp(odds)))
+    return OutOfFold(rows.assign(probability_B=1 - rows["probability_A"]), Classes("AB"))
+
+
+def test_networks_that_know_no_more_than_the_scanner_are_not_surely_better_and_others_are() -> None:
+    manifest, folds = draw(3, width_differs=True)
+    noise = np.random.default_rng(1).normal(0, 1, len(folds))
+    as_the_scanner = predicted(folds, (manifest["width"] - 1150).to_numpy() / 100 + 0.2 * noise)
+    assert compare_with_networks(as_the_scanner, manifest).set_index("model").loc["difference", "ci_low"] < 0
+
+    manifest, folds = draw(3, width_differs=False)
+    truth = (folds["label"] == "B").to_numpy()
+    table = compare_with_networks(predicted(folds, 4 * (truth - 0.5) + noise), manifest.sample(frac=1, random_state=0))
+    assert table["class"].unique().tolist() == ["B"]
+    by_model = table.set_index("model")
+    assert by_model.loc["networks", "value"] == pytest.approx(roc_auc_score(truth, 4 * (truth - 0.5) + noise))
+    alone = measure_acquisition_baseline(manifest, folds, Classes("AB"))
+    assert by_model.loc["acquisition", "value"] == pytest.approx(auc(alone, "all"))
+    difference = by_model.loc["networks", "value"] - by_model.loc["acquisition", "value"]
+    assert by_model.loc["difference", "value"] == pytest.approx(difference)
+    assert 0 < by_model.loc["difference", "ci_low"] < difference < by_model.loc["difference", "ci_high"]
+
+
+def test_of_more_than_two_classes_each_is_compared() -> None:
+    manifest, folds = draw(5, width_differs=True, classes="ABC")
+    odds = {f"logit_{name}": np.random.default_rng(ord(name)).normal(size=len(folds)) for name in "ABC"}
+    total = sum(np.exp(values) for values in odds.values())
+    rows = folds.assign(**odds, **{f"probability_{name}": np.exp(odds[f"logit_{name}"]) / total for name in "ABC"})
+    table = compare_with_networks(OutOfFold(rows, Classes("ABC")), manifest)
+    models = ["networks", "acquisition", "difference"]
+    assert list(zip(table["class"], table["model"], strict=True)) == [
+        (name, model) for name in "ABC" for model in models
+    ]

@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import pandas as pd
@@ -5,12 +6,14 @@ import pytest
 
 from cxr.classes import Classes
 from cxr.config import TrainConfig
+from cxr.evaluation import published
 from cxr.evaluation.overview import STARTING_PROJECT, headline, list_runs
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, load_run
 
 CONFIG = TrainConfig(data="images", weights="none", trainable="all", size=64, epochs=6, folds=2)
+NAMES = ["train/N/1.jpeg", "train/P/2.jpeg"]
 ROW = {"mean": 0.9, "sd": 0.01, "pooled": 0.89, "ci_low": 0.87, "ci_high": 0.91}
 
 
@@ -24,12 +27,19 @@ def write_run(place: Path, name: str, classes: list[str], rows: list[tuple[str |
     if rows:
         table = pd.DataFrame([{"class": name, "metric": metric, **ROW} for name, metric in rows])
         verified.write_table(folder.summary, table.astype({"class": "str"}))
+    verified.write_table(folder.manifest, pd.DataFrame({"path": NAMES}))
     return folder
 
 
-def test_the_headline_is_the_positive_class_in_percent_beside_the_starting_project(tmp_path: Path) -> None:
+def test_the_headline_is_the_positive_class_in_percent_beside_the_starting_project_on_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [("P", "roc_auc"), ("P", "average_precision"), ("P", "true_positive")]
-    table = headline(write_run(tmp_path, "two", ["N", "P"], rows)).set_index("metric")
+    folder = write_run(tmp_path, "two", ["N", "P"], rows)
+    assert headline(folder)["starting_project"].isna().all(), "of other images"
+    names = hashlib.sha256(b"train/N/1.jpeg\ntrain/P/2.jpeg").hexdigest()
+    monkeypatch.setattr(published, "FILE_NAMES_SHA256", names)
+    table = headline(folder).set_index("metric")
     assert table.index.tolist() == ["roc_auc", "average_precision"], "counts are no percentages"
     assert table.loc["roc_auc", ["mean", "sd", "pooled"]].tolist() == pytest.approx([90, 1, 89])
     assert table.loc["roc_auc", "starting_project"] == pytest.approx(100 * STARTING_PROJECT["roc_auc"])

@@ -22,7 +22,7 @@ def test_a_confusion_matrix_shows_the_counts_and_the_shares_of_each_true_class()
         [("sick", "sick", 1200), ("sick", "well", 300), ("well", "sick", 5), ("well", "well", 95)],
         columns=["label", "predicted", "n"],
     )
-    figure = figures.confusion(counts, Classes(("well", "sick")))
+    figure = figures.confusion(counts, Classes(("well", "sick")), "at 0.5")
     shown = " ".join(texts(figure))
     for text in ("1,200", "80.0%", "300", "20.0%", "5.0%", "95.0%", "Predicted class", "True class"):
         assert text in shown
@@ -34,7 +34,7 @@ def test_a_class_that_was_never_predicted_has_a_column_all_the_same() -> None:
         [(label, predicted, n) for label, n in (("a", 4), ("b", 6)) for predicted, n in (("a", n), ("b", 0))],
         columns=["label", "predicted", "n"],
     )
-    assert "0.0%" in " ".join(texts(figures.confusion(counts, Classes(("a", "b")))))
+    assert "0.0%" in " ".join(texts(figures.confusion(counts, Classes(("a", "b")), "at 0.5")))
 
 
 def test_a_forest_describes_every_defined_value_and_draws_undefined_ones_nowhere() -> None:
@@ -51,6 +51,8 @@ def test_a_forest_describes_every_defined_value_and_draws_undefined_ones_nowhere
     assert figure.description == "fold 0: sensitivity 87.5%; fold 1: ROC-AUC 50.0%"
     assert {"fold 0", "fold 1", "sensitivity", "ROC-AUC"} <= set(texts(figure))
     assert "accuracy" not in texts(figure)
+    assert {"87.5 [80.0, 90.0]", "50.0 [–]"} <= set(texts(figure)), "each estimate stands beside its mark"
+    assert "fold 1 (n = 12)" in texts(figures.forest("folds", "Folds", rows.assign(n=12), "level", ("sensitivity",)))
 
 
 def curve(sensitivity: float) -> pd.DataFrame:
@@ -128,5 +130,6 @@ def test_scores_of_one_class_do_not_repeat_its_name() -> None:
     table = pd.DataFrame({"class": "sick", "label": ["sick", "sick", "well", "well"], "low": [0.0, 0.5] * 2})
     table = table.assign(share=[0.1, 0.9, 0.8, 0.2])
     assert {"sick images", "well images"} <= set(texts(figures.scores(table)))
+    assert "threshold: Youden" in texts(figures.scores(table, threshold=("Youden", 0.4)))
     both = pd.concat([table, table.assign(**{"class": "well"})])
     assert "sick images, probability of well" in texts(figures.scores(both))

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ from cxr.cli.app import app
 from cxr.config import TrainConfig
 from cxr.dataset.known_patients import NOBODY
 from cxr.errors import RunError
+from cxr.evaluation import published
 from cxr.evaluation.tables import write_tables
 from cxr.report.gallery import N_SUSPECTS
 from cxr.report.run_report import write_report
@@ -36,6 +38,7 @@ FIGURES = {
     "subgroups",
     "training",
     "decision_curve",
+    "acquisition",
 }
 
 
@@ -112,6 +115,71 @@ def test_the_summary_shows_the_tables_numbers(run: Run, page: Page) -> None:
     assert "Not done" in text
     for row in files.read_table(run.folder.table("auc")).itertuples():
         assert f"{100 * row.value:.2f} [{100 * row.ci_low:.2f}, {100 * row.ci_high:.2f}]" in text
+
+
+def words_of(folder: RunFolder) -> str:
+    text = "".join(Page(folder.report.read_text()).words).replace("\N{NO-BREAK SPACE}", " ")
+    return " ".join(text.split())
+
+
+def test_the_first_screen_has_headline_figures_a_verdict_two_figures_and_then_the_flow(run: Run, page: Page) -> None:
+    text = run.folder.report.read_text()
+    in_order = [
+        'class="cards"',
+        'class="verdict',
+        'id="figure-roc"',
+        'id="figure-confusion"',
+        'class="steps"',
+        "<table>",
+    ]
+    places = [text.index(part) for part in in_order]
+    assert places == sorted(places)
+    words = words_of(run.folder)
+    auc = files.read_table(run.folder.figures / "acquisition.parquet").set_index("model")["value"] * 100
+    assert f"a regression reaches a ROC-AUC of {auc['acquisition']:.1f} [" in words
+    assert f"the networks' is higher by {auc['difference']:.1f} [" in words
+    assert "There is no held-out and no external test set" in words
+    assert "The data were not checked." in words
+    assert "Published results" not in words, "these are not the images of the Kaggle set"
+    assert page.words.count("Figure 1.") == 1
+
+
+def test_the_confusion_matrix_and_the_headline_are_at_the_same_thresholds(run: Run) -> None:
+    counts = files.read_table(run.folder.figures / "confusion.parquet").set_index(["label", "predicted"])["n"]
+    points = files.read_table(run.folder.table("operating_points")).query("operating_point == 'youden'")
+    rates = points.set_index("metric")["value"]
+    n_sick = counts["PNEUMONIA"].sum()
+    assert counts["PNEUMONIA", "PNEUMONIA"] / n_sick == pytest.approx(rates["sensitivity"])
+    assert counts["NORMAL", "NORMAL"] / counts["NORMAL"].sum() == pytest.approx(rates["specificity"])
+
+
+def test_published_results_stand_beside_a_run_on_the_images_of_the_kaggle_set(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run.folder.path, tmp_path / "kaggle")
+    copy = load_run(RunFolder(tmp_path / "kaggle"))
+    names = sorted({"/".join(Path(path).parts[-3:]) for path in files.read_table(copy.folder.manifest)["path"]})
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    monkeypatch.setattr(published, "FILE_NAMES_SHA256", digest)
+    write_report(copy)
+    assert "Published results on this data set" in words_of(copy.folder)
+    assert "Starting project" in words_of(copy.folder)
+    assert disagreements(copy.folder.path)[1] == []
+
+
+def test_failed_checks_and_a_held_out_test_set_that_is_not_opened_stand_in_the_verdict(
+    run: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(run.folder.path, tmp_path / "checked")
+    copy = load_run(RunFolder(tmp_path / "checked"))
+    row = {"table": "manifest", "severity": "warning", "passed": False, "sentence": "No image is blank <b>."}
+    verified.write_table(copy.folder.expectations, pd.DataFrame([row]))
+    certificate = files.read_json(copy.folder.certificate)
+    verified.write_json(copy.folder.certificate, certificate | {"holdout": "test", "n_images_held_out": 9})
+    write_report(copy)
+    assert "warning: No image is blank <b>." in words_of(copy.folder)
+    assert "The held-out test set was not opened" in words_of(copy.folder)
+    assert "9 held out (test)" in words_of(copy.folder)
 
 
 def test_every_number_on_the_page_is_the_tables_and_another_one_is_found_out(run: Run, tmp_path: Path) -> None:
