@@ -54,7 +54,7 @@ def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdi
         data=data,
         counts=counts,
         verdicts=verdicts,
-        flow=_flow(data["images"], certificate),
+        images_by_step=_steps(data["images"], certificate),
         colours=dict(zip(labels, COLOURS * (len(labels) // len(COLOURS) + 1), strict=False)),
         class_rows=_class_rows(by_label, data["images"]["used"]),
         patients=_images_per_patient(images),
@@ -78,10 +78,17 @@ def _by_label(images: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([*present, images[images["label"] == NO_FINDING]], ignore_index=True)
 
 
-def _flow(counts: dict[str, int], certificate: dict[str, Any] | None) -> list[tuple[str, int]]:
-    """Return the steps of the flow diagram: name and number of images."""
-    steps = [(name, counts[name]) for name in ("found", "unreadable", "duplicate", "used")]
-    return steps + ([("groups (patients)", certificate["n_groups"])] if certificate else [])
+Step = tuple[str, str, list[tuple[str, str]]]
+
+
+def _steps(counts: dict[str, int], certificate: dict[str, Any] | None) -> list[Step]:
+    """Return the steps of the flow diagram: how many, of what, and how many are left out there and why."""
+    left_out = [("unreadable", "unreadable"), ("duplicate", "byte-identical copies")]
+    steps: list[Step] = [
+        (f"{counts['found']:,}", "image files found", [(f"{counts[name]:,}", why) for name, why in left_out]),
+        (f"{counts['used']:,}", "images used", []),
+    ]
+    return steps + ([(f"{certificate['n_groups']:,}", "groups (patients)", [])] if certificate else [])
 
 
 def _class_rows(images: pd.DataFrame, n_used: int) -> list[dict[str, Any]]:

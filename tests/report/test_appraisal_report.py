@@ -84,7 +84,7 @@ def test_patients_in_several_folds_are_counted_and_a_subgroup_is_shown(full: App
     assert int(counted[1]) == (rows.groupby("group_id")["fold"].nunique() > 1).sum() > 0
     assert "bootstrap over patients" in text
     assert "Mean ± sd over folds" in text
-    assert "1 without a label, left out" in text
+    assert "1 without a label" in text
     assert "sex F PNEUMONIA ROC-AUC" in text
 
 
