@@ -33,16 +33,16 @@ def train_cv(config: TrainConfig, execution: Execution, checks: Checking) -> Pat
         require_runner(execution)
         if execution.mlflow:
             require_mlflow(execution.mlflow)
-        examine_images(config, folder, execution.cache, config.size)
+        folder = examine_images(config, folder, execution.cache, config.size)
         if not folder.has_begun:
-            check_data(folder, config, limit, checks.data_docs)
+            folder = check_data(folder, config, limit, checks.data_docs)
         run = begin_run(config, folder, execution, start)
         if execution.runner != "ray":  # on a cluster each node fills its own cache
-            extract_features(run)
-        train_folds(run, execution)
-        evaluate_folds(run)
-        check_results(run, limit)
-        write_report(run)
+            run = extract_features(run)
+        trained = train_folds(run, execution)
+        run = evaluate_folds(run, wait_for=trained)
+        run = check_results(run, limit)
+        run = write_report(run)
         if execution.mlflow:
             log_to_mlflow(run, execution.mlflow)
     return folder.path

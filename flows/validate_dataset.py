@@ -23,6 +23,6 @@ def validate_dataset(config: DataConfig, location: RunLocation, checks: Checking
     if checks.data_docs:
         require_local("--data-docs", folder.checks)
     with locked(folder.lock, f"run {folder.run_id}"):
-        examine_images(config, folder, location.cache)
+        folder = examine_images(config, folder, location.cache)
         check_data(folder, config, limit, checks.data_docs)
     return folder.path

@@ -19,31 +19,36 @@ from tasks.logs import core_logs
 
 
 @task(task_run_name="check-data", cache_policy=NO_CACHE)
-def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, data_docs: bool = False) -> None:
-    """Check images, copies, folds and acquisition; raise ChecksFailedError if a critical expectation failed."""
+def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, data_docs: bool = False) -> RunFolder:
+    """Check images, copies, folds and acquisition; return the folder, or raise ChecksFailedError if it is unfit."""
     with core_logs(), events.stage(folder.events, "check_data"):
         verdicts = gate.check_data(folder, config, limit, data_docs=data_docs)
     _publish(folder, verdicts, "data")
     gate.require(verdicts, folder.checks_report)
+    return folder
 
 
 @task(task_run_name="check-results", cache_policy=NO_CACHE)
-def check_results(run: Run, limit: Tolerances) -> None:
-    """Check predictions and metrics; raise ChecksFailedError if a critical expectation failed."""
+def check_results(run: Run, limit: Tolerances) -> Run:
+    """Check predictions and metrics; return the run, or raise ChecksFailedError if a critical expectation failed."""
     with core_logs(), events.stage(run.folder.events, "check_results"):
         verdicts = gate.check_results(run, limit)
     _publish(run.folder, verdicts, "results")
     gate.require(verdicts, run.folder.checks_report)
+    return run
 
 
 def _publish(folder: RunFolder, verdicts: Sequence[Verdict], what: str) -> None:
     """Publish every expectation as a table artifact, and those that failed as a markdown artifact."""
     key = f"{what}-{artifact_key(folder.run_id)}"
     table = gate.expectations_table(verdicts)
-    create_table_artifact(table_rows(table), key=f"checks-{key}")
     failed = table[~table["passed"]]
+    description = f"{what} of {markdown(folder.run_id)}: {len(table)} expectations, {len(failed)} failed"
+    create_table_artifact(table_rows(table), key=f"checks-{key}", description=description)
     lines = [f"| {r.severity} | {r.table} | {markdown(r.sentence)} | {r.n_unexpected} |" for r in failed.itertuples()]
     heading = f"# Checks of {what}: {markdown(folder.run_id)}\n\n{len(table)} expectations, {len(failed)} failed.\n\n"
     columns = "| severity | table | expectation | exceptions |\n| --- | --- | --- | --- |\n"
     report = f"\n\nReport: {markdown(folder.checks_report)}. {DISCLAIMER}"
-    create_markdown_artifact(heading + columns + "\n".join(lines) + report, key=f"verdict-{key}")
+    create_markdown_artifact(
+        heading + columns + "\n".join(lines) + report, key=f"verdict-{key}", description=description
+    )

@@ -16,7 +16,7 @@ from cxr.config import ScoreConfig
 from cxr.images.inbox import Arrival, Batch
 from cxr.report.scoring_report import markdown, write_scoring_report
 from cxr.serving.scoring import scorer, scoring_runs
-from cxr.serving.scoring.outcome import Outcome, conclude
+from cxr.serving.scoring.outcome import Outcome, conclude, totals
 from cxr.serving.scoring.scoring_runs import ScoringRun, chunks
 from data_checks.gate import check_scores
 from data_checks.tolerances import Tolerances
@@ -83,5 +83,7 @@ def report_scoring_run(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -> 
     columns += ["n_in_training", "estimated_accuracy"]
     table = pd.DataFrame([{column: getattr(outcome, column) for column in columns} for outcome in outcomes])
     key = artifact_key(scoring_run.config.name)
-    create_table_artifact(table_rows(table.reindex(columns=columns)), key=f"scoring-run-{key}")
-    create_markdown_artifact(markdown(scoring_run, outcomes), key=f"report-{key}")
+    counts = ", ".join(f"{n:,} {what}" for what, n in totals(outcomes).items())
+    described = {"description": f"{scoring_run.started_at}: {counts}"}
+    create_table_artifact(table_rows(table.reindex(columns=columns)), key=f"scoring-run-{key}", **described)
+    create_markdown_artifact(markdown(scoring_run, outcomes), key=f"report-{key}", **described)

@@ -53,24 +53,23 @@ def require_runner(execution: Execution) -> None:
         require_cluster(execution.ray_address)
 
 
-def train_folds(run: Run, execution: Execution) -> None:
-    """Train every fold as a task of its own; raise an error once all have ended, if any has failed."""
+def train_folds(run: Run, execution: Execution) -> list[PrefectFuture[None]]:
+    """Train every fold as a task of its own; return the futures once all have ended, or raise if any has failed."""
     if execution.runner == "ray":
         device = "cuda:0" if execution.gpus_per_fold else "cpu"  # a fold sees only the GPUs that Ray gives it
         with ray_cluster(execution.ray_address, n_gpus=execution.gpus_per_fold) as submit:
-            scheduling.train_folds(
+            return scheduling.train_folds(
                 replace(run, devices=[device] * run.config.folds),
                 lambda fold, device: submit(train_fold, {"run": run, "fold": fold, "device": device}),
                 _failure,
             )
-    elif execution.runner == "workers":
-        scheduling.train_folds(
+    if execution.runner == "workers":
+        return scheduling.train_folds(
             workers.with_a_slot_for_each_fold(run, execution),
             lambda fold, device: workers.train_fold_on_worker.submit(run, fold, device),
             _failure,
         )
-    else:
-        scheduling.train_folds(run, lambda fold, device: train_fold.submit(run, fold, device), _failure)
+    return scheduling.train_folds(run, lambda fold, device: train_fold.submit(run, fold, device), _failure)
 
 
 def _failure(future: PrefectFuture[None]) -> BaseException | None:
@@ -86,7 +85,8 @@ def begin_run(config: TrainConfig, folder: RunFolder, execution: Execution, star
 
 
 @task(task_run_name="extract-features", cache_policy=NO_CACHE)
-def extract_features(run: Run) -> None:
+def extract_features(run: Run) -> Run:
     """Compute the output of the frozen layers for each image, once for all folds, epochs and later runs."""
     with core_logs():
         features.extract(run, run.devices[0])
+    return run

@@ -28,8 +28,8 @@ def train_folds(
     run: Run,
     submit: Callable[[int, str], Started],
     failure_of: Callable[[Started], BaseException | None],
-) -> None:
-    """Start each fold as soon as a device is free; raise an error once all have ended, if any has failed.
+) -> list[Started]:
+    """Start each fold as soon as a device is free; return what `submit` returned, by fold, once all have ended.
 
     A fold keeps its device through its retries. Finished folds are kept, whatever happens to the others.
 
@@ -59,6 +59,7 @@ def train_folds(
     failures = {fold: failure for fold, failure in enumerate(outcomes) if failure is not None}
     if failures:
         raise _describe(failures, len(outcomes))
+    return started
 
 
 def _describe(failures: Mapping[int, BaseException], n_folds: int) -> RunError | FoldFailedError:

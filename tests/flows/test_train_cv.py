@@ -125,8 +125,15 @@ def test_the_deployment_on_a_server_and_a_worker_gives_the_same_tables(
     assert (tmp_path / "experiments" / "alone" / "checks" / "report.html").exists()
     assert "train-fold-1" in (tmp_path / "one.log").read_text()
     with services.talking_to_server(server), get_client(sync_client=True) as client:
-        shown = {artifact.key: str(artifact.data) for artifact in client.read_artifacts()}
+        artifacts, tasks = client.read_artifacts(), client.read_task_runs()
+    shown = {artifact.key: str(artifact.data) for artifact in artifacts}
+    needs_nothing = {"examine-images"}
+    linked = {task.name for task in tasks if any(task.task_inputs.values())}
+    assert {task.name for task in tasks} - linked == needs_nothing, "the graph shows what each task needs"
     assert "roc_auc" in shown["metrics-run"]
-    assert "starting project" in shown["summary-run"]
+    assert "| roc" in shown["summary-run"].lower()
+    described = {artifact.key: artifact.description or "" for artifact in artifacts}
+    assert described["summary-run"].endswith("%, out of fold")
+    assert all(described.values()), "each artifact says what it is"
     assert "Every file can be read" in shown["verdict-data-run"]
     assert "least_probability" in shown["checks-results-run"]

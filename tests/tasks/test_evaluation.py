@@ -20,6 +20,8 @@ def test_the_summary_has_a_row_for_each_metric_and_a_dash_for_what_is_missing() 
         "| mcc | 85.0 ± – | 84.9 [83.0, 86.6] | – |",
     ]
     assert "not a medical device" in lines[-1]
+    alone = _markdown(RunFolder(Path("experiments/first")), pd.DataFrame(rows, columns=columns).iloc[1:]).splitlines()
+    assert alone[3] == "| mcc | 85.0 ± – | 84.9 [83.0, 86.6] |", "no column for a project that is of other images"
     assert not any("cluster" in line for line in lines)
 
 
