@@ -80,4 +80,5 @@ def list_runs(experiments: Path) -> pd.DataFrame:
 
 def _pooled(folder: RunFolder, outputs: Classes | Findings) -> dict[str, float]:
     """Return the pooled value of each main metric in percent."""
-    return headline_of(verified.read_table(folder.summary), outputs).set_index("metric")["pooled"].to_dict()
+    table = headline_of(verified.read_table(folder.summary), outputs)
+    return dict(zip(table["metric"], table["pooled"], strict=True))

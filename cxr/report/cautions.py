@@ -3,7 +3,7 @@
 The report has a sentence for each, with the numbers, on its first screen.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
@@ -63,7 +63,7 @@ def is_surely_better(comparison: pd.DataFrame) -> bool:
     return bool((differences["ci_low"] > 0).all())
 
 
-def drops(gap: pd.DataFrame) -> list[dict[str, Any]]:
+def drops(gap: pd.DataFrame) -> list[dict[Hashable, Any]]:
     """Return the rows of a test's `gap` whose interval lies below that of cross-validation; missing values are None.
 
     Of two classes the rows are those at the headline operating point.
