@@ -7,14 +7,14 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import words
+from app import tables, words
 from app.server import Folders
 from cxr.classes import Findings, outputs_of_record
 from cxr.serving.origin import describe_origin
 from cxr.serving.registry import list_models, promotions
 from cxr.storage import verified
 from cxr.storage.model_folder import ModelFolder
-from cxr.wording import display_name
+from cxr.wording import visible
 
 FIRST = {
     "cxr demo": "makes a model from synthetic images, in minutes;",
@@ -32,8 +32,7 @@ def show(folders: Folders) -> None:
     if table.empty:
         st.info("There is no model yet. Type in a terminal:\n" + words.first_steps(FIRST))
         return
-    number = st.column_config.NumberColumn("ROC-AUC, %", format="%.1f")
-    st.dataframe(table, hide_index=True, column_config={"roc_auc": number}, alt="All versions of all models")
+    tables.show(table, "All versions of all models")
     name = st.selectbox("Model", table["name"].unique().tolist(), width=420)
     rows = table[table["name"] == name].sort_values("champion", ascending=False)
     champions = rows.loc[rows["champion"], "version"].tolist()
@@ -69,10 +68,10 @@ def _show_thresholds(facts: Mapping[str, Any]) -> None:
     """Show the thresholds of the positive class, or of the finding that the visitor chooses."""
     thresholds = facts["thresholds"]
     if isinstance(outputs_of_record(facts), Findings):
-        thresholds = thresholds[st.selectbox("Finding", list(thresholds), format_func=words.escape, width=420)]
+        thresholds = thresholds[st.selectbox("Finding", list(thresholds), format_func=visible, width=420)]
     if thresholds:
         used = facts["operating_point"]
-        names = [display_name(point) + (" (used)" if point == used else "") for point in thresholds]
+        names = [words.point_label(point) + (", used" if point == used else "") for point in thresholds]
         values = [f"{value:.3f}" for value in thresholds.values()]
         st.table(pd.DataFrame({"threshold": values}, index=names))
         st.caption(f"Thresholds: {words.escape(describe_origin(facts))}.")
@@ -83,9 +82,8 @@ def _show_champions(model: ModelFolder) -> None:
     if not events:
         return
     st.subheader("Champions")
-    shown = pd.DataFrame(events)[::-1].rename(columns={"force": "by force"})
-    shown = shown.astype({"from": "str"}).replace({"from": {"None": "–"}})
-    st.dataframe(shown, hide_index=True, alt="Which version became champion when, and why")
+    shown = pd.DataFrame(events)[::-1].astype({"from": "str"}).replace({"from": {"None": "–"}})
+    tables.show(shown, "Which version became champion when, and why")
 
 
 def _show_card(model: ModelFolder, version: str) -> None:

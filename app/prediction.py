@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app import charts, uploads, words
-from app.uploads import LoadedModel, Upload
+from app.loading import LoadedModel
+from app.uploads import Upload
 from cxr.config import OperatingPoint
 from cxr.network.grad_cam import overlay
 from cxr.serving.predictor import Prediction
@@ -30,31 +31,61 @@ class Scored:
     prediction: Prediction
     predicted: str
 
+    @property
+    def is_stranger(self) -> bool:
+        """Whether the image is none that the model knows: its header says so, or its distance from the others."""
+        return self.image.body_part is not None or bool(self.prediction.unlike_training)
+
+    @property
+    def headline(self) -> str:
+        """The predicted class, or why the image has none that means anything; in Markdown."""
+        if self.image.body_part is not None:
+            return words.NO_CHEST
+        return words.UNLIKE_TRAINING if self.prediction.unlike_training else words.escape(self.predicted)
+
+
+def cautions(model: LoadedModel, scored: Scored) -> list[str]:
+    """Return what speaks against trusting a prediction, in Markdown."""
+    stated = scored.image.body_part
+    of_header = [] if stated is None else [words.other_body_part(stated)]
+    return of_header + words.cautions(scored.image.reading, scored.prediction, model.reference)
+
 
 def show(decision: Decision, scored: Scored) -> None:
-    """Show what the model predicts of an image, how sure it is, and where it looked."""
+    """Show what the model predicts of an image, how sure it is, and where it looked.
+
+    The prediction of an image that the model does not know is folded up: an unusual patient may be among these.
+    """
+    with st.container(border=True):
+        st.caption(words.escape(scored.image.name))
+        for caution in cautions(decision.model, scored):
+            st.warning(caution)
+        st.header(scored.headline, anchor=False)
+        if not scored.is_stranger:
+            _show_prediction(decision, scored)
+            return
+        with st.expander("What the model predicts all the same"):
+            _show_prediction(decision, scored)
+
+
+def _show_prediction(decision: Decision, scored: Scored) -> None:
     classes = decision.model.package.classes
     prediction = scored.prediction
     threshold = decision.threshold
-    with st.container(border=True):
-        st.caption(words.escape(scored.image.name))
-        st.header(words.escape(scored.predicted), anchor=False)
-        left, right = st.columns(2, gap="large")
-        with left:
-            st.markdown(words.conclusion(classes, prediction, scored.predicted, decision.point, threshold))
-            gauge = st.empty()
-        with right:
-            st.markdown(words.agreement(classes, prediction, threshold))
-            st.markdown(words.meaning(classes, prediction, decision.model.reference, decision.model.package.facts))
-            for caution in words.cautions(scored.image.reading, prediction, decision.model.reference):
-                st.warning(caution)
-        _show_map(decision.model, scored.image, scored.predicted)
-        name = words.shown_class(classes, prediction)
-        limit = threshold if classes.is_binary else None
-        figure = charts.gauge(name, prediction.probability[name], prediction.by_fold[name], limit)
-        gauge.plotly_chart(
-            figure, config=charts.NO_BAR, alt="The image's probability, that of each fold, and the threshold"
-        )
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown(words.conclusion(classes, prediction, scored.predicted, decision.point, threshold))
+        gauge = st.empty()
+    with right:
+        st.markdown(words.agreement(classes, prediction, threshold))
+        st.markdown(words.meaning(classes, prediction, decision.model.reference, decision.model.package.facts))
+    _show_map(decision.model, scored.image, scored.predicted)
+    name = words.shown_class(classes, prediction)
+    limit = threshold if classes.is_binary else None
+    figure = charts.gauge(name, prediction.probability[name], prediction.by_fold[name], limit)
+    gauge.plotly_chart(
+        figure, config=charts.NO_BAR, alt="The image's probability, that of each fold, and the threshold"
+    )
 
 
 @st.fragment

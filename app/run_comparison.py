@@ -1,11 +1,15 @@
 """The comparison section of a run: how it differs from another run on the images that both have evaluated."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from app import run_tables, words
+from app import run_images, run_tables, words
+from app.filters import Filters
 from cxr.storage.run_folder import RunFolder
 from cxr.wording import display_name, format_estimate, format_p
 
@@ -17,7 +21,8 @@ def show(experiments: Path, run_id: str, all_runs: list[str]) -> None:
         st.info("There is no other run to compare with.")
         return
     other = st.selectbox(f"Compare {words.escape(run_id)} with", others, width=420)
-    compared = run_tables.comparison([RunFolder.existing(name, experiments) for name in (run_id, other)])
+    folders = [RunFolder.existing(name, experiments) for name in (run_id, other)]
+    compared = run_tables.comparison(folders)
     left_out = ", ".join(f"{n:,} more in {words.escape(name)}" for name, n in compared.n_others.items() if n)
     st.markdown(f"{compared.n_images:,} images in common" + (f"; {left_out} are left out." if left_out else "."))
     if compared.is_unlike:
@@ -28,8 +33,25 @@ def show(experiments: Path, run_id: str, all_runs: list[str]) -> None:
     st.table(differences(compared.metrics, run_id, other))
     st.markdown(f"The runs predict different classes for **{compared.changed['image_id'].nunique():,} images**.")
     if len(compared.changed):
-        changed = compared.changed.drop(columns="image_id")
-        st.dataframe(changed, hide_index=True, alt="Images for which the runs predict different classes")
+        _show_changed(folders[0], compared.changed, other)
+
+
+def _show_changed(folder: RunFolder, changed: pd.DataFrame, other: str) -> None:
+    """Show the images for which two runs predict different classes."""
+    runs = (folder.run_id, other)
+    values = {"class": "Finding"} if "class" in changed else {}
+    values |= {"label": "Label", "right": "Right"} | {_column(run): f"Predicted by {words.escape(run)}" for run in runs}
+    name = f"changed, {folder.run_id}, {other}"
+    run_images.show(folder, changed, Filters(values), name, partial(_describe, runs))
+
+
+def _column(run: str) -> str:
+    return f"predicted_{run}"
+
+
+def _describe(runs: Sequence[str], row: dict[Any, Any]) -> tuple[str, str]:
+    predicted = [f"{words.escape(run)}: {words.escape(row[_column(run)])}" for run in runs]
+    return words.escape(row["label"]), "  \n".join([*predicted, words.escape(row["path"])])
 
 
 def differences(rows: pd.DataFrame, run_id: str, other: str) -> pd.DataFrame:

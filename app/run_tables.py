@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from cxr.classes import Classes, Findings, outputs_of_record
@@ -10,7 +11,7 @@ from cxr.evaluation import analyses
 from cxr.evaluation.comparison import Comparison, compare
 from cxr.evaluation.findings import FindingsOutOfFold
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.evaluation.subgroups import subgroup_table, with_subgroups
+from cxr.evaluation.subgroups import most_confident_errors, subgroup_table, with_subgroups
 from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
 
@@ -18,12 +19,21 @@ KEPT = 4
 """Runs whose tables stay in memory."""
 HASHES: dict[str | type[Any], Callable[[Any], Any]] = {RunFolder: lambda folder: str(folder.path)}
 """How Streamlit tells runs apart: it cannot look into a path in an object store."""
+
+
+def _errors(images: OutOfFold) -> pd.DataFrame:
+    """Return every wrong prediction, the most confident first, with the columns of `most_confident_errors`."""
+    ranked = most_confident_errors(images, len(images.predictions))
+    return ranked.sort_values(["probability", "path"], ascending=[False, True], ignore_index=True)
+
+
 COMPUTE: dict[str, Callable[[OutOfFold], Any]] = {
     "curves": analyses.curve_tables,
     "reliability": analyses.reliability_table,
     "operating_points": analyses.operating_point_table,
     "scores": analyses.score_table,
     "calibration": analyses.calibration_table,
+    "errors": _errors,
 }
 
 

@@ -10,7 +10,7 @@ from app.charts import NO_BAR
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.metrics.classification import rates_at
 from cxr.storage.run_folder import RunFolder
-from cxr.wording import display_name, format_estimate
+from cxr.wording import format_estimate
 
 RATES = {"sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "PPV", "npv": "NPV"}
 CELLS = ("true_positive", "false_negative", "false_positive", "true_negative")
@@ -75,7 +75,7 @@ def _show_operating_points(folder: RunFolder, finding: str | None) -> None:
             "sensitivity, %": [format_estimate(value) for value in wide["sensitivity"]],
             "specificity, %": [format_estimate(value) for value in wide["specificity"]],
         },
-        index=[display_name(name) for name in thresholds["operating_point"]],
+        index=[words.point_label(name) for name in thresholds["operating_point"]],
     )
     st.markdown("**Operating points**, each chosen on the other folds")
     st.table(shown)

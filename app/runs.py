@@ -1,19 +1,21 @@
 """Runs: the results of cross-validation, section by section."""
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from app import run_charts, run_comparison, run_suspects, run_tables, run_threshold, words
+from app import run_charts, run_comparison, run_errors, run_suspects, run_tables, run_threshold, tables, words
 from app.charts import NO_BAR
 from app.server import Folders
 from cxr.evaluation.findings import rows_of
-from cxr.evaluation.overview import STARTING_PROJECT, headline, list_runs
+from cxr.evaluation.overview import headline, list_runs
 from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
-from cxr.wording import display_name, format_estimate
+from cxr.wording import display_name, format_estimate, visible
 
 FIRST = {
     "cxr demo": "runs the whole pipeline on synthetic images, in minutes;",
@@ -25,32 +27,36 @@ FOLD_METRICS = ("roc_auc", "sensitivity", "specificity")
 def show(folders: Folders) -> None:
     """Show the view."""
     st.title("Runs")
-    table = list_runs(folders.experiments)
+    table = list_runs(folders.experiments)[::-1]
     if table.empty:
         st.info("There is no run yet. Type in a terminal:\n" + words.first_steps(FIRST))
         return
-    formats = dict.fromkeys(STARTING_PROJECT, st.column_config.NumberColumn(format="%.1f"))
-    alt = "All runs with their pooled metrics in percent"
-    st.dataframe(table[::-1], hide_index=True, column_config=formats, alt=alt)
-    newest_first: list[str] = table["run"].tolist()[::-1]
-    run_id = str(st.selectbox("Run", newest_first, width=420))
-    folder = RunFolder.existing(run_id, folders.experiments)
-    if not verified.exists(folder.summary):
-        done = table.loc[table["run"] == run_id, "folds"].item()
-        name = words.escape(run_id)
-        st.info(f"Run {name} is not finished: {done} folds are complete. Rerun the same `cxr train` to resume it.")
-        return
+    st.caption("Click a row to open its run.")
+    row = table.iloc[tables.choose_row(table, "runs", "All runs, the newest first, with their pooled metrics")]
+    folder = RunFolder.existing(str(row["run"]), folders.experiments)
+    st.header(words.escape(folder.run_id), anchor=False)
+    if verified.exists(folder.summary):
+        _show_run(folder, folders.experiments, table["run"].tolist())
+    else:
+        st.info(
+            f"This run is not finished: {row['folds']} folds are complete. Rerun the same `cxr train` to resume it."
+        )
+
+
+def _show_run(folder: RunFolder, experiments: Path, all_runs: list[str]) -> None:
+    finding = _choose_finding(folder)
+    _offer_reports(folder, finding)
     sections: dict[str, Callable[[RunFolder, str | None], None]] = {
         "Metrics": _show_metrics,
         "Threshold": run_threshold.show,
         "Curves": _show_curves,
         "Folds and subgroups": _show_parts,
+        "Errors": run_errors.show,
         "Label suspects": run_suspects.show,
         "Training": lambda folder, _: _show_training(folder),
-        "Compare": lambda *_: run_comparison.show(folders.experiments, run_id, newest_first),
+        "Compare": lambda folder, _: run_comparison.show(experiments, folder.run_id, all_runs),
     }
     names = list(sections)
-    finding = _choose_finding(folder)
     section = st.segmented_control(
         "Section", names, default=names[0], required=True, wrap=True, label_visibility="collapsed"
     )
@@ -62,7 +68,22 @@ def _choose_finding(folder: RunFolder) -> str | None:
     findings = run_tables.findings(folder)
     if not findings:
         return None
-    return st.selectbox("Finding", findings, format_func=words.escape, width=420)
+    return st.selectbox("Finding", findings, format_func=visible, width=420)
+
+
+def _offer_reports(folder: RunFolder, finding: str | None) -> None:
+    """Offer the report, and the page of a finding; under the names that they have on disk, so that their links work."""
+    reports = {"Report": folder.report}
+    if finding is not None:
+        number = run_tables.findings(folder).index(finding) + 1
+        reports[f"Report, {words.escape(finding)}"] = folder.report_of(number, finding)
+    with st.container(horizontal=True):
+        for label, report in reports.items():
+            if verified.exists(report):
+                read = partial(verified.read_bytes, report)
+                st.download_button(f"{label} (HTML)", read, report.name, "text/html", on_click="ignore")
+    if not verified.exists(folder.report):
+        st.caption("The run has no report yet: `cxr report` writes it.")
 
 
 def _show_chart(figure: Any, alt: str) -> None:
@@ -140,7 +161,7 @@ def _show_parts(folder: RunFolder, finding: str | None) -> None:
 def _show_clusters(table: pd.DataFrame) -> None:
     st.caption("Each fold left out a cluster of images acquired alike, unlike those that its network was trained on.")
     st.subheader("What sets the clusters apart")
-    st.dataframe(table, hide_index=True, alt="In what the images of each cluster differ from the others of their class")
+    tables.show(table, "In what the images of each cluster differ from the others of their class")
     st.caption(
         "Medians (of a category, shares) in the cluster and elsewhere, the largest difference of each class first."
     )

@@ -1,12 +1,13 @@
 """Scoring runs: what was scored, refused and held, and which images deserve a second look."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
-from app import charts, words
+from app import batch_images, charts, tables, words
 from app.server import Folders
 from cxr.serving.scoring import scores
 from cxr.storage import files
@@ -17,8 +18,6 @@ FIRST = {
     "cxr demo": "scores a synthetic inbox (look at it with `cxr app --scores demo/scores`);",
     "cxr score inbox --name NAME": "scores what is new in a folder of yours.",
 }
-HIDDEN = ["n_bytes", "changed_ns", "image_id"]
-NUMBERS = ("probability", "fold_spread", "novelty")
 
 
 def show(folders: Folders) -> None:
@@ -33,7 +32,7 @@ def show(folders: Folders) -> None:
     for batch, n_rows in scores.held_batches(folder).items():
         st.warning(f"Batch {words.escape(batch)} is held with {n_rows:,} rows until `cxr release` publishes it.")
     st.subheader("Batches")
-    st.dataframe(table, hide_index=True, alt="Batches, with how many images were scored and quarantined")
+    tables.show(table, "Batches, with how many images were scored and quarantined")
     if scoring_runs:
         _show_scoring_run(folder, scoring_runs)
     if not table.empty:
@@ -49,13 +48,8 @@ def _show_scoring_run(folder: ScoresFolder, started_at: Sequence[str]) -> None:
     if record["ended"] != "done":
         reason = f": {record['error']}" if record["error"] else ""
         st.warning(f"This scoring run is under way, or did not come to its end{words.escape(reason)}")
-    with st.container(horizontal=True):
-        st.metric("Images scored", f"{sum(batch['n_scored'] for batch in batches):,}", border=True)
-        st.metric("Quarantined", f"{sum(batch['n_quarantined'] for batch in batches):,}", border=True)
-        n_other = sum(sum(batch.get("other_files", {}).values()) for batch in batches)
-        st.metric("Other files", f"{n_other:,}", border=True)
-        st.metric("Still being copied", f"{sum(batch['n_waiting'] for batch in record['batches']):,}", border=True)
-        st.metric("Batches held", sum(batch["decision"] == "held" for batch in batches), border=True)
+    _offer_report(folder.scoring_run(chosen).report, chosen)
+    _show_counts(record["batches"])
     if not batches and record["ended"] == "done":
         st.info("This scoring run found nothing new.")
     if not batches:
@@ -63,7 +57,26 @@ def _show_scoring_run(folder: ScoresFolder, started_at: Sequence[str]) -> None:
     number = 0
     if len(batches) > 1:
         number = st.selectbox("Batch", range(len(batches)), format_func=lambda k: str(batches[k]["batch"]), width=420)
-    _show_batch(batches[number])
+    _show_batch(record["inbox"], batches[number])
+
+
+def _offer_report(report: Path, started_at: str) -> None:
+    if report.exists():
+        read = partial(files.read_bytes, report)
+        st.download_button("Report (HTML)", read, f"scoring-run-{started_at}.html", "text/html", on_click="ignore")
+
+
+def _show_counts(batches: Sequence[Mapping[str, Any]]) -> None:
+    counts = {
+        "Images scored": sum(batch["n_scored"] for batch in batches),
+        "Quarantined": sum(batch["n_quarantined"] for batch in batches),
+        "Other files": sum(sum(batch.get("other_files", {}).values()) for batch in batches),
+        "Still being copied": sum(batch["n_waiting"] for batch in batches),
+        "Batches held": sum(batch["decision"] == "held" for batch in batches),
+    }
+    with st.container(horizontal=True):
+        for label, count in counts.items():
+            st.metric(label, f"{count:,}", border=True)
 
 
 def _readable_time(started_at: str) -> str:
@@ -72,7 +85,7 @@ def _readable_time(started_at: str) -> str:
     return f"{day} {':'.join(time.split('-')[:2])}"
 
 
-def _show_batch(batch: Mapping[str, Any]) -> None:
+def _show_batch(inbox: str, batch: Mapping[str, Any]) -> None:
     with st.container(border=True):
         st.markdown(f"**{words.escape(batch['batch'])}**: {words.escape(batch['decision'])}")
         counts = ", ".join(f"{n:,} predicted {words.escape(name)}" for name, n in batch["predicted"].items())
@@ -86,24 +99,23 @@ def _show_batch(batch: Mapping[str, Any]) -> None:
         if any(batch["histogram"]):
             figure = charts.batch_histogram(batch["histogram"])
             st.plotly_chart(figure, config=charts.NO_BAR, alt="How many images have which probability")
-        _show_images("Unlike the training images", batch.get("unlike_training", []))
-        _show_images("Worth a second look: nearest to the threshold", batch["nearest"])
-        _show_images("Worth a second look: the folds disagree most", batch["disagreeing"])
-        _show_images("Quarantined", batch["quarantined"])
+        _show_files(inbox, batch)
+
+
+def _show_files(inbox: str, batch: Mapping[str, Any]) -> None:
+    lists = {
+        words.UNLIKE_TRAINING: batch.get("unlike_training", []),
+        "Worth a second look: nearest to the threshold": batch["nearest"],
+        "Worth a second look: the folds disagree most": batch["disagreeing"],
+    }
+    for title, rows in lists.items():
+        batch_images.show_images(title, inbox, batch["batch"], rows)
+    batch_images.show_quarantined(inbox, batch["batch"], batch["quarantined"])
 
 
 def _failed_checks(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
     findings = [finding for verdict in batch["verdicts"] for finding in verdict["findings"]]
     return [finding for finding in findings if not finding["passed"] and finding["severity"] != "info"]
-
-
-def _show_images(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    if not rows:
-        return
-    st.markdown(f"**{title}**")
-    table = pd.DataFrame(rows).drop(columns=HIDDEN, errors="ignore")
-    number = st.column_config.NumberColumn(format="%.3f")
-    st.dataframe(table, hide_index=True, column_config=dict[str, Any].fromkeys(NUMBERS, number), alt=title)
 
 
 def _show_rows(folder: ScoresFolder, batches: Sequence[str]) -> None:
@@ -115,4 +127,4 @@ def _show_rows(folder: ScoresFolder, batches: Sequence[str]) -> None:
     first = ["path", "status", "reason", *decided, *probabilities]
     last = ["unlike_training", "fold_spread", "in_training", "detail", "novelty", "model", "model_version", "state"]
     last.append("scored_at")
-    st.dataframe(rows[[*first, *last]], hide_index=True, alt="Every row of the batch")
+    tables.show(rows[[*first, *last]], "Every row of the batch")

@@ -7,54 +7,30 @@ turns.
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from threading import Lock
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
-import streamlit as st
 from numpy.typing import NDArray
 
-from cxr.classes import Findings
-from cxr.evaluation.findings import label_as_two_classes
+from app import gallery
+from app.loading import LoadedModel
 from cxr.images.decoding import decode_image
+from cxr.images.dicom.body_part import read_other_body_part
 from cxr.images.inbox import Arrival
-from cxr.images.synthetic import draw_examples
-from cxr.network.acceleration import compiled_graphs
 from cxr.network.grad_cam import beside, overlay
+from cxr.report.markup import thumbnail
 from cxr.serving.explanations import PICTURE_PX
-from cxr.serving.package import Package, load_package
-from cxr.serving.predictor import Prediction, Predictor
+from cxr.serving.package import Package
+from cxr.serving.predictor import Prediction
 from cxr.serving.scoring.scores import score_row, scores_table
 from cxr.serving.screening import FileReading, examine_image
-from cxr.storage.model_folder import ModelFolder
 
 STEP = 16
 """Images that are scored before another visitor gets a turn."""
 BATCH = "page"
 """The value of the column `batch` in downloaded tables."""
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A packaged model in memory, shared by all visitors."""
-
-    package: Package
-    predictor: Predictor
-    reference: pd.DataFrame
-    """The images that the model was made from."""
-    turn: Lock = field(default_factory=Lock)
-    """Held by the visitor whose images are in the network."""
-    finding: str | None = None
-    """The one of several findings that is looked at; None for classes."""
-
-    def of(self, finding: str) -> "LoadedModel":
-        """Return this model for one of several findings, as two classes: its absence, and the finding."""
-        if not isinstance(self.package.outputs, Findings):
-            return self
-        reference = label_as_two_classes(self.reference, self.package.outputs, finding)
-        return replace(self, package=self.package.of(finding), reference=reference, finding=finding)
 
 
 @dataclass
@@ -66,6 +42,8 @@ class Upload:
     reading: FileReading
     prediction: Prediction | None = None
     """None until the image is scored; it stays None where the file was refused."""
+    body_part: str | None = None
+    """What its DICOM header states if that is not the chest, such as HAND; None for any other file."""
     maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     """Where the networks looked, by class."""
 
@@ -79,36 +57,16 @@ class Upload:
         """The image at its own aspect ratio, shape (height, width)."""
         return np.asarray(decode_image(self.data, PICTURE_PX).grey)
 
-
-def load_model(models: Path, name: str, version: str, cache: Path) -> LoadedModel:
-    """Return a version of a model, loaded once for all visitors, and again after it has been compiled.
-
-    Raises:
-        PackageError: the version does not exist or was changed.
-    """
-    return _load(models, name, version, cache, compiled_graphs(cache))
-
-
-@st.cache_resource(max_entries=2, show_spinner="Loading the model …")
-def _load(models: Path, name: str, version: str, cache: Path, graphs: Sequence[str]) -> LoadedModel:
-    package = load_package(ModelFolder.named(models, name).version(version))
-    predictor = Predictor(package, cache=cache)
-    _warm_up(package, predictor)
-    return LoadedModel(package, predictor, package.images())
-
-
-def _warm_up(package: Package, predictor: Predictor) -> None:
-    """Load networks and libraries, which the first visitor would wait for otherwise."""
-    example, *_ = draw_examples().values()
-    image = read(package, "", example)
-    predictor.predict([image.reading])
-    (heat,) = predictor.look([image.reading], package.outputs[:1])
-    overlay(image.grey, heat)
+    @cached_property
+    def picture(self) -> str:
+        """The image, small, as a data URI."""
+        return thumbnail(decode_image(self.data, gallery.PICTURE_PX).grey, gallery.PICTURE_PX)
 
 
 def read(package: Package, name: str, data: bytes) -> Upload:
     """Return a file as read; one that is not an image says why."""
-    return Upload(name, data, examine_image(Arrival(name, "", len(data), 0), data, package.size))
+    reading = examine_image(Arrival(name, "", len(data), 0), data, package.size)
+    return Upload(name, data, reading, body_part=None if reading.refused else read_other_body_part(data))
 
 
 def predict(model: LoadedModel, images: Sequence[Upload], report: Callable[[int], object] = lambda n: None) -> None:

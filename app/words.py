@@ -16,6 +16,17 @@ from cxr.wording import display_name, markdown, visible
 MAX_NAME = 80
 CLOSE = 0.1
 """Folds agree if their probabilities differ by no more than this."""
+POINTS = {
+    "half": "even odds",
+    "balanced": "both classes alike",
+    "youden": "best of both rates",
+    "sensitivity_95": "few missed",
+    "specificity_95": "few false alarms",
+}
+"""What each operating point is chosen for."""
+UNLIKE_TRAINING = "Unlike the training images"
+NO_CHEST = "Not a chest image"
+"""What takes the place of a predicted class where it would mean little."""
 
 
 def escape(text: str) -> str:
@@ -24,9 +35,30 @@ def escape(text: str) -> str:
     return markdown(shown if len(shown) <= MAX_NAME else f"{shown[: MAX_NAME - 12]}…{shown[-11:]}")
 
 
-def refusal(name: str, error: UnreadableError) -> str:
-    """Return why a file was not scored."""
-    return f"{escape(name)} was not scored ({markdown(error)})."
+def refusals(files: Sequence[tuple[str, UnreadableError]]) -> str:
+    """Return a list of the files that were not scored, each with the reason, under the sentence that says so."""
+    lines = [f"- {escape(name)}: {markdown(error)}" for name, error in files]
+    how_many = "1 file was" if len(files) == 1 else f"{len(files)} files were"
+    return "\n".join([f"{how_many} not scored:\n", *lines])
+
+
+def point_label(point: str) -> str:
+    """Return an operating point in plain words, with its name as reports have it."""
+    return f"{POINTS[point]}, {display_name(point)}"
+
+
+def other_body_part(stated: str) -> str:
+    """Return what to make of an image whose header states another body part than the chest."""
+    return (
+        f"The header of this DICOM file states the body part {escape(stated)}. The model knows chest images alone: the "
+        "prediction means little."
+    )
+
+
+def probability(classes: Classes, prediction: Prediction) -> str:
+    """Return the probability of the class that is shown."""
+    name = shown_class(classes, prediction)
+    return f"{escape(name)}: {prediction.probability[name]:.1%}"
 
 
 def shown_class(classes: Classes, prediction: Prediction) -> str:
@@ -37,16 +69,13 @@ def shown_class(classes: Classes, prediction: Prediction) -> str:
 def conclusion(classes: Classes, prediction: Prediction, predicted: str, point: str | None, threshold: float) -> str:
     """Return the predicted class, and why it is predicted."""
     name = shown_class(classes, prediction)
-    probability = prediction.probability[name]
-    if not classes.is_binary:
-        return (
-            f"{escape(name)} is the most probable of {len(classes)} classes, "
-            f"with a probability of **{probability:.1%}**."
-        )
+    share = f"**{prediction.probability[name]:.1%}**"
+    if point is None:
+        return f"{escape(name)} is the most probable of {len(classes)} classes, with a probability of {share}."
     side = "at or above" if predicted == name else "below"
     return (
-        f"The probability of {escape(name)} is **{probability:.1%}**, {side} the threshold of {threshold:.1%} "
-        f"({display_name(point)}): the predicted class is **{escape(predicted)}**."
+        f"The probability of {escape(name)} is {share}, {side} the threshold of {threshold:.1%} "
+        f"({point_label(point)}): the predicted class is **{escape(predicted)}**."
     )
 
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from app import uploads
+from app import loading
+from app.loading import LoadedModel
 from app.server import Folders
-from app.uploads import LoadedModel
 
 
 @pytest.fixture(scope="session")
@@ -16,4 +16,4 @@ def folders(home: Path, scored: Path) -> Folders:
 @pytest.fixture
 def model(folders: Folders) -> LoadedModel:
     """The model `tiny`, loaded as the page loads it."""
-    return uploads.load_model(folders.models, "tiny", "1", folders.cache)
+    return loading.load_model(folders.models, "tiny", "1", folders.cache)

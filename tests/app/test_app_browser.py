@@ -21,7 +21,7 @@ from sklearn.metrics import confusion_matrix, precision_score, recall_score
 from app.server import MAX_UPLOAD_MB
 from cxr.classes import Classes
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.storage import files
+from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.wording import DISCLAIMER
 from tests.support.processes import BIN, wait_for
@@ -52,12 +52,22 @@ class Served:
     temporary: Path
 
 
+def two_runs(home: Path, experiments: Path) -> Path:
+    """A folder with the run of `home`, and the same under the name `earlier` and an earlier time."""
+    for name in ("run", "earlier"):
+        weights = shutil.ignore_patterns("*.safetensors")
+        shutil.copytree(home / "experiments" / "run", experiments / name, ignore=weights)
+    earlier = RunFolder.named(experiments, "earlier").config
+    verified.write_json(earlier, files.read_record(earlier) | {"begun_at": "2020-01-01T00:00:00+00:00"})
+    return experiments
+
+
 @pytest.fixture(scope="module")
 def served(home: Path, scored: Path, new_folder: NewFolder) -> Iterator[Served]:
     """`cxr app` as people type it, on any free port; Ctrl-C ends it, and all its processes."""
     temporary = new_folder("temporary")
     folders = {
-        "experiments": home / "experiments",
+        "experiments": two_runs(home, new_folder("experiments")),
         "models": home / "models",
         "cache": home / "cache",
         "scores": scored,
@@ -188,7 +198,7 @@ def fetched(page: Page, address: str) -> np.ndarray:
 def test_a_file_that_is_no_image_gets_a_sentence_and_a_hostile_name_is_text(visit: Visit, scored: Path) -> None:
     name = "<img src=x onerror=alert(1)>![x](http://evil.example∕x.png).jpeg"
     visit.upload(("letter.jpeg", b"Dear colleague"), (name, scoring_run_row(scored)[0]))
-    expect(visit.page.get_by_text("letter.jpeg was not scored (not an image: no JPEG")).to_be_visible()
+    expect(visit.page.get_by_text("letter.jpeg: not an image: no JPEG")).to_be_visible()
     expect(visit.page.get_by_test_id("stCaptionContainer").get_by_text(name)).to_be_visible()
     assert visit.page.locator("img[src=x]").count() == 0
 
@@ -244,6 +254,17 @@ def test_a_run_is_shown_and_the_threshold_moves_its_matrix_by_keyboard(visit: Vi
     for k, (name, value) in enumerate(zip(names, values, strict=True)):
         expect(metrics.nth(k)).to_contain_text(name)
         expect(metrics.nth(k)).to_contain_text("–" if np.isnan(value) else f"{100 * value:.1f} %")
+
+
+def test_a_click_on_any_cell_of_a_row_opens_its_run(visit: Visit) -> None:
+    visit.open("Runs")
+    opened = visit.page.get_by_role("heading", level=2)
+    expect(opened).to_have_text("run")
+    table = visit.page.get_by_test_id("stDataFrame").first
+    for row, name in ((2, "earlier"), (1, "run")):
+        table.click(position={"x": 300, "y": 35 * row + 17})
+        expect(opened).to_have_text(name)
+        visit.settle()
 
 
 @pytest.mark.parametrize("visit", [(1280, 900), (420, 800)], indirect=True, ids=["wide", "narrow"])

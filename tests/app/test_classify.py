@@ -1,6 +1,6 @@
 import numpy as np
 
-from app import uploads
+from app import loading
 from app.server import Folders
 from cxr.images.synthetic import draw_examples
 from cxr.serving.registry import load_champion
@@ -14,14 +14,14 @@ def test_images_are_scored_and_a_file_that_is_none_gets_a_sentence(folders: Fold
     view.file_uploader[0].set_value(dropped).run()
     assert not view.exception
     assert [error.value for error in view.error] == [
-        r"letter\.jpeg was not scored (not an image\: no JPEG, PNG or DICOM header)."
+        "1 file was not scored:\n\n" + r"- letter\.jpeg: not an image\: no JPEG, PNG or DICOM header"
     ]
-    model = uploads.load_model(folders.models, "tiny", "1", folders.cache)
+    model = loading.load_model(folders.models, "tiny", "1", folders.cache)
     (held, _) = view.session_state["images"].values()
     assert held.prediction is not None
     shown = texts(view)
     assert f"**{held.prediction.probability['PNEUMONIA']:.1%}**" in shown
-    assert f"the threshold of {model.package.threshold:.1%} (Youden)" in shown
+    assert f"the threshold of {model.package.threshold:.1%} (best of both rates, Youden)" in shown
     assert view.header[0].value == held.prediction.predicted
     view.pills[0].set_value(["healthy lungs"]).run()
     assert len(view.session_state["images"]) == 3
@@ -36,18 +36,28 @@ def test_the_operating_point_changes_the_predicted_class_and_not_the_probability
     view.pills[0].set_value(["healthy lungs", "one dense patch"]).run()
     package = load_champion(folders.models, "tiny")
     images = view.session_state["images"].values()
-    probability = [image.prediction.probability["PNEUMONIA"] for image in images]
+    probability = np.array([image.prediction.probability["PNEUMONIA"] for image in images])
     for point, threshold in package.thresholds.items():
         view.segmented_control[0].set_value(point).run()
-        table = view.dataframe[0].value
-        assert table["predicted"].tolist() == [package.classes[int(p >= threshold)] for p in probability]
-        np.testing.assert_allclose(table["probability, %"], np.multiply(probability, 100))
+        cards = [element.value for element in view.markdown][:4]
+        predicted = [f"**{package.classes[int(p >= threshold)]}**" for p in probability]
+        assert cards[::2] == predicted
+        assert cards[1::2] == [f"PNEUMONIA: {p:.1%}" for p in probability]
 
 
-def test_no_more_than_a_hundred_files_are_read(folders: Folders) -> None:
+def test_thresholds_have_plain_names(folders: Folders) -> None:
+    package = load_champion(folders.models, "tiny")
+    labels = opened("classify", folders).segmented_control[0].options
+    values = [f"{value:.1%}" for value in package.thresholds.values()]
+    assert [label.rsplit(": ", 1)[1] for label in labels] == values
+    assert labels[3].startswith("few missed, sensitivity ≥ 0.95: ")
+
+
+def test_no_more_than_a_hundred_files_are_read_and_those_refused_are_one_list(folders: Folders) -> None:
     view = opened("classify", folders)
     view.file_uploader[0].set_value([(f"{k}.txt", b"%d" % k, "text/plain") for k in range(101)]).run()
     assert "first 100 of 101 files" in view.warning[0].value
     assert len(view.session_state["images"]) == 100
-    assert len(view.error) == 11
-    assert view.error[-1].value == "90 more files were not scored; the tables to download say why."
+    (refused,) = (error.value for error in view.error)
+    assert refused.startswith("100 files were not scored:")
+    assert refused.count("\n- ") == 100

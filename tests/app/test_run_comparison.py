@@ -6,19 +6,41 @@ import pandas as pd
 
 from app.run_comparison import differences
 from app.server import Folders
-from tests.app.support import opened
+from cxr.storage import files, verified
+from cxr.storage.run_folder import RunFolder
+from tests.app.support import open_run, opened, pictures, texts
 
 
 def test_a_run_and_its_copy_do_not_differ(folders: Folders, tmp_path: Path) -> None:
     for name in ("one", "other"):
         shutil.copytree(folders.experiments / "run", tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors"))
     view = opened("runs", Folders(tmp_path, folders.models, folders.scores, folders.cache))
-    view.selectbox[0].set_value("one").run()
+    open_run(view, "one")
     view.segmented_control[0].set_value("Compare").run()
-    view.selectbox[1].set_value("other").run()
+    view.selectbox[0].set_value("other").run()
     assert not view.exception
     shown = view.table[0].value["difference, points [95 %]"].str.replace("\N{NO-BREAK SPACE}", " ")
     assert set(shown) == {"0.0 [0.0, 0.0]"}
+    assert not view.image
+
+
+def test_images_that_two_runs_predict_differently_are_shown(folders: Folders, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        shutil.copytree(folders.experiments / "run", tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors"))
+    predictions = RunFolder(tmp_path / "other").predictions
+    table = files.read_table(predictions)
+    probabilities = ["probability_NORMAL", "probability_PNEUMONIA"]
+    table.loc[:2, probabilities] = 1 - table.loc[:2, probabilities]
+    verified.write_table(predictions, table)
+    view = opened("runs", Folders(tmp_path, folders.models, folders.scores, folders.cache))
+    open_run(view, "one")
+    view.segmented_control[0].set_value("Compare").run()
+    assert not view.exception
+    assert "different classes for **3 images**" in texts(view)
+    assert len(pictures(view)) == 3
+    assert set(view.dataframe[-1].value["path"]) == set(table["path"].head(3))
+    view.text_input[0].set_value(table["path"].iloc[1]).run()
+    assert view.dataframe[-1].value["path"].tolist() == [table["path"].iloc[1]]
 
 
 def test_differences_are_in_points_and_name_their_test() -> None:

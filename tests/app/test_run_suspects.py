@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.run_suspects import N_PICTURES
+from app.gallery import PER_PAGE
 from app.server import Folders
 from app.words import escape
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
-from tests.app.support import opened, texts
+from tests.app.support import opened, pictures, texts
 
 
 @pytest.fixture
@@ -33,11 +33,12 @@ def test_suspects_are_listed_and_the_first_are_shown(folders: Folders) -> None:
     assert len(suspects), "a small network doubts some labels"
     assert f"{len(suspects)} of {len(table)} labels" in texts(view)
     assert view.dataframe[-1].value["path"].tolist() == suspects["path"].tolist()
-    (pictures,) = view.image
-    assert len(pictures.value) == min(N_PICTURES, len(suspects))
-    assert all(address.startswith("data:image/jpeg;base64,") for address in pictures.value)
+    shown = pictures(view)
+    assert len(shown) == min(PER_PAGE, len(suspects))
+    assert all(address.startswith("data:image/jpeg;base64,") for address in shown)
     first = suspects.iloc[0]
-    assert pictures.captions[0] == f"1: {first['label']}, {escape(first['path'])}"
+    assert f"**1: {first['label']}**\n" in texts(view)
+    assert escape(first["path"]) in texts(view)
     assert "not available" not in texts(view)
 
 
@@ -46,9 +47,9 @@ def test_images_that_are_gone_are_counted(changed: tuple[Folders, RunFolder], tm
     record = files.read_record(run.config)
     verified.write_json(run.config, record | {"config": record["config"] | {"data": str(tmp_path / "gone")}})
     table = files.read_table(run.table("label_suspects"))
-    n_shown = min(N_PICTURES, int(table["is_suspect"].sum()))
+    n_shown = min(PER_PAGE, int(table["is_suspect"].sum()))
     view = section(folders)
-    assert f"{n_shown} of the first {n_shown} images are not available." in texts(view)
+    assert f"{n_shown} of these {n_shown} images are not available." in texts(view)
     assert not view.image
 
 

@@ -6,7 +6,7 @@ from app.scoring_runs import _readable_time
 from app.server import Folders
 from cxr.storage import files
 from cxr.storage.scores_folder import ScoresFolder
-from tests.app.support import opened, texts
+from tests.app.support import opened, pictures, texts
 
 
 def test_scoring_runs_show_counts_reasons_and_images_worth_a_second_look(folders: Folders) -> None:
@@ -15,16 +15,21 @@ def test_scoring_runs_show_counts_reasons_and_images_worth_a_second_look(folders
     assert (shown["Images scored"], shown["Quarantined"], shown["Other files"]) == ("6", "6", "0")
     tables = [frame.value for frame in view.dataframe]
     assert tables[0][["batch", "state", "images", "quarantined"]].to_numpy().tolist() == [["ward-3", "published", 6, 6]]
-    quarantined = next(table for table in tables if list(table.columns) == ["path", "reason", "detail"])
+    quarantined = next(table for table in tables if list(table.columns) == ["picture", "path", "reason", "detail"])
     assert set(quarantined["reason"]) == {
         "blank",
         "truncated",
         "empty",
-        "not_an_image",
-        "colour_photograph",
-        "unsupported_format",
+        "not an image",
+        "colour photograph",
+        "unsupported format",
     }
+    has_picture = quarantined.set_index("reason")["picture"].notna()
+    assert set(has_picture.index[has_picture]) == {"blank", "colour photograph"}
     assert "Worth a second look: nearest to the threshold" in texts(view)
+    assert len(pictures(view)) == 12, "six images, twice"
+    assert "not available" not in texts(view)
+    assert [button.label for button in view.download_button] == ["Report (HTML)"]
     assert len(tables[-1]) == 12
 
 
@@ -46,7 +51,7 @@ def test_scores_and_records_of_before_are_shown_and_images_unlike_the_training_i
     view = opened("scoring_runs", copy)
     assert {metric.label: metric.value for metric in view.metric}["Other files"] == "3"
     assert "1 of the images are unlike the training images." in texts(view)
-    assert "**Unlike the training images**" in texts(view)
+    assert texts(view).count("**Unlike the training images**") == 2, "the list, and its image in place of a class"
     added = ("n_unlike_training", "unlike_training", "other_files")
     old = {name: value for name, value in batch.items() if name not in added}
     files.write_json(run.record, record | {"batches": [old]})
@@ -55,3 +60,13 @@ def test_scores_and_records_of_before_are_shown_and_images_unlike_the_training_i
     view = opened("scoring_runs", copy)
     assert "unlike the training images" not in texts(view)
     assert view.dataframe[-1].value["unlike_training"].isna().all()
+
+
+def test_files_that_left_the_inbox_have_no_pictures(folders: Folders, tmp_path: Path) -> None:
+    shutil.copytree(folders.scores, tmp_path / "scores")
+    copy = dataclasses.replace(folders, scores=tmp_path / "scores")
+    (run,) = ScoresFolder.at(copy.scores).scoring_runs()
+    files.write_json(run.record, files.read_json(run.record) | {"inbox": str(tmp_path / "gone")})
+    view = opened("scoring_runs", copy)
+    assert not pictures(view)
+    assert "6 of these 6 images are not available." in texts(view)

@@ -25,14 +25,14 @@ def folders(several: Run, new_folder: NewFolder) -> Folders:
 
 def test_a_run_shows_the_metrics_of_the_finding_that_is_chosen(folders: Folders, several: Run) -> None:
     view = opened("runs", folders)
-    assert [box.label for box in view.selectbox] == ["Run", "Finding"]
+    assert [box.label for box in view.selectbox] == ["Finding"]
     summary = files.read_table(several.folder.summary).set_index(["class", "metric"])
     for name in ("bacteria", "virus"):
-        view.selectbox[1].set_value(name).run()
+        view.selectbox[0].set_value(name).run()
         row = summary.loc[(name, "roc_auc")] * 100
         shown = view.table[0].value.loc["ROC-AUC", "pooled [95 %]"].replace("\N{NO-BREAK SPACE}", " ")
         assert shown == f"{row['pooled']:.1f} [{row['ci_low']:.1f}, {row['ci_high']:.1f}]"
-    for section in ("Threshold", "Curves", "Folds and subgroups", "Label suspects", "Training", "Compare"):
+    for section in ("Threshold", "Curves", "Folds and subgroups", "Errors", "Label suspects", "Training", "Compare"):
         view.segmented_control[0].set_value(section).run()
         assert not view.exception, section
 

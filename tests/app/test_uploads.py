@@ -1,3 +1,4 @@
+import base64
 import io
 import json
 from pathlib import Path
@@ -8,10 +9,13 @@ import pytest
 from PIL import Image
 
 from app import uploads, words
+from app.gallery import PICTURE_PX
+from app.loading import LoadedModel
 from app.server import Folders
-from app.uploads import LoadedModel, Upload
+from app.uploads import Upload
 from cxr.images.synthetic import draw_examples
 from cxr.wording import DISCLAIMER
+from tests.support.images import make_dicom
 
 
 @pytest.fixture
@@ -58,10 +62,6 @@ def test_only_new_images_are_scored_and_progress_is_reported(model: LoadedModel,
     assert not any(image.is_new for image in (*images, *more))
 
 
-def test_a_model_is_loaded_once_for_all_visitors(folders: Folders, model: LoadedModel) -> None:
-    assert uploads.load_model(folders.models, "tiny", "1", folders.cache) is model
-
-
 def test_what_speaks_against_a_prediction_is_found(model: LoadedModel, sample: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (90, 900), dtype=np.uint8)
     stream = io.BytesIO()
@@ -78,3 +78,18 @@ def test_what_speaks_against_a_prediction_is_found(model: LoadedModel, sample: P
     assert any("unlike the images that the model was trained on" in sentence for sentence in strange)
     assert any(sentence.startswith("In width, height") for sentence in strange)
     assert any("made from this image" in sentence for sentence in remembered)
+
+
+def test_the_body_part_of_a_dicom_file_is_read(model: LoadedModel) -> None:
+    stated = [
+        make_dicom(BodyPartExamined="HAND"),
+        make_dicom(BodyPartExamined="CHEST"),
+        draw_examples()["healthy lungs"],
+    ]
+    assert [uploads.read(model.package, "a", data).body_part for data in stated] == ["HAND", None, None]
+
+
+def test_the_picture_of_a_card_is_small(model: LoadedModel) -> None:
+    picture = uploads.read(model.package, "a", draw_examples()["healthy lungs"]).picture
+    data = base64.b64decode(picture.removeprefix("data:image/jpeg;base64,"))
+    assert max(Image.open(io.BytesIO(data)).size) == PICTURE_PX

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import get_args
 
 import pandas as pd
 import pytest
@@ -6,6 +7,8 @@ from markdown_it import MarkdownIt
 
 from app import words
 from cxr.classes import Classes
+from cxr.config import OperatingPoint
+from cxr.errors import UnreadableError
 from cxr.images.inbox import Arrival
 from cxr.images.vitals import Levels
 from cxr.metrics.drift import ACQUISITION
@@ -48,7 +51,8 @@ def test_a_long_name_keeps_its_beginning_and_its_end() -> None:
 def test_two_classes_are_told_apart_by_the_threshold(probability: float, side: str, predicted: str) -> None:
     known = prediction({"NORMAL": 1 - probability, "PNEUMONIA": probability})
     sentence = words.conclusion(TWO, known, predicted, "youden", 0.5)
-    assert f"The probability of PNEUMONIA is **{probability:.1%}**, {side} the threshold of 50.0% (Youden)" in sentence
+    assert f"The probability of PNEUMONIA is **{probability:.1%}**, {side} the threshold of 50.0% (" in sentence
+    assert "(best of both rates, Youden)" in sentence
     assert sentence.endswith(f"the predicted class is **{predicted}**.")
 
 
@@ -102,3 +106,17 @@ def test_a_caution_is_the_stronger_the_farther_an_image_lies_from_the_training_i
     sentences = words.cautions(reading, known, reference)
     assert len(sentences) == (beginning is not None)
     assert "".join(sentences).startswith(beginning or "")
+
+
+def test_every_operating_point_has_a_plain_label() -> None:
+    assert set(words.POINTS) == set(get_args(OperatingPoint))
+    assert words.point_label("specificity_95") == "few false alarms, specificity ≥ 0.95"
+
+
+def test_refused_files_are_one_list() -> None:
+    error = UnreadableError("empty", "0 bytes")
+    assert words.refusals([("a", error)]) == "1 file was not scored:\n\n- a: empty\\: 0 bytes"
+    assert words.refusals([("a", error), ("*b*", error)]).splitlines()[::3] == [
+        "2 files were not scored:",
+        r"- \*b\*: empty\: 0 bytes",
+    ]
