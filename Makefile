@@ -4,6 +4,9 @@ UV     := $(or $(shell command -v uv),.uv/bin/uv)
 BIN    := .venv/bin
 # A crashed test process ends the run: pytest-xdist could replace it, but may then wait for ever (it assigns finished modules anew).
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes pyproject.toml
+# What runs in a container: no tests, and no Ray, as a cluster brings its own.
+IMAGE  := $(foreach extra,dicom excel int8 mlflow onnx page redis s3,--extra $(extra)) --constraint requirements.lock
 OSV    := https://api.osv.dev/v1/vulns/GHSA-462w-v97r-4m45
 
 .PHONY: help setup demo up test faults removals check audit docs docs-links bench fuzz gpu-trial lock clean
@@ -21,7 +24,7 @@ help:
 	@echo "make bench   measure speed against peers and limits: make bench DATA=chest_xray.zip"
 	@echo "make gpu-trial  try the GPU of this machine for eight minutes: make gpu-trial DATA=chest_xray.zip"
 	@echo "make fuzz    read damaged images, DICOM files, archives and packages, ten minutes each; what is found is in fuzzing/"
-	@echo "make lock    compile requirements.lock from pyproject.toml"
+	@echo "make lock    compile requirements.lock, and the locks of the images in deployments/, from pyproject.toml"
 	@echo "make clean   remove .venv and .uv"
 
 setup: .venv/installed
@@ -69,8 +72,10 @@ fuzz: setup
 gpu-trial: setup
 	$(BIN)/python -m benchmarks.gpu_trial --data $(DATA)
 lock: | $(UV)
-	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--all-extras --group dev pyproject.toml --output-file requirements.lock
+	$(COMPILE) --all-extras --group dev --output-file requirements.lock
+	$(COMPILE) $(IMAGE) --output-file deployments/requirements-gpu.lock
+	$(COMPILE) $(IMAGE) --output-file deployments/requirements-cpu.lock \
+		--excludes deployments/cuda.txt --no-emit-package torch --no-emit-package torchvision
 
 clean:
 	rm -rf .venv .uv

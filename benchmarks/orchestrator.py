@@ -1,11 +1,13 @@
-"""Prefect's own limit: how long a flow of many tasks that do nothing takes, on SQLite or on PostgreSQL.
+"""Prefect's own limit: the time of a flow of many tasks that do nothing, on either database, with Redis or without.
 
     python -m benchmarks.orchestrator
     python -m benchmarks.orchestrator --database postgresql+asyncpg://user@127.0.0.1:5432/prefect
+    python -m benchmarks.orchestrator --messages redis://127.0.0.1:6379/0
 
 The tasks are called one after another, as scoring calls its chunks, against a server of the benchmark's own on a free
 port. The benchmark counts the lines about a locked database in its log, and the task runs whose end the server never
-learns: a client reports task runs in messages, of which the server keeps at most 10,000 in memory and drops the others.
+learns: a client reports task runs in messages, of which the server keeps at most 10,000 in memory and drops the others,
+unless it keeps them in Redis.
 """
 
 import argparse
@@ -26,6 +28,12 @@ from deployments.services import is_healthy
 BIN = Path(sys.executable).parent
 SETTLED_AFTER_S = 20
 """The server is taken to be through with its messages once it has learned nothing new for this long."""
+REDIS = {
+    "PREFECT_SERVER_EVENTS_MESSAGING_BROKER": "prefect_redis.messaging",
+    "PREFECT_SERVER_EVENTS_MESSAGING_CACHE": "prefect_redis.messaging",
+    "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_redis.ordering",
+}
+"""What makes the server keep its messages in the Redis that PREFECT_REDIS_MESSAGING_URL names."""
 FLOW = """
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -56,11 +64,14 @@ def main() -> None:
     """Run the flow with each number of tasks, print the times, keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", help="SQLAlchemy URL of an empty database; SQLite in a folder of its own if none")
+    parser.add_argument("--messages", help="URL of an empty Redis that keeps the server's messages; its memory if none")
     parser.add_argument("--tasks", default="1000,10000")
     arguments = parser.parse_args()
     kind = arguments.database.partition("+")[0] if arguments.database else "sqlite"
-    figures: dict[str, object] = {"database": kind}
-    with tempfile.TemporaryDirectory() as scratch, _server(Path(scratch), arguments.database) as (environment, log):
+    settings = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": arguments.database} if arguments.database else {}
+    settings |= REDIS | {"PREFECT_REDIS_MESSAGING_URL": arguments.messages} if arguments.messages else {}
+    figures: dict[str, object] = {"database": kind, "messages": "redis" if arguments.messages else "memory"}
+    with tempfile.TemporaryDirectory() as scratch, _server(Path(scratch), settings) as (environment, log):
         n_before = n_known = 0
         for n_tasks in map(int, arguments.tasks.split(",")):
             seconds = float(_run(environment, FLOW, str(n_tasks)).rpartition("seconds ")[2])
@@ -79,12 +90,12 @@ def main() -> None:
         figures["database is locked, lines in the log"] = len(re.findall("database is locked", text))
         figures["messages dropped, lines in the log"] = len(re.findall("dropping message", text))
         figures["errors in the log"] = len(re.findall(r"\| ERROR|Traceback", text))
-    keep(f"orchestrator_{kind}", figures)
+    keep(f"orchestrator_{kind}{'_redis' if arguments.messages else ''}", figures)
 
 
 @contextlib.contextmanager
-def _server(home: Path, database: str | None) -> Iterator[tuple[dict[str, str], Path]]:
-    """Start a server; yield the environment of its clients, and its log."""
+def _server(home: Path, settings: dict[str, str]) -> Iterator[tuple[dict[str, str], Path]]:
+    """Start a server with Prefect's settings; yield the environment of its clients, and its log."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -92,9 +103,8 @@ def _server(home: Path, database: str | None) -> Iterator[tuple[dict[str, str], 
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        **settings,
     }
-    if database:
-        environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
     log = home / "server.log"
     with log.open("w") as stream:
         command = [str(BIN / "prefect"), "server", "start", "--port", str(port)]

@@ -179,8 +179,22 @@ def is_healthy(address: str) -> bool:
         return False
 
 
-def answers(address: str) -> bool:
-    """Return whether anything answers at an address, healthy or not."""
+def answers(address: str, patience_s: float = 0) -> bool:
+    """Return whether anything answers at an address, healthy or not.
+
+    Args:
+        address: of a Prefect server.
+        patience_s: how long to wait for the first answer.
+    """
+    deadline = time.monotonic() + patience_s
+    while not _answers_now(address):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(1)
+    return True
+
+
+def _answers_now(address: str) -> bool:
     try:
         with urllib.request.urlopen(f"{address}/health", timeout=10):  # noqa: S310 named by the user's settings
             return True

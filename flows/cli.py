@@ -171,19 +171,20 @@ def up(
 
 
 @app.command(group=groups.SERVICES)
-def deploy(*, notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = None) -> None:
+def deploy(*, wait: int = 0, notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = None) -> None:
     """Create pools, automations and deployments on the Prefect server that PREFECT_API_URL names, as `cxr up` does.
 
     Example: cxr deploy
 
     Args:
+        wait: Seconds to wait for the server's first answer, where both are started at once.
         notify: Address of a webhook that is notified of runs that failed, crashed, or are held.
     """
     from deployments import services as parts
 
     if "PREFECT_API_URL" not in os.environ:
         raise RunError("PREFECT_API_URL names no Prefect server: set it, or start one on this machine with `cxr up`.")
-    require_named_server()
+    require_named_server(patience_s=wait)
     for line in parts.deploy(parts.own_environment(), notify=notify or None):
         say(line)
     say("pools and deployments are ready")

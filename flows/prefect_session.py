@@ -89,8 +89,11 @@ def _is_for_people(record: logging.LogRecord) -> bool:
     return message.startswith(RETRY) or (record.levelno >= logging.WARNING and not message.startswith(END))
 
 
-def require_named_server() -> str | None:
+def require_named_server(patience_s: float = 0) -> str | None:
     """Return the address of the server that Prefect's settings name; None if they name none.
+
+    Args:
+        patience_s: how long to wait for the server's first answer.
 
     Raises:
         ConfigError: Prefect cannot keep its files anywhere.
@@ -102,7 +105,7 @@ def require_named_server() -> str | None:
     from deployments.services import answers
 
     address = get_current_settings().api.url
-    if address is not None and not answers(address):
+    if address is not None and not answers(address, patience_s):
         raise RunError(
             f"no Prefect server answers at {address}, where PREFECT_API_URL points: start it (`cxr up`), or unset "
             "PREFECT_API_URL to use one that runs as long as the command."

@@ -384,9 +384,16 @@ REMOVALS = (
     Removal(
         "the server is absent at the start: found out late",
         "flows/prefect_session.py",
-        "if address is not None and not answers(address):",
+        "if address is not None and not answers(address, patience_s):",
         "if False:",
         WORKERS + "a_server_that_is_absent_is_told_in_one_sentence",
+    ),
+    Removal(
+        "the server comes up late: `cxr deploy --wait` does not wait",
+        "flows/prefect_session.py",
+        "if address is not None and not answers(address, patience_s):",
+        "if address is not None and not answers(address):",
+        "tests/flows/test_prefect_session.py::test_a_named_server_that_is_not_up_yet_is_waited_for",
     ),
     Removal(
         "a worker is killed with its run: never marked",

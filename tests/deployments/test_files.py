@@ -1,97 +1,192 @@
-"""compose.yaml, the Dockerfile, the units and Prefect's files against the code that they start.
+"""compose.yaml, the Dockerfile and Prefect's files against each other and the code that they start.
 
-No container engine and no systemd is needed: every path, command, pool and setting in them is looked up.
+No container engine is needed: every path, command, pool and setting in them is looked up.
 """
 
 import importlib
 import re
-import shlex
 import tomllib
-from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from app.server import ADDRESS
+from benchmarks.orchestrator import REDIS
+from cxr import __version__
 from deployments.services import CPU_POOL, GPU_POOL, PAGE_PORT, PREFECT_DEFAULTS
-from flows.cli import app
-from tests.support.processes import BIN, PROJECT
+from tests.support.commands import assert_are_settings, assert_is_understood
+from tests.support.processes import PROJECT
 
 DEPLOYMENTS = PROJECT / "deployments"
 COMPOSE = yaml.safe_load((DEPLOYMENTS / "compose.yaml").read_text())
-UNITS = sorted((DEPLOYMENTS / "systemd").glob("*.service"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("cxr:")}
+DOCKERFILE = (DEPLOYMENTS / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
 HOME = "/srv/cxr"
 """Where the project lies in the image and on a machine with systemd."""
 
 
-def unit(path: Path) -> dict[str, list[str]]:
-    """Return the settings of a unit; systemd lets a name stand more than once."""
-    settings: dict[str, list[str]] = {}
-    for line in path.read_text().splitlines():
-        name, is_setting, value = line.partition("=")
-        if is_setting:
-            settings.setdefault(name, []).append(value)
-    return settings
+def instructions(name: str) -> list[list[str]]:
+    """Return the words of each instruction of a kind in the Dockerfile."""
+    return [words[1:] for words in map(str.split, DOCKERFILE) if words and words[0] == name]
 
 
-def assert_is_ours(program: str, *words: str) -> None:
-    """The program is installed with the project, and `cxr` has the verb."""
-    assert (BIN / program).exists()
-    if program == "cxr":
-        assert words[0] in set(app)
-    if "--pool" in words:
-        assert words[words.index("--pool") + 1] in (CPU_POOL, GPU_POOL)
+def image_environment() -> dict[str, str]:
+    return dict(word.split("=", 1) for words in instructions("ENV") for word in words)
 
 
-@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
-def test_a_unit_starts_a_program_of_the_project(path: Path) -> None:
-    settings = unit(path)
-    (command,) = settings["ExecStart"]
-    program, *words = shlex.split(command)
-    assert Path(program).parent == Path(HOME) / ".venv" / "bin"
-    assert_is_ours(Path(program).name, *words)
-    assert settings["WorkingDirectory"] == [HOME]
-    names = [name for line in settings.get("After", []) + settings.get("Requires", []) for name in line.split()]
-    ours = {name for name in names if name.startswith("cxr-")}
-    assert ours <= {unit_path.name for unit_path in UNITS}
+def places(service: dict[str, Any]) -> dict[str, str]:
+    """Return where in a container each folder of CXR_DATA is mounted."""
+    mounts = [re.fullmatch(r"\$\{CXR_DATA[^}]*\}/(\w+):([^:]+)(:ro)?", text) for text in service.get("volumes", [])]
+    return {mount[1]: mount[2] for mount in mounts if mount}
 
 
-@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
-def test_a_unit_has_the_settings_of_cxr_up(path: Path) -> None:
-    environment = dict(word.split("=", 1) for line in unit(path)["Environment"] for word in line.split())
-    shared = {name: value for name, value in environment.items() if name in PREFECT_DEFAULTS}
-    assert shared == {name: PREFECT_DEFAULTS[name] for name in ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "DO_NOT_TRACK")}
+@pytest.mark.parametrize("name", OURS)
+def test_a_service_of_compose_starts_a_program_of_the_project(name: str) -> None:
+    assert_is_understood(*OURS[name]["command"])
+    assert_are_settings(OURS[name].get("environment", {}))
 
 
-def test_compose_builds_from_files_that_exist_and_starts_programs_of_the_project() -> None:
-    build = COMPOSE["x-cxr"]["build"]
+@pytest.mark.parametrize("name", OURS)
+def test_a_service_of_compose_runs_in_an_image_that_it_can_build(name: str) -> None:
+    build = OURS[name]["build"]
     context = (DEPLOYMENTS / build["context"]).resolve()
     assert context == PROJECT
     assert (context / build["dockerfile"]).exists()
-    for service in COMPOSE["services"].values():
-        if service["image"] == "cxr":
-            assert_is_ours(*service["command"])
-    assert (
-        COMPOSE["x-client"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]
-        == PREFECT_DEFAULTS["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]
-    )
-    page = " ".join(COMPOSE["services"]["page"]["healthcheck"]["test"])
-    assert f"http://{ADDRESS}:{PAGE_PORT}/_stcore/health" in page
+    assert OURS[name]["image"] == f"cxr:{build['args']['DEVICE']}"
+    assert (DEPLOYMENTS / f"requirements-{build['args']['DEVICE']}.lock").exists()
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_of_compose_has_no_more_rights_than_it_needs(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["user"] != "root"
+    if name in OURS:
+        assert [service["user"]] == instructions("USER")[-1]
+        assert service["read_only"]
+        assert service["tmpfs"][0].startswith("/tmp:exec,")  # noqa: S108 in a container
+        assert image_environment()["HOME"] == "/tmp"  # noqa: S108
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_of_compose_waits_for_what_can_be_known_of_the_others(name: str) -> None:
+    for other, when in SERVICES[name].get("depends_on", {}).items():
+        if when["condition"] == "service_completed_successfully":
+            assert SERVICES[other]["restart"] == "no"
+        else:
+            assert when["condition"] == "service_healthy"
+            assert "healthcheck" in SERVICES[other]
+    assert ("healthcheck" in SERVICES[name]) == (SERVICES[name]["restart"] != "no")
+
+
+def test_compose_starts_storage_then_the_server_then_deployments_then_workers() -> None:
+    order = {name: set(service.get("depends_on", {})) for name, service in SERVICES.items()}
+    assert order == {
+        "database": set(),
+        "redis": set(),
+        "server": {"database", "redis"},
+        "deploy": {"server"},
+        "worker-cpu": {"deploy"},
+        "worker-gpu": {"deploy"},
+        "page": set(),
+    }
+    pools = {name: service["command"][4] for name, service in OURS.items() if "--pool" in service["command"]}
+    assert pools == {"worker-cpu": CPU_POOL, "worker-gpu": GPU_POOL}
+
+
+def test_the_storage_of_compose_is_reached_by_the_server_alone() -> None:
+    assert COMPOSE["networks"]["storage"]["internal"]
+    assert {name for name, service in SERVICES.items() if "storage" in service.get("networks", [])} == {
+        "database",
+        "redis",
+        "server",
+    }
+    assert [service["ports"] for service in SERVICES.values() if "ports" in service] == [["127.0.0.1:4200:4200"]]
+    environment = SERVICES["server"]["environment"]
+    assert "@database/" in environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"]
+    assert environment["PREFECT_REDIS_MESSAGING_URL"].startswith("redis://redis:")
+    assert REDIS.items() <= environment.items()
+
+
+def test_the_server_finds_in_prefects_integration_what_keeps_messages_in_redis() -> None:
+    pytest.importorskip("prefect_redis", reason="the extra redis is not installed")
+    broker, cache, ordering = (importlib.import_module(module) for module in REDIS.values())
+    assert broker.Publisher
+    assert broker.Consumer
+    assert cache.Cache
+    assert ordering.CausalOrdering
+
+
+def test_a_health_check_of_compose_asks_where_the_service_listens() -> None:
+    asked = {name: " ".join(service["healthcheck"]["test"]) for name, service in SERVICES.items() if name != "deploy"}
+    assert f"http://{ADDRESS}:{PAGE_PORT}/_stcore/health" in asked["page"]
+    assert "http://127.0.0.1:4200/api/health" in asked["server"]
+    for worker in ("worker-cpu", "worker-gpu"):
+        assert "http://127.0.0.1:8080/health" in asked[worker]
+        assert SERVICES[worker]["environment"]["PREFECT_WORKER_WEBSERVER_HOST"] == "127.0.0.1"
+        assert "--with-healthcheck" in SERVICES[worker]["command"]
+
+
+def test_the_workers_of_compose_have_the_heartbeat_of_cxr_up() -> None:
+    name = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
+    assert COMPOSE["x-client"][name] == PREFECT_DEFAULTS[name]
+
+
+def test_what_is_downloaded_and_computed_outlives_its_container() -> None:
+    assert places(SERVICES["worker-cpu"]) == places(SERVICES["worker-gpu"])
+    mounted = places(SERVICES["worker-cpu"])
+    assert set(mounted) == {"data", "inbox", "experiments", "models", "scores", "cache"}
+    assert mounted.pop("data") == "/data"
+    assert mounted == {name: f"{HOME}/{name}" for name in mounted}
+    assert places(SERVICES["page"]).items() <= mounted.items()
+    assert yaml.safe_load(instructions("VOLUME")[0][0]) == ["/data"]
+    assert all(image_environment()[name].startswith("/data/") for name in ("KAGGLEHUB_CACHE", "TORCH_HOME"))
+    (made,) = [words for words in instructions("RUN") if words[0] == "install"]
+    assert {"/data", *mounted} <= set(made), "a container's user may write to what is mounted"
+
+
+def test_the_pages_name_each_variable_of_compose() -> None:
+    used = set(re.findall(r"\$\{(CXR_\w+)", (DEPLOYMENTS / "compose.yaml").read_text()))
+    page = (PROJECT / "docs" / "how-to" / "deploy.md").read_text()
+    assert used == set(re.findall(r"CXR_[A-Z_]+", page))
 
 
 def test_the_image_copies_files_that_exist_and_keeps_the_flows_beside_the_core() -> None:
-    lines = (DEPLOYMENTS / "Dockerfile").read_text().splitlines()
-    sources = [words[-2] for words in map(str.split, lines) if words and words[0] == "COPY"]
-    assert sources == ["requirements.lock", "."]
-    assert all((PROJECT / source).exists() for source in sources)
-    assert any("--editable ." in line for line in lines), "a wheel holds the core alone"
-    assert f"WORKDIR {HOME}" in lines
-    ignored = (PROJECT / ".dockerignore").read_text().split()
-    needed = ("app", "cxr", "data_checks", "deployments", "flows", "tasks", "prefect.yaml", "prefect.toml")
-    assert not set(ignored) & set(needed)
-    folders = re.findall(rf"{HOME}/(\w+)", (DEPLOYMENTS / "compose.yaml").read_text())
-    made = next(line for line in lines if line.startswith("RUN mkdir")).split()
-    assert set(folders) <= set(made)
+    sources = [words[0] for words in instructions("COPY") if not words[0].startswith("--from=")]
+    assert sources == ["deployments/*.lock", "."]
+    assert list(PROJECT.glob(sources[0]))
+    assert any("--editable ." in line for line in DOCKERFILE), "the project's folder is then the image's"
+    assert [HOME] in instructions("WORKDIR")
+    assert instructions("USER") == [["1000:1000"]]
+
+
+def test_the_image_holds_the_program_and_neither_tests_nor_secrets() -> None:
+    first, *allowed = [line for line in (PROJECT / ".dockerignore").read_text().splitlines() if line[:1] not in "#"]
+    assert first == "*"
+    assert allowed.pop() == "**/__pycache__"
+    held = {line.removeprefix("!") for line in allowed if line.startswith("!")}
+    assert len(held) == len(allowed)
+    packages = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"]
+    assert set(packages) - {"deployments"} < held
+    assert {"prefect.yaml", "prefect.toml", "requirements.lock", "deployments/*.py", "deployments/*.lock"} < held
+    held.remove("hatch_build.py")  # which the build of the package runs, where there is one
+    assert all(list(PROJECT.glob(pattern)) for pattern in held)
+    assert not {name for name in held if name.startswith(("tests", ".", "deployments/.", "deployments/*env"))}
+
+
+def test_the_image_is_labelled_and_built_with_the_uv_of_make() -> None:
+    label = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', "\n".join(DOCKERFILE)))
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert label["version"] == __version__
+    assert label["licenses"] == project["license"]
+    assert label["description"] == project["description"]
+    versions = [
+        re.findall(r"uv==([\d.]+)", path.read_text()) for path in (DEPLOYMENTS / "Dockerfile", PROJECT / "Makefile")
+    ]
+    assert versions[0] == versions[1]
 
 
 def test_every_deployment_names_a_flow_that_is_imported_from_the_project() -> None:

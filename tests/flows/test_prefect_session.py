@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import httpx
@@ -42,6 +43,25 @@ def test_a_named_server_that_is_away_is_reported_and_none_is_fine() -> None:
         require_named_server()
     with temporary_settings({PREFECT_API_URL: None}):
         require_named_server()
+
+
+def test_a_named_server_that_is_not_up_yet_is_waited_for() -> None:
+    with socket.socket() as late:
+        late.bind(("127.0.0.1", 0))  # it refuses connections until it listens
+        address = f"http://127.0.0.1:{late.getsockname()[1]}/api"
+        timer = threading.Timer(0.5, answer_once, [late])
+        timer.start()
+        with temporary_settings({PREFECT_API_URL: address}):
+            assert require_named_server(patience_s=60) == address
+        timer.join()
+
+
+def answer_once(listener: socket.socket) -> None:
+    listener.listen()
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\ntrue")
 
 
 @pytest.mark.parametrize("name", ["HOME", "PREFECT_HOME"])

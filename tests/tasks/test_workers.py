@@ -77,8 +77,8 @@ def test_a_dead_run_is_marked_within_three_minutes_and_a_live_one_may_miss_three
     assert every_s + services.SILENT_FOR_S + looked_every.total_seconds() < 180
     assert 4 * every_s <= services.SILENT_FOR_S
     assert tomllib.loads((PROJECT / "prefect.toml").read_text())["flows"]["heartbeat_frequency"] == every_s
-    described = [PROJECT / "deployments" / "compose.yaml", *(PROJECT / "deployments" / "systemd").glob("cxr-worker-*")]
-    for file in described:
+    deployments = PROJECT / "deployments"
+    for file in (deployments / "compose.yaml", deployments / "systemd" / "cxr-.service.d" / "shared.conf"):
         assert re.findall(r"PREFECT_FLOWS_HEARTBEAT_FREQUENCY\W+(\d+)", file.read_text()) == [str(every_s)], file
 
 
