@@ -19,9 +19,8 @@ from app.loading import LoadedModel
 from cxr.images.decoding import decode_image
 from cxr.images.dicom.body_part import read_other_body_part
 from cxr.images.inbox import Arrival
-from cxr.network.grad_cam import beside, overlay
 from cxr.report.markup import thumbnail
-from cxr.serving.explanations import PICTURE_PX
+from cxr.serving.explanations import PICTURE_PX, draw_explanation
 from cxr.serving.package import Package
 from cxr.serving.predictor import Prediction
 from cxr.serving.scoring.scores import score_row, scores_table
@@ -127,5 +126,5 @@ def as_png(image: Upload, heat: NDArray[np.float32], opacity: float) -> bytes:
         opacity: of the map where it is strongest, 0 to 1.
     """
     stream = io.BytesIO()
-    beside(image.grey, overlay(image.grey, heat, opacity=opacity)).save(stream, "PNG")
+    draw_explanation(image.data, heat, opacity).save(stream, "PNG")
     return stream.getvalue()

@@ -186,15 +186,12 @@ class Predictor:
         return self._table(_steps(readings))
 
     def _table(self, steps: Iterable[Sequence["FileReading"]]) -> pd.DataFrame:
-        from cxr.serving.scoring.scores import score_row, scores_table
+        from cxr.serving.scoring.scores import score_rows, scores_table
 
         rows: list[dict[str, object]] = []
         for readings in steps:
             usable = [reading for reading in readings if reading.refused is None]
-            predictions = iter(self._predictor.predict(usable))
-            for reading in readings:
-                answer = {} if reading.refused else next(predictions).columns | reading.measures
-                rows.append(score_row(self.package, "", reading, answer) | {"batch": None})
+            rows += score_rows(self.package, None, readings, self._predictor.predict(usable))
         return scores_table(rows, self.package.outputs)
 
 

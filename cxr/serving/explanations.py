@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from PIL import Image
 
 from cxr.classes import Findings
 from cxr.errors import ConfigError, DataError
@@ -67,7 +68,7 @@ def explain_images(
         raise DataError(f"none of the {len(paths)} files is an image; the first: {readings[0].refused}")
     predictor = Predictor(package, device=device, cache=cache)
     predictions = predictor.predict(images)
-    targets = [target or _shown(package, prediction) for prediction in predictions]
+    targets = [target or default_target(package, prediction) for prediction in predictions]
     heat = predictor.look(images, targets)
     pictures = _write_pictures(folder, numbers, images, heat, opacity)
     answers = [
@@ -79,7 +80,7 @@ def explain_images(
     return table
 
 
-def _shown(package: Package, prediction: Prediction) -> str:
+def default_target(package: Package, prediction: Prediction) -> str:
     """Return the predicted class; of findings, the one that is most surely predicted, or is nearest to it."""
     if not isinstance(package.outputs, Findings):
         return prediction.predicted
@@ -128,6 +129,18 @@ def _write_pictures(
 
 
 def _write_picture(path: Path, image: FileReading, heat: NDArray[np.float32], opacity: float) -> None:
-    grey = np.asarray(decode_image(read_arrival(image.arrival), PICTURE_PX).grey)
+    picture = draw_explanation(read_arrival(image.arrival), heat, opacity)
     with files.replacing(path) as temporary:
-        beside(grey, overlay(grey, heat, opacity=opacity)).save(temporary, "PNG")
+        picture.save(temporary, "PNG")
+
+
+def draw_explanation(data: bytes, heat: NDArray[np.float32], opacity: float) -> Image.Image:
+    """Return an image beside the same image with its map, at 512 px or more a side if the image has as many.
+
+    Args:
+        data: the image's bytes; the image was not refused.
+        heat: its map, shape (size, size), 0 to 1.
+        opacity: of the map where it is strongest, 0 to 1.
+    """
+    grey = np.asarray(decode_image(data, PICTURE_PX).grey)
+    return beside(grey, overlay(grey, heat, opacity=opacity))

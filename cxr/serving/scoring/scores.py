@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow.compute as pc
@@ -28,6 +28,9 @@ from cxr.storage import files
 from cxr.storage.files import read_table
 from cxr.storage.local_files import disk_full_as_error
 from cxr.storage.scores_folder import BatchFolder, ScoresFolder
+
+if TYPE_CHECKING:
+    from cxr.serving.predictor import Prediction  # and torch, which listing batches does without
 
 log = logging.getLogger(__name__)
 
@@ -64,18 +67,25 @@ def scores_table(rows: Iterable[dict[str, object]], outputs: Sequence[str]) -> p
         rows: of the scores.
         outputs: names of classes, or `Findings`.
     """
+    types = column_types(outputs)
+    return pd.DataFrame(list(rows), columns=list(types)).astype(types)
+
+
+def column_types(outputs: Sequence[str]) -> dict[str, Any]:
+    """Return the type of each column of the scores, in their order.
+
+    Args:
+        outputs: names of classes, or `Findings`.
+    """
     if isinstance(outputs, Findings):
         decided = dict.fromkeys(outputs.called_columns, "boolean")
     else:
         outputs = Classes(outputs)
         decided = {"predicted_label": "str"}
-    probabilities = outputs.probability_columns
-    types = dict.fromkeys(IDENTITY, "str") | decided | dict.fromkeys(probabilities, "float64")
-    types |= {"in_training": "boolean"} | MEASURED | ADDED
-    types |= {"n_bytes": "int64", "changed_ns": "int64", "scored_at": "datetime64[us, UTC]"}
-    order = [*IDENTITY, *probabilities, *decided, "fold_spread", "in_training"]
-    order += [name for name in types if name not in order]
-    return pd.DataFrame(list(rows), columns=order).astype(types)
+    types: dict[str, Any] = dict.fromkeys(IDENTITY, "str")
+    types |= dict.fromkeys(outputs.probability_columns, "float64") | decided
+    types |= {"fold_spread": "float64", "in_training": "boolean"} | MEASURED | ADDED  # a name keeps its first place
+    return types | {"n_bytes": "int64", "changed_ns": "int64", "scored_at": "datetime64[us, UTC]"}
 
 
 class Seen:
@@ -279,12 +289,32 @@ def release(folder: ScoresFolder, batch: str) -> int:
     return n_rows
 
 
-def score_row(package: Package, batch: str, reading: FileReading, answer: Mapping[str, object]) -> dict[str, object]:
+def score_rows(
+    package: Package, batch: str | None, readings: Iterable[FileReading], predictions: Iterable["Prediction"]
+) -> list[dict[str, object]]:
+    """Return the rows of files that were read: with a prediction, or with the reason why a file was refused.
+
+    Args:
+        package: the model.
+        batch: the files' batch; None if they are in none.
+        readings: the files.
+        predictions: of the files that were not refused, in their order.
+    """
+    remaining = iter(predictions)
+    return [
+        score_row(package, batch, reading, {} if reading.refused else next(remaining).columns | reading.measures)
+        for reading in readings
+    ]
+
+
+def score_row(
+    package: Package, batch: str | None, reading: FileReading, answer: Mapping[str, object]
+) -> dict[str, object]:
     """Return a file's row of the scores.
 
     Args:
         package: the model.
-        batch: the file's batch.
+        batch: the file's batch; None if it is in none.
         reading: the file, read.
         answer: the image's prediction and measures, by column; ignored where the file was refused.
     """
