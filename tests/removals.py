@@ -60,6 +60,7 @@ LOOP = "tests/training/fold/test_loop.py::test_"
 STORE = "tests/storage/test_files.py::test_"
 VERIFIED = "tests/storage/test_verified.py::test_"
 BUCKET = "tests/storage/test_object_store.py::test_"
+ENDPOINT = "tests/endpoint/test_"
 UP = SERVICES + "up_starts_every_service_once_on_the_loopback_address_alone"
 RECALIBRATION = "tests/recalibration/test_recalibrate.py::test_"
 NOVELTY = "tests/serving/test_novelty.py::test_"
@@ -453,6 +454,48 @@ REMOVALS = (
     ),
     Removal(
         "the server listens to everybody", "deployments/services.py", '"--host", "127.0.0.1"', '"--host", "0.0.0.0"', UP
+    ),
+    Removal(
+        "the endpoint: other machines need no token",
+        "cxr/endpoint/listener.py",
+        "    if token is None and not _is_loopback(str(address[0])):\n",
+        "    if False:\n",
+        ENDPOINT + "listener.py::test_an_address_that_others_reach_needs_a_token",
+    ),
+    Removal(
+        "the endpoint: a token is not looked at",
+        "cxr/endpoint/guard.py",
+        'hmac.compare_digest(given.encode(), f"Bearer {token}".encode())',
+        "given",
+        ENDPOINT + "guard.py::test_with_a_token_every_path_needs_it_but_health",
+    ),
+    Removal(
+        "the endpoint: a foreign web page reaches it",
+        "cxr/endpoint/guard.py",
+        '        if not self._listener.answers_to(headers.get("host", "")):\n',
+        "        if False:\n",
+        ENDPOINT + "guard.py::test_without_a_token_no_foreign_host_name_is_answered",
+    ),
+    Removal(
+        "the endpoint: a name reaches its log",
+        "cxr/endpoint/guard.py",
+        'path = scope["path"] if scope["path"] in self._paths else OTHER',
+        'path = scope["path"]',
+        ENDPOINT + "guard.py::test_a_line_of_the_log_tells_of_each_request_and_holds_no_name",
+    ),
+    Removal(
+        "the endpoint: a large request is taken whole",
+        "cxr/endpoint/intake.py",
+        "        if n_bytes > self.limits.n_bytes:\n",
+        "        if False:\n",
+        ENDPOINT + "intake.py::test_a_request_of_more_bytes_is_refused_announced_or_not",
+    ),
+    Removal(
+        "the endpoint: slow requests fill it",
+        "cxr/endpoint/intake.py",
+        "asyncio.timeout_at(deadline)",
+        "asyncio.timeout_at(None)",
+        ENDPOINT + "intake.py::test_a_request_that_arrives_too_slowly_is_refused",
     ),
     Removal(
         "weights with code in them: it is run",

@@ -53,7 +53,7 @@ HAS_TO_EXIST = {
         "train-fold",
     },
     "--images": {"recalibrate"},
-    "--models": {"explain", "models", "promote", "recalibrate", "rollback", "score"},
+    "--models": {"explain", "models", "promote", "recalibrate", "rollback", "score", "serve"},
 }
 """The folders that verbs list or read: where one is mistyped, nothing in it is no answer."""
 RANGES = {
@@ -66,6 +66,9 @@ RANGES = {
     "FOLD": (0, 19),
     "--port": (0, 65535),
     "--page-port": (0, 65535),
+    "--max-images": (1, 1000),
+    "--max-mb": (1, 1024),
+    "--timeout": (1, 3600),
 }
 """Least and most of numbers that no config checks."""
 LONGEST_NAME = 255

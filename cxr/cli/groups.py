@@ -6,6 +6,7 @@ from typing import Any
 from cyclopts import App, Argument, ArgumentCollection, Group, Parameter
 
 from cxr.config import Execution, ImagesConfig, RunLocation
+from cxr.endpoint.limits import Limits
 from cxr.labelling import Labelling
 from cxr.prediction_columns import PredictionColumns
 from cxr.recipe import Recipe
@@ -26,6 +27,7 @@ OF_CLASS: dict[type, Group] = {
     Labelling: Group("Tables of labels", sort_key=12),
     Recipe: Group("Recipe", sort_key=13),
     PredictionColumns: Group("Columns of the table", sort_key=16),
+    Limits: Group("Limits of a request", sort_key=17),
     RunLocation: _PLACE,
     Execution: _PLACE,
 }

@@ -11,6 +11,7 @@ from cxr.cli import (  # importing a module adds its verbs to the application
     groups,
     models,  # noqa: F401
     runs,
+    services,  # noqa: F401
 )
 from cxr.cli.app import app
 from cxr.cli.terminal import run_command

@@ -122,6 +122,21 @@ def log_lines() -> Iterator[None]:
             logger.removeHandler(handler)
 
 
+@contextmanager
+def bare_lines(name: str) -> Iterator[None]:
+    """Show the records of one logger as they are, without the time, inside the block: each is a document."""
+    logger = logging.getLogger(name)
+    handler = line_handler()
+    handler.setFormatter(_LineFormatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.propagate = True
+        logger.removeHandler(handler)
+
+
 def line_handler() -> logging.Handler:
     """Return a handler that writes records as lines to stderr, as many as the command shows."""
     handler = logging.StreamHandler()

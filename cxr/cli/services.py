@@ -1,0 +1,65 @@
+"""The verb that answers requests: serve."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cxr.cli import groups
+from cxr.cli.app import Device, Models, app
+from cxr.cli.terminal import say
+from cxr.config import Compile, ScorePrecision
+from cxr.endpoint.limits import Limits
+from cxr.wording import DISCLAIMER
+
+
+@app.command(group=groups.SERVICES)
+def serve(
+    *,
+    name: str,
+    host: str = "127.0.0.1",
+    port: int = 8600,
+    token: Annotated[str | None, Parameter(env_var="CXR_TOKEN")] = None,
+    limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008 it is frozen
+    models: Models = Path("models"),
+    device: Device = "auto",
+    precision: ScorePrecision = "auto",
+    compile: Compile = "auto",
+    cache: Path = Path("cache"),
+) -> None:
+    """Answer HTTP requests with the champion: predictions, Grad-CAM pictures, metrics; nothing is kept; Ctrl-C ends it.
+
+    A line of JSON on standard error tells of each request, without names.
+
+    Example: cxr serve --name pneumonia
+
+    Args:
+        name: Name of the model; its champion at the start answers until the end.
+        host: Address of this machine to listen on; one that other machines reach needs a token.
+        port: Port to listen on; 0 takes any that is free.
+        token: What every request has to carry in the header Authorization, after Bearer; 16 characters or more.
+        precision: Arithmetic, as for `cxr score`.
+        compile: Compile the network, as for `cxr score`; auto uses what scoring has compiled.
+        cache: Folder for compiled kernels, as for `cxr score`; safe to delete.
+    """
+    from cxr.endpoint.listener import listen
+
+    listener = listen(host, port, token)
+    from cxr.cli import terminal
+    from cxr.serving.registry import load_champion
+
+    with listener.socket, terminal.log_lines():
+        package = load_champion(models, name)
+        from cxr.endpoint import guard, server
+        from cxr.serving.predictor import Predictor
+
+        predictor = Predictor(package, device=device, precision=precision, compile=compile, cache=cache)
+        with terminal.bare_lines(guard.__name__):
+            server.run(predictor, listener, limits, lambda: _announce(listener.address, package.name, package.version))
+
+
+def _announce(address: str, name: str, version: str) -> None:
+    """Say where the endpoint is, and which model answers."""
+    say(f"endpoint {address}  (Ctrl-C ends it)")
+    say(f"model    {name} version {version}")
+    say(DISCLAIMER)
