@@ -1,5 +1,7 @@
 """Where Prefect keeps its database on this machine: in the project's folder, unless the user names another place.
 
+The project's folder is the checkout; with an installed wheel, the folder in which a command is typed.
+
 Prefect's own default, `~/.prefect`, is shared by all projects of a user. A newer Prefect, used once for any of them,
 leaves a database there that the locked one cannot open: it tries for minutes, and ends with a traceback.
 """
@@ -12,10 +14,9 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from cxr import application
 from cxr.errors import RunError
 
-PROJECT = Path(__file__).parents[1]
-HOME = PROJECT / ".prefect"
 DATABASE_URLS = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 MIGRATIONS = "server/database/_migrations/versions/sqlite"
 
@@ -25,10 +26,11 @@ def home_settings(environment: Mapping[str, str]) -> dict[str, str]:
 
     A project's folder that cannot be written to is no home either: Prefect's default is used.
     """
-    if "PREFECT_HOME" in environment or not os.access(PROJECT, os.W_OK):
+    project = Path.cwd() if application.is_carried() else application.folder()
+    if "PREFECT_HOME" in environment or not os.access(project, os.W_OK):
         return {}
     profiles = _of_the_user(".prefect") / "profiles.toml"
-    own = {"PREFECT_HOME": str(HOME)}
+    own = {"PREFECT_HOME": str(project / ".prefect")}
     return own | ({"PREFECT_PROFILES_PATH": str(profiles)} if profiles.exists() else {})
 
 

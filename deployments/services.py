@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tzlocal import get_localzone_name
 
+from cxr import application
 from cxr.errors import ConfigError, RunError
 from cxr.network.devices import visible_gpus
 from cxr.storage import files
@@ -103,7 +104,7 @@ def up(
         ConfigError: this is not the project's folder.
         RunError: a service does not start.
     """
-    _require_project()
+    _described_deployments()
     server = services(folder)[0]
     address = f"http://127.0.0.1:{port}"
     environment = environment_of(server.folder, address)
@@ -123,10 +124,8 @@ def up(
 
 
 def own_environment() -> dict[str, str]:
-    """Return this process's environment with Prefect's defaults, and the project's packages ahead of any others."""
-    environment = PREFECT_DEFAULTS | prefect_home.home_settings(os.environ) | os.environ
-    paths = [str(prefect_home.PROJECT), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-    return environment | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    """Return this process's environment with Prefect's defaults."""
+    return PREFECT_DEFAULTS | prefect_home.home_settings(os.environ) | os.environ
 
 
 def environment_of(folder: Path, address: str) -> dict[str, str]:
@@ -221,11 +220,11 @@ def deploy(environment: Mapping[str, str], *, silent_for_s: int = SILENT_FOR_S, 
     """
     from deployments import server
 
-    _require_project()
+    described = _described_deployments()
     with talking_to_server(environment):
         server.create_pools((CPU_POOL, GPU_POOL))
         done = server.set_automations_up(silent_for_s, notify)
-    command = [PREFECT, "--no-prompt", "deploy", "--all"]
+    command = [PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", str(described)]
     # prefect.yaml asks for both; a systemd unit or a container has no PWD
     here = {"PWD": str(Path.cwd()), "TZ": environment.get("TZ") or get_localzone_name() or "UTC"}
     ended = subprocess.run(command, env={**environment, **here}, capture_output=True, text=True, check=False)
@@ -235,9 +234,14 @@ def deploy(environment: Mapping[str, str], *, silent_for_s: int = SILENT_FOR_S, 
     return done
 
 
-def _require_project() -> None:
-    if not Path("prefect.yaml").exists():
+def _described_deployments() -> Path:
+    """Return the file that describes the deployments: the working folder's, or else the one that a wheel carries."""
+    described = Path("prefect.yaml")
+    if described.exists():
+        return described
+    if not application.is_carried():
         raise ConfigError(f"no prefect.yaml in {str(Path.cwd())!r}: type this in the project's folder.")
+    return application.folder() / described
 
 
 def down(folder: Path) -> list[str]:

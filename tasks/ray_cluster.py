@@ -18,6 +18,7 @@ from prefect.futures import PrefectFuture
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL
 
+from cxr import application
 from cxr.errors import ConfigError
 
 Submit = Callable[[Task[..., Any], dict[str, Any]], PrefectFuture[Any]]
@@ -73,8 +74,11 @@ def require_cluster(address: str | None) -> None:
     """Check all that can be checked before hours are spent on reading images.
 
     Raises:
-        ConfigError: the extra is not installed, no Prefect server is named, no address is given, or nothing answers.
+        ConfigError: cxr is installed from a wheel, in which Ray's processes do not find `tasks`, or without the extra;
+            no Prefect server is named, no address is given, or nothing answers.
     """
+    if application.is_carried():
+        raise ConfigError("--runner ray needs a checkout of cxr on every node (`make setup`), not an installed wheel.")
     if importlib.util.find_spec("prefect_ray") is None:
         raise ConfigError("--runner ray needs prefect-ray and Ray: install cxr with the extra [ray].")
     if PREFECT_API_URL.value() is None:

@@ -51,8 +51,7 @@ def require_workers() -> None:
             pool = client.read_deployment_by_name(DEPLOYMENT).work_pool_name
         except ObjectNotFound as error:
             raise RunError(
-                f"the Prefect server does not know the deployment {DEPLOYMENT}: type `prefect deploy --all` in the "
-                "project's folder."
+                f"the Prefect server does not know the deployment {DEPLOYMENT}: type `cxr deploy`."
             ) from error
         status = client.read_work_pool(pool).status if pool else None
     if status is None or status.value != "READY":

@@ -47,6 +47,7 @@ LONG = (
     "serving/scoring/test_scoring_runs",
     "benchmarks/test_gpu_trial",
     "deployments/test_services",
+    "test_installed_wheel",
     "tasks/test_workers",
     "tasks/test_ray_cluster",
     "deployments/test_server",

@@ -850,11 +850,11 @@ REMOVALS = (
         UP,
     ),
     Removal(
-        "somebody else's flows on the path: workers import them",
-        "deployments/services.py",
-        'environment | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}',
-        "environment",
-        "tests/deployments/test_prefect_home.py::test_the_projects_packages_go_before_anybody_elses",
+        "somebody else's flows on the path or in the working folder: workers import them",
+        "cxr/application.py",
+        "sys.path.insert(0, str(folder()))",
+        "pass",
+        "tests/test_application.py::test_prefect_finds_the_flows_ahead_of_somebody_elses_packages",
     ),
     Removal(
         "a patient unlike all others is a fold of its own",

@@ -1,5 +1,6 @@
 """The wheel: what it holds, and that it works outside the checkout with nothing else of the project at hand."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,23 +14,22 @@ import pandas as pd
 import pytest
 
 import cxr
+from cxr import application
 from cxr.images.synthetic import draw_examples
 from cxr.training.provenance import code_provenance
 from tests.support.processes import BIN, PROJECT
 from tests.support.shared import NewFolder
+from tests.support.wheel import build_wheel
 
 CORE = {"sample", "train", "train-fold", "evaluate", "report", "package", "promote", "models", "explain", "release"}
 APPLICATION = {"validate", "score", "up", "deploy", "app", "demo"}
+PACKAGES = ("app", "data_checks", "deployments", "flows", "tasks")
 
 
 @pytest.fixture(scope="module")
 def wheel(new_folder: NewFolder) -> Path:
     """The wheel, built from the checkout."""
-    out = new_folder("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(out)]
-    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
-    (built,) = out.glob("*.whl")
-    return built
+    return build_wheel(new_folder("wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -52,19 +52,27 @@ def run(python: Path, *words: str, cwd: Path, path: str = "") -> subprocess.Comp
     )
 
 
+def script(*words: str) -> str:
+    """What the script `cxr` of an installation does, as Python's argument."""
+    return f"import sys; sys.argv = ['cxr', *{words}]; from cxr.cli.main import main; main()"
+
+
 def verbs(help_text: str) -> set[str]:
     return {line.strip("│ ").partition(" ")[0] for line in help_text.splitlines() if line.startswith("│")}
 
 
-def test_it_holds_cxr_alone_with_its_templates_and_checklists(wheel: Path) -> None:
+def sources(package: str) -> set[str]:
+    """The code, templates and tables of a package in the checkout."""
+    files = [path for path in (PROJECT / package).rglob("*") if path.suffix in (".py", ".j2", ".toml", ".typed")]
+    return {path.relative_to(PROJECT).as_posix() for path in files}
+
+
+def test_it_holds_cxr_alone_and_within_it_the_application(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    dist_info = f"cxr-{cxr.__version__}.dist-info"
-    assert {name.partition("/")[0] for name in names} == {"cxr", dist_info}
-    sources = {path.relative_to(PROJECT).as_posix() for path in (PROJECT / "cxr").rglob("*.*")}
-    expected = {name for name in sources if "__pycache__" not in name}
+    assert {name.partition("/")[0] for name in names} == {"cxr", f"cxr-{cxr.__version__}.dist-info"}
+    carried = {"prefect.yaml"}.union(*(sources(package) for package in PACKAGES))
+    expected = sources("cxr") | {f"cxr/{application.CARRIED}/{name}" for name in carried}
     assert expected == {name for name in names if name.startswith("cxr/")}
-    endings = {name.rpartition(".")[2] for name in expected}
-    assert endings == {"py", "j2", "toml", "typed"}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +88,6 @@ def test_the_provenance_of_a_run_notices_a_changed_byte_anywhere(
     shutil.copytree(PROJECT / "cxr", copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(cxr, "__file__", str(copy / "__init__.py"))
     assert code_provenance()["cxr_source_sha256"] == before["cxr_source_sha256"]
-    assert code_provenance()["requirements_lock_sha256"] is None  # as with the wheel
     data = (copy / name).read_bytes()
     (copy / name).write_bytes(data[:-1] + b"#")
     assert code_provenance()["cxr_source_sha256"] != before["cxr_source_sha256"]
@@ -93,14 +100,22 @@ def test_the_checkout_is_out_of_reach(python: Path, tmp_path: Path) -> None:
     assert words[1:] == ["None"] * 3
 
 
-def test_it_offers_the_verbs_of_the_core_and_no_others(python: Path, tmp_path: Path) -> None:
+def test_its_source_has_the_hash_of_the_checkouts_and_its_libraries_are_listed(python: Path, tmp_path: Path) -> None:
+    code = "import json; from cxr.training.provenance import code_provenance; print(json.dumps(code_provenance()))"
+    facts = json.loads(run(python, "-c", code, cwd=tmp_path).stdout)
+    assert facts["cxr_source_sha256"] == code_provenance()["cxr_source_sha256"]
+    assert facts["requirements_lock_sha256"] is None
+    assert {f"cxr=={cxr.__version__}", f"torch=={facts['torch']}"} <= set(facts["distributions"])
+
+
+def test_cxr_has_every_verb_and_the_module_those_of_the_core(python: Path, tmp_path: Path) -> None:
     as_module = run(python, "-m", "cxr", "--help", cwd=tmp_path)
-    script = "import sys; sys.argv = ['cxr', '--help']; from cxr.cli.main import main; main()"
-    as_script = run(python, "-c", script, cwd=tmp_path)
-    for result in (as_module, as_script):
-        assert result.returncode == 0, result.stderr
-        assert verbs(result.stdout) >= CORE
-        assert not verbs(result.stdout) & APPLICATION
+    assert as_module.returncode == 0, as_module.stderr
+    assert verbs(as_module.stdout) >= CORE
+    assert not verbs(as_module.stdout) & APPLICATION
+    as_script = run(python, "-c", script("--help"), cwd=tmp_path)
+    assert as_script.returncode == 0, as_script.stderr
+    assert verbs(as_script.stdout) >= CORE | APPLICATION
     assert run(python, "-m", "cxr", "--version", cwd=tmp_path).stdout.strip() == cxr.__version__
 
 
@@ -145,7 +160,7 @@ def test_the_library_predicts_as_in_the_checkout(python: Path, home: Path, tmp_p
 @pytest.fixture
 def strangers(tmp_path: Path) -> str:
     """A folder with packages of the project's names that are somebody else's, ahead on the path."""
-    for name in ("flows", "tasks", "app", "data_checks", "deployments"):
+    for name in PACKAGES:
         (tmp_path / "strangers" / name).mkdir(parents=True)
         (tmp_path / "strangers" / name / "__init__.py").write_text("raise ImportError('somebody else\\'s')")
     return os.pathsep.join([str(tmp_path / "strangers"), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -174,6 +189,8 @@ def test_the_page_of_the_checkout_is_found_before_a_package_of_its_name(stranger
 def test_installed_beside_packages_of_the_same_names_it_ignores_them(
     python: Path, strangers: str, tmp_path: Path
 ) -> None:
-    script = "import sys; sys.argv = ['cxr', 'models']; from cxr.cli.main import main; main()"
-    result = run(python, "-c", script, cwd=tmp_path, path=str(tmp_path / "strangers"))
-    assert result.returncode == 0, result.stderr
+    path = strangers.partition(os.pathsep)[0]  # which knows nothing of the checkout
+    for place in (tmp_path, tmp_path / "strangers"):
+        refused = run(python, "-c", script("score", "nowhere", "--name=none"), cwd=place, path=path)
+        assert refused.returncode == 2, refused.stderr
+        assert "has no champion" in refused.stderr

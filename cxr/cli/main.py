@@ -1,10 +1,6 @@
-"""Which verbs there are: all of them for `cxr` in a checkout; the core's for `python -m cxr` and the wheel."""
+"""Which verbs there are: all of them for `cxr`; those of the core alone for `python -m cxr`."""
 
-import importlib
-import sys
-from pathlib import Path
-
-import cxr
+from cxr import application
 from cxr.cli import (  # importing a module adds its verbs to the application
     analyses,  # noqa: F401
     appraisals,  # noqa: F401
@@ -24,10 +20,6 @@ def run_core() -> None:
 
 
 def main() -> None:
-    """Run the `cxr` command: in a checkout with the verbs of `flows.cli`, elsewhere like `run_core`."""
-    checkout = Path(cxr.__file__).parents[1]
-    if not (checkout / "prefect.yaml").is_file():
-        run_core()
-    sys.path.insert(0, str(checkout))  # ahead of anybody else's `flows`, `tasks` or `app`
-    importlib.import_module("flows.cli")  # the composition root: the one place where the core reaches up
+    """Run the `cxr` command: the core's verbs, and those of `flows.cli`."""
+    application.load("flows.cli")
     run_command(app.meta)

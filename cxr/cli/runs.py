@@ -1,6 +1,6 @@
 """Verbs for runs that need neither Prefect nor Great Expectations: train, evaluate, report, list.
 
-The `cxr` command of a checkout has the same verbs, with `train` as a flow, and adds those that check the data.
+The `cxr` command has the same verbs, with `train` as a flow, and adds those that check the data.
 
 Commands import torch only after they have looked at their arguments, so `--help` and a misspelt run are answered at
 once.

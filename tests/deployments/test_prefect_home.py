@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import cxr
+from cxr import application
 from cxr.errors import RunError
 from deployments import prefect_home, services
 from tests.support.processes import BIN, PROJECT
@@ -56,8 +58,18 @@ def test_the_users_profiles_still_count(tmp_path: Path, monkeypatch: pytest.Monk
     assert prefect_home.home_settings({})["PREFECT_PROFILES_PATH"] == str(profiles)
 
 
+def test_with_an_installed_wheel_prefects_home_is_in_the_folder_in_which_a_command_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site-packages" / "cxr" / application.CARRIED).mkdir(parents=True)
+    monkeypatch.setattr(cxr, "__file__", str(tmp_path / "site-packages" / "cxr" / "__init__.py"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert prefect_home.home_settings({}) == {"PREFECT_HOME": str(tmp_path / ".prefect")}
+
+
 def test_a_project_that_cannot_be_written_is_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefect_home, "PROJECT", Path("/proc/sys"))
+    monkeypatch.setattr(cxr, "__file__", "/proc/sys/cxr/__init__.py")
     assert prefect_home.home_settings({}) == {}
 
 
@@ -96,10 +108,3 @@ def test_a_verb_that_would_start_a_server_on_it_says_so_at_once(
     assert ended.stderr.splitlines()[-1].startswith("error: Prefect's database '")
     assert "Traceback" not in ended.stderr
     assert not (tmp_path / "experiments").exists()
-
-
-def test_the_projects_packages_go_before_anybody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/somebody/elses", str(PROJECT)]))
-    assert services.own_environment()["PYTHONPATH"] == os.pathsep.join([str(PROJECT), "/somebody/elses"])
-    monkeypatch.delenv("PYTHONPATH")
-    assert services.own_environment()["PYTHONPATH"] == str(PROJECT)

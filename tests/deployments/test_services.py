@@ -62,8 +62,7 @@ class Machine:
 
     def prefect(self, *words: object) -> str:
         command = [BIN / "prefect", "--no-prompt", *map(str, words)]
-        paths = os.pathsep.join([str(PROJECT), self.environment["PYTHONPATH"]])
-        return self._output(command, self.environment | {"PREFECT_API_URL": f"{self.address}/api", "PYTHONPATH": paths})
+        return self._output(command, self.environment | {"PREFECT_API_URL": f"{self.address}/api"})
 
     @contextmanager
     def client(self) -> Iterator[SyncPrefectClient]:

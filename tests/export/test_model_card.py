@@ -54,6 +54,18 @@ def test_the_card_of_a_run_that_left_out_clusters_says_that_its_figures_are_pess
     assert "calibration and thresholds, fitted on the same predictions, are those of unlike images" in card
 
 
+def test_the_card_has_the_hash_of_the_lock_or_without_one_of_what_is_installed(head: Run, models: Path) -> None:
+    facts = files.read_json(make_package(head, ModelFolder.named(models, "head")).description)
+    lock = facts["code"]["requirements_lock_sha256"]
+    _, cells = read_card(model_card(facts))
+    assert cells[cells.index("lock, SHA-256") + 1] == f"`{lock}`"
+    without = facts["code"] | {"requirements_lock_sha256": None}
+    _, cells = read_card(model_card(facts | {"code": without | {"distributions_sha256": "f" * 64}}))
+    assert cells[cells.index("installed distributions, SHA-256") + 1] == f"`{'f' * 64}`"
+    assert "lock, SHA-256" not in cells
+    assert "lock, SHA-256" not in model_card(facts | {"code": without}), "as of a package of an older version"
+
+
 def test_a_metric_that_is_undefined_is_a_dash_in_the_card(head: Run, models: Path) -> None:
     facts = files.read_json(make_package(head, ModelFolder.named(models, "head")).description)
     undefined = dict.fromkeys(("mean", "sd", "pooled", "ci_low", "ci_high")) | {"metric": "roc_auc"}

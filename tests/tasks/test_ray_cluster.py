@@ -14,6 +14,8 @@ from prefect.client.schemas.filters import LogFilter
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+import cxr
+from cxr import application
 from cxr.errors import ConfigError
 from cxr.images.synthetic import draw_inbox
 from cxr.storage.run_folder import RunFolder
@@ -146,9 +148,13 @@ def test_an_address_where_nothing_answers_is_told_in_one_sentence(address: str |
         require_cluster(address and address.format(free=free_port()))
 
 
-def test_what_ray_needs_besides_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_ray_needs_besides_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with temporary_settings({PREFECT_API_URL: None}), pytest.raises(ConfigError, match="every node reaches"):
         require_cluster("127.0.0.1:6379")
     monkeypatch.setitem(sys.modules, "prefect_ray", None)  # as if it were not installed
     with pytest.raises(ConfigError, match=r"extra \[ray\]"):
+        require_cluster("127.0.0.1:6379")
+    (tmp_path / "cxr" / application.CARRIED).mkdir(parents=True)
+    monkeypatch.setattr(cxr, "__file__", str(tmp_path / "cxr" / "__init__.py"))
+    with pytest.raises(ConfigError, match="needs a checkout of cxr on every node"):
         require_cluster("127.0.0.1:6379")

@@ -1,0 +1,45 @@
+"""The application is found beside the core or within it, ahead of anybody else's packages of the same names."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cxr
+from cxr import application
+from tests.support.processes import PROJECT, somebody_elses_packages
+
+
+def test_it_lies_beside_the_core_in_a_checkout_and_within_it_in_a_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (application.folder(), application.is_carried()) == (PROJECT, False)
+    carried = tmp_path / "cxr" / application.CARRIED
+    carried.mkdir(parents=True)
+    monkeypatch.setattr(cxr, "__file__", str(tmp_path / "cxr" / "__init__.py"))
+    assert (application.folder(), application.is_carried()) == (carried, True)
+
+
+def test_prefect_finds_the_flows_ahead_of_somebody_elses_packages(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": somebody_elses_packages(tmp_path)}
+    code = (
+        "from cxr.application import FLOWS\n"
+        "from prefect.flows import load_flow_from_entrypoint\n"
+        "print(*(load_flow_from_entrypoint(f'cxr.application.{name}').name for name in FLOWS))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=tmp_path / "somebody-elses",  # Prefect puts a run's folder first on the path
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stdout.split() == ["train-cv", "train-fold", "validate-dataset", "score-batch"], ended.stderr
+
+
+def test_it_has_no_attribute_besides() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'train'"):
+        _ = application.train
