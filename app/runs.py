@@ -97,15 +97,15 @@ def _show_metrics(folder: RunFolder, finding: str | None) -> None:
         {
             "mean ± sd over folds": [format_estimate(value, sd=sd) for value, sd in rows[["mean", "sd"]].to_numpy()],
             "pooled [95 %]": [format_estimate(*values) for values in rows[["pooled", "ci_low", "ci_high"]].to_numpy()],
-            "starting project": [format_estimate(value) for value in rows["starting_project"]],
         },
         index=[display_name(metric) for metric in rows.index],
     )
+    about = "At probability 0.5, before calibration. Intervals are from a bootstrap over patients."
+    if rows["starting_project"].notna().any():
+        shown["starting project"] = [format_estimate(value) for value in rows["starting_project"]]
+        about += " The starting project is a ResNet-50 in five-fold cross-validation on this data set."
     st.table(shown)
-    st.caption(
-        "At probability 0.5, before calibration. Intervals are from a bootstrap over patients. "
-        "The starting project is a ResNet-50 in five-fold cross-validation on the Kaggle set."
-    )
+    st.caption(about)
     st.subheader("Confusion matrix")
     classes = run_tables.out_of_fold(folder, finding).classes
     figure = run_charts.confusion(rows_of(verified.read_table(folder.confusion), finding), classes)

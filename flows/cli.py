@@ -16,7 +16,7 @@ from cxr.cli.models import package
 from cxr.cli.runs import require_possible
 from cxr.cli.terminal import say
 from cxr.config import DataConfig, Execution, RunLocation, ScoreConfig, TrainConfig
-from cxr.errors import ChecksFailedError, RunError
+from cxr.errors import ChecksFailedError, ConfigError, RunError
 from cxr.verdict import Verdict
 from cxr.wording import DISCLAIMER
 from data_checks.tolerances import Checking, Tolerances
@@ -182,6 +182,8 @@ def deploy(*, wait: int = 0, notify: Annotated[str | None, Parameter(env_var="CX
     """
     from deployments import services as parts
 
+    if wait < 0:
+        raise ConfigError(f"--wait must be 0 or more, got {wait}.")
     if "PREFECT_API_URL" not in os.environ:
         raise RunError("PREFECT_API_URL names no Prefect server: set it, or start one on this machine with `cxr up`.")
     require_named_server(patience_s=wait)

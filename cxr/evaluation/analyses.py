@@ -152,14 +152,15 @@ def _clustered_errors(
     odds: Floats, truth: NDArray[np.bool_], predicted: Floats, group: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return the standard errors of intercept and slope, images of a group counted as one observation."""
-    n_groups = int(group.max()) + 1
+    present, place = np.unique(group, return_inverse=True)
+    n_groups = len(present)
     design = np.column_stack([np.ones_like(odds), odds])
     information = design.T @ (design * (predicted * (1 - predicted))[:, None])
     is_singular = np.linalg.cond(information) > 1e12  # all log odds alike, or all images predicted with certainty
     if n_groups == 1 or is_singular:
         return np.full(2, np.nan)
     scores = np.zeros((n_groups, 2))
-    np.add.at(scores, group, design * (truth - predicted)[:, None])
+    np.add.at(scores, place, design * (truth - predicted)[:, None])
     bread = np.linalg.inv(information)
     return np.sqrt(np.diag(bread @ (scores.T @ scores) @ bread) * n_groups / (n_groups - 1))
 

@@ -27,7 +27,7 @@ from cxr.training.run import load_run
 from data_checks.gate import check_data, check_results
 from data_checks.tolerances import Tolerances
 from flows.cli import app as cli
-from tests.app.support import opened
+from tests.app.support import open_run, opened
 from tests.support.packages import replace
 from tests.support.runs import Finished
 from tests.support.shared import NewFolder
@@ -140,7 +140,8 @@ EPOCHS = {f"folds/fold={fold}/epochs.parquet" for fold in (0, 1)}
 PREDICTIONS = {"metrics/predictions.parquet"}
 TABLES = {f"metrics/{name}.parquet" for name in ("predictions", *TABLE_NAMES)}
 REPORT = DONE | EPOCHS | WEIGHTS | TABLES
-REPORT |= {"data.json", "leakage_certificate.json", "checks/acquisition_baseline.parquet"}
+REPORT |= {"manifest.parquet", "data.json", "leakage_certificate.json"}
+REPORT |= {"checks/acquisition_baseline.parquet", "checks/expectations.parquet"}
 REPORT |= {f"external_tests/elsewhere/{name}" for name in ("openings.json", "predictions.parquet", "metrics.parquet")}
 STRESS = {"metrics/stress.parquet"}
 HELD_OUT = {f"folds/fold={fold}/predictions.parquet" for fold in (0, 1)}
@@ -273,6 +274,7 @@ SHOWN = {
     },
 }
 """What each view of the page reads, in all of its sections."""
+SECTIONS = ("Metrics", "Threshold", "Curves", "Folds and subgroups", "Errors", "Label suspects", "Training", "Compare")
 
 
 @pytest.mark.parametrize("view", SHOWN)
@@ -286,8 +288,8 @@ def shown(view: str, folders: Folders) -> Outcome:
     """Open a view and each of its sections; code 2 if one shows an error."""
     page = opened(view, folders)
     if view == "runs" and not page.error:
-        page.selectbox[0].set_value("run").run()
-    for section in ("Metrics", "Threshold", "Curves", "Folds and subgroups", "Label suspects", "Training", "Compare"):
+        open_run(page, "run")
+    for section in SECTIONS:
         if view == "runs" and not page.error:
             page.segmented_control[0].set_value(section).run()
     assert not page.exception

@@ -1,3 +1,4 @@
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,6 +9,7 @@ import pytest
 
 from cxr.classes import Classes
 from cxr.cli import tables
+from cxr.evaluation import published
 from cxr.evaluation.comparison import Comparison
 from cxr.metrics.calibration import Calibration
 from cxr.serving.package import Package
@@ -28,13 +30,19 @@ def printed(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
 
 
 def test_a_runs_results_are_in_percent_with_a_dash_for_what_is_undefined(
-    tmp_path: Path, printed: Callable[[], list[str]]
+    tmp_path: Path, printed: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = RunFolder(tmp_path / "first")
     verified.write_json(folder.config, {"format": files.FORMAT, "classes": list(TWO), "positive": "PNEUMONIA"})
     row = {"class": "PNEUMONIA", "metric": "roc_auc", "mean": 0.9876, "sd": 0.0123, "pooled": 0.98}
     undefined = row | {"metric": "f1", "mean": NAN, "sd": NAN, "pooled": NAN, "ci_low": NAN, "ci_high": NAN}
     verified.write_table(folder.summary, pd.DataFrame([row | {"ci_low": 0.97, "ci_high": 0.99}, undefined]))
+    verified.write_table(folder.manifest, pd.DataFrame({"path": ["N/1.png"]}))
+    tables.show_results(folder)
+    lines = printed()
+    assert "roc_auc 98.8 ± 1.2 98.0 [97.0, 99.0]" in lines
+    assert "f1 – –" in lines
+    monkeypatch.setattr(published, "FILE_NAMES_SHA256", hashlib.sha256(b"N/1.png").hexdigest())
     tables.show_results(folder)
     lines = printed()
     assert "roc_auc 98.8 ± 1.2 98.0 [97.0, 99.0] 97.5" in lines

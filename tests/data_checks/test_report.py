@@ -69,4 +69,4 @@ def test_the_counts_are_those_of_the_tables(examined: tuple[RunFolder, DataConfi
     for label, n in used["label"].value_counts().items():
         assert f'<td>{label}</td><td class="n">{n}</td><td class="n">{n / len(used):.1%}</td>' in text
     groups = pd.read_parquet(examined[0].folds)["group_id"].nunique()
-    assert f"<b>{groups}</b>groups (patients)" in text
+    assert f"<b>{groups}</b> groups (patients)" in text

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app import uploads
+from app.loading import load_model
 from app.server import Folders
 from cxr.export.build import make_package
 from cxr.library import Predictor
@@ -86,7 +87,7 @@ def test_a_file_has_one_probability_in_job_library_page_and_endpoint(
     assert len(files) == 6
     library = Predictor(package, device="cpu", cache=home / "cache").predict_files(files.values())
     folders = Folders(home / "experiments", home / "models", scored, home / "cache")
-    model = uploads.load_model(folders.models, "tiny", "1", folders.cache)
+    model = load_model(folders.models, "tiny", "1", folders.cache)
     brought = [uploads.read(package, name, path.read_bytes()) for name, path in files.items()]
     uploads.predict(model, brought)
     page = json.loads(uploads.as_json(uploads.table(model, brought), DISCLAIMER))["images"]
