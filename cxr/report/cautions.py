@@ -69,7 +69,7 @@ def drops(gap: pd.DataFrame) -> list[dict[Hashable, Any]]:
     Of two classes the rows are those at the headline operating point.
     """
     at_headline = gap["operating_point"] == HEADLINE
-    shown = gap[at_headline] if at_headline.any() else gap
+    shown = (gap[at_headline] if at_headline.any() else gap).dropna(subset=["outside_high", "inside_low"])
     shown = shown[shown["metric"].isin(FOLD_METRICS) & (shown["outside_high"] < shown["inside_low"])]
     shown = shown.astype(object)
     return shown.where(shown.notna(), None).to_dict("records")

@@ -62,6 +62,7 @@ def test_a_difference_without_an_interval_or_in_one_class_alone_is_not_sure() ->
 def test_a_test_set_falls_off_where_its_interval_lies_below_at_the_headline_operating_point() -> None:
     assert [row["metric"] for row in drops(gap(0.89))] == ["specificity"]
     assert drops(gap(0.9)) == []
+    assert drops(gap(float("nan"))) == [], "without an interval nothing is sure"
     assert drops(gap(0.1, metric="precision")) == [], "precision follows the prevalence of the set"
     both = pd.concat([gap(0.5, point="half"), gap(0.95)])
     assert drops(both) == [], "another operating point is not in the headline"
