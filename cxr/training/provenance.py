@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import platform
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def installed_distributions() -> list[str]:
     """Return NAME==VERSION of each installed distribution; of several with a name, the first on the path counts."""
     versions: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
-        if distribution.name:  # None where an uninstallation was cut short
-            versions.setdefault(distribution.name, distribution.version)
+        with suppress(FileNotFoundError):  # from the backport of this module, if anything has imported it
+            if distribution.name:  # None where an uninstallation was cut short
+                versions.setdefault(distribution.name, distribution.version)
     return sorted(f"{name}=={version}" for name, version in versions.items())
