@@ -38,6 +38,9 @@ from tests.support.shared import NewFolder, make_once
 # SIGTERM into SIGINT, would never end.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Ray asks for tokens as soon as it finds one in the home folder, where it may have put it amid a test.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+
 
 LONG = (
     "storage/test_object_store",
