@@ -372,7 +372,7 @@ def test_the_page_shows_a_run_in_a_bucket(copied: RunFolder, tmp_path: Path) -> 
         (["evaluate", "missing", "--experiments=s3://bucket/x"], "no run 'missing' in s3://bucket/x: give a run id"),
         (["models", "--models=s3://bucket/models"], "--models needs a folder of files, got 's3://bucket/models'"),
         (["rollback", "tiny", "--models=s3://bucket/models"], "--models needs a folder of files"),
-        (["release", "batch", "--out=s3://bucket/scores"], "everything but a run needs a folder of files"),
+        (["release", "batch", "--out=s3://bucket/scores"], "--out needs a folder of files"),
         (
             [
                 "train",

@@ -272,8 +272,10 @@ def release(folder: ScoresFolder, batch: str) -> int:
 
     Raises:
         DiskError: the rows cannot be moved.
+        ConfigError: the scores are in an object store.
         RunError: no rows of that batch are held, or a scoring run is in progress.
     """
+    files.require_local("--out", folder.path)
     if not folder.path.is_dir():
         raise RunError(f"no rows of batch {batch!r} are held: {str(folder.path)!r} does not exist.")
     with exclusive(folder, patience_s=60):
