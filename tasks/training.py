@@ -1,5 +1,6 @@
 """Begin a run and train its folds: on this machine's devices, on workers, or on a Ray cluster."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -53,23 +54,26 @@ def require_runner(execution: Execution) -> None:
         require_cluster(execution.ray_address)
 
 
-def train_folds(run: Run, execution: Execution) -> list[PrefectFuture[None]]:
-    """Train every fold as a task of its own; return the futures once all have ended, or raise if any has failed."""
+def train_folds(run: Run, execution: Execution) -> list[State]:
+    """Train every fold as a task of its own; return the states in which they ended, or raise if any has failed."""
     if execution.runner == "ray":
         device = "cuda:0" if execution.gpus_per_fold else "cpu"  # a fold sees only the GPUs that Ray gives it
         with ray_cluster(execution.ray_address, n_gpus=execution.gpus_per_fold) as submit:
-            return scheduling.train_folds(
+            return _train_each(
                 replace(run, devices=[device] * run.config.folds),
                 lambda fold, device: submit(train_fold, {"run": run, "fold": fold, "device": device}),
-                _failure,
             )
     if execution.runner == "workers":
-        return scheduling.train_folds(
+        return _train_each(
             workers.with_a_slot_for_each_fold(run, execution),
             lambda fold, device: workers.train_fold_on_worker.submit(run, fold, device),
-            _failure,
         )
-    return scheduling.train_folds(run, lambda fold, device: train_fold.submit(run, fold, device), _failure)
+    return _train_each(run, lambda fold, device: train_fold.submit(run, fold, device))
+
+
+def _train_each(run: Run, submit: Callable[[int, str], PrefectFuture[None]]) -> list[State]:
+    """Return states rather than futures: once a cluster is left, a future of it would start another to ask there."""
+    return [future.state for future in scheduling.train_folds(run, submit, _failure)]
 
 
 def _failure(future: PrefectFuture[None]) -> BaseException | None:
