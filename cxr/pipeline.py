@@ -41,7 +41,7 @@ def cross_validate(config: TrainConfig, execution: Execution) -> RunFolder:
     """
     from cxr.dataset.examination import examine
     from cxr.evaluation.tables import evaluate
-    from cxr.report.run_report import write_report
+    from cxr.report.run.report import write_report
     from cxr.training import features
     from cxr.training.run import begin_run, require_startable
     from cxr.training.scheduling import train_folds

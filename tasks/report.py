@@ -4,7 +4,7 @@ from prefect import task
 from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 
-from cxr.report import run_report
+from cxr.report.run import report
 from cxr.report.tracking import log_run
 from cxr.training.run import Run
 from cxr.wording import markdown
@@ -16,7 +16,7 @@ from tasks.logs import core_logs
 def write_report(run: Run) -> Run:
     """Write the run's report, publish a link to it, and return the run."""
     with core_logs():
-        path = run_report.write_report(run)
+        path = report.write_report(run)
     run_id = run.folder.run_id
     create_link_artifact(
         path.as_uri(),

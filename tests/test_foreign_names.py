@@ -27,7 +27,7 @@ from cxr.dataset.examination import examine
 from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
 from cxr.pipeline import score_inbox
-from cxr.report.run_report import write_report
+from cxr.report.run.report import write_report
 from cxr.report.scoring_report import markdown
 from cxr.serving import registry
 from cxr.storage.model_folder import ModelFolder

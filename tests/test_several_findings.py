@@ -26,7 +26,7 @@ from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
 from cxr.images.decoding import decode_square
 from cxr.images.synthetic import draw_images, draw_inbox
-from cxr.report.run_report import write_report
+from cxr.report.run.report import write_report
 from cxr.serving import challenger, registry
 from cxr.serving.package import Package, load_package
 from cxr.storage import files, verified

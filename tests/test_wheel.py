@@ -77,7 +77,13 @@ def test_it_holds_cxr_alone_and_within_it_the_application(wheel: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["__init__.py", "metrics/delong.py", "export/model_card.md.j2", "report/page.html.j2", "report/checklists.toml"],
+    [
+        "__init__.py",
+        "metrics/delong.py",
+        "export/model_card.md.j2",
+        "report/page.html.j2",
+        "report/run/checklists.toml",
+    ],
 )
 def test_the_provenance_of_a_run_notices_a_changed_byte_anywhere(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

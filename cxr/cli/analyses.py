@@ -43,7 +43,7 @@ def stress(
     from cxr.cli import documents, tables
     from cxr.evaluation.stress import stress
     from cxr.network.devices import resolve_device
-    from cxr.report.run_report import write_report
+    from cxr.report.run.report import write_report
 
     with locked_run(folder) as finished:
         table = stress(finished, n_images=images, seed=seed, device=resolve_device(device))
@@ -79,7 +79,7 @@ def learning_curve(
     from cxr.cli import documents, tables
     from cxr.evaluation.learning_curve import learning_curve
     from cxr.network.devices import keep_freed_memory, resolve_device
-    from cxr.report.run_report import write_report
+    from cxr.report.run.report import write_report
 
     keep_freed_memory()
     with locked_run(folder) as finished:

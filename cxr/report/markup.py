@@ -27,7 +27,7 @@ def render(template: Path, **facts: Any) -> str:
     """Return the page that a template renders from the facts.
 
     Args:
-        template: a Jinja template; it may extend `page.html.j2`, which is beside this module.
+        template: a Jinja template; it may extend and include those beside this module, such as `page.html.j2`.
         facts: the template's variables; a variable that is missing raises UndefinedError.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

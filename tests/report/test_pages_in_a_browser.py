@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from cxr.report.run_report import write_report
+from cxr.report.run.report import write_report
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import load_run
 from data_checks.gate import check_data

@@ -17,8 +17,8 @@ from cxr.dataset.known_patients import NOBODY
 from cxr.errors import RunError
 from cxr.evaluation import published
 from cxr.evaluation.tables import write_tables
-from cxr.report.gallery import N_SUSPECTS
-from cxr.report.run_report import write_report
+from cxr.report.run.gallery import N_SUSPECTS
+from cxr.report.run.report import write_report
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.recipe_text import command_of

@@ -35,7 +35,7 @@ def cautions_of(
     Args:
         comparison: as `cxr.evaluation.acquisition_baseline.compare_with_networks` returns it.
         certificate: the certificate of no leakage.
-        tests: outside cross-validation, by their place, as `cxr.report.outside.openings` returns them.
+        tests: outside cross-validation, by their place, as `cxr.report.run.outside.openings` returns them.
         gaps: the table `gap` of each, by its place.
         expectations: of the data checks; None if they were not run.
     """

@@ -23,15 +23,15 @@ from cxr.evaluation.published import PUBLISHED, is_kaggle
 from cxr.evaluation.tables import read_tables
 from cxr.metrics.classification import COUNTS
 from cxr.report import figures
-from cxr.report.cautions import cautions_of, drops, failed
 from cxr.report.cells import Cells
 from cxr.report.drawing import Figure
-from cxr.report.findings_overview import overview_page
-from cxr.report.gallery import gallery, suspects
-from cxr.report.guidelines import NOT_APPLICABLE, NOT_DONE, crosswalk
 from cxr.report.markup import render
-from cxr.report.outside import openings, tests_of, write_gaps
 from cxr.report.results import FOLD_METRICS, Tables, figures_of, headline_point, undefined
+from cxr.report.run.cautions import cautions_of, drops, failed
+from cxr.report.run.findings_overview import overview_page
+from cxr.report.run.gallery import gallery, suspects
+from cxr.report.run.guidelines import NOT_APPLICABLE, NOT_DONE, crosswalk
+from cxr.report.run.outside import openings, tests_of, write_gaps
 from cxr.storage import events, files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.recipe_text import command_of, recipe_sentences

@@ -3,7 +3,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from cxr.report.cautions import cautions_of, drops, failed, is_surely_better
+from cxr.report.run.cautions import cautions_of, drops, failed, is_surely_better
 
 SURELY_BETTER = pd.DataFrame(
     [("sick", "networks", 0.98), ("sick", "acquisition", 0.6), ("sick", "difference", 0.3)],

@@ -3,11 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from cxr.report import guidelines
-from cxr.report.guidelines import NOT_APPLICABLE, NOT_DONE, ON_REQUEST, crosswalk
+from cxr.report.run import guidelines
+from cxr.report.run.guidelines import NOT_APPLICABLE, NOT_DONE, ON_REQUEST, crosswalk
 
 REPORT = Path(guidelines.__file__).with_name("report.html.j2")
-PARTS = [REPORT.with_name(name) for name in re.findall(r'{% include "([\w.-]+)" %}', REPORT.read_text())]
+SHARED = REPORT.parents[1]
+PARTS = [
+    next(path for path in (REPORT.with_name(name), SHARED / name) if path.exists())
+    for name in re.findall(r'{% include "([\w.-]+)" %}', REPORT.read_text())
+]
 SECTIONS = {name for part in (REPORT, *PARTS) for name in re.findall(r'<section id="([\w-]+)"', part.read_text())}
 
 

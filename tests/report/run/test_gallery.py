@@ -9,7 +9,7 @@ from PIL import Image
 
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.subgroups import label_suspects, most_confident_errors
-from cxr.report.gallery import GALLERY_PX, N_SUSPECTS, gallery, suspects
+from cxr.report.run.gallery import GALLERY_PX, N_SUSPECTS, gallery, suspects
 from cxr.storage import files
 from cxr.training.run import Run
 from tests.support.runs import Finished

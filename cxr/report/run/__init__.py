@@ -1,0 +1,1 @@
+"""The report of a run: its page, the verdict and its cautions, pictures, tests outside cross-validation, guidelines."""
