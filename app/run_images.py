@@ -1,6 +1,7 @@
 """Images of a run in a grid, with filters: what the sections Errors, Label suspects and Compare share."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -19,6 +20,39 @@ from cxr.storage.run_folder import RunFolder
 Describe = Callable[[dict[Any, Any]], tuple[str, str]]
 """Returns an image's title and caption, in Markdown, from its row."""
 HIDDEN = ["image_id", "is_suspect"]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of a run that is about some of its images."""
+
+    title: str
+    none: str
+    """What is said where there is no such image; `{of}` stands for the number of all images."""
+    some: str
+    """What is said where there are `{n}` of `{of}` images; in Markdown, as is the note."""
+    note: str
+    filters: Filters
+    describe: Describe
+
+
+def show_section(section: Section, folder: RunFolder, finding: str | None, images: pd.DataFrame, of: int) -> None:
+    """Show a section: how many images it is about, and these in a grid.
+
+    Args:
+        section: which.
+        folder: of the run.
+        finding: that the images are looked at for; None for classes.
+        images: as for `show`.
+        of: the number of all images.
+    """
+    st.subheader(section.title)
+    if images.empty:
+        st.info(section.none.format(of=of))
+        return
+    st.markdown(section.some.format(n=len(images), of=of))
+    st.caption(section.note)
+    show(folder, images, section.filters, f"{section.title}, {folder.run_id}, {finding}", section.describe)
 
 
 @st.fragment

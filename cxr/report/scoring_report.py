@@ -1,20 +1,17 @@
 """The report of a scoring run: an HTML page, and a short version in Markdown for Prefect's UI."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cxr import __version__
-from cxr.errors import UnreadableError
-from cxr.images.decoding import decode_image
-from cxr.images.inbox import LOOSE, Arrival, read_arrival
-from cxr.images.reading import image_id_of
 from cxr.report.markup import THUMBNAIL_PX, outline, render, thumbnail
 from cxr.serving.package import TOLERATED_DIFFERENCE
 from cxr.serving.scoring.outcome import N_BINS, Outcome, headline_probability, totals, write_record
+from cxr.serving.scoring.pictures import find_picture
 from cxr.serving.scoring.scoring_runs import ScoringRun
 from cxr.storage import events, files
 from cxr.wording import DASH, DISCLAIMER, format_p
@@ -78,12 +75,7 @@ def _shares(counts: np.ndarray) -> tuple[np.ndarray, float]:
     return shares, max(0.01, float(shares.max()))
 
 
-def _picture(scoring_run: ScoringRun, batch: str, row: dict[str, Any]) -> str | None:
-    """Return a thumbnail of a file in the inbox as a data URI; None if the file cannot be read, or is another now."""
-    folder = scoring_run.inbox if batch == LOOSE else scoring_run.inbox / batch
-    try:
-        data = read_arrival(Arrival(row["path"], str(folder / row["path"]), row["n_bytes"], row["changed_ns"]))
-        is_the_same = image_id_of(data) == row["image_id"]
-        return thumbnail(decode_image(data, THUMBNAIL_PX).grey) if is_the_same else None
-    except (UnreadableError, MemoryError):
-        return None
+def _picture(scoring_run: ScoringRun, batch: str, row: Mapping[str, Any]) -> str | None:
+    """Return a thumbnail of a file in the inbox as a data URI; None if `find_picture` finds none."""
+    found = find_picture(scoring_run.inbox, batch, row, THUMBNAIL_PX)
+    return found and thumbnail(found.grey)
