@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 
 from cxr.config import OperatingPoint
 from cxr.evaluation.out_of_fold import OutOfFold
@@ -25,6 +24,7 @@ from cxr.metrics.classification import Value
 from cxr.metrics.curves import Curve, decision_curve, precision_recall_curve, reliability_curve, roc_curve
 from cxr.metrics.delong import auc_interval, mean_auc_interval
 from cxr.metrics.estimates import Estimates, estimate
+from cxr.metrics.logistic import calibration_curve, fit_logistic, log_odds
 
 PREVALENCES = (0.05, 0.20, 0.50)
 """Prevalences that predictive values are given at, besides the set's own."""
@@ -94,6 +94,20 @@ def reliability_table(images: OutOfFold) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def calibration_curve_table(images: OutOfFold) -> pd.DataFrame:
+    """Return a smooth curve of the observed share against the probability, per class and stage.
+
+    Columns: class, stage (`before`, `after` calibration), predicted (probability), observed, ci_low, ci_high.
+    """
+    parts = []
+    for stage, probability in (("before", images.probability), ("after", images.calibrated)):
+        for name, truth, column in images.one_vs_rest():
+            curve = calibration_curve(truth, probability[:, column], images.group)
+            values = {"predicted": curve.x, "observed": curve.y, "ci_low": curve.low, "ci_high": curve.high}
+            parts.append(pd.DataFrame({"class": name, "stage": stage, **values}))
+    return pd.concat(parts, ignore_index=True)
+
+
 def calibration_table(images: OutOfFold) -> pd.DataFrame:
     """Return one row per stage and measure.
 
@@ -124,45 +138,23 @@ def logistic_recalibration(
 ) -> dict[str, tuple[float, float, float]]:
     """Return slope and intercept of a logistic regression of the truth on the log odds, each with its 95 % interval.
 
-    The covariance of the two counts images of a group as one observation (sandwich estimator). All is NaN if only one
-    class occurs; the bounds are NaN if there is a single group.
+    All is NaN if only one class occurs; the bounds are NaN where `fit_logistic` knows no covariance.
 
     Args:
         truth: shape (n,), whether the image belongs to the class.
         probability: shape (n,), of the class.
         group: shape (n,), index of the image's group.
 
-    Source: Cox, Two further applications of a model for binary regression, Biometrika 1958; Liang & Zeger,
-    Longitudinal data analysis using generalized linear models, Biometrika 1986.
+    Source: Cox, Two further applications of a model for binary regression, Biometrika 1958.
     """
-    from sklearn.linear_model import LogisticRegression
-
     if truth.all() or not truth.any():
         return dict.fromkeys(("slope", "intercept"), (np.nan, np.nan, np.nan))
-    odds = logit(np.clip(probability, 1e-9, 1 - 1e-9))
-    fitted = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(odds[:, None], truth)
-    values = {"intercept": float(fitted.intercept_[0]), "slope": float(fitted.coef_[0, 0])}
-    errors = _clustered_errors(odds, truth, expit(values["intercept"] + values["slope"] * odds), group)
-    margin = dict(zip(values, 1.96 * errors, strict=True))
-    names = ("slope", "intercept")
-    return {name: (values[name], values[name] - margin[name], values[name] + margin[name]) for name in names}
-
-
-def _clustered_errors(
-    odds: Floats, truth: NDArray[np.bool_], predicted: Floats, group: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return the standard errors of intercept and slope, images of a group counted as one observation."""
-    present, place = np.unique(group, return_inverse=True)
-    n_groups = len(present)
-    design = np.column_stack([np.ones_like(odds), odds])
-    information = design.T @ (design * (predicted * (1 - predicted))[:, None])
-    is_singular = np.linalg.cond(information) > 1e12  # all log odds alike, or all images predicted with certainty
-    if n_groups == 1 or is_singular:
-        return np.full(2, np.nan)
-    scores = np.zeros((n_groups, 2))
-    np.add.at(scores, place, design * (truth - predicted)[:, None])
-    bread = np.linalg.inv(information)
-    return np.sqrt(np.diag(bread @ (scores.T @ scores) @ bread) * n_groups / (n_groups - 1))
+    odds = log_odds(probability)
+    fitted = fit_logistic(np.column_stack([np.ones_like(odds), odds]), truth, group)
+    margins = 1.96 * np.sqrt(np.diag(fitted.covariance))
+    estimates = zip(fitted.coefficients.tolist(), margins.tolist(), strict=True)
+    intercept, slope = ((value, value - margin, value + margin) for value, margin in estimates)
+    return {"slope": slope, "intercept": intercept}
 
 
 @dataclass(frozen=True)

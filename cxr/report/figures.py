@@ -89,17 +89,28 @@ def _curves(axes: "Axes", curves: pd.DataFrame, x: str, y: str) -> None:
 
 
 def calibration(table: pd.DataFrame, description: str) -> Figure:
-    """Return the reliability curves before and after calibration."""
+    """Return the smooth calibration curves with their bands and the bins, before and after calibration.
 
-    def plot(axes: "Axes", bins: pd.DataFrame) -> None:
+    Args:
+        table: columns class, stage, kind (`bin` or `smooth`), predicted, observed, ci_low and ci_high.
+        description: of the figure.
+    """
+
+    def plot(axes: "Axes", points: pd.DataFrame) -> None:
         axes.plot([0, 1], [0, 1], ":", color=INK, linewidth=0.8)
-        for k, ((name, stage), rows) in enumerate(bins.groupby(["class", "stage"], sort=False)):
-            style = _line_style(k, legible(f"{name}, {stage}"))
-            axes.errorbar(rows["predicted"], rows["observed"], yerr=_error_bars(rows, "observed"), **style)
+        for k, ((name, stage), rows) in enumerate(points.groupby(["class", "stage"], sort=False)):
+            bins, curve = (rows[rows["kind"] == kind] for kind in ("bin", "smooth"))
+            style = _line_style(k, legible(f"{name}, {stage}"), with_line=False)
+            bars = axes.errorbar(bins["predicted"], bins["observed"], yerr=_error_bars(bins, "observed"), **style)
+            colour = bars.lines[0].get_color()
+            axes.plot(curve["predicted"], curve["observed"], DASHES[k % len(DASHES)], color=colour)
+            axes.fill_between(
+                curve["predicted"], curve["ci_low"], curve["ci_high"], color=colour, alpha=0.15, linewidth=0
+            )
         axes.set(xlabel="Predicted probability", ylabel="Observed share", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.legend(loc="lower right")
 
-    caption = "Reliability, in bins of equally many images, with 95 % intervals"
+    caption = "Calibration: smooth curves with 95 % bands, and bins of equally many images with 95 % intervals"
     return draw("calibration", caption, description, table, plot)
 
 

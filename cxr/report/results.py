@@ -44,7 +44,7 @@ def figures_of(images: OutOfFold, tables: Tables) -> dict[str, Figure]:
         figures.roc(curves["roc"], tables["operating_points"], auc),
         figures.precision_recall(curves["precision_recall"], f"Precision against recall{out_of_fold}; {precision}."),
         _confusion(images, tables["confusion"]),
-        figures.calibration(analyses.reliability_table(images), calibrated),
+        figures.calibration(_calibration_points(images), calibrated),
         figures.scores(
             analyses.score_table(images),
             "out-of-fold probabilities" if images.has_folds else "probabilities",
@@ -66,6 +66,12 @@ def figures_of(images: OutOfFold, tables: Tables) -> dict[str, Figure]:
     if images.is_binary:
         drawn.append(figures.net_benefit(analyses.decision_table(images)))
     return {figure.name: figure for figure in drawn}
+
+
+def _calibration_points(images: OutOfFold) -> pd.DataFrame:
+    """Return the bins and the smooth curves of calibration; `n` is missing on curves."""
+    bins = analyses.reliability_table(images).assign(kind="bin").astype({"n": "Int64"})
+    return pd.concat([bins, analyses.calibration_curve_table(images).assign(kind="smooth")], ignore_index=True)
 
 
 def _confusion(images: OutOfFold, at_half: pd.DataFrame) -> Figure:

@@ -1,6 +1,7 @@
 import re
 from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -120,10 +121,23 @@ def test_a_learning_curve_is_described_from_few_to_many_images() -> None:
 def test_a_class_name_with_markup_stays_text(draw) -> None:
     name = "<script>&"
     table = pd.DataFrame({"class": [name] * 2, "fold": NAN, "recall": [0.0, 1.0], "precision": [1.0, 0.5]})
-    table = table.assign(ci_low=0.4, ci_high=1.0, stage="after", predicted=[0.1, 0.9], observed=[0.2, 0.8])
+    table = table.assign(ci_low=0.4, ci_high=1.0, stage="after", kind="bin", predicted=[0.1, 0.9], observed=[0.2, 0.8])
     figure = draw(table, "words")
     assert "<script>" not in figure.svg
     assert any(name in text for text in texts(figure))
+
+
+def test_calibration_shows_a_curve_only_where_there_is_one() -> None:
+    points = pd.DataFrame({"class": "sick", "stage": "after", "kind": "bin", "predicted": [0.1, 0.9]})
+    points = points.assign(observed=[0.2, 0.8], ci_low=[0.1, 0.7], ci_high=[0.3, 0.9])
+    without = figures.calibration(points, "words")
+    x = np.linspace(0.1, 0.9, 5)
+    curve = pd.DataFrame({"predicted": x, "observed": x, "ci_low": x - 0.05, "ci_high": x + 0.05})
+    both = figures.calibration(
+        pd.concat([points, curve.assign(**{"class": "sick"}, stage="after", kind="smooth")]), "words"
+    )
+    assert "sick, after" in texts(without)
+    assert both.svg.count("fill-opacity: 0.15") == without.svg.count("fill-opacity: 0.15") + 1, "the band"
 
 
 def test_scores_of_one_class_do_not_repeat_its_name() -> None:
