@@ -86,7 +86,7 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data
         verdicts.append(run_suite(context, acquisition_baseline.TABLE, rows, suite))
     if data_docs:
         build_pages(context)
-    _write(folder, config, verdicts)
+    _write(folder, config, verdicts, limit)
     return verdicts
 
 
@@ -100,7 +100,7 @@ def check_results(run: Run, limit: Tolerances) -> list[Verdict]:
     rows = metrics.describe(verified.read_table(run.folder.metrics))
     suite = metrics.expectations(n_folds, least_images=0 if isinstance(run.outputs, Findings) else 1)
     verdicts.append(run_suite(context, metrics.TABLE, rows, suite))
-    _write(run.folder, run.config, verdicts)
+    _write(run.folder, run.config, verdicts, limit)
     return verdicts
 
 
@@ -163,12 +163,12 @@ def _baseline_of(images: pd.DataFrame, assigned: pd.DataFrame, outputs: Findings
     return baseline
 
 
-def _write(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdict]) -> None:
+def _write(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdict], limit: Tolerances) -> None:
     for verdict in verdicts:
         verified.write_json(folder.verdict(verdict.table), verdict.as_dict())
     all_verdicts = read_verdicts(folder)
     verified.write_table(folder.expectations, expectations_table(all_verdicts))
-    write_report(folder, config, all_verdicts)
+    write_report(folder, config, all_verdicts, limit)
     _log_failed(verdicts)
     log.info("checks: %s", folder.checks_report)
 

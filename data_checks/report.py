@@ -15,27 +15,30 @@ from cxr.classes import NO_FINDING, Findings
 from cxr.config import DataConfig
 from cxr.dataset.pictures import read_pictures
 from cxr.errors import DataError, UnreadableError
-from cxr.report.markup import COLOURS, THUMBNAIL_PX, outline, render, thumbnail
+from cxr.report.histograms import Mark, histogram, shares_of
+from cxr.report.markup import COLOURS, THUMBNAIL_PX, render, thumbnail
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.verdict import SEVERITIES, Finding, Verdict, format_value
 from cxr.wording import DISCLAIMER
+from data_checks.tolerances import Tolerances
 
 MAX_THUMBNAILS = 12
 """Most offending images that the report shows for an expectation."""
 N_BINS = 30
 MEASURES = {
-    "width": "Width, px",
-    "height": "Height, px",
-    "mean": "Mean grey level",
-    "contrast": "Contrast (sd of grey levels)",
-    "border": "Border (mean grey level)",
-    "n_bytes": "Bytes",
+    "width": ("Width, px", "min_side_px"),
+    "height": ("Height, px", "min_side_px"),
+    "mean": ("Mean grey level, 0 to 255", None),
+    "contrast": ("Contrast: standard deviation of grey levels", "blank_contrast"),
+    "border": ("Border: mean grey level, 0 to 255", None),
+    "n_bytes": ("Size of the file, bytes", None),
 }
+"""Measures of an image: name with unit, and the tolerance below which a value is an exception."""
 
 
-def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdict]) -> None:
-    """Write `checks/report.html` from the verdicts and the tables in the folder."""
+def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdict], limit: Tolerances) -> None:
+    """Write `checks/report.html` from the verdicts, the tables in the folder, and the limits that its charts mark."""
     images = verified.read_table(folder.manifest)
     data = verified.read_json(folder.data)
     certificate = verified.read_json(folder.certificate) if verified.exists(folder.certificate) else None
@@ -59,7 +62,7 @@ def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdi
         class_rows=_class_rows(by_label, data["images"]["used"]),
         patients=_images_per_patient(images),
         reasons=_reasons(images),
-        charts=[_chart(by_label, name, title, labels) for name, title in MEASURES.items()],
+        charts=[_chart(by_label, name, labels, limit) for name in MEASURES],
         certificate=certificate,
         baseline=_baseline(baseline),
         thumbnails=_Thumbnails(images, config).of_finding,
@@ -120,26 +123,29 @@ def _reasons(images: pd.DataFrame) -> list[tuple[str, str]]:
     return list(zip(unreadable["path"], unreadable["reason"], strict=True))
 
 
-def _chart(images: pd.DataFrame, name: str, title: str, labels: Sequence[str]) -> dict[str, Any]:
-    """Return a histogram per class of a measure: shares of the class's images, as polylines in a 300 × 110 box."""
+def _chart(images: pd.DataFrame, name: str, labels: Sequence[str], limit: Tolerances) -> dict[str, Any]:
+    """Return the title of a measure and its histogram by label as an SVG, or the single value that it has."""
+    title, tolerance = MEASURES[name]
     values = images.loc[images["status"] == "used", [name, "label"]].dropna().astype({name: float})
     if values.empty or values[name].nunique() == 1:
         single_value = f"{values[name].iloc[0]:g} for every image" if not values.empty else "no image"
         return {"title": title, "single_value": single_value}
     edges = np.histogram_bin_edges(values[name], bins=N_BINS)
-    shares = {label: np.histogram(group[name], bins=edges)[0] / len(group) for label, group in values.groupby("label")}
-    top = max(share.max() for share in shares.values())
-    lines = {label: outline(shares[label], top) for label in labels if label in shares}
-    medians = "; ".join(f"{label} median {group[name].median():.4g}" for label, group in values.groupby("label"))
-    return {
-        "title": title,
-        "single_value": None,
-        "lines": lines,
-        "medians": medians,
-        "low": f"{edges[0]:.4g}",
-        "high": f"{edges[-1]:.4g}",
-        "top": f"{top:.0%}",
-    }
+    by_label = {label: values.loc[values["label"] == label, name] for label in labels}
+    counts = {label: np.histogram(of_label, bins=edges)[0] for label, of_label in by_label.items() if len(of_label)}
+    medians = ", ".join(f"{label} {by_label[label].median():.4g}" for label in counts)
+    figure = histogram(
+        f"chart-{name}",
+        title,
+        f"Histogram by class. Medians: {medians}.",
+        shares_of(counts, edges),
+        axis=title,
+        share="Share of the class",
+        mark=Mark("least", getattr(limit, tolerance)) if tolerance else None,
+        width=4,
+        height=2.6,
+    )
+    return {"title": title, "single_value": None, "svg": figure.svg, "medians": medians}
 
 
 def _baseline(baseline: pd.DataFrame | None) -> dict[str, Any] | None:

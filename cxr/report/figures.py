@@ -12,13 +12,13 @@ import pandas as pd
 
 from cxr.classes import Classes
 from cxr.report.drawing import INK, Figure, draw, legible
+from cxr.report.histograms import DASHES, Mark, histogram
 from cxr.report.markup import COLOURS
 from cxr.wording import display_name, format_estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PERCENT = 100
 MODELS = {"networks": "networks", "acquisition": "acquisition alone", "difference": "difference"}
@@ -156,19 +156,19 @@ def scores(
         what: the probabilities are of which kind, such as out-of-fold probabilities.
         threshold: of an operating point, to be marked: its name and where it is; None for none.
     """
-
-    def plot(axes: "Axes", bins: pd.DataFrame) -> None:
-        for k, ((name, label), rows) in enumerate(bins.groupby(["class", "label"], sort=False)):
-            steps = [*rows["share"], rows["share"].iloc[-1]]
-            series = f"{label} images" + (f", probability of {name}" if bins["class"].nunique() > 1 else "")
-            axes.step([*rows["low"], 1], steps, DASHES[k % len(DASHES)], where="post", label=legible(series))
-        if threshold:
-            axes.axvline(threshold[1], color=INK, linestyle=":", linewidth=1, label=f"threshold: {threshold[0]}")
-        axes.set(xlabel="Calibrated probability", ylabel="Share of the true class", xlim=(0, 1))
-        axes.legend()
-
-    description = f"Histograms of calibrated {what} by true class, 20 bins."
-    return draw("scores", "Calibrated probabilities by true class", description, table, plot)
+    series = table["label"] + " images"
+    if table["class"].nunique() > 1:
+        series += ", probability of " + table["class"]
+    drawn = histogram(
+        "scores",
+        "Calibrated probabilities by true class",
+        f"Histograms of calibrated {what} by true class, 20 bins.",
+        table.assign(series=series),
+        axis="Calibrated probability",
+        share="Share of the true class",
+        mark=Mark(f"threshold, {threshold[0]}", threshold[1]) if threshold else None,
+    )
+    return replace(drawn, table=table)
 
 
 def confusion(table: pd.DataFrame, classes: Classes, at: str) -> Figure:

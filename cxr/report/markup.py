@@ -1,4 +1,4 @@
-"""What all HTML reports share: one style, images embedded as thumbnails, histograms as polylines.
+"""What all HTML reports share: one style, images embedded as thumbnails.
 
 The reports need no network and run no script. Jinja escapes all text from the data (paths, labels, reasons), and makes
 its control characters visible.
@@ -9,9 +9,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 from PIL import Image
 
 from cxr.wording import visible
@@ -55,18 +53,3 @@ def thumbnail(picture: Image.Image, size_px: int = THUMBNAIL_PX) -> str:
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def outline(shares: NDArray[np.float64], top: float) -> str:
-    """Return the outline of a histogram as the points of a polyline in a box 300 wide and 110 high.
-
-    Args:
-        shares: height of each bin, shape (n_bins,).
-        top: the height that reaches the top of the box.
-    """
-    n_bins = len(shares)
-    return " ".join(
-        f"{300 * (k + side) / n_bins:.1f},{110 * (1 - share / top):.1f}"
-        for k, share in enumerate(shares)
-        for side in (0, 1)
-    )

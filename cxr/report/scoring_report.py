@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 
 from cxr import __version__
-from cxr.report.markup import THUMBNAIL_PX, outline, render, thumbnail
-from cxr.serving.package import TOLERATED_DIFFERENCE
+from cxr.report.drawing import Figure, legible
+from cxr.report.histograms import Mark, histogram, shares_of
+from cxr.report.markup import THUMBNAIL_PX, render, thumbnail
+from cxr.serving.package import TOLERATED_DIFFERENCE, Package
 from cxr.serving.scoring.outcome import N_BINS, Outcome, headline_probability, totals, write_record
 from cxr.serving.scoring.pictures import find_picture
 from cxr.serving.scoring.scoring_runs import ScoringRun
 from cxr.storage import events, files
-from cxr.wording import DASH, DISCLAIMER, format_p
+from cxr.wording import DASH, DISCLAIMER, display_name, format_p
 from cxr.wording import markdown as escape
 
 log = logging.getLogger("cxr.checks")
@@ -27,15 +29,14 @@ def write_scoring_report(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -
         folder = scoring_run.folder
         package = scoring_run.package()
         probability = headline_probability(package.images(), package.outputs)
-        reference = np.histogram(probability, bins=N_BINS, range=(0, 1))[0]
+        reference = np.histogram(probability, bins=N_BINS, range=(0, 1))[0].tolist()
         page = render(
             Path(__file__).with_name("scoring_report.html.j2"),
             record=files.read_record(folder.record),
             outcomes=sorted(outcomes, key=_held_first),
             totals=totals(outcomes),
             package=package,
-            reference=outline(*_shares(reference)),
-            outline_of=lambda outcome: outline(*_shares(np.array(outcome.histogram))),
+            histogram_of=lambda k, outcome: _histogram(k, outcome, package, reference),
             picture=lambda batch, row: _picture(scoring_run, batch, row),
             tolerated=TOLERATED_DIFFERENCE,
             format_p=format_p,
@@ -69,10 +70,27 @@ def _or_dash(count: int | None) -> str:
     return DASH if count is None else str(count)
 
 
-def _shares(counts: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return a histogram's shares and their peak, at least 0.01 so that an empty histogram can be drawn."""
-    shares = counts / max(1, counts.sum())
-    return shares, max(0.01, float(shares.max()))
+def _histogram(k: int, outcome: Outcome, package: Package, reference: Sequence[int]) -> Figure:
+    """Return the probabilities of a batch beside those of the model's images, with the threshold if there is one.
+
+    Args:
+        k: number of the batch on the page.
+        outcome: of the batch.
+        package: the model.
+        reference: counts of the model's out-of-fold probabilities, in the bins of the outcome's histogram.
+    """
+    counts = {"this batch": outcome.histogram, "images of the model, out of fold": reference}
+    what = "the most probable finding" if package.thresholds_of else package.outputs.positive or "the predicted class"
+    point = display_name(package.operating_point)
+    return histogram(
+        f"batch-{k}-probabilities",
+        f"Probability of {what}",
+        f"Histogram of the probability of {what} in the batch, and out of fold in the images of the model.",
+        shares_of(counts, np.linspace(0, 1, N_BINS + 1)),
+        axis=f"Probability of {legible(what)}",
+        share="Share of the images",
+        mark=Mark(f"threshold, {point}", package.threshold) if package.outputs.is_binary else None,
+    )
 
 
 def _picture(scoring_run: ScoringRun, batch: str, row: Mapping[str, Any]) -> str | None:

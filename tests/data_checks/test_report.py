@@ -9,7 +9,10 @@ from cxr.storage.run_folder import RunFolder
 from cxr.verdict import Finding, Verdict
 from cxr.wording import DISCLAIMER
 from data_checks.report import MAX_THUMBNAILS, write_report
+from data_checks.tolerances import Tolerances
 from tests.support.shared import NewFolder
+
+LIMIT = Tolerances(min_side_px=123)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +26,7 @@ def examined(sample: Path, new_folder: NewFolder) -> tuple[RunFolder, DataConfig
 def page(examined: tuple[RunFolder, DataConfig], *findings: Finding) -> str:
     folder, config = examined
     worst = next((finding.severity for finding in findings if not finding.passed), None)
-    write_report(folder, config, [Verdict("manifest", "one row per image found", worst, list(findings))])
+    write_report(folder, config, [Verdict("manifest", "one row per image found", worst, list(findings))], LIMIT)
     return folder.checks_report.read_text(encoding="utf-8")
 
 
@@ -70,3 +73,11 @@ def test_the_counts_are_those_of_the_tables(examined: tuple[RunFolder, DataConfi
         assert f'<td>{label}</td><td class="n">{n}</td><td class="n">{n / len(used):.1%}</td>' in text
     groups = pd.read_parquet(examined[0].folds)["group_id"].nunique()
     assert f"<b>{groups}</b> groups (patients)" in text
+
+
+def test_a_chart_has_axes_with_units_and_marks_the_limit(examined: tuple[RunFolder, DataConfig]) -> None:
+    text = page(examined)
+    assert ">Share of the class<" in text
+    assert ">Contrast: standard deviation of grey levels<" in text
+    varying = [name for name in ("width", "height") if pd.read_parquet(examined[0].manifest)[name].nunique() > 1]
+    assert text.count(">least: 123<") == len(varying) > 0

@@ -142,8 +142,8 @@ def test_calibration_shows_a_curve_only_where_there_is_one() -> None:
 
 def test_scores_of_one_class_do_not_repeat_its_name() -> None:
     table = pd.DataFrame({"class": "sick", "label": ["sick", "sick", "well", "well"], "low": [0.0, 0.5] * 2})
-    table = table.assign(share=[0.1, 0.9, 0.8, 0.2])
+    table = table.assign(high=[0.5, 1.0] * 2, share=[0.1, 0.9, 0.8, 0.2])
     assert {"sick images", "well images"} <= set(texts(figures.scores(table)))
-    assert "threshold: Youden" in texts(figures.scores(table, threshold=("Youden", 0.4)))
+    assert "threshold, Youden: 0.4" in texts(figures.scores(table, threshold=("Youden", 0.4)))
     both = pd.concat([table, table.assign(**{"class": "well"})])
     assert "sick images, probability of well" in texts(figures.scores(both))

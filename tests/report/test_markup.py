@@ -2,12 +2,11 @@ import base64
 import io
 from pathlib import Path
 
-import numpy as np
 import pytest
 from jinja2 import UndefinedError
 from PIL import Image
 
-from cxr.report.markup import outline, render, thumbnail
+from cxr.report.markup import render, thumbnail
 
 
 def template(folder: Path, content: str) -> Path:
@@ -40,7 +39,3 @@ def test_a_thumbnail_is_a_small_jpeg_with_the_aspect_of_the_image() -> None:
     with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
         assert picture.format == "JPEG"
         assert picture.size == (100, 50)
-
-
-def test_an_outline_goes_along_the_top_of_each_bin() -> None:
-    assert outline(np.array([0.5, 0.25]), top=0.5) == "0.0,0.0 150.0,0.0 150.0,55.0 300.0,55.0"

@@ -42,6 +42,14 @@ def test_the_page_shows_every_count_and_a_picture_of_what_can_be_shown(
     assert "<b>6</b>images scored" in page
     assert "<b>6</b>files quarantined" in page
     assert DISCLAIMER in page
+    threshold = scoring_run.package().threshold
+    for written in (
+        "this batch",
+        "Share of the images",
+        "Probability of PNEUMONIA",
+        f"threshold, Youden: {threshold:.3g}",
+    ):
+        assert f">{written}<" in page
     n_shown = len(outcome.nearest) + len(outcome.disagreeing) + len(outcome.unlike_training)
     assert len(re.findall(r'<img src="data:image/jpeg;base64,[^"]+" alt="image ', page)) == n_shown
     for row in outcome.quarantined:
