@@ -3,13 +3,13 @@
 The server marks a silent run as crashed, and posts a message about each run that ended badly.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import CallWebhook, ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -37,13 +37,18 @@ ENDED_BADLY = _events("Failed", "Crashed", "Held")
 OWES_NOTHING = _events("Completed", "Cancelled", "Scheduled", "AwaitingConcurrencySlot", "Paused") | ENDED_BADLY
 
 
-def create_pools(names: Iterable[str]) -> None:
-    """Create the work pools that do not exist yet, for workers that start a process for each run."""
+def create_pools(purposes: Mapping[str, str]) -> None:
+    """Create the work pools that do not exist yet, for workers that start a process for each run; describe them all.
+
+    Args:
+        purposes: what each pool is for, as Prefect's UI shows it, by name.
+    """
     with get_client(sync_client=True) as client:
-        for name in names:
+        for name, purpose in purposes.items():
             pool = {"name": name, "type": "process", "base_job_template": ProcessWorker.get_default_base_job_template()}
             with suppress(ObjectAlreadyExists):
                 client.create_work_pool(WorkPoolCreate.model_validate(pool))
+            client.update_work_pool(name, WorkPoolUpdate(description=purpose))
 
 
 def set_automations_up(silent_for_s: int, notify: str | None) -> list[str]:

@@ -37,6 +37,12 @@ SILENT_FOR_S = 120
 """Four heartbeats: after three, which Prefect's documentation suggests, a healthy run was marked as crashed."""
 CPU_POOL = "cxr-cpu"
 GPU_POOL = "cxr-gpu"
+POOLS = {
+    CPU_POOL: "Data checks, cross-validations and scoring runs, on this machine.",
+    GPU_POOL: "Single folds of a run with --runner workers, on any machine: one worker for each GPU, or for a CPU. "
+    "Not needed on a single machine.",
+}
+"""The work pools, and what each is for. The second is there without a GPU too, for the workers of other machines."""
 LOCK = "services"
 RUN = "prefect.engine"
 """An argument of the process in which a worker runs a flow."""
@@ -222,7 +228,7 @@ def deploy(environment: Mapping[str, str], *, silent_for_s: int = SILENT_FOR_S, 
 
     described = _described_deployments()
     with talking_to_server(environment):
-        server.create_pools((CPU_POOL, GPU_POOL))
+        server.create_pools(POOLS)
         done = server.set_automations_up(silent_for_s, notify)
     command = [PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", str(described)]
     # prefect.yaml asks for both; a systemd unit or a container has no PWD

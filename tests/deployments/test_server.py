@@ -9,6 +9,7 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from deployments import services
+from deployments.server import create_pools
 from tests.support.processes import run_to_the_end, wait_for
 from tests.support.runs import assert_same_tables, start_and_wait_for_epoch_2, train_command
 from tests.support.servers import PrefectServer
@@ -63,3 +64,12 @@ def test_a_run_whose_server_stays_away_says_so_in_one_sentence_and_the_same_comm
     assert result.returncode == 0, result.stderr
     assert "fold 1: already complete" in result.stderr
     assert_same_tables(tmp_path, undisturbed)
+
+
+def test_a_pool_is_created_once_and_says_what_it_is_for(server: dict[str, str]) -> None:
+    with services.talking_to_server(server), get_client(sync_client=True) as client:
+        create_pools({"first": "For one thing."})
+        create_pools({"first": "For another.", "second": "For a third."})
+        pools = {pool.name: (pool.type, pool.description) for pool in client.read_work_pools()}
+    assert pools["first"] == ("process", "For another.")
+    assert pools["second"] == ("process", "For a third.")

@@ -113,7 +113,7 @@ def test_the_deployment_on_a_server_and_a_worker_gives_the_same_tables(
         assert result.returncode == 0, result.stdout + result.stderr
 
     with services.talking_to_server(server):
-        create_pools((services.CPU_POOL, services.GPU_POOL))
+        create_pools(services.POOLS)
     prefect("deploy", "--all")
     places = {"experiments": str(tmp_path / "experiments"), "cache": str(tmp_path / "cache"), "run_id": "run"}
     values = PARAMETERS | places | {"data": str(sample)}
