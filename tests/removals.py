@@ -63,6 +63,7 @@ BUCKET = "tests/storage/test_object_store.py::test_"
 ENDPOINT = "tests/endpoint/test_"
 UP = SERVICES + "up_starts_every_service_once_on_the_loopback_address_alone"
 RECALIBRATION = "tests/recalibration/test_recalibrate.py::test_"
+LABELLED = "tests/recalibration/test_labelled_images.py::test_"
 NOVELTY = "tests/serving/test_novelty.py::test_"
 INTEGERS = "tests/export/test_int8_export.py::test_"
 ONCE = "tests/serving/test_exactly_once.py::test_"
@@ -530,7 +531,7 @@ REMOVALS = (
         "cxr/images/archives/zip_archive.py",
         "elif path in self._members:",
         "elif False:",
-        "tests/images/test_source.py::test_a_zip_with_two_members_for_one_path_is_refused_and_names_both",
+        "tests/images/archives/test_zip_archive.py::test_a_zip_with_two_members_for_one_path_is_refused_and_names_both",
     ),
     Removal(
         "a split is a class",
@@ -939,14 +940,14 @@ REMOVALS = (
         "cxr/recalibration/labelled_images.py",
         "    if (counts >= LEAST).all():\n",
         "    if True:\n",
-        RECALIBRATION + "patients_are_counted_where_they_are_known",
+        LABELLED + "patients_are_counted_where_they_are_known",
     ),
     Removal(
         "one file, two labels: the first is believed",
         "cxr/recalibration/labelled_images.py",
         'if same["label"].nunique() > 1:',
         "if False:",
-        RECALIBRATION + "a_file_with_two_labels_is_refused",
+        LABELLED + "a_file_with_two_labels_is_refused",
     ),
     Removal(
         "a version is recalibrated twice: its images count twice",

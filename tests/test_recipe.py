@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cxr.augmentation import POLICIES, Augmentation, as_policy
+from cxr.augmentation import Augmentation
 from cxr.config import TrainConfig
 from cxr.errors import ConfigError
 from cxr.recipe import PRESETS, Recipe
@@ -39,29 +39,6 @@ def test_a_file_of_limits_becomes_part_of_the_config(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("rotation = 181", "augmentation: rotation must lie between 0 and 180, got 181"),
-        ("turn = 3", "names 'turn', which is no limit of augmentation: they are rotation, zoom_in"),
-        ("blur = true", "blur must be a number, got True"),
-        ("blur = 'much'", "blur must be a number, got 'much'"),
-        ("blur =", r"a TOML file that can be read, got .*\(Invalid value \(at end of document\)\)"),
-    ],
-)
-def test_a_file_of_wrong_limits_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
-    file = tmp_path / "wrong.toml"
-    file.write_text(text)
-    with pytest.raises(ConfigError, match=words):
-        TrainConfig(data="images", augment=str(file))
-
-
-@pytest.mark.parametrize("text", ["{", "[1]", '{"blur": null}', "x" * 5000, "a\0b", ".", True, None])
-def test_what_is_no_policy_is_refused(text: object) -> None:
-    with pytest.raises(ConfigError, match="--augment"):
-        as_policy(text)  # pyright: ignore[reportArgumentType] as a damaged record would have it
-
-
-@pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"weights": "none", "trainable": "head"}, "no layer is worth freezing"),
@@ -86,11 +63,3 @@ def test_a_share_of_the_epochs_is_trained_on_half_the_side_and_never_the_last(
     share: float, epochs: int, small: int
 ) -> None:
     assert Recipe(weights="none", progressive=share, epochs=epochs).half_size_epochs == small
-
-
-def test_the_strong_policy_is_what_was_measured() -> None:
-    strong = POLICIES["strong"]
-    assert strong is not None
-    assert (strong.zoom_in, strong.zoom_out, strong.aspect, strong.shift) == (0.6, 1.1, 0.2, 0.2)
-    assert strong.rotation == 12
-    assert 2.718281828**strong.gamma == pytest.approx(2, abs=0.02)

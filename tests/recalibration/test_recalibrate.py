@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,17 +29,13 @@ from tests.support.labels import from_table
 from tests.support.packages import sign
 from tests.support.shared import NewFolder
 
-Relabel = Callable[[str], str]
 
-
-def write_labels(file: Path, images: list[Path], relabel: Relabel = str, patient: Relabel | None = None) -> Path:
+def write_labels(file: Path, images: list[Path]) -> Path:
     """Write a labels file; an image's class is its folder."""
     with file.open("w", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["path", "label", *(["patient_id"] if patient else [])])
-        for image in images:
-            row = [os.path.relpath(image, file.parent), relabel(image.parent.name)]
-            writer.writerow([*row, patient(image.name)] if patient else row)
+        writer.writerow(["path", "label"])
+        writer.writerows([os.path.relpath(image, file.parent), image.parent.name] for image in images)
     return file
 
 
@@ -207,23 +202,6 @@ def test_images_that_the_model_was_made_from_are_left_out_and_too_few_are_refuse
         recalibrate_model(model, load_package(model.version("1")), from_table(labels))
     assert "the model was made from this image, or a copy of it" in caplog.text
     assert model.versions() == ["1"]
-
-
-def test_patients_are_counted_where_they_are_known(model: ModelFolder, site: Path, tmp_path: Path) -> None:
-    images = sorted((site / "chest_xray").rglob("*.jpeg"))
-    labels = from_table(write_labels(tmp_path / "labels.csv", images, patient=lambda name: str(len(name) % 3)))
-    with pytest.raises(DataError, match="each class needs 5 patients or more"):
-        recalibrate_model(model, load_package(model.version("1")), labels, images=site, cache=tmp_path / "cache")
-
-
-def test_a_file_with_two_labels_is_refused(model: ModelFolder, site: Path, tmp_path: Path) -> None:
-    image = next((site / "chest_xray").rglob("NORMAL/*.jpeg"))
-    (tmp_path / "NORMAL").mkdir()
-    (tmp_path / "PNEUMONIA").mkdir()
-    copies = [Path(shutil.copy(image, tmp_path / name / "image.jpeg")) for name in ("NORMAL", "PNEUMONIA")]
-    labels = write_labels(tmp_path / "labels.csv", copies)
-    with pytest.raises(DataError, match=r"NORMAL/image.jpeg' is NORMAL and .* but the two files are the same"):
-        recalibrate_model(model, load_package(model.version("1")), from_table(labels))
 
 
 @pytest.mark.parametrize("prevalence", [0.0, 1.0, 1.5, -0.1, float("nan")])
