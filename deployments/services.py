@@ -1,4 +1,4 @@
-"""The services of one machine: Prefect's server, its workers and the page.
+"""The services of one machine: Prefect's server, its workers, the page and the endpoint.
 
 Each is started once and stopped by its recorded process id, so `down` stops what `up` has started and nothing else.
 """
@@ -21,6 +21,7 @@ from cxr import application
 from cxr.errors import ConfigError, RunError
 from cxr.network.devices import visible_gpus
 from cxr.storage import files
+from cxr.storage.run_folder import require_name
 from deployments import prefect_home
 from deployments.processes import MARK, Service, end, marked
 
@@ -33,6 +34,9 @@ PREFECT_DEFAULTS = {  # as in prefect.toml, which Prefect reads only from the wo
     "DO_NOT_TRACK": "1",
 }
 PAGE_PORT = 8501
+ENDPOINT_PORT = 8600
+MODEL = "pneumonia"
+"""The model that the nightly deployment in prefect.yaml scores with."""
 SILENT_FOR_S = 120
 """Four heartbeats: after three, which Prefect's documentation suggests, a healthy run was marked as crashed."""
 CPU_POOL = "cxr-cpu"
@@ -61,12 +65,14 @@ class Companion:
     """In addition to that of all services."""
 
 
-def companions(gpus: Sequence[str], page_port: int) -> list[Companion]:
-    """Return what `up` starts beside the server: a worker for the CPU, one for each GPU, and the page.
+def companions(gpus: Sequence[str], page_port: int, endpoint_port: int, model: str) -> list[Companion]:
+    """Return what `up` starts beside the server: a worker for the CPU, one for each GPU, the page and the endpoint.
 
     Args:
         gpus: the value of CUDA_VISIBLE_DEVICES for each GPU.
         page_port: where the page listens.
+        endpoint_port: where the endpoint listens.
+        model: the endpoint's; it need not be there yet.
     """
     start = [PREFECT, "worker", "start", "--pool"]
     return [
@@ -81,25 +87,42 @@ def companions(gpus: Sequence[str], page_port: int) -> list[Companion]:
             for gpu in gpus
         ),
         Companion("page", [CXR, "app", f"--port={page_port}"], f"http://127.0.0.1:{page_port}"),
+        Companion(
+            "endpoint",
+            [CXR, "serve", f"--name={model}", f"--port={endpoint_port}", "--wait"],
+            f"http://127.0.0.1:{endpoint_port}, model {model}",
+        ),
     ]
 
 
 def services(folder: Path) -> list[Service]:
     """Return the server and the services beside it, running or not, in the order in which they start."""
     folder = folder.resolve()
-    beside = {f"worker-{CPU_POOL}", "page", *(path.stem for path in folder.glob("*.json"))} - {"server", LOCK}
+    beside = {f"worker-{CPU_POOL}", "page", "endpoint", *(path.stem for path in folder.glob("*.json"))} - {
+        "server",
+        LOCK,
+    }
     return [Service(folder, name) for name in ("server", *sorted(beside))]
 
 
 def up(
-    folder: Path, port: int, *, page_port: int = PAGE_PORT, silent_for_s: int = SILENT_FOR_S, notify: str | None = None
+    folder: Path,
+    port: int,
+    *,
+    page_port: int = PAGE_PORT,
+    endpoint_port: int = ENDPOINT_PORT,
+    model: str = MODEL,
+    silent_for_s: int = SILENT_FOR_S,
+    notify: str | None = None,
 ) -> list[str]:
-    """Start what is not running: server, workers and page; register pools, automations and deployments.
+    """Start what is not running: server, workers, page and endpoint; register pools, automations and deployments.
 
     Args:
         folder: of the process ids and logs.
         port: where the server listens, on the loopback address.
         page_port: where the page listens.
+        endpoint_port: where the endpoint listens.
+        model: the endpoint's; it need not be there yet.
         silent_for_s: a run without a sign of life for this long is marked as crashed.
         notify: address that is told of failed, crashed and held runs; None leaves it as it is.
 
@@ -107,10 +130,11 @@ def up(
         A sentence for each thing that was done, or was done already.
 
     Raises:
-        ConfigError: this is not the project's folder.
+        ConfigError: this is not the project's folder, or no model can have the name.
         RunError: a service does not start.
     """
     _described_deployments()
+    require_name("--name", model)
     server = services(folder)[0]
     address = f"http://127.0.0.1:{port}"
     environment = environment_of(server.folder, address)
@@ -119,7 +143,7 @@ def up(
             raise RunError(f"the server is up at {other}: type `cxr down` first to start it at {address}.")
         done = [_start_server(server, address, port, environment)]
         done += deploy(environment, silent_for_s=silent_for_s, notify=notify)
-        for companion in companions(visible_gpus(), page_port):
+        for companion in companions(visible_gpus(), page_port, endpoint_port, model):
             service = Service(server.folder, companion.name)
             if service.process:
                 done.append(f"{companion.name} is up already")

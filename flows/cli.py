@@ -152,20 +152,25 @@ def up(
     services: Services = Path("services"),
     port: int = 4200,
     page_port: int = 8501,
+    endpoint_port: int = 8600,
+    name: str = "pneumonia",
     notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = None,
 ) -> None:
-    """Start Prefect's server, deployments, workers and the page on this machine; services that are up stay as they are.
+    """Start Prefect's server, deployments, workers, the page and the endpoint here; what is up stays as it is.
 
     Example: cxr up
 
     Args:
         port: Port of the server, which listens on the loopback address alone.
         page_port: Port of the page, likewise.
+        endpoint_port: Port of the endpoint, as `cxr serve` runs it, likewise.
+        name: Name of the endpoint's model; without a champion it waits for one.
         notify: Address of a webhook that is notified of runs that failed, crashed, or are held.
     """
     from deployments import services as parts
 
-    for line in parts.up(services, port, page_port=page_port, notify=notify):
+    ports = {"page_port": page_port, "endpoint_port": endpoint_port}
+    for line in parts.up(services, port, **ports, model=name, notify=notify):
         say(line)
     say("`cxr status` shows what runs, `cxr down` stops it")
 

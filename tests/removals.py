@@ -464,6 +464,21 @@ REMOVALS = (
         ENDPOINT + "listener.py::test_an_address_that_others_reach_needs_a_token",
     ),
     Removal(
+        "the endpoint: while it waits for a model, others need no token",
+        "cxr/endpoint/waiting.py",
+        "Guard(_refuse_with(sentence), listener, lambda *_: None, [OPEN])",
+        "_refuse_with(sentence)",
+        ENDPOINT
+        + "waiting.py::test_without_a_champion_the_endpoint_says_so_to_those_who_may_ask_and_goes_on_once_there_is_one",
+    ),
+    Removal(
+        "the endpoint: its service ends for want of a model",
+        "cxr/cli/services.py",
+        "            if wait:\n",
+        "            if False:\n",
+        ENDPOINT + "waiting.py::test_the_command_waits_for_its_first_champion_answers_with_it_and_ends_at_a_signal",
+    ),
+    Removal(
         "the endpoint: a token is not looked at",
         "cxr/endpoint/guard.py",
         'hmac.compare_digest(given.encode(), f"Bearer {token}".encode())',

@@ -48,7 +48,7 @@ class Folder:
 
     def __init__(self, path: Path, programs: Path) -> None:
         self.path, self.programs = path, programs
-        self.port, self.page_port = free_port(), free_port()
+        self.port, self.page_port, self.endpoint_port = free_port(), free_port(), free_port()
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "PYTHONPATH"))}
         hostile = somebody_elses_packages(path).partition(os.pathsep)[0]
         self.environment = ours | {"PYTHONPATH": hostile, "PREFECT_WORKER_QUERY_SECONDS": "1"}
@@ -84,7 +84,8 @@ def folder(tmp_path: Path, programs: Path) -> Iterator[Folder]:
 
 
 def test_every_verb_works_in_an_unrelated_folder_amid_somebody_elses_packages(folder: Folder) -> None:
-    started = folder.cxr("up", f"--port={folder.port}", f"--page-port={folder.page_port}", server=False)
+    ports = [f"--page-port={folder.page_port}", f"--endpoint-port={folder.endpoint_port}"]
+    started = folder.cxr("up", f"--port={folder.port}", *ports, server=False)
     assert f"page started: http://127.0.0.1:{folder.page_port}" in started
     assert "pools and deployments are ready" in folder.cxr("deploy")
 
@@ -106,7 +107,7 @@ def test_every_verb_works_in_an_unrelated_folder_amid_somebody_elses_packages(fo
     assert "Completed  score-batch" in folder.cxr("status")
 
     stopped = folder.cxr("down", server=False)
-    assert all(f"{name} stopped\n" in stopped for name in ("worker-cxr-cpu", "page", "server"))
+    assert all(f"{name} stopped\n" in stopped for name in ("worker-cxr-cpu", "page", "endpoint", "server"))
     assert not marked(folder.path / "services")
     assert (folder.path / ".prefect" / "prefect.db").exists()
 

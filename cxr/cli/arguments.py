@@ -66,6 +66,7 @@ RANGES = {
     "FOLD": (0, 19),
     "--port": (0, 65535),
     "--page-port": (0, 65535),
+    "--endpoint-port": (0, 65535),
     "--max-images": (1, 1000),
     "--max-mb": (1, 1024),
     "--timeout": (1, 3600),

@@ -1,7 +1,8 @@
 """The verb that answers requests: serve."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -12,6 +13,9 @@ from cxr.config import Compile, ScorePrecision
 from cxr.endpoint.limits import Limits
 from cxr.wording import DISCLAIMER
 
+if TYPE_CHECKING:
+    from cxr.endpoint.listener import Listener
+
 
 @app.command(group=groups.SERVICES)
 def serve(
@@ -20,6 +24,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8600,
     token: Annotated[str | None, Parameter(env_var="CXR_TOKEN")] = None,
+    wait: Annotated[bool, Parameter(negative="")] = False,
     limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008 it is frozen
     models: Models = Path("models"),
     device: Device = "auto",
@@ -38,6 +43,7 @@ def serve(
         host: Address of this machine to listen on; one that other machines reach needs a token.
         port: Port to listen on; 0 takes any that is free.
         token: What every request has to carry in the header Authorization, after Bearer; 16 characters or more.
+        wait: Without a champion, answer with status 503 until there is one, as a service should.
         precision: Arithmetic, as for `cxr score`.
         compile: Compile the network, as for `cxr score`; auto uses what scoring has compiled.
         cache: Folder for compiled kernels, as for `cxr score`; safe to delete.
@@ -49,17 +55,34 @@ def serve(
     from cxr.serving.registry import load_champion
 
     with listener.socket, terminal.log_lines():
-        package = load_champion(models, name)
         from cxr.endpoint import guard, server
-        from cxr.serving.predictor import Predictor
 
-        predictor = Predictor(package, device=device, precision=precision, compile=compile, cache=cache)
         with terminal.bare_lines(guard.__name__):
-            server.run(predictor, listener, limits, lambda: _announce(listener.address, package.name, package.version))
+            if wait:
+                _wait_for_champion(models, name, listener)
+            package = load_champion(models, name)
+            from cxr.serving.predictor import Predictor
+
+            predictor = Predictor(package, device=device, precision=precision, compile=compile, cache=cache)
+            announce = partial(_announce, listener.address, f"{package.name} version {package.version}")
+            server.run(predictor, listener, limits, announce)
 
 
-def _announce(address: str, name: str, version: str) -> None:
+def _wait_for_champion(models: Path, name: str, listener: "Listener") -> None:
+    """Let the endpoint say that it has no model, until it has one."""
+    from cxr.endpoint.waiting import wait_for_champion
+    from cxr.serving.registry import champion_version
+    from cxr.storage.model_folder import ModelFolder
+
+    model = ModelFolder.named(models, name)
+    if champion_version(model) is None:
+        _announce(listener.address, f"none yet: {name} has no champion")
+        sentence = f"model {name} has no champion yet: `cxr package RUN --name {name} --promote` makes one."
+        wait_for_champion(listener, lambda: champion_version(model) is not None, sentence)
+
+
+def _announce(address: str, model: str) -> None:
     """Say where the endpoint is, and which model answers."""
     say(f"endpoint {address}  (Ctrl-C ends it)")
-    say(f"model    {name} version {version}")
+    say(f"model    {model}")
     say(DISCLAIMER)

@@ -123,7 +123,7 @@ def build(service: Service, limits: Limits, listener: Listener, example: Mapping
     _add_paths(app, endpoint, service.package, limits)
     openapi.complete(app.openapi(), service.package, example, has_token=listener.token is not None)
     paths = [*app.openapi()["paths"], str(app.openapi_url)]
-    app.add_middleware(Guard, listener=listener, measures=service.measures, paths=paths)
+    app.add_middleware(Guard, listener=listener, count=service.measures.count_request, paths=paths)
     return app
 
 

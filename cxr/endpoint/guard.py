@@ -9,7 +9,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cxr.endpoint.answers import Answer
 from cxr.endpoint.listener import Listener
-from cxr.endpoint.measures import Measures
 from cxr.storage import files
 
 log = logging.getLogger(__name__)
@@ -38,14 +37,16 @@ class Guard:
     Args:
         app: what answers.
         listener: which requests are answered.
-        measures: counts them.
+        count: is called with the path, the status and the seconds of each.
         paths: those that exist.
     """
 
-    def __init__(self, app: ASGIApp, listener: Listener, measures: Measures, paths: Collection[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, listener: Listener, count: Callable[[str, int, float], object], paths: Collection[str]
+    ) -> None:
         self._app = app
         self._listener = listener
-        self._measures = measures
+        self._count = count
         self._paths = frozenset(paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,7 +85,7 @@ class Guard:
     def _note(self, scope: Scope, facts: dict[str, Any], seconds: float) -> None:
         path = scope["path"] if scope["path"] in self._paths else OTHER
         method = scope["method"] if scope["method"] in METHODS else OTHER
-        self._measures.count_request(path, facts["status"], seconds)
+        self._count(path, facts["status"], seconds)
         line = {"at": files.now(), "method": method, "path": path, "ms": round(1000 * seconds, 1)}
         log.log(logging.ERROR if "failure" in facts else logging.INFO, "%s", json.dumps(line | facts))
 

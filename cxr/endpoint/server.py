@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from cxr.endpoint.application import build
 from cxr.endpoint.limits import Limits
@@ -17,7 +17,7 @@ GRACE_S = 30
 """Seconds that requests in progress get when the endpoint is stopped."""
 
 
-def make_server(app: FastAPI) -> uvicorn.Server:
+def make_server(app: ASGIApp) -> uvicorn.Server:
     """Return a server for the application; it logs nothing of its own, as `Guard` writes a line for each request."""
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it warns of each damaged form
     config = uvicorn.Config(

@@ -87,7 +87,7 @@ def test_presets_and_sets_keep_the_types_of_options() -> None:
 
 def test_a_machine_without_services_has_a_state_for_each(tmp_path: Path) -> None:
     document, _ = printed("status", f"--services={tmp_path}")
-    assert [service["pid"] for service in document["services"]] == [None] * 3
+    assert [service["pid"] for service in document["services"]] == [None] * 4
     assert document["runs"] == []
 
 

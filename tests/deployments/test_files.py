@@ -14,7 +14,7 @@ import yaml
 from app.server import ADDRESS
 from benchmarks.orchestrator import REDIS
 from cxr import __version__
-from deployments.services import CPU_POOL, GPU_POOL, PAGE_PORT, PREFECT_DEFAULTS
+from deployments.services import CPU_POOL, ENDPOINT_PORT, GPU_POOL, MODEL, PAGE_PORT, PREFECT_DEFAULTS
 from tests.support.commands import assert_are_settings, assert_is_understood
 from tests.support.processes import PROJECT
 
@@ -92,6 +92,7 @@ def test_compose_starts_storage_then_the_server_then_deployments_then_workers() 
         "worker-cpu": {"deploy"},
         "worker-gpu": {"deploy"},
         "page": set(),
+        "endpoint": set(),
     }
     pools = {name: service["command"][4] for name, service in OURS.items() if "--pool" in service["command"]}
     assert pools == {"worker-cpu": CPU_POOL, "worker-gpu": GPU_POOL}
@@ -123,6 +124,7 @@ def test_the_server_finds_in_prefects_integration_what_keeps_messages_in_redis()
 def test_a_health_check_of_compose_asks_where_the_service_listens() -> None:
     asked = {name: " ".join(service["healthcheck"]["test"]) for name, service in SERVICES.items() if name != "deploy"}
     assert f"http://{ADDRESS}:{PAGE_PORT}/_stcore/health" in asked["page"]
+    assert f"http://127.0.0.1:{ENDPOINT_PORT}/health" in asked["endpoint"]
     assert "http://127.0.0.1:4200/api/health" in asked["server"]
     for worker in ("worker-cpu", "worker-gpu"):
         assert "http://127.0.0.1:8080/health" in asked[worker]
@@ -142,6 +144,7 @@ def test_what_is_downloaded_and_computed_outlives_its_container() -> None:
     assert mounted.pop("data") == "/data"
     assert mounted == {name: f"{HOME}/{name}" for name in mounted}
     assert places(SERVICES["page"]).items() <= mounted.items()
+    assert places(SERVICES["endpoint"]) == {name: mounted[name] for name in ("models", "cache")}
     assert yaml.safe_load(instructions("VOLUME")[0][0]) == ["/data"]
     assert all(image_environment()[name].startswith("/data/") for name in ("KAGGLEHUB_CACHE", "TORCH_HOME"))
     (made,) = [words for words in instructions("RUN") if words[0] == "install"]
@@ -197,6 +200,16 @@ def test_every_deployment_names_a_flow_that_is_imported_from_the_project() -> No
         flow = getattr(importlib.import_module(module), name)
         assert deployment["work_pool"]["name"] in (CPU_POOL, GPU_POOL)
         assert set(deployment.get("parameters", {})) <= set(flow.parameters.properties)
+
+
+def test_the_endpoint_has_the_model_of_the_nightly_deployment_and_waits_for_it() -> None:
+    described = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+    (nightly,) = [deployment for deployment in described if deployment["name"] == "nightly"]
+    assert nightly["parameters"]["name"] == MODEL
+    command = ["cxr", "serve", "--name", MODEL, "--wait"]
+    assert SERVICES["endpoint"]["command"] == command
+    unit = (DEPLOYMENTS / "systemd" / "cxr-endpoint.service").read_text()
+    assert f"ExecStart={HOME}/.venv/bin/{' '.join(command)}\n" in unit
 
 
 def test_the_services_have_the_settings_of_prefect_toml() -> None:

@@ -45,7 +45,7 @@ class Machine:
     def __init__(self, place: Path) -> None:
         self.folder = place / "services"
         self.port = free_port()
-        self.page_port = free_port()
+        self.page_port, self.endpoint_port = free_port(), free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         secret = {"PREFECT_SERVER_API_AUTH_STRING": f"cxr:{SECRET}", "PREFECT_API_AUTH_STRING": f"cxr:{SECRET}"}
         quick = {"PREFECT_HOME": str(place / "prefect"), "PREFECT_WORKER_QUERY_SECONDS": "1"}
@@ -58,7 +58,8 @@ class Machine:
         return self._output(command, self.environment)
 
     def up(self) -> str:
-        return self.cxr("up", f"--port={self.port}", f"--page-port={self.page_port}")
+        ports = [f"--page-port={self.page_port}", f"--endpoint-port={self.endpoint_port}"]
+        return self.cxr("up", f"--port={self.port}", *ports, "--name=nobody")
 
     def prefect(self, *words: object) -> str:
         command = [BIN / "prefect", "--no-prompt", *map(str, words)]
@@ -111,7 +112,10 @@ def test_up_starts_every_service_once_on_the_loopback_address_alone(first_time: 
     assert f"server started: {machine.address}" in first
     assert "worker-cxr-cpu started: pool cxr-cpu" in first
     assert f"page started: http://127.0.0.1:{machine.page_port}" in first
+    endpoint = f"http://127.0.0.1:{machine.endpoint_port}"
+    assert f"endpoint started: {endpoint}, model nobody" in first
     wait_for(lambda: is_healthy(f"http://127.0.0.1:{machine.page_port}/_stcore/health"), "the page")
+    wait_for(lambda: is_healthy(f"{endpoint}/health"), "the endpoint, which has no model to answer with")
     with machine.client() as client:
         nightly = client.read_deployment_by_name("score-batch/nightly")
     assert nightly.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}], (
@@ -140,6 +144,7 @@ def test_status_shows_what_is_up_and_the_server_wants_the_password(machine: Mach
         "server          up",
         "worker-cxr-cpu  up",
         "page            up",
+        "endpoint        up",
         "pool            cxr-cpu: ready",
         "UI  ",
     ):
@@ -199,14 +204,16 @@ def test_down_amid_a_training_leaves_no_process_and_no_batch_is_lost(
     begun_at = time.monotonic()
     last = machine.cxr("down")
     assert time.monotonic() - begun_at < STOPS_IN_S
-    assert re.match(r"run in process \d+ stopped\nworker-cxr-cpu stopped\npage stopped\nserver stopped\n", last)
+    assert re.match(
+        r"run in process \d+ stopped\nworker-cxr-cpu stopped\npage stopped\nendpoint stopped\nserver stopped\n", last
+    )
     assert f"process {left.pid}, left by a killed worker, stopped" in last
     assert not any(process.is_running() for process in (*family, left))
     assert "fold 0: stopped after epoch" in log.read_text()
     assert not [log for log in machine.folder.iterdir() if SECRET in log.read_text()]
     assert machine.cxr("down") == "nothing was up\n"
     down = re.findall(r"^(\S+) +down", machine.cxr("status"), re.MULTILINE)
-    assert down == ["server", "page", "worker-cxr-cpu"]
+    assert down == ["server", "endpoint", "page", "worker-cxr-cpu"]
 
 
 def completed_runs_of_quick(machine: Machine) -> list[FlowRun]:

@@ -10,8 +10,9 @@ from deployments import status
 
 
 def test_a_machine_without_services_says_what_is_down_and_where_logs_will_be(tmp_path: Path) -> None:
-    server, page, worker, gpu = status.describe(status.survey(tmp_path))
+    server, endpoint, page, worker, gpu = status.describe(status.survey(tmp_path))
     assert server.split() == ["server", "down", "log", str(tmp_path / "server.log")]
+    assert endpoint.split()[:2] == ["endpoint", "down"]
     assert page.split()[:2] == ["page", "down"]
     assert worker.split()[:2] == ["worker-cxr-cpu", "down"]
     assert gpu.startswith("worker-cxr-gpu  none")

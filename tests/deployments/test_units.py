@@ -33,8 +33,8 @@ def environment_of(unit: Path) -> dict[str, str]:
 
 
 def test_every_service_has_a_unit_to_which_the_drop_in_applies() -> None:
-    names = ["deploy.service", "page.service", "server.service", "worker-cpu.service", "worker-gpu@.service"]
-    assert [unit.name for unit in UNITS] == [f"cxr-{name}" for name in names]
+    names = ["deploy", "endpoint", "page", "server", "worker-cpu", "worker-gpu@"]
+    assert [unit.name for unit in UNITS] == [f"cxr-{name}.service" for name in names]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
@@ -70,10 +70,14 @@ def test_a_unit_may_write_to_named_folders_of_the_project_alone(unit: Path) -> N
     assert {path.removeprefix(f"{HOME}/") for path in writable.split()} <= set(made), "systemd wants them to exist"
 
 
-def test_only_the_gpus_worker_sees_devices_and_only_the_page_no_secrets() -> None:
+def test_only_the_gpus_worker_sees_devices_and_page_and_endpoint_see_no_secrets_and_no_other_machine() -> None:
     settings = {unit.name: settings_of([unit, SHARED]) for unit in UNITS}
     assert [name for name, own in settings.items() if "PrivateDevices" not in own] == ["cxr-worker-gpu@.service"]
-    assert [name for name, own in settings.items() if "EnvironmentFile" not in own] == ["cxr-page.service"]
+    open_to_all = [name for name, own in settings.items() if "EnvironmentFile" not in own]
+    assert open_to_all == ["cxr-endpoint.service", "cxr-page.service"]
+    for name in open_to_all:
+        assert settings[name]["IPAddressAllow"] == ["localhost"]
+        assert settings[name]["IPAddressDeny"] == ["any"]
 
 
 def test_a_worker_keeps_what_it_downloads_in_a_folder_that_it_may_write_to() -> None:
