@@ -61,6 +61,7 @@ STORE = "tests/storage/test_files.py::test_"
 VERIFIED = "tests/storage/test_verified.py::test_"
 BUCKET = "tests/storage/test_object_store.py::test_"
 ENDPOINT = "tests/endpoint/test_"
+RECEIVING = "tests/receiving/test_"
 UP = SERVICES + "up_starts_every_service_once_on_the_loopback_address_alone"
 RECALIBRATION = "tests/recalibration/test_recalibrate.py::test_"
 LABELLED = "tests/recalibration/test_labelled_images.py::test_"
@@ -455,6 +456,126 @@ REMOVALS = (
     ),
     Removal(
         "the server listens to everybody", "deployments/services.py", '"--host", "127.0.0.1"', '"--host", "0.0.0.0"', UP
+    ),
+    Removal(
+        "receiving: what is half-written lies in a batch",
+        "cxr/receiving/delivery.py",
+        "through=self._receiving",
+        "through=batch",
+        RECEIVING
+        + "process.py::test_killed_amid_a_write_it_leaves_nothing_half_in_the_inbox_and_takes_the_rest_when_it_is_back",
+    ),
+    Removal(
+        "receiving: what is on its way is a batch",
+        "cxr/images/inbox.py",
+        "if e.name != RECEIVING",
+        "if True",
+        RECEIVING + "delivery.py::test_a_batch_is_a_day_or_a_study",
+    ),
+    Removal(
+        "receiving: what a killed process left stays",
+        "cxr/receiving/delivery.py",
+        "            files.sweep(self._receiving)\n",
+        "",
+        RECEIVING + "delivery.py::test_what_a_killed_process_left_half_written_is_no_batch_and_is_removed",
+    ),
+    Removal(
+        "receiving: what comes again replaces what is there",
+        "cxr/receiving/delivery.py",
+        "        if before is None:\n",
+        "        if True:\n",
+        RECEIVING + "delivery.py::test_what_comes_again_is_left_as_it_is_also_on_another_day",
+    ),
+    Removal(
+        "receiving: a study is scored half",
+        "cxr/receiving/delivery.py",
+        "                _count_as_changed(batch)\n",
+        "                pass\n",
+        RECEIVING + "delivery.py::test_a_study_is_scored_once_nothing_of_it_has_come_for_a_while",
+    ),
+    Removal(
+        "receiving: a UID names any file",
+        "cxr/receiving/instances.py",
+        "UID.fullmatch(text) is not None",
+        "True",
+        RECEIVING + "instances.py::test_what_is_no_uid_names_no_file",
+    ),
+    Removal(
+        "receiving: what is no radiograph is kept",
+        "cxr/receiving/instances.py",
+        "        require_radiograph(dataset)\n",
+        "",
+        RECEIVING + "instances.py::test_what_is_no_radiograph_is_refused",
+    ),
+    Removal(
+        "receiving: another data set than the request says is kept",
+        "cxr/receiving/instances.py",
+        "if str(dataset.get(keyword)) != requested:",
+        "if False:",
+        RECEIVING + "instances.py::test_a_radiograph_is_what_its_request_says",
+    ),
+    Removal(
+        "receiving: strangers may send",
+        "cxr/receiving/node.py",
+        "list(address.callers)",
+        "[]",
+        RECEIVING + "node.py::test_callers_that_are_not_named_are_refused",
+    ),
+    Removal(
+        "receiving: other machines need no name",
+        "cxr/receiving/node.py",
+        "        if not (host.is_loopback or self.callers):\n",
+        "        if False:\n",
+        RECEIVING + "node.py::test_an_address_that_no_node_may_have_is_refused",
+    ),
+    Removal(
+        "receiving: at the end the image under way is lost",
+        "cxr/receiving/node.py",
+        "while any(talk.is_awaited for",
+        "while False and any(talk.is_awaited for",
+        RECEIVING + "node.py::test_at_its_end_the_node_stores_the_image_under_way_confirms_it_and_takes_no_other",
+    ),
+    Removal(
+        "receiving: a full disk is confirmed",
+        "cxr/receiving/node.py",
+        "return _refuse(event, OUT_OF_RESOURCES, f",
+        "return STORED or (f",
+        RECEIVING + "node.py::test_a_full_disk_is_answered_with_out_of_resources_and_nothing_is_kept",
+    ),
+    Removal(
+        "receiving: a PDU of any length is read",
+        "cxr/receiving/bounds.py",
+        "        if nr_bytes > MAX_PDU_BYTES:\n",
+        "        if False:\n",
+        RECEIVING + "node.py::test_a_sender_that_floods_is_cut_off_and_others_are_served",
+    ),
+    Removal(
+        "receiving: a data set of any length is kept",
+        "cxr/receiving/bounds.py",
+        "        if len(data) <= self._left:\n",
+        "        if True:\n",
+        RECEIVING + "node.py::test_a_data_set_above_the_limit_is_refused_and_the_next_is_stored",
+    ),
+    Removal(
+        "receiving: requests pile up",
+        "cxr/receiving/bounds.py",
+        "    if association.dimse.msg_queue.qsize() > MOST_QUEUED:\n",
+        "    if False:\n",
+        RECEIVING + "node.py::test_a_sender_that_floods_is_cut_off_and_others_are_served",
+    ),
+    Removal(
+        "receiving: a command has no end",
+        "cxr/receiving/bounds.py",
+        "    return message.encoded_command_set.tell() <= MAX_COMMAND_BYTES\n",
+        "    return True\n",
+        RECEIVING + "node.py::test_a_sender_that_floods_is_cut_off_and_others_are_served",
+    ),
+    Removal(
+        "receiving: a connection may fall silent for ever",
+        "cxr/receiving/bounds.py",
+        "settimeout(SILENT_FOR_S)",
+        "settimeout(None)",
+        RECEIVING + "node.py::test_a_connection_that_falls_silent_amid_a_pdu_ends",
     ),
     Removal(
         "the endpoint: other machines need no token",

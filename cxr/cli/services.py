@@ -1,8 +1,9 @@
-"""The verb that answers requests: serve."""
+"""The verbs that answer other programs: serve and listen."""
 
+import signal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -86,3 +87,50 @@ def _announce(address: str, model: str) -> None:
     say(f"endpoint {address}  (Ctrl-C ends it)")
     say(f"model    {model}")
     say(DISCLAIMER)
+
+
+@app.command(group=groups.SERVICES)
+def listen(
+    inbox: Path = Path("inbox"),
+    /,
+    *,
+    ae_title: str = "CXR",
+    caller: tuple[str, ...] = (),
+    host: str = "127.0.0.1",
+    port: int = 11112,
+    batch: Literal["day", "study"] = "day",
+    max_mb: int = 64,
+) -> None:
+    """Receive radiographs over DICOM into an inbox (storage SCP); Ctrl-C ends it.
+
+    An image is confirmed once it is on the disk, whole, under its SOP Instance UID, where scoring finds it. C-ECHO is
+    answered.
+
+    Example: cxr listen inbox --ae-title CXR --caller PACS
+
+    Args:
+        inbox: Folder of batches; made if it is missing.
+        ae_title: AE title of this node, which senders have to call.
+        caller: AE title that may call; repeat for several. Without it anybody may who reaches the address.
+        host: Address of this machine to listen on; one that other machines reach needs --caller.
+        port: Port to listen on; 0 takes any that is free.
+        batch: What a batch of the inbox is: the images of a day, or of a study.
+        max_mb: Size of an image in MiB, at most, 1 to 256.
+    """
+    from cxr.cli import terminal
+    from cxr.receiving.delivery import Delivery
+    from cxr.receiving.node import Address, Node
+    from cxr.storage.files import require_local
+
+    require_local("INBOX", inbox)
+    address = Address(ae_title=ae_title, host=host, port=port, callers=caller)
+    delivery = Delivery(inbox, batch)
+    node = Node(address, delivery, max_mb)
+    with terminal.log_lines(), delivery.open():
+        port = node.start()
+        say(f"node     {ae_title} at {host}:{port}  (Ctrl-C ends it)")
+        say(f"callers  {', '.join(caller) or 'anybody'}")
+        say(f"inbox    {inbox}, a batch for each {batch}")
+        number = terminal.wait_for_signal()
+        node.stop()
+    signal.raise_signal(number)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import Event
 from typing import NoReturn
 
 from rich.console import Console
@@ -143,6 +144,22 @@ def line_handler() -> logging.Handler:
     handler.setLevel(_level.get())
     handler.setFormatter(_LineFormatter(LINE_WITH_ITS_SOURCE if is_verbose() else LINE, "%H:%M:%S"))
     return handler
+
+
+def wait_for_signal() -> int:
+    """Return the number of the first Ctrl-C or SIGTERM; a second one ends the process at once."""
+    came = Event()
+    numbers: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        for other, before in handlers.items():
+            signal.signal(other, before)
+        numbers.append(number)
+        came.set()
+
+    handlers = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    came.wait()
+    return numbers[0]
 
 
 def stop_on_signals() -> None:

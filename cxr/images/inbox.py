@@ -21,6 +21,8 @@ from cxr.wording import printable
 
 LOOSE = "."
 """Name of the batch of the files that are directly in the inbox."""
+RECEIVING = ".receiving"
+"""Folder in an inbox that is no batch: `cxr.receiving` writes there what is not whole yet."""
 CLOCK_SLACK_S = 5.0
 """How far in the future, in seconds, a file's time may be and still count."""
 TIME_STEP_S = 2.0
@@ -68,7 +70,7 @@ def batch_names(inbox: Path) -> dict[str, str]:
         DataError: the inbox is no folder, or cannot be listed.
     """
     try:
-        entries = sorted(os.scandir(inbox), key=lambda entry: entry.name)
+        entries = sorted((e for e in os.scandir(inbox) if e.name != RECEIVING), key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"the inbox {str(inbox)!r} cannot be listed ({error.strerror}): give a folder.") from error
     folders = {printable(Path(entry.name)): entry.path for entry in entries if entry.is_dir(follow_symlinks=False)}

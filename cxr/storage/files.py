@@ -194,6 +194,16 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def deliver(path: Path, data: bytes, *, through: Path) -> None:
+    """Write a file on this machine by way of a folder on the same disk, for a place whose every file is read.
+
+    Raises:
+        DiskFullError: no space is left.
+    """
+    with local_files.replacing(path, through=through) as temporary:
+        temporary.write_bytes(data)
+
+
 def link(source: Path, path: Path) -> None:
     """Give a file that is never changed another name on this machine; copy it where there are no hard links."""
     try:

@@ -50,16 +50,22 @@ def local_copy(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, through: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path; when the block ends, that file replaces `path` in one step, or nothing changes.
+
+    Args:
+        path: the file.
+        through: folder of the temporary file, on the same disk; by default that of the file.
 
     Raises:
         DiskFullError: no space is left.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = (through or path.parent) / f".{path.name}.{os.getpid()}.tmp"
     with disk_full_as_error(path):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _sync_folder(path.parent.parent)
             yield temporary
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())

@@ -18,7 +18,7 @@ from tests.support.processes import BIN, run_to_the_end
 
 WITHOUT_TABLES = {
     *("sample", "train-fold", "report", "mlflow", "package", "promote", "rollback", "release"),
-    *("up", "deploy", "down", "app", "serve", "demo"),
+    *("up", "deploy", "down", "app", "serve", "listen", "demo"),
 }
 
 

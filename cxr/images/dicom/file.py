@@ -37,6 +37,12 @@ HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.
 RLE = "1.2.840.10008.1.2.5"
 DECODED = (*NATIVE, JPEG_BASELINE, JPEG_EXTENDED, *JPEG_LOSSLESS, *JPEG_LS, *JPEG_2000, *HTJ2K, RLE)
 """The transfer syntaxes that are read."""
+RADIOGRAPH_CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography Image Storage
+    "1.2.840.10008.5.1.4.1.1.1.1",  # Digital X-Ray Image Storage - For Presentation
+    "1.2.840.10008.5.1.4.1.1.1.1.1",  # Digital X-Ray Image Storage - For Processing
+)
+"""The SOP classes that hold radiographs and nothing else (PS3.4 B.5)."""
 DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205", "1.2.840.10008.1.2.8.1")
 DIRECTORY = "1.2.840.10008.1.3.10"
 RADIOGRAPHS = ("CR", "DX", "DR", "RG", "OT", "SC", "")

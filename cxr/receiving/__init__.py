@@ -1,0 +1,1 @@
+"""Radiographs from the DICOM network, written into an inbox."""

@@ -1,0 +1,114 @@
+"""DICOM nodes and senders for tests: `cxr listen` within the process, dcmtk's programs, and a cable that can be cut."""
+
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.uid import generate_uid
+from pynetdicom import AE
+from pynetdicom.association import Association
+
+from cxr.receiving.delivery import BatchOf, Delivery
+from cxr.receiving.node import Address, Node
+from tests.support.images import make_dicom
+
+needs_dcmtk = pytest.mark.skipif(shutil.which("storescu") is None, reason="dcmtk is not installed")
+DX = "1.2.840.10008.5.1.4.1.1.1.1"
+
+
+@contextmanager
+def listening(
+    inbox: Path, *, batch_of: BatchOf = "day", max_mb: int = 64, callers: tuple[str, ...] = ()
+) -> Iterator[tuple[Node, int]]:
+    """Receive into an inbox inside the block; yields the node and its port on the loopback address."""
+    delivery = Delivery(inbox, batch_of)
+    node = Node(Address(port=0, callers=callers), delivery, max_mb)
+    with delivery.open():
+        port = node.start()
+        try:
+            yield node, port
+        finally:
+            node.stop()
+
+
+def dcmtk(program: str, port: int, *words: object, called: str = "CXR", calling: str = "PACS") -> tuple[int, str]:
+    """Run a program of dcmtk against a node; return its exit code and what it printed."""
+    command = [program, "--verbose", "-aec", called, "-aet", calling, "127.0.0.1", str(port), *map(str, words)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def write_images(folder: Path, n_images: int, **tags: Any) -> list[Path]:
+    """Write radiographs of one study."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tags = {"StudyInstanceUID": generate_uid()} | tags
+    paths = [folder / f"doe-{k}.dcm" for k in range(n_images)]
+    for path in paths:
+        path.write_bytes(make_dicom(**tags))
+    return paths
+
+
+def received(inbox: Path) -> list[Path]:
+    """The files of an inbox, by name, and none that is half-written."""
+    return sorted((path for path in inbox.glob("[!.]*/*")), key=lambda path: path.name)
+
+
+@contextmanager
+def associated(port: int, sop_class: str = DX) -> Iterator[Association]:
+    """A sender that may send anything; yields its association."""
+    entity = AE("PACS")
+    entity.add_requested_context(sop_class)
+    association = entity.associate("127.0.0.1", port, ae_title="CXR")
+    assert association.is_established
+    try:
+        yield association
+    finally:
+        association.abort()
+
+
+class Cable:
+    """A connection to a port that stops after a number of bytes, until it is let go on or cut."""
+
+    def __init__(self, port: int, n_bytes: int) -> None:
+        self._far = socket.create_connection(("127.0.0.1", port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._left = n_bytes
+        self.port = self._listener.getsockname()[1]
+        self.has_stopped, self._goes_on = threading.Event(), threading.Event()
+        self._is_cut = False
+        threading.Thread(target=self._carry, daemon=True).start()
+
+    def go_on(self) -> None:
+        self._goes_on.set()
+
+    def cut(self) -> None:
+        self._is_cut = True
+        self._goes_on.set()
+
+    def _carry(self) -> None:
+        near, _ = self._listener.accept()
+        threading.Thread(target=_pump, args=(self._far, near), daemon=True).start()
+        while data := near.recv(4096):
+            if self._left <= 0 and not self._goes_on.is_set():
+                self.has_stopped.set()
+                self._goes_on.wait()
+            if self._is_cut:
+                break
+            self._left -= len(data)
+            self._far.sendall(data)
+        for end in (near, self._far, self._listener):
+            with suppress(OSError):  # the other side has closed it
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):  # one of the ends is gone
+        while data := source.recv(4096):
+            target.sendall(data)
