@@ -9,6 +9,7 @@ import streamlit as st
 
 from app import gallery, tables, words
 from app.gallery import PICTURE_PX, Tile
+from cxr.classes import REFER
 from cxr.report.markup import THUMBNAIL_PX, thumbnail
 from cxr.serving.scoring.pictures import find_picture
 
@@ -37,13 +38,14 @@ def show_images(title: str, inbox: str, batch: str, rows: Rows) -> None:
 
 
 def _describe(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Return an image's title and caption; no class where the image is unlike the training images."""
+    """Return an image's title and caption; no class where it is referred, or unlike the training images."""
     known = ["used to make the model"] if row["in_training"] else []
     lines = [*known, words.escape(row["path"])]
     if row.get("unlike_training"):
         return words.UNLIKE_TRAINING, "  \n".join(lines)
     facts = f"probability {row['probability']:.1%}, difference between folds {row['fold_spread']:.1%}"
-    return words.escape(row["predicted_label"]), "  \n".join([facts, *lines])
+    title = words.REFERRED if row.get("answer") == REFER else words.escape(row["predicted_label"])
+    return title, "  \n".join([facts, *lines])
 
 
 def show_quarantined(inbox: str, batch: str, rows: Rows) -> None:

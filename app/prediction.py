@@ -8,6 +8,7 @@ import streamlit as st
 from app import charts, uploads, words
 from app.loading import LoadedModel
 from app.uploads import Upload
+from cxr.classes import REFER
 from cxr.config import OperatingPoint
 from cxr.network.grad_cam import overlay
 from cxr.serving.predictor import Prediction
@@ -38,10 +39,14 @@ class Scored:
 
     @property
     def headline(self) -> str:
-        """The predicted class, or why the image has none that means anything; in Markdown."""
+        """The predicted class, that a person should look, or why the image has no class that means anything."""
         if self.image.body_part is not None:
             return words.NO_CHEST
-        return words.UNLIKE_TRAINING if self.prediction.unlike_training else words.escape(self.predicted)
+        if self.prediction.unlike_training:
+            return words.UNLIKE_TRAINING
+        if self.prediction.answer == REFER:
+            return words.referral(self.prediction.fitting or (), len(self.prediction.probability))
+        return words.escape(self.predicted)
 
 
 def cautions(model: LoadedModel, scored: Scored) -> list[str]:
@@ -75,6 +80,9 @@ def _show_prediction(decision: Decision, scored: Scored) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown(words.conclusion(classes, prediction, scored.predicted, decision.point, threshold))
+        referral = decision.model.package.referral
+        if referral is not None and prediction.fitting is not None:
+            st.markdown(words.answer(prediction.fitting, len(classes), referral.level))
         gauge = st.empty()
     with right:
         st.markdown(words.agreement(classes, prediction, threshold))

@@ -96,10 +96,16 @@ def _show_batch(inbox: str, batch: Mapping[str, Any]) -> None:
             st.warning(f"{batch['n_in_training']:,} of the images were used to make the model.")
         if batch.get("n_unlike_training"):
             st.warning(f"{batch['n_unlike_training']:,} of the images are unlike the training images.")
+        if referred := batch.get("n_referred"):
+            st.markdown(f"{sum(referred.values()):,} referred: {_reasons(referred)}")
         if any(batch["histogram"]):
             figure = charts.batch_histogram(batch["histogram"])
             st.plotly_chart(figure, config=charts.NO_BAR, alt="How many images have which probability")
         _show_files(inbox, batch)
+
+
+def _reasons(referred: Mapping[str, int]) -> str:
+    return f"{referred['fits none']:,} fit no class, {referred['fits several']:,} fit several."
 
 
 def _show_files(inbox: str, batch: Mapping[str, Any]) -> None:
@@ -124,7 +130,8 @@ def _show_rows(folder: ScoresFolder, batches: Sequence[str]) -> None:
     rows = scores.read_batch(folder, batch)
     probabilities = [name for name in map(str, rows.columns) if name.startswith("probability_")]
     decided = [name for name in map(str, rows.columns) if name == "predicted_label" or name.startswith("called_")]
-    first = ["path", "status", "reason", *decided, *probabilities]
+    answers = [name for name in ("answer", "prediction_set") if rows[name].notna().any()]
+    first = ["path", "status", "reason", *answers, *decided, *probabilities]
     last = ["unlike_training", "fold_spread", "in_training", "detail", "novelty", "model", "model_version", "state"]
     last.append("scored_at")
     tables.show(rows[[*first, *last]], "Every row of the batch")

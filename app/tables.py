@@ -27,6 +27,7 @@ NAMES = {
     "name": "Model",
     "path": "File",
     "predicted_label": "Predicted",
+    "prediction_set": "Classes that fit",
     "right": "Right",
     "roc_auc": "ROC-AUC, %",
     "scored_at": "Scored (UTC)",

@@ -11,7 +11,7 @@ from cxr.metrics.drift import is_novel, outlying
 from cxr.serving.origin import describe_origin, prevalence_of
 from cxr.serving.predictor import Prediction
 from cxr.serving.screening import FileReading
-from cxr.wording import display_name, markdown, visible
+from cxr.wording import describe_referral, display_name, markdown, visible
 
 MAX_NAME = 80
 CLOSE = 0.1
@@ -26,6 +26,7 @@ POINTS = {
 """What each operating point is chosen for."""
 UNLIKE_TRAINING = "Unlike the training images"
 NO_CHEST = "Not a chest image"
+REFERRED = "Refer"
 """What takes the place of a predicted class where it would mean little."""
 
 
@@ -77,6 +78,30 @@ def conclusion(classes: Classes, prediction: Prediction, predicted: str, point: 
         f"The probability of {escape(name)} is {share}, {side} the threshold of {threshold:.1%} "
         f"({point_label(point)}): the predicted class is **{escape(predicted)}**."
     )
+
+
+def referral(fitting: Sequence[str], n_classes: int) -> str:
+    """Return that an image is referred, and why, in place of a predicted class.
+
+    Args:
+        fitting: the classes that fit it: none, or two or more.
+        n_classes: that the model has.
+    """
+    return f"Refer: {describe_referral([escape(name) for name in fitting], n_classes)}"
+
+
+def answer(fitting: Sequence[str], n_classes: int, level: float) -> str:
+    """Return what a model answers that refers images, and what that promises.
+
+    Args:
+        fitting: the classes that fit the image.
+        n_classes: that the model has.
+        level: the share of each class that may be wrongly excluded.
+    """
+    promise = f"a class is wrongly excluded from at most about {100 * level:g} % of its own images"
+    if len(fitting) != 1:
+        return f"**{referral(fitting, n_classes)}.** A person should look at it; {promise}."
+    return f"Answer: **{escape(fitting[0])}**, the only class that fits the image; {promise}."
 
 
 def meaning(classes: Classes, prediction: Prediction, reference: pd.DataFrame, facts: Mapping[str, Any]) -> str:

@@ -21,6 +21,8 @@ SEPARATOR = "|"
 """What separates findings where those of an image are one string, as in the NIH set."""
 NO_FINDING = "no finding"
 """What stands in that string where every finding is absent."""
+REFER = "refer"
+"""The answer for an image that no class fits, or several do."""
 
 
 class Outputs(tuple[str, ...]):

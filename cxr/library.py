@@ -127,7 +127,8 @@ class Predictor:
             file that cannot be used has `status` quarantined, a `reason` and a `detail`, and no probabilities.
             `probability_<class>`, from 0 to 1, is calibrated and the mean over the folds; `fold_spread` is the highest
             less the lowest fold; `novelty` is in standard deviations; `unlike_training` is missing if the package has
-            no limit for it.
+            no limit for it. `answer` is the class that alone fits the image, or `refer`, and `prediction_set` names
+            the classes that fit; both are missing if the package refers no image.
 
         Raises:
             CxrError: The package does not allow the precision, or this machine does not have it.

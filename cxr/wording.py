@@ -6,6 +6,7 @@ it reaches a terminal, a log or HTML it goes through `visible`, before it reache
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import PurePath
 
 DISCLAIMER = "Academic and research use only; not a medical device."
@@ -56,6 +57,19 @@ def markdown(text: object) -> str:
 def display_name(name: object) -> str:
     """Return how a person writes a name from a table, such as a metric's or an operating point's."""
     return _DISPLAY_NAMES.get(str(name), str(name).replace("_", " "))
+
+
+def describe_referral(fitting: Sequence[str], n_classes: int) -> str:
+    """Return why an image is referred, such as `the image fits both classes, NORMAL and PNEUMONIA`.
+
+    Args:
+        fitting: the classes that fit it: none, or two or more.
+        n_classes: that the model has.
+    """
+    if not fitting:
+        return "the image fits neither class" if n_classes == 2 else f"the image fits none of the {n_classes} classes"
+    names = f"{', '.join(fitting[:-1])} and {fitting[-1]}"
+    return f"the image fits {'both' if n_classes == 2 else len(fitting)} classes, {names}"
 
 
 def format_p(value: float | None) -> str:

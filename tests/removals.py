@@ -66,6 +66,8 @@ UP = SERVICES + "up_starts_every_service_once_on_the_loopback_address_alone"
 RECALIBRATION = "tests/recalibration/test_recalibrate.py::test_"
 LABELLED = "tests/recalibration/test_labelled_images.py::test_"
 NOVELTY = "tests/serving/test_novelty.py::test_"
+CONFORMAL = "tests/metrics/test_conformal.py::test_"
+REFERRAL = "tests/test_referral.py::test_"
 INTEGERS = "tests/export/test_int8_export.py::test_"
 ONCE = "tests/serving/test_exactly_once.py::test_"
 SAME_COMMAND = TRAIN + "the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold"
@@ -1156,6 +1158,34 @@ REMOVALS = (
         "    if here is not None and any(data != here for _, data, _ in inside):\n",
         "    if False:\n",
         "tests/labels/test_tables.py::test_a_table_here_does_not_stand_for_another_one_within_the_data",
+    ),
+    Removal(
+        "every image counts as a patient: those with many images move the quantile",
+        "cxr/metrics/conformal.py",
+        "1 / n_images[patient[order]]",
+        "len(n_images) / len(probability) + 0 * n_images[patient[order]]",
+        CONFORMAL + "each_patient_counts_once_whatever_number_of_images_it_has",
+    ),
+    Removal(
+        "a quantile without the new patient: more than the stated share is excluded",
+        "cxr/metrics/conformal.py",
+        "(len(n_images) + 1) * (1 - level)",
+        "len(n_images) * (1 - level)",
+        CONFORMAL + "the_threshold_is_the_quantile_worked_by_hand",
+    ),
+    Removal(
+        "an image that no class fits gets a class as answer",
+        "cxr/serving/predictor.py",
+        "return self.fitting[0] if len(self.fitting) == 1 else REFER",
+        "return self.fitting[0] if len(self.fitting) == 1 else self.predicted",
+        REFERRAL + "a_class_is_the_answer_where_it_alone_fits_and_the_image_is_referred_elsewhere",
+    ),
+    Removal(
+        "a recalibrated version refers by the thresholds of other images",
+        "cxr/recalibration/version.py",
+        'if name != "refer"',
+        "if name",
+        RECALIBRATION + "referral_is_dropped_and_says_so_where_the_labelled_images_have_too_few_patients",
     ),
     Removal(
         "a limit of novelty without a margin: more than 1 % of real images are flagged",

@@ -67,6 +67,7 @@ def package(
     experiments: Experiments = Path("experiments"),
     operating_point: OperatingPoint = "youden",
     prevalence: float | None = None,
+    refer: float | None = None,
     promote: bool = False,
     onnx: bool = False,
     int8: bool = False,
@@ -82,6 +83,8 @@ def package(
             specificity_95.
         prevalence: How frequent the positive class is where the model will be used, between 0 and 1; by default as
             frequent as among the run's images.
+        refer: Share of each class that may be wrongly excluded, above 0 and at most 0.5, such as 0.1: an image that
+            fits exactly one class gets it as answer, others the answer refer. By default there is no such answer.
         promote: Also make it the champion, as `cxr promote` does.
         onnx: Also write model.onnx, from uint8 squares to calibrated probabilities; needs the extra [onnx].
         int8: Score in 8-bit integers, with calibration and thresholds of their own. Refused unless they are shown, on
@@ -100,7 +103,13 @@ def package(
 
     with terminal.log_lines():
         made = make_package(
-            load_run(folder), model, operating_point=operating_point, prevalence=prevalence, onnx=onnx, int8=int8
+            load_run(folder),
+            model,
+            operating_point=operating_point,
+            prevalence=prevalence,
+            refer=refer,
+            onnx=onnx,
+            int8=int8,
         )
         if promote:
             registry.promote(model, made.version)

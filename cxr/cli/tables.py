@@ -9,10 +9,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cxr.classes import NO_FINDING, Classes, Findings
+from cxr.classes import NO_FINDING, REFER, SEPARATOR, Classes, Findings
 from cxr.cli.terminal import is_quiet, say
 from cxr.labelling import LISTS
-from cxr.wording import DASH, DISCLAIMER, display_name, format_estimate, format_p, visible
+from cxr.wording import (
+    DASH,
+    DISCLAIMER,
+    describe_referral,
+    display_name,
+    format_estimate,
+    format_p,
+    visible,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -302,6 +310,15 @@ def _show_class(row: dict[Any, Any], package: "Package") -> None:
     probability = row[f"probability_{label}"]
     say(f"{row['path']!r}: {row['predicted_label']}")
     say(f"  {label} with probability {probability:.3f}{limit}; the folds differ by {row['fold_spread']:.3f}")
+    if package.referral is not None:
+        say(f"  answer {row['answer']}{_why_referred(row, package)}")
+
+
+def _why_referred(row: dict[Any, Any], package: "Package") -> str:
+    if row["answer"] != REFER:
+        return ", the only class that fits"
+    fitting = row["prediction_set"].split(SEPARATOR) if row["prediction_set"] else []
+    return f": {describe_referral(fitting, len(package.classes))}"
 
 
 def _show_findings(row: dict[Any, Any], findings: Findings, package: "Package") -> None:

@@ -56,5 +56,6 @@ def models(package: Package) -> dict[str, Any]:
         "operating_point": package.operating_point,
         "thresholds": package.thresholds_of or package.thresholds,
         "thresholds_from": describe_origin(package.facts),
+        "refer": None if package.referral is None else package.referral.level,
     }
     return {"note": DISCLAIMER, "models": [described]}

@@ -31,6 +31,7 @@ from cxr.evaluation.findings import (
     known_counts,
 )
 from cxr.evaluation.out_of_fold import OutOfFold, predicted_images
+from cxr.evaluation.referral import referral_table
 from cxr.evaluation.subgroups import label_suspects, most_confident_errors, subgroup_table, with_subgroups
 from cxr.metrics.bootstrap import Replicates
 from cxr.metrics.estimates import Estimates, average_estimates, estimate_by_class
@@ -49,6 +50,7 @@ TABLES = (
     "operating_points",
     "predictive_values",
     "subgroups",
+    "referral",
     "most_confident_errors",
     "label_suspects",
     "drift_reference",
@@ -113,6 +115,7 @@ def tables_of_classes(images: OutOfFold, metrics: pd.DataFrame, manifest: pd.Dat
         "operating_points": analyses.operating_point_table(images),
         "predictive_values": analyses.predictive_value_table(images),
         "subgroups": subgroup_table(images, manifest),
+        "referral": referral_table(images, manifest),
         "most_confident_errors": most_confident_errors(images),
         "label_suspects": label_suspects(images),
     }

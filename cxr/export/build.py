@@ -5,9 +5,11 @@ from functools import partial
 from cxr.classes import Findings
 from cxr.config import OperatingPoint
 from cxr.errors import ConfigError, RunError
+from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.export.contents import write_contents
 from cxr.export.fitted import require_operating_point, require_prevalence
 from cxr.export.int8_export import require_int8
+from cxr.export.referral import require_enough, require_level
 from cxr.export.versions import add_version
 from cxr.network.onnx_graph import require_onnx
 from cxr.storage import files, verified
@@ -21,6 +23,7 @@ def make_package(
     *,
     operating_point: OperatingPoint = "youden",
     prevalence: float | None = None,
+    refer: float | None = None,
     onnx: bool = False,
     int8: bool = False,
 ) -> PackageFolder:
@@ -33,18 +36,22 @@ def make_package(
         target: the model.
         operating_point: whose threshold decides the predicted class; only for two classes, or for each of findings.
         prevalence: of the positive class where the model will be used; None for that of the run's images.
+        refer: the share of each class that may be wrongly excluded; images that no class or several classes fit are
+            referred. None to predict a class for every image.
         onnx: also write an ONNX graph from squares to probabilities.
         int8: write the layers in 8-bit integers, which alone score then, on CPUs that support them.
 
     Raises:
         ConfigError: a package needed for ONNX graphs or 8-bit integers is missing, or both are asked for; or the
-            prevalence is not between 0 and 1.
+            prevalence is not between 0 and 1, or `refer` above 0 and at 0.5 or below.
         RunError: the run is not finished.
         PackageError: the run has more than two classes and an operating point other than youden, or a prevalence; or
-            8-bit integers may be worse than float32 by more than is allowed.
+            images are to be referred, and have several findings, or a class has too few patients; or 8-bit integers may
+            be worse than float32 by more than is allowed.
     """
     require_prevalence(prevalence, run.outputs)
-    _require_possible(run, operating_point, onnx=onnx, int8=int8)
+    require_level(refer, run.outputs)
+    _require_possible(run, operating_point, refer, onnx=onnx, int8=int8)
     identity = {
         "format": files.FINDINGS_FORMAT if isinstance(run.outputs, Findings) else files.FORMAT,
         "run": run.config_hash,
@@ -55,15 +62,21 @@ def make_package(
     }
     if prevalence is not None:  # otherwise the identity is that of packages made before there was the option
         identity["prevalence"] = prevalence
+    if refer is not None:
+        identity["refer"] = refer
     return add_version(target, identity, partial(write_contents, run=run, name=target.name, identity=identity))
 
 
-def _require_possible(run: Run, operating_point: OperatingPoint, *, onnx: bool, int8: bool) -> None:
+def _require_possible(
+    run: Run, operating_point: OperatingPoint, refer: float | None, *, onnx: bool, int8: bool
+) -> None:
     """Check every precondition before anything is written; errors as in `make_package`."""
     require_complete(run)
     if not verified.exists(run.folder.predictions):
         raise RunError(f"run {run.folder.run_id!r} has no tables yet: type `cxr evaluate {run.folder.run_id}`.")
     require_operating_point(operating_point, run.outputs)
+    if refer is not None:
+        require_enough(OutOfFold(verified.read_table(run.folder.predictions), run.classes), refer)
     if onnx and int8:
         raise ConfigError("--onnx writes float32 and --int8 integers, and a package scores in one of them: make two.")
     if onnx:

@@ -2,8 +2,13 @@
 
 Whether bfloat16 may be used is decided anew: a steeper slope makes more of every rounding. A version with 8-bit
 integers keeps them, because calibration and thresholds are fitted to what they give.
+
+A version that refers images does so at thresholds from the labelled images, which no network was trained on. Where
+these have too few patients of a class, the version refers no image, and says so: the thresholds of before belong to
+other images and another calibration.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,12 +16,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cxr.export.description import describe
 from cxr.export.fitted import Fitted
 from cxr.export.onnx_export import export_onnx
+from cxr.export.referral import referral_facts, too_few
 from cxr.export.rounding import N_COMPARED, measure_rounding
-from cxr.metrics.calibration import Calibration, predict_labels
+from cxr.metrics.calibration import Calibration, average_folds, predict_labels
+from cxr.metrics.conformal import least_patients, patients_of_classes
 from cxr.metrics.recalibration import log_of
 from cxr.network.onnx_graph import require_onnx
 from cxr.recalibration.labelled_images import LabelledImages
@@ -24,6 +32,8 @@ from cxr.serving.networks import PackagedNetworks
 from cxr.serving.package import Package
 from cxr.storage import files
 from cxr.storage.model_folder import PackageFolder
+
+log = logging.getLogger(__name__)
 
 
 def require_writable(start: Package) -> None:
@@ -69,7 +79,34 @@ def write_recalibrated(
         "operating_point": point,
         "bfloat16": _bfloat16(start, networks, fitted.calibration, labelled, cache),
     }
-    describe(folder, start.facts | own)
+    kept = {name: value for name, value in start.facts.items() if name != "refer"}
+    describe(folder, kept | own | _referral(start, fitted.calibration, labelled))
+
+
+def _referral(start: Package, calibration: Calibration, labelled: LabelledImages) -> dict[str, Any]:
+    """Return `refer` of package.json, or `refer_dropped` for too few patients; nothing if no image was referred."""
+    if start.referral is None:
+        return {}
+    classes, level = start.classes, start.referral.level
+    target = np.array([classes.index(label) for label in labelled.table["label"]], dtype=np.int64)
+    group = labelled.table["group"].factorize()[0].astype(np.int64)
+    counts = patients_of_classes(target, group, len(classes))
+    if (lacking := too_few(counts, classes, level)) is not None:
+        log.warning(
+            "this version refers no image: thresholds for --refer %g need %d patients of each class, and %s",
+            level,
+            least_patients(level),
+            lacking,
+        )
+        return {"refer_dropped": {"level": level, "n_patients": dict(zip(classes, counts, strict=True))}}
+    probability, _ = average_folds(calibration, _logits(start, labelled.log_probability))
+    return {"refer": referral_facts(probability, target, group, classes, level) | {"source": "labelled_images"}}
+
+
+def _logits(start: Package, log_probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logits that a version's calibration made log probabilities of, but for a constant of each image."""
+    calibration = start.class_calibration
+    return calibration.temperature * (log_probability - np.asarray(calibration.bias))
 
 
 def _link(start: Package, folder: PackageFolder) -> None:
@@ -82,15 +119,10 @@ def _link(start: Package, folder: PackageFolder) -> None:
 
 
 def _predicted_anew(start: Package, calibration: Calibration, threshold: float) -> pd.DataFrame:
-    """Return the images that the model was made from, with the probabilities of another calibration.
-
-    Their logits follow from their probabilities, but for a constant that changes nothing.
-    """
+    """Return the images that the model was made from, with the probabilities of another calibration."""
     images = start.images()
     columns = start.classes.probability_columns
-    log_probability = log_of(images[columns].to_numpy(float))
-    logits = start.class_calibration.temperature * (log_probability - np.asarray(start.class_calibration.bias))
-    probability = calibration.probability(logits)
+    probability = calibration.probability(_logits(start, log_of(images[columns].to_numpy(float))))
     predicted = predict_labels(probability, start.classes, threshold)
     return images.assign(**dict(zip(columns, probability.T, strict=True)), predicted_label=predicted)
 

@@ -20,6 +20,7 @@ SECTIONS = (
     ("performance", "Performance"),
     ("calibration", "Calibration"),
     ("operating-points", "Operating points"),
+    ("referral", "Refer"),
     ("folds", "Folds"),
     ("subgroups", "Subgroups"),
     ("most-confident-errors", "Most confident errors"),

@@ -44,7 +44,8 @@ def explain_images(
     """Predict images and draw where the networks looked; write and return one row per file.
 
     Columns: path, status, reason, detail, image_id, probability_<class>, predicted_label (for findings
-    called_<finding>), fold_spread, in_training, novelty, unlike_training, arithmetic, target, picture.
+    called_<finding>), fold_spread, in_training, novelty, unlike_training, arithmetic, answer, prediction_set, target,
+    picture.
 
     Args:
         package: the model.
@@ -98,8 +99,8 @@ def _require_valid(package: Package, target: str | None, opacity: float) -> None
 def _table(readings: Sequence[FileReading], answers: Mapping[int, dict[str, object]]) -> pd.DataFrame:
     """Return one row per file; `answers` has the columns of each image, by its place among the files."""
     table = pd.DataFrame([_facts(reading) | answers.get(number, {}) for number, reading in enumerate(readings)])
-    types = {"reason": "str", "detail": "str", "unlike_training": "boolean"}
-    return table.astype(types)  # also where every file is an image, or the package has no limit
+    types = dict.fromkeys(("reason", "detail", "answer", "prediction_set"), "str") | {"unlike_training": "boolean"}
+    return table.astype(types)  # also where every file is an image, or the package has no limit and refers none
 
 
 def _facts(reading: FileReading) -> dict[str, object]:

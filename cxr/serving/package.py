@@ -22,6 +22,7 @@ from cxr.classes import Classes, Findings, for_one_label, outputs_of_record, req
 from cxr.config import ADDED, LeaveOut, OperatingPoint
 from cxr.errors import PackageError
 from cxr.metrics.calibration import ABOVE_ONE, Calibration, CalibrationOfFindings, average_folds, predict_labels
+from cxr.metrics.conformal import Referral
 from cxr.recipe import Trainable
 from cxr.serving.novelty import ImageNovelty
 from cxr.storage import files, verified
@@ -151,6 +152,12 @@ class Package:
         """Images of a larger novelty are unlike the training images; None in packages made before there was a limit."""
         return self.facts.get("novelty", {}).get("limit")
 
+    @property
+    def referral(self) -> Referral | None:
+        """What decides which classes fit an image; None if the model predicts a class for every image."""
+        facts = self.facts.get("refer")
+        return facts and Referral(facts["level"], tuple(facts["thresholds"][name] for name in self.outputs))
+
     def images(self) -> pd.DataFrame:
         """Return one row per image that the model was made from: image_id, fingerprint, group, fold, label, …"""
         return verified.read_table(self.folder.images)
@@ -277,9 +284,14 @@ def _nonsense(package: Package) -> str | None:
         "thresholds": all(0 <= value <= ABOVE_ONE for value in thresholds),
         "operating_point": package.operating_point in get_args(OperatingPoint),
         "bfloat16": package.bf16_difference >= 0,
+        "refer": package.referral is None or _is_sensible(package.referral),
         "novelty": package.novelty_limit is None or 0 < package.novelty_limit < math.inf,
     }
     return next((f"{name} is out of range" for name, is_met in is_sensible.items() if not is_met), None)
+
+
+def _is_sensible(referral: Referral) -> bool:
+    return 0 < referral.level < 1 and all(0 <= value <= 1 for value in referral.thresholds)
 
 
 def require_own_name(folder: PackageFolder, facts: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr.classes import NO_FINDING, SEPARATOR, Findings
+from cxr.classes import NO_FINDING, REFER, SEPARATOR, Findings
 from cxr.config import Arithmetic, Compile, ScorePrecision
 from cxr.errors import ConfigError
 from cxr.images.vitals import are_same_image, fingerprint_bits
@@ -52,6 +52,15 @@ class Prediction:
     """What the networks computed in."""
     called: dict[str, bool] | None = None
     """By finding: whether it is predicted; None for classes."""
+    fitting: tuple[str, ...] | None = None
+    """The classes that fit the image; None if the package refers no image."""
+
+    @property
+    def answer(self) -> str | None:
+        """The class that fits the image, or `refer` if none does or several do; None if the package refers none."""
+        if self.fitting is None:
+            return None
+        return self.fitting[0] if len(self.fitting) == 1 else REFER
 
     @property
     def columns(self) -> dict[str, object]:
@@ -68,6 +77,8 @@ class Prediction:
             "novelty": self.novelty,
             "unlike_training": self.unlike_training,
             "arithmetic": self.arithmetic,
+            "answer": self.answer,
+            "prediction_set": None if self.fitting is None else SEPARATOR.join(self.fitting),
         }
 
     def of(self, finding: str) -> "Prediction":
@@ -138,6 +149,7 @@ class Predictor:
         novelty = self._novelty.distance(features, squares)
         limit = self.package.novelty_limit
         in_training = self._are_in_training(readings)
+        fitting = self._fitting(probability)
         return [
             Prediction(
                 probability=dict(zip(self.package.outputs, probability[k].tolist(), strict=True)),
@@ -149,9 +161,18 @@ class Predictor:
                 called=called[k],
                 unlike_training=None if limit is None else bool(novelty[k] > limit),
                 arithmetic=self._arithmetic,
+                fitting=fitting[k],
             )
             for k in range(len(readings))
         ]
+
+    def _fitting(self, probability: NDArray[np.float64]) -> Sequence[tuple[str, ...] | None]:
+        """Return the classes that fit each image."""
+        referral = self.package.referral
+        if referral is None:
+            return [None] * len(probability)
+        names = np.asarray(self.package.outputs, dtype=object)
+        return [tuple(names[fits]) for fits in referral.fits(probability)]
 
     def _decide(
         self, logits: NDArray[np.float64]

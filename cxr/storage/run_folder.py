@@ -124,6 +124,11 @@ class OutsideTestFolder:
         return self.path / "gap.parquet"
 
     @property
+    def referral(self) -> Path:
+        """What it costs and gains to refer images of the test."""
+        return self.path / "referral.parquet"
+
+    @property
     def openings(self) -> Path:
         return self.path / "openings.json"
 

@@ -45,6 +45,20 @@ def test_an_image_unlike_the_training_images_has_no_class_as_its_headline(folder
     assert f"**{image.prediction.probability['PNEUMONIA']:.1%}**" in folded.markdown[0].value
 
 
+def test_a_referred_image_says_why_in_place_of_a_class(folders: Folders) -> None:
+    view = opened("classify", folders)
+    view.pills[0].set_value(["healthy lungs"]).run()
+    (image,) = view.session_state["images"].values()
+    for fitting, why in (((), "neither class"), (("NORMAL", "PNEUMONIA"), "both classes, NORMAL and PNEUMONIA")):
+        image.prediction = replace(image.prediction, fitting=fitting)
+        view.run()
+        assert not view.exception
+        assert view.header[0].value == f"Refer: the image fits {why}"
+    image.prediction = replace(image.prediction, fitting=("PNEUMONIA",))
+    view.run()
+    assert view.header[0].value == image.prediction.predicted, "the class at the threshold that the visitor chose"
+
+
 def test_a_dicom_file_of_another_body_part_is_no_chest_image(folders: Folders) -> None:
     view = opened("classify", folders)
     view.file_uploader[0].set_value([("hand.dcm", make_dicom(BodyPartExamined="HAND"), "application/dicom")]).run()

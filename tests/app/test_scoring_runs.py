@@ -62,6 +62,26 @@ def test_scores_and_records_of_before_are_shown_and_images_unlike_the_training_i
     assert view.dataframe[-1].value["unlike_training"].isna().all()
 
 
+def test_referred_images_are_counted_and_their_answer_stands_in_place_of_a_class(
+    folders: Folders, tmp_path: Path
+) -> None:
+    shutil.copytree(folders.scores, tmp_path / "scores")
+    copy = dataclasses.replace(folders, scores=tmp_path / "scores")
+    (run,) = ScoresFolder.at(copy.scores).scoring_runs()
+    record = files.read_json(run.record)
+    (batch,) = record["batches"]
+    assert batch["n_referred"] is None
+    nearest = [batch["nearest"][0] | {"answer": "refer", "prediction_set": ""}, *batch["nearest"][1:]]
+    referred = batch | {"n_referred": {"fits none": 1, "fits several": 0}, "nearest": nearest}
+    files.write_json(run.record, record | {"batches": [referred]})
+    (part,) = copy.scores.glob("[!_]*/*.parquet")
+    files.write_table(part, files.read_table(part).assign(answer="refer", prediction_set=""))
+    view = opened("scoring_runs", copy)
+    assert "1 referred: 1 fit no class, 0 fit several." in texts(view)
+    assert texts(view).count("**Refer**") == 1
+    assert "answer" in view.dataframe[-1].value
+
+
 def test_files_that_left_the_inbox_have_no_pictures(folders: Folders, tmp_path: Path) -> None:
     shutil.copytree(folders.scores, tmp_path / "scores")
     copy = dataclasses.replace(folders, scores=tmp_path / "scores")

@@ -120,3 +120,13 @@ def test_refused_files_are_one_list() -> None:
         "2 files were not scored:",
         r"- \*b\*: empty\: 0 bytes",
     ]
+
+
+def test_an_answer_says_which_class_fits_or_why_a_person_should_look() -> None:
+    promise = "a class is wrongly excluded from at most about 10 % of its own images."
+    assert words.answer(["a_b"], 2, 0.1) == rf"Answer: **a\_b**, the only class that fits the image; {promise}"
+    neither = f"**Refer: the image fits neither class.** A person should look at it; {promise}"
+    assert words.answer([], 2, 0.1) == neither
+    assert words.referral(["A", "B"], 2) == "Refer: the image fits both classes, A and B"
+    assert words.referral([], 3) == "Refer: the image fits none of the 3 classes"
+    assert words.referral(["A", "B", "C"], 4) == "Refer: the image fits 3 classes, A, B and C"

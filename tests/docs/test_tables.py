@@ -28,7 +28,10 @@ CLASSES = ("NORMAL", "PNEUMONIA")
 RUNS = ("first", "second")
 TYPES = {"large_string": "string", "double": "float64", "timestamp[us, tz=UTC]": "timestamp[us, UTC]"}
 HEADINGS = (
-    (r"^experiments/[^/]+/external_tests/[^/]+/(?=(predictions|metrics|gap)\.)", "experiments/RUN/held_out_test/"),
+    (
+        r"^experiments/[^/]+/external_tests/[^/]+/(?=(predictions|metrics|gap|referral)\.)",
+        "experiments/RUN/held_out_test/",
+    ),
     (r"^experiments/[^/]+/external_tests/[^/]+/", "experiments/RUN/"),
     (r"^experiments/[^/]+/learning_curve/share=[^/]+/fold=\d+/", "experiments/RUN/folds/fold=FOLD/"),
     (r"^experiments/[^/]+/folds/fold=\d+/", "experiments/RUN/folds/fold=FOLD/"),

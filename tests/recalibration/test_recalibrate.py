@@ -15,12 +15,13 @@ from cxr.errors import ConfigError, DataError, PackageError
 from cxr.export.build import make_package
 from cxr.images.inbox import single_file
 from cxr.images.synthetic import draw_images
+from cxr.metrics.conformal import class_threshold
 from cxr.recalibration.labels import read_labels
 from cxr.recalibration.recalibrate import recalibrate_model
 from cxr.serving import registry
 from cxr.serving.package import Package, load_package
 from cxr.serving.predictor import Predictor
-from cxr.serving.screening import read_image
+from cxr.serving.screening import FileReading, read_image
 from cxr.storage import files
 from cxr.storage.files import sha256_of
 from cxr.storage.model_folder import ModelFolder
@@ -267,3 +268,55 @@ def test_a_package_of_before_gets_the_balanced_point_from_its_calibration(model:
     assert loaded.thresholds == package.thresholds
     assert dataclasses.replace(loaded, folder=package.folder, facts=package.facts) == package
     assert registry.list_models(model.path.parent)["thresholds"].tolist() == ["out of fold"] * 2
+
+
+@pytest.fixture(scope="module")
+def referring(head: Run, new_folder: NewFolder) -> ModelFolder:
+    """A model whose version 1 refers images: at a level for which 6 patients of each class are needed."""
+    model = ModelFolder.named(new_folder("referring"), "tiny")
+    make_package(head, model, refer=0.15)
+    return model
+
+
+def test_referral_is_fitted_anew_to_the_labelled_images(referring: ModelFolder, site: Path, tmp_path: Path) -> None:
+    start = load_package(referring.version("1"))
+    made = load_package(recalibrate_model(referring, start, from_table(site / "labels.csv")))
+    facts = made.facts["refer"]
+    assert (facts["level"], facts["source"]) == (0.15, "labelled_images")
+    assert facts["n_patients"] == made.facts["thresholds_from"]["n_images"]
+    assert "rates" not in facts
+    images = sorted((site / "chest_xray").rglob("*.jpeg"))
+    readings = {reading.image_id: (reading, path.parent.name) for path, reading in read_all(images, made)}
+    predictor = Predictor(made, device="cpu", precision="fp32", compile="off", cache=tmp_path)
+    predictions = predictor.predict([reading for reading, _ in readings.values()])
+    for name in made.classes:
+        labelled = zip(readings.values(), predictions, strict=True)
+        own = [answer.probability[name] for (_, label), answer in labelled if label == name]
+        expected = class_threshold(np.array(own), np.arange(len(own)), 0.15)
+        assert facts["thresholds"][name] == pytest.approx(expected, abs=1e-9)
+    card = " ".join(made.folder.card.read_text().split())
+    assert "They come from the labelled images of the other site, which no network was trained on." in card
+
+
+def read_all(images: list[Path], package: Package) -> list[tuple[Path, FileReading]]:
+    """Read images; leave out those that cannot be used."""
+    readings = [(path, read_image(single_file(path), package.size)) for path in images]
+    return [(path, reading) for path, reading in readings if reading.refused is None]
+
+
+def test_referral_is_dropped_and_says_so_where_the_labelled_images_have_too_few_patients(
+    referring: ModelFolder, site: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = sorted((site / "chest_xray").rglob("*.jpeg"))
+    labels = write_labels(site / "patients.csv", images, patient=lambda name: str(sum(name.encode()) % 5))
+    start = load_package(referring.version("1"))
+    made = load_package(recalibrate_model(referring, start, from_table(labels), cache=tmp_path))
+    assert made.referral is None
+    assert made.facts["refer_dropped"] == {"level": 0.15, "n_patients": {"NORMAL": 5, "PNEUMONIA": 5}}
+    sentence = (
+        "this version refers no image: thresholds for --refer 0.15 need 6 patients of each class, and there are 5"
+    )
+    assert sentence in caplog.text
+    card = " ".join(made.folder.card.read_text().split())
+    assert "This version refers no image." in card
+    assert "5 of NORMAL, 5 of PNEUMONIA" in card

@@ -32,6 +32,7 @@ from cxr.report.run.findings_overview import overview_page
 from cxr.report.run.gallery import gallery, suspects
 from cxr.report.run.guidelines import NOT_APPLICABLE, NOT_DONE, crosswalk
 from cxr.report.run.outside import openings, tests_of, write_gaps
+from cxr.report.run.referral import write_outside_referrals
 from cxr.storage import events, files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.recipe_text import command_of, recipe_sentences
@@ -60,6 +61,7 @@ def write_report(run: Run) -> Path:
         tables |= {name: verified.read_table(folder.table(name)) for name in requested}
         predictions = verified.read_table(folder.predictions)
         gaps = write_gaps(folder, tables)
+        tables |= write_outside_referrals(folder, predictions, run.outputs)
         if isinstance(run.outputs, Findings):
             pages = {name: folder.report_of(k, name) for k, name in enumerate(run.outputs, 1)}
             for part, subject in _each_finding(FindingsOutOfFold(predictions, run.outputs), pages):
@@ -185,7 +187,8 @@ def _sources(
     folder: RunFolder, tables: Tables, gaps: Tables, subject: _Subject, acquisition: Figure
 ) -> dict[str, tuple[str, pd.DataFrame]]:
     """Return the tables that the page takes numbers from, each with its file."""
-    named = {name: (folder.table(name), table) for name, table in tables.items()}
+    named = {name: (folder.table(name), table) for name, table in tables.items() if "/" not in name}
+    named |= {name: (folder.path / f"{name}.parquet", table) for name, table in tables.items() if "/" in name}
     named["acquisition_comparison"] = (folder.figures / f"{acquisition.name}.parquet", acquisition.table)
     if verified.exists(folder.acquisition_baseline):
         known = verified.read_table(folder.acquisition_baseline)

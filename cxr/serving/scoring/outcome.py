@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import __version__
-from cxr.classes import NO_FINDING, SEPARATOR, Classes, Findings
+from cxr.classes import NO_FINDING, REFER, SEPARATOR, Classes, Findings
 from cxr.errors import CxrError, DiskError
 from cxr.images.inbox import Batch
 from cxr.images.other_files import OTHER_FILE
@@ -62,6 +62,8 @@ class Outcome:
     n_in_training: int = 0
     n_unlike_training: int | None = None
     """None if the package has no limit of novelty."""
+    n_referred: dict[str, int] | None = None
+    """By `fits none` and `fits several`; None if the package refers no image."""
     estimated_accuracy: float | None = None
     histogram: list[int] = dataclasses.field(default_factory=list)
     """Number of images by `headline_probability`, in 20 bins from 0 to 1."""
@@ -120,6 +122,7 @@ class Outcome:
             predicted=_predicted(images, package.outputs),
             n_in_training=int(images["in_training"].sum()),
             n_unlike_training=None if package.novelty_limit is None else len(unlike),
+            n_referred=None if package.referral is None else _count_referred(images),
             estimated_accuracy=_estimated_accuracy(compared),
             histogram=np.histogram(probability, bins=N_BINS, range=(0, 1))[0].tolist(),
             quarantined=_records(refused[QUARANTINED].head(MAX_QUARANTINED)),
@@ -187,6 +190,13 @@ def _predicted(images: pd.DataFrame, outputs: Classes | Findings) -> dict[str, i
     return _counts(images["predicted_label"])
 
 
+def _count_referred(images: pd.DataFrame) -> dict[str, int]:
+    """Return how many images no class fits, and how many several fit."""
+    is_referred = images["answer"] == REFER
+    fits_none = images["prediction_set"] == ""
+    return {"fits none": int((is_referred & fits_none).sum()), "fits several": int((is_referred & ~fits_none).sum())}
+
+
 def _from_threshold(images: pd.DataFrame, package: Package) -> pd.Series:
     """Return how far the probability of each image is from the threshold; of findings, of the one that is nearest."""
     if isinstance(package.outputs, Findings):
@@ -208,7 +218,7 @@ def _first(images: pd.DataFrame, probability: pd.Series, order: pd.Series) -> li
     """Return the first images in ascending order of a key."""
     rows = images.assign(probability=probability).loc[order.sort_values(kind="stable").index[:MAX_SHOWN]]
     columns = ["path", "predicted_label", "probability", "fold_spread", "in_training", "novelty", "unlike_training"]
-    return _records(rows[[*columns, "image_id", "n_bytes", "changed_ns"]])
+    return _records(rows[[*columns, "answer", "prediction_set", "image_id", "n_bytes", "changed_ns"]])
 
 
 def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:

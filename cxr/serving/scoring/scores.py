@@ -47,7 +47,7 @@ MEASURED = {
     "chroma": "float64",
     "novelty": "float64",
 }
-ADDED: dict[str, Any] = {"unlike_training": "boolean", "arithmetic": "str"}
+ADDED: dict[str, Any] = {"unlike_training": "boolean", "arithmetic": "str", "answer": "str", "prediction_set": "str"}
 """Columns that scores of before have not; their values are missing there."""
 KEY = ["path", "image_id", "status", "reason"]
 PASSING = ("broken_link", "missing_decoder", "permission_denied", "short_of_memory", "unreadable")
@@ -60,8 +60,9 @@ def scores_table(rows: Iterable[dict[str, object]], outputs: Sequence[str]) -> p
     Columns: batch, path, image_id (missing where the file could not be read), model, model_version, status
     (`ok` or `quarantined`), reason (a code) and detail (missing where ok), probability_<class> per class,
     predicted_label (for findings called_<finding> for each), fold_spread, in_training, the image's measures (MEASURED),
-    unlike_training (missing where the package has no limit), arithmetic (fp32, bf16 or int8), n_bytes, changed_ns,
-    scored_at (UTC).
+    unlike_training (missing where the package has no limit), arithmetic (fp32, bf16 or int8), answer (a class or
+    `refer`) and prediction_set (the classes that fit, separated by `|`), both missing where the package refers none,
+    n_bytes, changed_ns, scored_at (UTC).
 
     Args:
         rows: of the scores.

@@ -118,6 +118,21 @@ def test_an_outcome_leaves_open_what_is_unlike_if_the_package_has_no_limit(home:
     assert (outcome.n_unlike_training, outcome.unlike_training) == (None, [])
 
 
+def test_an_outcome_counts_referred_images_by_why_they_are_and_names_their_answers(home: Path) -> None:
+    package = load_champion(home / "models", "tiny")
+    refer = {"level": 0.1, "thresholds": dict.fromkeys(package.classes, 0.5)}
+    referring = dataclasses.replace(package, facts=package.facts | {"refer": refer})
+    sets = [("refer", ""), ("refer", "NORMAL|PNEUMONIA"), ("refer", ""), ("NORMAL", "NORMAL")]
+    rows = [ok_row(f"{k}.png", mean=100.0, answer=one, prediction_set=of) for k, (one, of) in enumerate(sets)]
+    table = scores_table(rows, package.classes)
+    compared = drift.compare(table, package.images(), package.classes)
+    by_package = [
+        Outcome.of(Batch("ward", [], 0, {}), one, table, compared, [], "published") for one in (referring, package)
+    ]
+    assert [outcome.n_referred for outcome in by_package] == [{"fits none": 2, "fits several": 1}, None]
+    assert sorted((row["answer"], row["prediction_set"]) for row in by_package[0].nearest) == sorted(sets)
+
+
 def test_images_in_held_batches_are_counted_as_held() -> None:
     outcomes = [
         Outcome("a", "published", n_scored=5, n_quarantined=1, n_waiting=2, other_files={"text": 4}),
