@@ -52,6 +52,7 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "a quarter of the epochs": {"epochs": 9},
     "the plain recipe": {"augment": "mild", "standardise": "none", "average": 0.0},
     "test views: zoom": {"test_views": "zoom"},
+    "residual blocks start as the identity": {"zero_init_residual": True},
     "48 px": {"size": 48},
     "half the epochs at 32 px": {"progressive": 0.5},
 }

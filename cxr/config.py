@@ -40,6 +40,7 @@ ADDED: dict[str, Any] = {
     "class_folder": (),
     "test_views": "none",
     "progressive": 0.0,
+    "zero_init_residual": False,
     "describe": None,
     **LABELLING,
 }

@@ -45,6 +45,8 @@ class Recipe:
     Attributes:
         preset: Values of the options that are not given: quick, standard or best; `cxr presets` shows them.
         weights: Where the ResNet-50 starts: imagenet-v1, imagenet-v2, none, or a .pth or .safetensors file.
+        zero_init_residual: With --weights none, start each residual block as the identity: a network that is trained
+            for a few hundred steps learns sooner.
         trainable: What is trained: head (frozen feature extractor), layer4 (and head), or all.
         size: Side of the square that each image is scaled to, in pixels, 32 to 1024.
         standardise: Stretch each image's grey levels from its 2nd to its 98th percentile (percentile), or leave them
@@ -73,6 +75,7 @@ class Recipe:
 
     preset: Preset = field(default="standard", compare=False)
     weights: str = "imagenet-v1"
+    zero_init_residual: bool = field(default=BY_PRESET)
     trainable: Trainable = field(default=BY_PRESET)
     size: int = bounded(BY_PRESET, SMALLEST_SIDE, 1024)
     standardise: Standardise = field(default=BY_PRESET)
@@ -111,6 +114,11 @@ class Recipe:
             raise ConfigError(
                 f"with --weights none no layer is worth freezing, but --trainable is {self.trainable!r}: "
                 "give pretrained weights, or --trainable all."
+            )
+        if self.zero_init_residual and self.weights != "none":
+            raise ConfigError(
+                f"--zero-init-residual is for random weights, and --weights is {self.weights!r}: leave it out, or give "
+                "--weights none."
             )
         if self.views > 1 and self.trainable == "all":
             raise ConfigError(
@@ -163,6 +171,7 @@ Recipe.__annotations__.update(
 # Command line and form take None for "the preset's"; type checkers see what a recipe holds once it is made.
 
 PLAIN: dict[str, Any] = {
+    "zero_init_residual": False,
     "trainable": "all",
     "size": 224,
     "standardise": "none",

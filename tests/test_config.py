@@ -45,6 +45,11 @@ def test_a_frozen_random_trunk_is_refused() -> None:
         TrainConfig(data="images", weights="none", trainable="head")
 
 
+def test_pretrained_blocks_are_not_reset_to_the_identity() -> None:
+    with pytest.raises(ConfigError, match=r"--zero-init-residual .* --weights is 'imagenet-v1'"):
+        TrainConfig(data="images", zero_init_residual=True)
+
+
 def test_a_config_survives_its_dictionary() -> None:
     config = TrainConfig(data="images", folds=7, holdout="test", preset="best")
     assert TrainConfig.from_dict(config.as_dict()) == config
@@ -57,7 +62,7 @@ def test_the_default_run_id_follows_from_the_parameters_alone() -> None:
 
 def test_a_config_from_before_a_field_was_added_keeps_its_identity_and_its_name() -> None:
     config = TrainConfig(data="images")
-    assert not config.as_dict().keys() & {"leave_out", "test_views", "progressive"}
+    assert not config.as_dict().keys() & {"leave_out", "test_views", "progressive", "zero_init_residual"}
     assert TrainConfig.from_dict(config.as_dict()).leave_out == "patient"
     assert config.default_run_id == "head-224px-9dd80257"
     by_cluster = TrainConfig(data="images", leave_out="cluster")

@@ -1,8 +1,8 @@
 """Drawn chest images in the layout and naming of the Kaggle set, so that everything runs without real images.
 
-All images of a patient show the same body (lungs, heart, ribs, habitus). Bacterial pneumonia is drawn as one dense
-patch in a lung, viral pneumonia as faint patches in both lungs. Some patches are barely visible, and some healthy
-images have harmless shadows, so a model can learn the signal, but not perfectly.
+All images of a patient show the same body. Bacterial pneumonia is one dense opacity in a lung, viral pneumonia faint
+patches and a net in both lungs. Some are barely visible, and some healthy images have harmless shadows, so a model can
+learn the signal, but not perfectly. How a chest is drawn is in `cxr.images.drawn_chest`.
 
 Every image says SYNTHETIC in a corner and in its metadata; a text file beside the folders says so for the data set.
 """
@@ -12,16 +12,14 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from cxr.errors import ConfigError
+from cxr.images.drawn_chest import Body, Disease, draw_chest
 
-Disease = Literal["bacteria", "virus"]
-CANVAS_PX = 192
 MIN_IMAGES = 40
 N_COPIES = 3
 SPLIT_SHARE = {"train": 0.85, "test": 0.11, "val": 0.04}
@@ -104,7 +102,20 @@ def draw_examples(seed: int = 0) -> dict[str, bytes]:
     }
     generator = np.random.default_rng(seed)
     patients = {kind: _Patient(k, disease, "test", seed + k) for k, (kind, disease) in enumerate(kinds.items())}
-    return {kind: _encode(_draw_image(patient, 0), generator) for kind, patient in patients.items()}
+    return {kind: _encode(_draw_image(patient, 0)[0], generator) for kind, patient in patients.items()}
+
+
+def draw_with_opacities(n_images: int, seed: int) -> Iterator[tuple[bytes, NDArray[np.floating]]]:
+    """Yield images with pneumonia, each as JPEG and with the density of its opacities.
+
+    The density is square, of `cxr.images.drawn_chest.CANVAS_PX` pixels, and 0 where there is no opacity; stretched to a
+    square, the image lies over it.
+    """
+    generator = np.random.default_rng(seed)
+    for number in range(n_images):
+        disease: Disease = "bacteria" if number % 2 else "virus"
+        image, opacities = _draw_image(_Patient(number, disease, "test", int(generator.integers(2**32))), 0)
+        yield _encode(image, generator), opacities
 
 
 def _images(n_images: int, generator: np.random.Generator) -> Iterator[tuple[str, bytes]]:
@@ -116,7 +127,7 @@ def _images(n_images: int, generator: np.random.Generator) -> Iterator[tuple[str
             if drawn == n_images:
                 return
             drawn += 1
-            yield _image_name(patient, view, drawn), _encode(_draw_image(patient, view), generator)
+            yield _image_name(patient, view, drawn), _encode(_draw_image(patient, view)[0], generator)
 
 
 def _draw_patient(number: int, generator: np.random.Generator) -> _Patient:
@@ -137,65 +148,23 @@ def _image_name(patient: _Patient, view: int, serial: int) -> str:
     return f"{patient.split}/NORMAL/{series}-{patient.number:04d}-{view + 1:04d}.jpeg"
 
 
-def _draw_image(patient: _Patient, view: int) -> NDArray[np.floating]:
-    """Return an image, shape (CANVAS_PX, CANVAS_PX), values in [0, 1], bright where dense."""
-    body = np.random.default_rng(patient.seed)
-    scene = np.random.default_rng((patient.seed, view))
-    y, x = np.mgrid[-1 : 1 : CANVAS_PX * 1j, -1 : 1 : CANVAS_PX * 1j].astype(np.float32)
-    x = x - np.float32(scene.normal(0, 0.03))
-    width = body.uniform(0.26, 0.34)
-    height = body.uniform(0.55, 0.68)
-    tilt = body.uniform(0.06, 0.14)
-    image = 0.62 * _blob(x, y, 0, 0.1, 0.95, 1.3, 8)
-    lungs = sum(_blob(x + tilt * side * y, y, side * 0.4, -0.05, width, height, 4) for side in (-1, 1))
-    image = image - 0.42 * lungs
-    image += 0.33 * _blob(x, y, 0.1, 0.32, body.uniform(0.24, 0.38), 0.36, 2) + 0.25 * _blob(x, y, 0, 0, 0.09, 1.2, 4)
-    ribs = np.cos((y + 0.35 * x**2) * body.uniform(26, 34) + body.uniform(0, 6))
-    image += 0.05 * np.clip(ribs, 0, 1) * (0.4 + lungs)
-    image += 0.16 * lungs * _patches(x, y, patient.disease, scene)
-    image += _vessels(scene) + scene.normal(0, 0.02, image.shape)
-    return np.clip(image * scene.uniform(0.85, 1.15) + scene.normal(0, 0.03), 0, 1)
-
-
-def _vessels(scene: np.random.Generator) -> NDArray[np.float32]:
-    """Return the fine texture that is specific to an image, shape (CANVAS_PX, CANVAS_PX), around 0."""
-    coarse = Image.fromarray(scene.normal(0, 0.04, (CANVAS_PX // 3, CANVAS_PX // 3)).astype(np.float32))
-    return np.asarray(coarse.resize((CANVAS_PX, CANVAS_PX), Image.Resampling.BICUBIC))
-
-
-def _patches(
-    x: NDArray[np.floating], y: NDArray[np.float64], disease: Disease | None, scene: np.random.Generator
-) -> NDArray[np.floating]:
-    """Return the density added to the lungs, shape as x and y; healthy lungs may have one faint, harmless shadow."""
-    count, strength, spread = {"bacteria": (1, 3.4, 0.22), "virus": (6, 1.9, 0.14), None: (1, 0.5, 0.15)}[disease]
-    density = np.zeros_like(x)
-    for _ in range(count):
-        side = scene.choice((-1, 1))
-        center_x = side * scene.uniform(0.3, 0.5)
-        center_y = scene.uniform(-0.4, 0.45)
-        density += strength * scene.uniform(0.15, 1.4) * _blob(x, y, center_x, center_y, spread, spread * 1.3, 2)
-    return density
-
-
-def _blob(
-    x: NDArray[np.floating],
-    y: NDArray[np.float64],
-    center_x: float,
-    center_y: float,
-    width: float,
-    height: float,
-    edge: int,
-) -> NDArray[np.floating]:
-    """Return a soft ellipse of height 1; a larger `edge` gives a harder rim."""
-    return np.exp(-((((x - center_x) / width) ** 2 + ((y - center_y) / height) ** 2) ** (edge // 2)))
+def _draw_image(patient: _Patient, view: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Return an image of a patient and where its opacities are, as `draw_chest` does."""
+    body = Body.drawn_from(np.random.default_rng(patient.seed))
+    return draw_chest(body, patient.disease, np.random.default_rng((patient.seed, view)))
 
 
 def _encode(image: NDArray[np.floating], generator: np.random.Generator) -> bytes:
-    """Return the image as JPEG of a random size, in mode L or sometimes RGB, marked as synthetic."""
+    """Return the image as JPEG of a random size, mode L or sometimes RGB, marked as synthetic, often with a side."""
     width = int(generator.integers(240, 520))
     size = width, int(width * generator.uniform(0.65, 0.95))
     picture = Image.fromarray((image * 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    ImageDraw.Draw(picture).text((6, 4), "SYNTHETIC", fill=200)
+    draw = ImageDraw.Draw(picture)
+    draw.text((6, 4), "SYNTHETIC", fill=200)
+    if generator.random() < 0.6:
+        draw.text(
+            (int(generator.integers(8, 24)), int(generator.integers(20, 40))), "R", fill=235, font_size=width // 22
+        )
     if generator.random() < 0.05:
         picture = picture.convert("RGB")
     stream = io.BytesIO()

@@ -159,6 +159,8 @@ class Classifier(nn.Module):
         pretrained: where the trunk starts; None for random weights.
         standardise: whether grey levels are stretched; weights that are loaded say so themselves.
         test_views: what logits are averaged over; weights that are loaded say so themselves.
+        zero_init_residual: whether each residual block starts as the identity, its last batch normalisation at zero
+            (Goyal et al. 2017, arXiv:1706.02677, section 5.1); weights that are loaded take its place.
     """
 
     mean: Tensor
@@ -172,11 +174,13 @@ class Classifier(nn.Module):
         pretrained: Pretrained | None = None,
         standardise: Standardise = "none",
         test_views: TestViews = "none",
+        *,
+        zero_init_residual: bool = False,
     ) -> None:
         import torchvision  # takes seconds, and a package with compiled graphs does not need it
 
         super().__init__()
-        self.network = torchvision.models.resnet50()
+        self.network = torchvision.models.resnet50(zero_init_residual=zero_init_residual)
         if pretrained is not None:
             self.network.load_state_dict(pretrained.state, strict=False)
         self.network.fc = nn.Linear(self.network.fc.in_features, n_classes)

@@ -53,6 +53,7 @@ def _preprocessing(config: TrainConfig) -> str:
 
 def _start(config: TrainConfig) -> str:
     start = f"random, seed {config.seed}" if config.weights == "none" else Path(config.weights).name
+    start += ", each residual block as the identity" if config.zero_init_residual else ""
     trained = "all layers" if config.trainable == "all" else config.trainable
     return f"Initial weights: {start}; trained: {trained}."
 

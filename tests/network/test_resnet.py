@@ -111,3 +111,17 @@ def test_grey_images_reach_the_network_as_three_normalised_channels(state) -> No
     rgb = squares.unsqueeze(1).expand(-1, 3, -1, -1).float() / 255
     expected = model.network(torchvision.transforms.functional.normalize(rgb, list(IMAGENET_MEAN), list(IMAGENET_STD)))
     torch.testing.assert_close(model(model.preprocessing.grey(squares)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_residual_block_that_starts_as_the_identity_passes_its_input_on_and_all_else_starts_alike() -> None:
+    torch.manual_seed(0)
+    plain = Classifier(2)
+    torch.manual_seed(0)
+    model = Classifier(2, zero_init_residual=True)
+    features = torch.rand(1, 256, 8, 8)  # as after a rectifier, which the block ends with
+    torch.testing.assert_close(model.network.layer1[1].eval()(features), features)
+    changed = {
+        name for name, tensor in model.state_dict().items() if not torch.equal(tensor, plain.state_dict()[name])
+    }
+    assert len(changed) == 16
+    assert all(name.endswith("bn3.weight") for name in changed)

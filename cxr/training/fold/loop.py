@@ -105,7 +105,13 @@ class FoldTrainer:
         bf16 = uses_bf16(config.precision, self.device) and config.trainable != "head"  # one small layer gains nothing
         self.amp = torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=bf16)
         pretrained = load_pretrained(config.weights)
-        model = Classifier(len(self.run.outputs), pretrained, config.standardise, config.test_views)
+        model = Classifier(
+            len(self.run.outputs),
+            pretrained,
+            config.standardise,
+            config.test_views,
+            zero_init_residual=config.zero_init_residual,
+        )
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         if self.device == "cpu":
             use_matrices(self.model)
