@@ -7,6 +7,7 @@ it reaches a terminal, a log or HTML it goes through `visible`, before it reache
 import math
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import PurePath
 
 DISCLAIMER = "Academic and research use only; not a medical device."
@@ -17,7 +18,7 @@ MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@/])")
 
 _DISPLAY_NAMES = {
     "roc_auc": "ROC-AUC",
-    "average_precision": "Average precision",
+    "average_precision": "average precision",
     "f1": "F1",
     "half": "0.5",
     "ppv": "PPV",
@@ -70,6 +71,11 @@ def describe_referral(fitting: Sequence[str], n_classes: int) -> str:
         return "the image fits neither class" if n_classes == 2 else f"the image fits none of the {n_classes} classes"
     names = f"{', '.join(fitting[:-1])} and {fitting[-1]}"
     return f"the image fits {'both' if n_classes == 2 else len(fitting)} classes, {names}"
+
+
+def format_time(at: str) -> str:
+    """Return a time, as ISO 8601 in UTC, to the minute: `2026-11-27 09:23 UTC`."""
+    return f"{datetime.fromisoformat(at).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def format_p(value: float | None) -> str:

@@ -16,7 +16,7 @@ from cxr.config import DataConfig
 from cxr.dataset.pictures import read_pictures
 from cxr.errors import DataError, UnreadableError
 from cxr.report.histograms import Mark, histogram, shares_of
-from cxr.report.markup import COLOURS, THUMBNAIL_PX, render, thumbnail
+from cxr.report.markup import THUMBNAIL_PX, render, thumbnail
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.verdict import SEVERITIES, Finding, Verdict, format_value
@@ -57,8 +57,7 @@ def write_report(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdi
         data=data,
         counts=counts,
         verdicts=verdicts,
-        images_by_step=_steps(data["images"], certificate),
-        colours=dict(zip(labels, COLOURS * (len(labels) // len(COLOURS) + 1), strict=False)),
+        images_by_step=_steps(data["images"], certificate, images),
         class_rows=_class_rows(by_label, data["images"]["used"]),
         patients=_images_per_patient(images),
         reasons=_reasons(images),
@@ -84,14 +83,17 @@ def _by_label(images: pd.DataFrame) -> pd.DataFrame:
 Step = tuple[str, str, list[tuple[str, str]]]
 
 
-def _steps(counts: dict[str, int], certificate: dict[str, Any] | None) -> list[Step]:
+def _steps(counts: dict[str, int], certificate: dict[str, Any] | None, images: pd.DataFrame) -> list[Step]:
     """Return the steps of the flow diagram: how many, of what, and how many are left out there and why."""
     left_out = [("unreadable", "unreadable"), ("duplicate", "byte-identical copies")]
-    steps: list[Step] = [
-        (f"{counts['found']:,}", "image files found", [(f"{counts[name]:,}", why) for name, why in left_out]),
-        (f"{counts['used']:,}", "images used", []),
-    ]
-    return steps + ([(f"{certificate['n_groups']:,}", "groups (patients)", [])] if certificate else [])
+    found = (f"{counts['found']:,}", "image files found", [(f"{counts[name]:,}", why) for name, why in left_out])
+    used = f"{counts['used']:,}"
+    if certificate is None:
+        return [found, (used, "images used", [])]
+    holdout = certificate["holdout"]
+    n_held_out = ((images["status"] == "used") & (images["split"] == holdout)).sum() if holdout else 0
+    held_out = [(f"{n_held_out:,}", f"held out ({holdout})")] if holdout else []
+    return [found, (used, "images used", held_out), (f"{certificate['n_groups']:,}", "groups (patients) in folds", [])]
 
 
 def _class_rows(images: pd.DataFrame, n_used: int) -> list[dict[str, Any]]:

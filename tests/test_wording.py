@@ -2,7 +2,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from cxr.errors import ConfigError, FoldFailedError, UnreadableError
-from cxr.wording import display_name, format_estimate, format_p, markdown, visible
+from cxr.wording import display_name, format_estimate, format_p, format_time, markdown, visible
 
 NAN = float("nan")
 
@@ -94,3 +94,8 @@ def test_every_error_of_ours_is_one_line() -> None:
     name = "a\nERROR forged\x1b[2J"
     for error in (ConfigError(name), FoldFailedError(name), UnreadableError("damaged", name)):
         assert str(error).endswith("a\\nERROR forged\\x1b[2J")
+
+
+def test_a_time_is_written_to_the_minute_in_utc() -> None:
+    assert format_time("2026-11-27T09:23:25+00:00") == "2026-11-27 09:23 UTC"
+    assert format_time("2026-11-27T01:23:25+02:00") == "2026-11-26 23:23 UTC"

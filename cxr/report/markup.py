@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image
 
-from cxr.wording import visible
+from cxr.wording import format_time, visible
 
 THUMBNAIL_PX = 112
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
@@ -39,6 +39,7 @@ def render(template: Path, **facts: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["when"] = format_time
     return environment.get_template(template.name).render(on_dark=ON_DARK, **facts)
 
 

@@ -29,6 +29,7 @@ from cxr.report.markup import render
 from cxr.report.results import FOLD_METRICS, Tables, figures_of, headline_point, undefined
 from cxr.report.run.cautions import cautions_of, drops, failed
 from cxr.report.run.findings_overview import overview_page
+from cxr.report.run.flow import image_flow
 from cxr.report.run.gallery import gallery, suspects
 from cxr.report.run.guidelines import NOT_APPLICABLE, NOT_DONE, crosswalk
 from cxr.report.run.outside import openings, tests_of, write_gaps
@@ -105,6 +106,8 @@ def _write_page(run: Run, images: OutOfFold, tables: Tables, gaps: Tables, path:
     drawn = {
         name: replace(figure, name=subject.prefix + name) for name, figure in _figures(run, images, tables).items()
     }
+    flow = run.folder.figures / f"{subject.prefix}images.parquet"
+    verified.write_table(flow, image_flow(verified.read_table(run.folder.manifest), run.config.holdout, images))
     for figure in drawn.values():
         verified.write_text(run.folder.figures / f"{figure.name}.svg", figure.svg)
         verified.write_table(run.folder.figures / f"{figure.name}.parquet", figure.table)
@@ -189,6 +192,8 @@ def _sources(
     """Return the tables that the page takes numbers from, each with its file."""
     named = {name: (folder.table(name), table) for name, table in tables.items() if "/" not in name}
     named |= {name: (folder.path / f"{name}.parquet", table) for name, table in tables.items() if "/" in name}
+    flow = folder.figures / f"{subject.prefix}images.parquet"
+    named["images"] = (flow, verified.read_table(flow))
     named["acquisition_comparison"] = (folder.figures / f"{acquisition.name}.parquet", acquisition.table)
     if verified.exists(folder.acquisition_baseline):
         known = verified.read_table(folder.acquisition_baseline)

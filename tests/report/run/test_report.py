@@ -179,7 +179,8 @@ def test_failed_checks_and_a_held_out_test_set_that_is_not_opened_stand_in_the_v
     write_report(copy)
     assert "warning: No image is blank <b>." in words_of(copy.folder)
     assert "The held-out test set was not opened" in words_of(copy.folder)
-    assert "9 held out (test)" in words_of(copy.folder)
+    assert "held out (test)" in words_of(copy.folder)
+    assert "The 9 images of split test were held out" in words_of(copy.folder)
 
 
 def test_every_number_on_the_page_is_the_tables_and_another_one_is_found_out(run: Run, tmp_path: Path) -> None:
@@ -351,11 +352,11 @@ def in_twenty_folds(folder: RunFolder, images: pd.DataFrame) -> pd.DataFrame:
 HARD = {
     "a class missing in a fold": (
         lambda _, images: images.query("fold != 1 or label == 'NORMAL'"),
-        "PNEUMONIA, fold 1: balanced accuracy, sensitivity, ROC-AUC, Average precision: no image of the class.",
+        "PNEUMONIA, fold 1: balanced accuracy, sensitivity, ROC-AUC, average precision: no image of the class.",
     ),
     "one patient": (
         lambda _, images: images.assign(group_id="one"),
-        "all images: accuracy, balanced accuracy, precision, sensitivity, specificity, F1, ROC-AUC, Average precision: "
+        "all images: accuracy, balanced accuracy, precision, sensitivity, specificity, F1, ROC-AUC, average precision: "
         "no interval, because all images are of one patient.",
     ),
     "ties everywhere": (
