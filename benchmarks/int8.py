@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from benchmarks.results import keep
 from cxr.evaluation.noninferiority import judge
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.export.int8_export import N_CALIBRATION
+from cxr.export.int8_layers import N_CALIBRATION
 from cxr.export.rounding import evenly_spread
 from cxr.metrics.link import probabilities
 from cxr.network.acceleration import accelerate, batch_size, fold_batch_norm

@@ -27,7 +27,8 @@ from benchmarks.stranger_images import CANVAS_PX, strangers_of
 from cxr.config import Execution, TrainConfig
 from cxr.dataset.examination import examine
 from cxr.dataset.pictures import read_squares
-from cxr.export.reference import features_of, fit_image_novelty, spread_evenly
+from cxr.export.evaluated import features_of
+from cxr.export.reference import fit_image_novelty, spread_evenly
 from cxr.images.decoding import stretch
 from cxr.serving.novelty import brightness_map, novelty_limit
 from cxr.storage.run_folder import RunFolder

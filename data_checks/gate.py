@@ -1,20 +1,16 @@
-"""The gate: which suites check which tables at which step, and whether the run may go on.
+"""The gate: which suites check which tables at which step.
 
 The images are checked before a model is trained on them, the results before anybody reads them. The verdicts are
-written before the gate stops a run, so there is always a report that says why.
+written before a run is stopped (`require` in `data_checks.verdicts`), so there is always a report that says why.
 """
 
 import logging
-from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from cxr.classes import Classes, Findings, outputs_of
 from cxr.config import DataConfig
-from cxr.errors import ChecksFailedError
 from cxr.evaluation.acquisition_baseline import measure_acquisition_baseline
-from cxr.evaluation.findings import label_as_two_classes
 from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run
@@ -31,23 +27,11 @@ from data_checks import (
     predictions,
     scores,
 )
-from data_checks.report import write_report
 from data_checks.suite import build_pages, open_context, run_suite
 from data_checks.tolerances import Tolerances
+from data_checks.verdicts import log_failed, write_verdicts
 
 log = logging.getLogger("cxr.checks")
-
-TABLES = (
-    "manifest",
-    "left_aside",
-    "near_duplicates",
-    "folds",
-    "findings",
-    "acquisition_baseline",
-    "predictions",
-    "metrics",
-)
-"""Tables of a run that have a verdict, in the order of the report."""
 
 
 def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data_docs: bool = False) -> list[Verdict]:
@@ -86,7 +70,7 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, *, data
         verdicts.append(run_suite(context, acquisition_baseline.TABLE, rows, suite))
     if data_docs:
         build_pages(context)
-    _write(folder, config, verdicts, limit)
+    write_verdicts(folder, config, verdicts, limit)
     return verdicts
 
 
@@ -100,7 +84,7 @@ def check_results(run: Run, limit: Tolerances) -> list[Verdict]:
     rows = metrics.describe(verified.read_table(run.folder.metrics))
     suite = metrics.expectations(n_folds, least_images=0 if isinstance(run.outputs, Findings) else 1)
     verdicts.append(run_suite(context, metrics.TABLE, rows, suite))
-    _write(run.folder, run.config, verdicts, limit)
+    write_verdicts(run.folder, run.config, verdicts, limit)
     return verdicts
 
 
@@ -121,7 +105,7 @@ def check_scores(
     verdicts = [run_suite(context, scores.TABLE, scores.describe(rows, outputs), suite)]
     described = drift.describe(compared, limit)
     verdicts.append(run_suite(context, drift.TABLE, described, drift.expectations(limit)))
-    _log_failed(verdicts)
+    log_failed(verdicts)
     return verdicts
 
 
@@ -137,96 +121,16 @@ def _folders(images: pd.DataFrame, data: dict) -> list[str]:
     return sorted({*images["path"].str.rpartition("/")[0], *data["empty_folders"]})
 
 
-def _no_folds(reason: str) -> Verdict:
-    finding = Finding("folds_can_be_made", None, "critical", False, "Folds can be made.", 0, 1, [{"value": reason}])
-    return Verdict(folds.TABLE.name, folds.TABLE.grain, "critical", [finding])
-
-
 def _write_baseline(
     folder: RunFolder, images: pd.DataFrame, assigned: pd.DataFrame, outputs: Classes | Findings
 ) -> pd.DataFrame:
-    if isinstance(outputs, Findings):
-        baseline = pd.concat([_baseline_of(images, assigned, outputs, name) for name in outputs], ignore_index=True)
-    else:
-        baseline = measure_acquisition_baseline(images, assigned, outputs)
+    baseline = measure_acquisition_baseline(images, assigned, outputs)
     verified.write_table(folder.acquisition_baseline, baseline)
     auc = baseline.query("features == 'all' and metric == 'roc_auc'")["value"].max()
     log.info("acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of %.3f", auc)
     return baseline
 
 
-def _baseline_of(images: pd.DataFrame, assigned: pd.DataFrame, outputs: Findings, name: str) -> pd.DataFrame:
-    """Return the baseline of one finding on the images where it is known, with the finding as `class`."""
-    known = label_as_two_classes(assigned, outputs, name)
-    baseline = measure_acquisition_baseline(images, known, outputs.against_absence(name))
-    baseline.insert(0, "class", name)
-    return baseline
-
-
-def _write(folder: RunFolder, config: DataConfig, verdicts: Sequence[Verdict], limit: Tolerances) -> None:
-    for verdict in verdicts:
-        verified.write_json(folder.verdict(verdict.table), verdict.as_dict())
-    all_verdicts = read_verdicts(folder)
-    verified.write_table(folder.expectations, expectations_table(all_verdicts))
-    write_report(folder, config, all_verdicts, limit)
-    _log_failed(verdicts)
-    log.info("checks: %s", folder.checks_report)
-
-
-def _log_failed(verdicts: Sequence[Verdict]) -> None:
-    for verdict in verdicts:
-        for finding in [*verdict.failed("critical"), *verdict.failed("warning")]:
-            log.log(
-                logging.ERROR if finding.severity == "critical" else logging.WARNING,
-                "%s: %s: %s Exceptions: %s",
-                finding.severity,
-                verdict.table,
-                finding.sentence,
-                finding.examples(3),
-            )
-
-
-def read_verdicts(folder: RunFolder) -> list[Verdict]:
-    """Return the verdicts in a run's folder, in the order of TABLES."""
-    return [
-        Verdict.from_dict(verified.read_json(folder.verdict(table)))
-        for table in TABLES
-        if verified.exists(folder.verdict(table))
-    ]
-
-
-def expectations_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """Return one row per table and expectation, as in `checks/expectations.parquet`."""
-    rows = [
-        {
-            "table": verdict.table,
-            "expectation": finding.expectation,
-            "column": finding.column,
-            "severity": finding.severity,
-            "passed": finding.passed,
-            "sentence": finding.sentence,
-            "n_rows": finding.n_rows,
-            "n_unexpected": finding.n_unexpected,
-            "examples": finding.examples(3),
-        }
-        for verdict in verdicts
-        for finding in verdict.findings
-    ]
-    return pd.DataFrame(rows).astype({"column": "str", "examples": "str"})
-
-
-def require(verdicts: Sequence[Verdict], report: Path) -> None:
-    """Raise ChecksFailedError if a critical expectation failed.
-
-    Args:
-        verdicts: of the tables that the next step needs.
-        report: the page that the error points to.
-    """
-    failed = [(verdict, finding) for verdict in verdicts for finding in verdict.failed("critical")]
-    if failed:
-        verdict, finding = failed[0]
-        others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        raise ChecksFailedError(
-            f"the checks stop here: {verdict.table}: {finding.sentence} Exceptions: {finding.examples(3)}{others}. "
-            f"See {report}."
-        )
+def _no_folds(reason: str) -> Verdict:
+    finding = Finding("folds_can_be_made", None, "critical", False, "Folds can be made.", 0, 1, [{"value": reason}])
+    return Verdict(folds.TABLE.name, folds.TABLE.grain, "critical", [finding])

@@ -14,6 +14,7 @@ from cxr.verdict import Verdict
 from cxr.wording import DISCLAIMER, markdown
 from data_checks import gate
 from data_checks.tolerances import Tolerances
+from data_checks.verdicts import expectations_table, require
 from tasks.artifacts import artifact_key, table_rows
 from tasks.logs import core_logs
 
@@ -24,7 +25,7 @@ def check_data(folder: RunFolder, config: DataConfig, limit: Tolerances, data_do
     with core_logs(), events.stage(folder.events, "check_data"):
         verdicts = gate.check_data(folder, config, limit, data_docs=data_docs)
     _publish(folder, verdicts, "data")
-    gate.require(verdicts, folder.checks_report)
+    require(verdicts, folder.checks_report)
     return folder
 
 
@@ -34,14 +35,14 @@ def check_results(run: Run, limit: Tolerances) -> Run:
     with core_logs(), events.stage(run.folder.events, "check_results"):
         verdicts = gate.check_results(run, limit)
     _publish(run.folder, verdicts, "results")
-    gate.require(verdicts, run.folder.checks_report)
+    require(verdicts, run.folder.checks_report)
     return run
 
 
 def _publish(folder: RunFolder, verdicts: Sequence[Verdict], what: str) -> None:
     """Publish every expectation as a table artifact, and those that failed as a markdown artifact."""
     key = f"{what}-{artifact_key(folder.run_id)}"
-    table = gate.expectations_table(verdicts)
+    table = expectations_table(verdicts)
     failed = table[~table["passed"]]
     description = f"{what} of {markdown(folder.run_id)}: {len(table)} expectations, {len(failed)} failed"
     create_table_artifact(table_rows(table), key=f"checks-{key}", description=description)

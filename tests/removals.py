@@ -697,14 +697,14 @@ REMOVALS = (
         "cxr/dataset/listing/labels.py",
         "        if n < config.folds:",
         "        if False:",
-        "tests/dataset/test_examination.py::test_what_names_alone_say_is_said_before_an_image_is_read",
+        "tests/dataset/listing/test_admission.py::test_what_names_alone_say_is_said_before_an_image_is_read",
     ),
     Removal(
         "an image that is newly read makes a begun run another",
-        "cxr/dataset/examination.py",
+        "cxr/dataset/listing/admission.py",
         "    if not (folder.has_begun and verified.exists(folder.left_aside)):",
         "    if True:",
-        "tests/dataset/test_examination.py::"
+        "tests/dataset/listing/test_admission.py::"
         "test_what_a_run_left_aside_when_it_began_stays_aside_though_it_is_read_by_now",
     ),
     Removal(
@@ -1212,7 +1212,7 @@ REMOVALS = (
     ),
     Removal(
         "8-bit integers that may be worse: packaged",
-        "cxr/export/int8_export.py",
+        "cxr/export/int8_verdict.py",
         'if not judged["holds"].all():',
         "if False:",
         INTEGERS + "a_model_that_is_not_shown_to_be_as_good_in_them_is_refused_and_nothing_is_left",

@@ -1,4 +1,4 @@
-"""Verbs that ask more of finished runs: stress, learning curve, comparison, MLflow."""
+"""Verbs that ask more of a finished run: stress, learning curve, MLflow."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,14 +7,11 @@ from cyclopts import Parameter
 
 from cxr.cli import groups
 from cxr.cli.app import Device, Experiments, Json, app
-from cxr.cli.appraisals import Appraisals
 from cxr.cli.runs import locked_run
 from cxr.cli.terminal import say
-from cxr.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from cxr.storage.appraisal_folder import AppraisalFolder
-    from cxr.storage.run_folder import RunFolder
+    pass
 
 
 @app.command(group=groups.FINISHED_RUNS)
@@ -112,64 +109,3 @@ def mlflow(run: str, /, *, store: str = "sqlite:///mlflow.db", experiments: Expe
     with terminal.log_lines():
         logged = log_run(load_run(folder), store)
     say(f"MLflow   {logged} in {store}")
-
-
-@app.command(group=groups.FINISHED_RUNS)
-def compare(
-    first: str,
-    second: str,
-    /,
-    *more: str,
-    experiments: Experiments = Path("experiments"),
-    appraisals: Appraisals = Path("appraisals"),
-    out: Path | None = None,
-    json: Json = False,
-) -> None:
-    """Compare finished runs on the images that all of them predicted: paired differences, and which images changed.
-
-    An appraisal (`cxr appraise`) stands beside runs: its images are found by their id or path.
-
-    Example: cxr compare real64 real96
-
-    Args:
-        first: Run id, or path of a run's folder, or name of an appraisal; the other runs are compared with it.
-        second: Another run or appraisal.
-        more: Further ones.
-        out: Folder for the two tables; by default comparisons/FIRST_SECOND.
-    """
-    from cxr.storage.run_folder import ComparisonFolder
-
-    runs = [_run_or_appraisal(name, experiments, appraisals) for name in (first, second, *more)]
-    from cxr.cli import documents, tables
-    from cxr.evaluation import comparison
-    from cxr.evaluation.comparison import write_comparison
-
-    compared = comparison.compare(runs)
-    folder = ComparisonFolder(out or Path("comparisons") / "_".join(run.path.name for run in runs))
-    write_comparison(folder, compared)
-    (documents if json else tables).show_comparison(compared, folder)
-
-
-def _run_or_appraisal(name: str, experiments: Path, appraisals: Path) -> "RunFolder | AppraisalFolder":
-    """Return the folder of the run or the appraisal that has a name.
-
-    Raises:
-        ConfigError: both have it.
-        RunError: neither has it.
-    """
-    from cxr.storage.appraisal_folder import AppraisalFolder
-    from cxr.storage.run_folder import RunFolder
-
-    appraisal = AppraisalFolder.found(name, appraisals)
-    if appraisal is None:
-        return RunFolder.existing(name, experiments)
-    try:
-        run = RunFolder.existing(name, experiments)
-    except RunError:
-        return appraisal
-    if run.path == appraisal.path:
-        return appraisal
-    raise ConfigError(
-        f"{name!r} is a run and an appraisal: give the path of its folder, {str(run.path)!r} or "
-        f"{str(appraisal.path)!r}."
-    )

@@ -1,4 +1,4 @@
-"""The command line's application, the parameters that verbs share, and the verb that draws images.
+"""The command line's application, and the parameters that verbs share.
 
 `app` has the verbs. `app.meta` is what a command line calls: it takes the options that all verbs have (--quiet,
 --verbose), wherever they stand, and hands all other words to `app`.
@@ -96,20 +96,3 @@ def install_completion(*, shell: Literal["bash", "zsh", "fish"] | None = None) -
         raise ConfigError("it is not known which shell this is: give --shell bash, zsh or fish.") from error
     say(f"written  {path}")
     say("it works in shells that are started from now on")
-
-
-@app.command(group=groups.DATA)
-def sample(out: Path, /, *, images: Annotated[int, Parameter(alias="--films")] = 400, seed: int = 0) -> None:
-    """Draw a synthetic data set, laid out and named like the Kaggle set, to try everything without real images.
-
-    Example: cxr sample images --images 400 --seed 0
-
-    Args:
-        out: Folder to make; it must be empty or not exist.
-        images: Number of image files, 40 or more.
-        seed: The same seed gives the same files.
-    """
-    from cxr.images.synthetic import draw_images
-
-    draw_images(out, n_images=images, seed=seed)
-    say(f"{images} synthetic images in {out}")

@@ -4,10 +4,15 @@ from cxr import application
 from cxr.cli import (  # importing a module adds its verbs to the application
     analyses,  # noqa: F401
     appraisals,  # noqa: F401
+    comparisons,  # noqa: F401
+    data,  # noqa: F401
+    folds,  # noqa: F401
     groups,
     models,  # noqa: F401
-    runs,
+    runs,  # noqa: F401
+    scoring,  # noqa: F401
     services,  # noqa: F401
+    training,
 )
 from cxr.cli.app import app
 from cxr.cli.terminal import run_command
@@ -15,7 +20,7 @@ from cxr.cli.terminal import run_command
 
 def run_core() -> None:
     """Run the verbs that need neither Prefect nor Great Expectations."""
-    app.command(runs.train, group=groups.TRAINING)
+    app.command(training.train, group=groups.TRAINING)
     run_command(app.meta)
 
 

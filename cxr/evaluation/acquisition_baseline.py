@@ -15,7 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cxr.classes import MACRO, Classes
+from cxr.classes import MACRO, Classes, Findings
+from cxr.evaluation.findings import label_as_two_classes
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.metrics.calibration import predict_labels
 from cxr.metrics.classification import COUNTS, Value, binary_metrics, multiclass_metrics
@@ -25,18 +26,34 @@ NUMBERS = ["width", "height", "aspect", "mean", "contrast", "border"]
 COLUMNS = ["features", "metric", "value", "mean", "sd", "reason"]
 
 
-def measure_acquisition_baseline(manifest: pd.DataFrame, folds: pd.DataFrame, classes: Classes) -> pd.DataFrame:
+def measure_acquisition_baseline(
+    manifest: pd.DataFrame, folds: pd.DataFrame, outputs: Classes | Findings
+) -> pd.DataFrame:
     """Return the out-of-fold metrics of a logistic regression on acquisition features.
 
     Columns: features, metric, value (pooled over all images), mean and sd over folds (NaN where one is NaN), reason
     (why the value is NaN). `features` is `all`, with every metric, or a single feature, with its ROC-AUC. For more than
-    two classes the metrics are the overall and the macro-averaged ones.
+    two classes the metrics are the overall and the macro-averaged ones. Of several findings, each has the rows of its
+    own, on the images where it is known, and its name in the first column, `class`.
 
     Args:
         manifest: columns path, status, width, height, mode, mean, contrast and border.
-        folds: columns path, label and fold.
-        classes: in output order.
+        folds: columns path, label and fold; of several findings also finding_<name>.
+        outputs: in output order.
     """
+    if isinstance(outputs, Findings):
+        return pd.concat([_of_finding(manifest, folds, outputs, name) for name in outputs], ignore_index=True)
+    return _of_classes(manifest, folds, outputs)
+
+
+def _of_finding(manifest: pd.DataFrame, folds: pd.DataFrame, findings: Findings, name: str) -> pd.DataFrame:
+    known = label_as_two_classes(folds, findings, name)
+    baseline = _of_classes(manifest, known, findings.against_absence(name))
+    baseline.insert(0, "class", name)
+    return baseline
+
+
+def _of_classes(manifest: pd.DataFrame, folds: pd.DataFrame, classes: Classes) -> pd.DataFrame:
     used = manifest.loc[manifest["status"] == "used"].drop(columns=["label", "image_id"])
     images = folds.merge(used, on="path", how="inner").sort_values("path", ignore_index=True)
     numbers, modes = _features(images)

@@ -8,7 +8,7 @@ from cxr.errors import ConfigError, RunError
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.export.contents import write_contents
 from cxr.export.fitted import require_operating_point, require_prevalence
-from cxr.export.int8_export import require_int8
+from cxr.export.int8_layers import require_int8
 from cxr.export.referral import require_enough, require_level
 from cxr.export.versions import add_version
 from cxr.network.onnx_graph import require_onnx

@@ -6,27 +6,18 @@ Everything that is chosen here is chosen on out-of-fold predictions.
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
-from cxr.classes import Findings
-from cxr.config import OperatingPoint
 from cxr.evaluation.findings import FindingsOutOfFold
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.export.description import describe, package_facts
-from cxr.export.evaluated import Evaluated, in_float32
-from cxr.export.fitted import Fitted, FittedFindings, fit_findings, fit_out_of_fold
+from cxr.export.evaluated import in_float32
+from cxr.export.fitted import Fitted, FittedFindings, fit
 from cxr.export.int8_export import in_integers
 from cxr.export.onnx_export import export_onnx
-from cxr.export.reference import reference_of
+from cxr.export.reference import write_reference
 from cxr.export.referral import out_of_fold_referral
 from cxr.export.rounding import N_COMPARED, evenly_spread, measure_rounding
 from cxr.export.weights import write_weights
-from cxr.metrics.calibration import predict_labels
 from cxr.serving.networks import PackagedNetworks
-from cxr.serving.novelty import CONFIDENCE, UNLIKE_SHARE, novelty_limit
-from cxr.storage import files
 from cxr.storage.model_folder import PackageFolder
 from cxr.training.run import Run
 
@@ -52,11 +43,8 @@ def write_contents(folder: PackageFolder, version: str, *, run: Run, name: str, 
     if identity["int8"]:
         evaluated = in_integers(evaluated, networks, run, identity["operating_point"])
     out_of_fold = evaluated.out_of_fold
-    if isinstance(out_of_fold, FindingsOutOfFold):
-        fitted = fit_findings(out_of_fold)
-    else:
-        fitted = fit_out_of_fold(out_of_fold, identity.get("prevalence"))
-    limit = _write_reference(folder, evaluated, run, fitted, identity)
+    fitted = fit(out_of_fold, identity.get("prevalence"))
+    limit = write_reference(folder, evaluated, run, fitted, identity["operating_point"])
     if identity["onnx"]:
         export_onnx(folder.onnx, networks, run.config.size, fitted.calibration)
     compared = run.squares(evenly_spread(out_of_fold.predictions, N_COMPARED))
@@ -72,42 +60,3 @@ def _referral(
     if level is None or not (isinstance(out_of_fold, OutOfFold) and isinstance(fitted, Fitted)):
         return {}
     return {"refer": out_of_fold_referral(out_of_fold, fitted.calibration, level)}
-
-
-def _write_reference(
-    folder: PackageFolder,
-    evaluated: Evaluated,
-    run: Run,
-    fitted: Fitted | FittedFindings,
-    identity: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Write the reference images, which drift is measured against, and the measure of novelty; return its limit."""
-    out_of_fold = evaluated.out_of_fold
-    probability = fitted.calibration.probability(out_of_fold.logits)
-    images, novelty = reference_of(evaluated.features, run, out_of_fold.predictions, probability)
-    decided = _decided(run, out_of_fold.predictions, fitted, probability, identity["operating_point"])
-    files.write_table(folder.images, images.assign(**decided))
-    novelty.save(folder.novelty)
-    distance = images["novelty"].dropna().to_numpy()
-    return {
-        "limit": novelty_limit(distance),
-        "n_images": len(distance),
-        "share": UNLIKE_SHARE,
-        "confidence": CONFIDENCE,
-    }
-
-
-def _decided(
-    run: Run,
-    predictions: pd.DataFrame,
-    fitted: Fitted | FittedFindings,
-    probability: NDArray[np.float64],
-    point: OperatingPoint,
-) -> dict[str, Any]:
-    """Return what is predicted of the reference images, by column; of findings, their labels too."""
-    if isinstance(fitted, Fitted):
-        return {"predicted_label": predict_labels(probability, run.classes, fitted.thresholds.get(point, 0.5))}
-    findings = Findings(fitted.thresholds)
-    limits = np.array([thresholds[point] for thresholds in fitted.thresholds.values()])
-    called = dict(zip(findings.called_columns, (probability >= limits).T, strict=True))
-    return {column: predictions[column] for column in findings.columns} | called

@@ -1,17 +1,26 @@
 """How a package's networks predict held-out images, in the arithmetic that the package scores in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from cxr.classes import Findings
 from cxr.evaluation.findings import FindingsOutOfFold
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.export.reference import Features, features_of
+from cxr.network.acceleration import accelerate
+from cxr.network.resnet import BATCH_SIZE, Classifier
 from cxr.serving.networks import PackagedNetworks
 from cxr.storage import verified
 from cxr.training.run import Run
+
+Features = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""A function from grey squares, shape (n, size, size), to features, shape (n, n_features)."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,28 @@ def in_float32(networks: PackagedNetworks, run: Run) -> Evaluated:
     predictions = verified.read_table(run.folder.predictions)
     summary = verified.read_table(run.folder.summary)
     return Evaluated(out_of_fold_of(predictions, run), summary, features_of(networks.model(0), run))
+
+
+def features_of(model: Classifier, run: Run) -> Features:
+    """Return the function that a fold's network computes features with: everything in front of its last layer."""
+    preprocessing = model.preprocessing
+    trunk, _ = model.stages("head")
+    forward: Callable[[Tensor], Tensor] = accelerate(
+        lambda: trunk,
+        "a fold of a package in the making",
+        run.devices[0],
+        bf16=False,
+        n_images=0,
+        compile="off",
+        cache=run.cache,
+    )
+
+    def features(squares: NDArray[np.uint8]) -> NDArray[np.float32]:
+        parts = torch.from_numpy(squares).split(BATCH_SIZE)
+        outputs = (forward(preprocessing.inputs(part)) for part in parts)
+        return torch.cat([preprocessing.mean_over_views(output) for output in outputs]).numpy()
+
+    return features
 
 
 def out_of_fold_of(predictions: pd.DataFrame, run: Run) -> OutOfFold | FindingsOutOfFold:

@@ -32,6 +32,18 @@ class FittedFindings:
     """`thresholds_from` of package.json, with the prevalence of each finding."""
 
 
+def fit(out_of_fold: OutOfFold | FindingsOutOfFold, prevalence: float | None) -> Fitted | FittedFindings:
+    """Return what is fitted on out-of-fold predictions.
+
+    Args:
+        out_of_fold: of a run with classes, or with findings.
+        prevalence: of the positive class, of two, where the model will be used; None for that of the images.
+    """
+    if isinstance(out_of_fold, FindingsOutOfFold):
+        return fit_findings(out_of_fold)
+    return fit_out_of_fold(out_of_fold, prevalence)
+
+
 def fit_out_of_fold(out_of_fold: OutOfFold, prevalence: float | None) -> Fitted:
     """Return what is fitted on out-of-fold predictions, for the prevalence of their images or for a stated one."""
     own = float((out_of_fold.target == 1).mean()) if out_of_fold.is_binary else None

@@ -3,26 +3,73 @@
 Drift and novelty of later images are judged by it.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from cxr.classes import Findings
+from cxr.config import OperatingPoint
 from cxr.evaluation.drift_reference import measure_images
+from cxr.export.evaluated import Evaluated, Features
+from cxr.export.fitted import Fitted, FittedFindings
 from cxr.images.vitals import fingerprint
-from cxr.network.acceleration import accelerate
-from cxr.network.resnet import BATCH_SIZE, Classifier
-from cxr.serving.novelty import ImageNovelty, brightness_map, fit_novelty
-from cxr.storage import verified
+from cxr.metrics.calibration import predict_labels
+from cxr.serving.novelty import CONFIDENCE, UNLIKE_SHARE, ImageNovelty, brightness_map, fit_novelty, novelty_limit
+from cxr.storage import files, verified
+from cxr.storage.model_folder import PackageFolder
 from cxr.training.run import Run
 
 N_NOVELTY = 2000
 """Training images that the measure of novelty is fitted on."""
-Features = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""A function from grey squares, shape (n, size, size), to features, shape (n, n_features)."""
+
+
+def write_reference(
+    folder: PackageFolder,
+    evaluated: Evaluated,
+    run: Run,
+    fitted: Fitted | FittedFindings,
+    point: OperatingPoint,
+) -> dict[str, Any]:
+    """Write the reference images, which drift is measured against, and the measure of novelty; return its limit.
+
+    Args:
+        folder: of the package.
+        evaluated: how its networks predict.
+        run: the finished run.
+        fitted: its calibration and thresholds.
+        point: its operating point.
+    """
+    out_of_fold = evaluated.out_of_fold
+    probability = fitted.calibration.probability(out_of_fold.logits)
+    images, novelty = reference_of(evaluated.features, run, out_of_fold.predictions, probability)
+    decided = _decided(run, out_of_fold.predictions, fitted, probability, point)
+    files.write_table(folder.images, images.assign(**decided))
+    novelty.save(folder.novelty)
+    distance = images["novelty"].dropna().to_numpy()
+    return {
+        "limit": novelty_limit(distance),
+        "n_images": len(distance),
+        "share": UNLIKE_SHARE,
+        "confidence": CONFIDENCE,
+    }
+
+
+def _decided(
+    run: Run,
+    predictions: pd.DataFrame,
+    fitted: Fitted | FittedFindings,
+    probability: NDArray[np.float64],
+    point: OperatingPoint,
+) -> dict[str, Any]:
+    """Return what is predicted of the reference images, by column; of findings, their labels too."""
+    if isinstance(fitted, Fitted):
+        return {"predicted_label": predict_labels(probability, run.classes, fitted.thresholds.get(point, 0.5))}
+    findings = Findings(fitted.thresholds)
+    limits = np.array([thresholds[point] for thresholds in fitted.thresholds.values()])
+    called = dict(zip(findings.called_columns, (probability >= limits).T, strict=True))
+    return {column: predictions[column] for column in findings.columns} | called
 
 
 def reference_of(
@@ -49,28 +96,6 @@ def reference_of(
         **dict(zip(run.outputs.probability_columns, probability.T, strict=True)), novelty=distance
     )
     return pd.concat([images, measures], axis=1), novelty
-
-
-def features_of(model: Classifier, run: Run) -> Features:
-    """Return the function that a fold's network computes features with: everything in front of its last layer."""
-    preprocessing = model.preprocessing
-    trunk, _ = model.stages("head")
-    forward: Callable[[Tensor], Tensor] = accelerate(
-        lambda: trunk,
-        "a fold of a package in the making",
-        run.devices[0],
-        bf16=False,
-        n_images=0,
-        compile="off",
-        cache=run.cache,
-    )
-
-    def features(squares: NDArray[np.uint8]) -> NDArray[np.float32]:
-        parts = torch.from_numpy(squares).split(BATCH_SIZE)
-        outputs = (forward(preprocessing.inputs(part)) for part in parts)
-        return torch.cat([preprocessing.mean_over_views(output) for output in outputs]).numpy()
-
-    return features
 
 
 def fit_image_novelty(features: Features, squares: NDArray[np.uint8]) -> ImageNovelty:

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from cxr.cli.main import app
-from cxr.errors import RunError
 
 
 @pytest.fixture
@@ -27,8 +26,3 @@ def test_stress_prints_a_line_per_change_and_writes_table_and_report(
     assert len(lines) == len(changes)
     assert f"table    {experiments / 'run' / 'metrics' / 'stress.parquet'}" in printed
     assert (experiments / "run" / "report.html").exists()
-
-
-def test_a_run_is_not_compared_with_itself(experiments: Path) -> None:
-    with pytest.raises(RunError, match="two or more different runs"):
-        app(["compare", "run", "run", f"--experiments={experiments}"])

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cxr.cli.main import app as core
 from cxr.config import DataConfig, Execution, ScoreConfig, TrainConfig
-from cxr.errors import ConfigError
 from cxr.prediction_columns import PredictionColumns
 from flows.cli import app
 from tests.support.processes import BIN, run_to_the_end
@@ -47,13 +45,6 @@ def test_names_to_fill_in_are_shown() -> None:
     assert "comparisons/FIRST_SECOND" in shown("compare")
     assert "cuda:N" in shown("explain")
     assert "cuda:N" in shown("score")
-
-
-def test_sample_takes_the_old_name_of_its_option_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    core(["sample", str(tmp_path / "images"), "--films", "40"])
-    assert capsys.readouterr().out == f"40 synthetic images in {tmp_path / 'images'}\n"
-    with pytest.raises(ConfigError, match="empty"):
-        core(["sample", str(tmp_path / "images")])
 
 
 def cxr(*words: str) -> subprocess.CompletedProcess[str]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cxr.cli.app import app
-from cxr.errors import ConfigError, PackageError, RunError
+from cxr.cli.main import app
+from cxr.errors import PackageError
 from cxr.images.synthetic import draw_images
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
@@ -60,11 +60,6 @@ def test_mistakes_are_errors_of_the_users(home: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").touch()
     with pytest.raises(PackageError, match="has no version '9'; it has 1"):
         app(["recalibrate", "tiny", "--version=9", f"--labels={tmp_path / 'labels.csv'}", models])
-    with pytest.raises(ConfigError, match="name one or more images"):
-        app(["explain", "--name", "tiny", models])
-    with pytest.raises(RunError, match=r"no rows of batch .batch. are held"):
-        app(["release", "batch", f"--out={tmp_path / 'scores'}"])
-    assert not (tmp_path / "scores").exists()
     (tmp_path / "mine" / "_work").mkdir(parents=True)
     with pytest.raises(PackageError, match=r"no model 'tiny' in .*; models there: none\.$"):
         app(["promote", "tiny", "1", f"--models={tmp_path / 'mine'}"])

@@ -4,11 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cxr.cli.app import app
-from cxr.cli.runs import locked_run
-from cxr.descriptions import shipped
-from cxr.errors import RunError
-from cxr.storage.run_folder import RunFolder
+from cxr.cli.main import app
 
 
 @pytest.mark.parametrize(
@@ -44,20 +40,3 @@ def test_runs_are_listed_with_their_metrics(home: Path, capsys: pytest.CaptureFi
     printed = capsys.readouterr().out
     assert "2 of 2" in printed
     assert "roc_auc" in printed
-
-
-def test_two_commands_do_not_hold_one_run(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = RunFolder.existing("run", home / "experiments")
-    with locked_run(folder) as run:
-        assert run.config.folds == 2
-        with pytest.raises(RunError, match="run run is in use by process"):
-            app(["evaluate", "run", f"--experiments={home / 'experiments'}"])
-
-
-def test_the_known_collections_are_listed_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
-    app(["sets"])
-    printed = capsys.readouterr().out
-    for description in shipped():
-        assert f"{description.name:<12} {description.title}" in printed
-    assert "--patient-column 'Patient ID'" in printed
-    assert "--value 'Finding Labels:No Finding=absent'" in printed

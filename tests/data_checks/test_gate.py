@@ -25,6 +25,7 @@ from cxr.storage.run_folder import RunFolder
 from cxr.verdict import Verdict
 from data_checks import gate
 from data_checks.tolerances import Tolerances
+from data_checks.verdicts import read_verdicts, require
 from tests.support.shared import NewFolder
 
 CXR = str(Path(sys.executable).with_name("cxr"))
@@ -227,7 +228,7 @@ def test_what_is_planted_is_named_with_its_severity(
         if severity != "critical"
         else pytest.raises(ChecksFailedError, match=r"the checks stop here: .* See .*report\.html")
     ):
-        gate.require([dataclasses.replace(v, findings=findings) for v in verdicts], folder.checks_report)
+        require([dataclasses.replace(v, findings=findings) for v in verdicts], folder.checks_report)
 
 
 def test_a_whole_set_passes_with_the_warnings_that_are_due(folder: RunFolder, config: DataConfig) -> None:
@@ -257,7 +258,7 @@ def test_an_unreadable_file_is_named(images: Path, tmp_path: Path) -> None:
     words = [*prefix, sys.executable, "-c", code, str(images), str(folder.path), str(tmp_path / "cache")]
     subprocess.run(words, check=True, timeout=200)
     verdicts = gate.check_data(folder, DataConfig(data=str(images)), Tolerances())
-    gate.require(verdicts, folder.checks_report)
+    require(verdicts, folder.checks_report)
     unreadable = [row for v in verdicts for f in v.failed("warning") for row in f.unexpected if row["value"]]
     assert {"path": path, "value": "cannot be read: Permission denied"} in unreadable
     assert "Permission denied" in folder.checks_report.read_text()
@@ -314,7 +315,7 @@ def test_folds_damaged_by_hand_are_named_with_their_group(
     (finding,) = [f for v in verdicts if v.table == "folds" for f in v.failed("critical") if f.column == column]
     assert patient in {row["true_group"] for row in finding.unexpected}
     with pytest.raises(ChecksFailedError, match=f"folds: .*{patient}"):
-        gate.require([v for v in verdicts if v.table == "folds"], folder.checks_report)
+        require([v for v in verdicts if v.table == "folds"], folder.checks_report)
 
 
 def test_results_damaged_by_hand_are_refused(begin, sample: Path) -> None:
@@ -360,8 +361,8 @@ def test_data_docs_are_written_only_when_asked_for(folder: RunFolder, config: Da
 
 
 def test_a_verdict_reads_as_it_was_written(folder: RunFolder, config: DataConfig) -> None:
-    assert gate.read_verdicts(folder) == []
-    assert gate.read_verdicts(folder) != gate.check_data(folder, config, Tolerances()) == gate.read_verdicts(folder)
+    assert read_verdicts(folder) == []
+    assert read_verdicts(folder) != gate.check_data(folder, config, Tolerances()) == read_verdicts(folder)
 
 
 def test_a_verdict_of_an_earlier_look_does_not_stay(
@@ -369,14 +370,14 @@ def test_a_verdict_of_an_earlier_look_does_not_stay(
 ) -> None:
     gate.check_data(folder, config, Tolerances())
     check(sample, folder, cache, folds=20)
-    assert [v.table for v in gate.read_verdicts(folder)] == ["manifest", "left_aside", "near_duplicates", "folds"]
+    assert [v.table for v in read_verdicts(folder)] == ["manifest", "left_aside", "near_duplicates", "folds"]
     assert "acquisition_baseline" not in set(files.read_table(folder.expectations)["table"])
 
 
 def test_no_folds_is_a_verdict_with_the_reason(sample: Path, tmp_path: Path, cache: Path) -> None:
     verdicts = check(sample, RunFolder(tmp_path / "run"), cache, folds=20)
     with pytest.raises(ChecksFailedError, match="at least 20 patients"):
-        gate.require(verdicts, tmp_path)
+        require(verdicts, tmp_path)
     (folds,) = [v for v in verdicts if v.table == "folds"]
     assert "fewer than the 20 folds" in folds.findings[0].unexpected[0]["value"]
     assert FoldError.__name__ not in folds.findings[0].sentence

@@ -1,22 +1,19 @@
 import hashlib
 import os
-import re
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from cxr.config import TrainConfig
 from cxr.dataset import manifest
 from cxr.dataset.listing.layout import list_images
 from cxr.dataset.patients import SHARED
-from cxr.errors import DataError
-from cxr.images.source import Source, open_source
+from cxr.images.source import open_source
 from tests.support.images import make_dicom
 
 Tree = Callable[[dict[str, bytes]], Path]
@@ -161,13 +158,6 @@ def test_a_folder_and_its_archives_have_the_same_manifest(sample: Path, tmp_path
     assert manifest.data_hash(tables[0]) != manifest.data_hash(tables[1])
 
 
-def test_an_image_prepared_before_is_not_decoded_again(sample: Path, tmp_path: Path) -> None:
-    first = build(sample, tmp_path / "cache")
-    shards = sorted((tmp_path / "cache").rglob("*.npy"))
-    pd.testing.assert_frame_equal(build(sample, tmp_path / "cache"), first)
-    assert sorted((tmp_path / "cache").rglob("*.npy")) == shards
-
-
 def test_the_same_placeholder_in_all_dicom_files_leaves_the_patient_to_the_pattern(tree: Tree, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 4095, (6, 64, 64), dtype=np.uint16)
     ids = ["ANONYMOUS", "anonymous ", "Anonymous^", "0000", "n/a", "REAL-7"]
@@ -186,33 +176,3 @@ def test_a_dicom_file_named_as_a_picture_keeps_its_patient(tree: Tree, tmp_path:
     rows = build(tree({"A/1.png": make_dicom(), "B/2.jpeg": make_dicom()}), tmp_path / "cache")
     assert rows["patient_id"].str.fullmatch("dicom-[0-9a-f]{16}").all()
     assert rows["patient_id"].nunique() == 1
-
-
-class ShortOfMemory:
-    """A folder on a machine that cannot hold one of its files."""
-
-    def __init__(self, source: Source, path: str) -> None:
-        self.source = source
-        self.path = path
-
-    def sizes(self) -> Mapping[str, int]:
-        return self.source.sizes()
-
-    def empty_folders(self) -> list[str]:
-        return self.source.empty_folders()
-
-    def read(self, path: str) -> bytes:
-        if path == self.path:
-            raise MemoryError
-        return self.source.read(path)
-
-    def head(self, path: str, n_bytes: int) -> bytes:
-        return self.source.head(path, n_bytes)
-
-
-def test_a_shortage_of_memory_stops_the_reading_and_leaves_no_image_out(sample: Path, tmp_path: Path) -> None:
-    source = open_source(str(sample))
-    listing = list_images(source)
-    short = ShortOfMemory(source, listing.images[3].key)
-    with pytest.raises(DataError, match=re.escape(listing.images[3].path) + ".*run the same command again"):
-        manifest.build_manifest(short, listing, TrainConfig(data=str(sample)), tmp_path)

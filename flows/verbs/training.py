@@ -1,0 +1,83 @@
+"""Verbs that check or train with the data checks, as Prefect flows: validate, train."""
+
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, cast
+
+from cyclopts import Group, Parameter
+
+from cxr.cli import groups
+from cxr.cli.app import Json, app
+from cxr.cli.training import require_possible
+from cxr.config import DataConfig, Execution, RunLocation, TrainConfig
+from cxr.errors import ChecksFailedError
+from data_checks.tolerances import Checking, Tolerances
+from flows.prefect_session import prefect_session
+
+groups.OF_CLASS[Checking] = Group("Data checks", sort_key=15)
+
+
+@app.command(group=groups.DATA)
+def validate(
+    *,
+    config: Annotated[DataConfig, Parameter(name="*")],
+    location: Annotated[RunLocation, Parameter(name="*")] = RunLocation(),  # noqa: B008 it is frozen
+    checks: Annotated[Checking, Parameter(name="*")] = Checking(),  # noqa: B008
+    json: Json = False,
+) -> None:
+    """Check a folder of chest X-rays with Great Expectations, as the Prefect flow validate-dataset.
+
+    Nothing is trained. Exit code 0 if the data are fit to train on, 1 if something critical is wrong with them, 2 if
+    they could not be checked.
+
+    Example: cxr validate --data chest_xray.zip
+    """
+    from cxr.cli import documents, tables
+    from cxr.storage.run_folder import RunFolder
+
+    limits = _as_values(checks)
+    require_possible(config, location)
+    with prefect_session():
+        from flows.validate_dataset import validate_dataset
+
+        folder = RunFolder.named(location.experiments, location.run_id or config.default_run_id)
+        try:
+            validate_dataset(**asdict(config), **asdict(location), **asdict(limits))
+        except ChecksFailedError:
+            (documents if json else tables).show_checks(folder)
+            sys.exit(1)
+    (documents if json else tables).show_checks(folder)
+
+
+@app.command(group=groups.TRAINING)
+def train(
+    *,
+    config: Annotated[TrainConfig, Parameter(name="*")],
+    execution: Annotated[Execution, Parameter(name="*")] = Execution(),  # noqa: B008 it is frozen
+    checks: Annotated[Checking, Parameter(name="*")] = Checking(),  # noqa: B008
+    json: Json = False,
+) -> None:
+    """Cross-validate a ResNet-50 on a folder of chest X-rays, as the Prefect flow train-cv.
+
+    If the run is killed, rerun the same command to resume it.
+
+    Example: cxr train --data chest_xray.zip --run-id first
+    """
+    from cxr.cli import documents, tables
+    from cxr.storage.run_folder import RunFolder
+
+    limits = _as_values(checks)
+    require_possible(config, execution)
+    with prefect_session():
+        from flows.train_cv import train_cv
+        from tasks.training import require_address
+
+        require_address(execution)
+        path = cast(Path, train_cv(**asdict(config), **asdict(execution), **asdict(limits)))
+    (documents if json else tables).show_results(RunFolder(path))
+
+
+def _as_values(checks: Checking) -> Checking:
+    """Return the checks with every limit in place of the TOML file, which the flow may run too far away to read."""
+    return replace(checks, tolerances=asdict(Tolerances.of(checks.tolerances)))
