@@ -29,7 +29,8 @@ from cxr.network.acceleration import accelerate
 from cxr.network.resnet import Classifier, load_pretrained
 from cxr.storage.run_folder import RunFolder
 from cxr.training import features
-from cxr.training.run import Run, begin_run
+from cxr.training.beginning import begin_run
+from cxr.training.run import Run
 from cxr.training.trainer import train_fold
 
 EPOCHS = 10

@@ -48,8 +48,9 @@ from cxr.storage import verified
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.training import features
+from cxr.training.beginning import begin_run
 from cxr.training.fold.loop import FoldTrainer
-from cxr.training.run import begin_run, load_run
+from cxr.training.run import load_run
 from cxr.training.trainer import train_fold
 
 MINUTES = 8.0

@@ -29,7 +29,8 @@ from cxr.serving import registry
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.training import features
-from cxr.training.run import begin_run, load_run
+from cxr.training.beginning import begin_run
+from cxr.training.run import load_run
 from cxr.training.trainer import train_fold
 
 TIMES = (1, 2, 4, 8)

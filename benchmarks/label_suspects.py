@@ -44,7 +44,8 @@ from cxr.metrics.confident_learning import rank_labels
 from cxr.pipeline import cross_validate
 from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import begin_run, load_run
+from cxr.training.beginning import begin_run
+from cxr.training.run import load_run
 
 HOLDOUT = "test"
 SHARE = 0.03

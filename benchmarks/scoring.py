@@ -37,7 +37,7 @@ from cxr.serving.scoring.scoring_runs import CHUNK, chunks, open_scoring_run
 from cxr.serving.screening import read_image
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import begin_run
+from cxr.training.beginning import begin_run
 from cxr.training.trainer import train_fold
 
 CXR = str(Path(sys.executable).with_name("cxr"))

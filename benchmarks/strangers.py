@@ -32,8 +32,9 @@ from cxr.export.reference import fit_image_novelty, spread_evenly
 from cxr.images.decoding import stretch
 from cxr.serving.novelty import brightness_map, novelty_limit
 from cxr.storage.run_folder import RunFolder
+from cxr.training.beginning import begin_run
 from cxr.training.predictions import load_network
-from cxr.training.run import Run, begin_run
+from cxr.training.run import Run
 from cxr.training.trainer import train_fold
 
 HOLDOUT = "test"

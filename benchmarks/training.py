@@ -20,8 +20,8 @@ from benchmarks.results import keep
 from cxr.config import Execution, TrainConfig
 from cxr.dataset.examination import examine
 from cxr.storage.run_folder import RunFolder
+from cxr.training.beginning import begin_run
 from cxr.training.fold.loop import FoldTrainer
-from cxr.training.run import begin_run
 
 STEPS = 12
 Step = Callable[[torch.Tensor], torch.Tensor]

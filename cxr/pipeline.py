@@ -43,7 +43,7 @@ def cross_validate(config: TrainConfig, execution: Execution) -> RunFolder:
     from cxr.evaluation.tables import evaluate
     from cxr.report.run.report import write_report
     from cxr.training import features
-    from cxr.training.run import begin_run, require_startable
+    from cxr.training.beginning import begin_run, require_startable
     from cxr.training.scheduling import train_folds
 
     if execution.runner != "local":

@@ -9,7 +9,7 @@ from cxr.report.tracking import require_mlflow
 from cxr.storage.events import stage
 from cxr.storage.files import locked, require_local
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import require_startable
+from cxr.training.beginning import require_startable
 from data_checks.tolerances import Checking, Tolerances
 from flows.parameters import flat_parameters
 from flows.run_names import run_name

@@ -12,8 +12,9 @@ from prefect.futures import PrefectFuture
 from cxr.config import Execution, TrainConfig
 from cxr.errors import CxrError
 from cxr.storage.run_folder import RunFolder
-from cxr.training import features, run, scheduling
-from cxr.training.run import Run, Start
+from cxr.training import beginning, features, scheduling
+from cxr.training.beginning import Start
+from cxr.training.run import Run
 from cxr.training.scheduling import RETRY_DELAYS_S
 from tasks import workers
 from tasks.logs import core_log, core_logs
@@ -85,7 +86,7 @@ def _failure(future: PrefectFuture[None]) -> BaseException | None:
 def begin_run(config: TrainConfig, folder: RunFolder, execution: Execution, start: Start) -> Run:
     """Begin a run whose images were examined, or resume it."""
     with core_logs():
-        return run.begin_run(config, folder, execution, start)
+        return beginning.begin_run(config, folder, execution, start)
 
 
 @task(task_run_name="extract-features", cache_policy=NO_CACHE)

@@ -22,8 +22,8 @@ from cxr.images.synthetic import draw_images, draw_inbox
 from cxr.serving import registry
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
-from cxr.training import run
-from cxr.training.run import Run
+from cxr.training.beginning import begin_run
+from cxr.training.run import Run, load_run
 from flows.cli import app as cli
 from tests.support.disks import disk_of
 from tests.support.findings import hide_subtypes
@@ -147,7 +147,7 @@ def examined(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def begin(tmp_path: Path, sample: Path, examined: Path) -> Callable[..., Run]:
     """Begin a small run on the drawn images: begin("name", epochs=1, …)."""
 
-    def begin_run(run_id: str = "run", devices: str = "cpu", **fields: object) -> Run:
+    def begin_small_run(run_id: str = "run", devices: str = "cpu", **fields: object) -> Run:
         config = small_config(sample, **fields)
         folder = RunFolder.named(tmp_path / "experiments", run_id)
         cache = tmp_path / "cache"
@@ -156,9 +156,9 @@ def begin(tmp_path: Path, sample: Path, examined: Path) -> Callable[..., Run]:
             shutil.copytree(examined / "cache", cache, dirs_exist_ok=True)
         else:
             examine(config, folder, cache=cache, size=config.size)
-        return run.begin_run(config, folder, Execution(cache=cache, devices=devices))
+        return begin_run(config, folder, Execution(cache=cache, devices=devices))
 
-    return begin_run
+    return begin_small_run
 
 
 @pytest.fixture(scope="session")
@@ -197,7 +197,7 @@ def finished(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
         config = small_config(sample, **fields)
         name = f"{config.trainable}-{config.label_from}-{config.holdout}-{config.leave_out}-{config.test_views}"
         place = make_once(tmp_path_factory, name, lambda place: finish_run(place, name, config))
-        return run.load_run(RunFolder.named(place / "experiments", name))
+        return load_run(RunFolder.named(place / "experiments", name))
 
     return finished_run
 
@@ -225,7 +225,7 @@ def several(sample: Path, weights_file: str, tmp_path_factory: pytest.TempPathFa
         finish_run(place, "several", config)
 
     made = make_once(tmp_path_factory, "several", make)
-    return run.load_run(RunFolder.named(made / "experiments", "several"))
+    return load_run(RunFolder.named(made / "experiments", "several"))
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from cxr.report.scoring_report import markdown
 from cxr.serving import registry
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import begin_run
+from cxr.training.beginning import begin_run
 from cxr.training.trainer import train_fold
 from data_checks.gate import check_data, check_scores
 from data_checks.tolerances import Tolerances

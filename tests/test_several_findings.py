@@ -32,7 +32,8 @@ from cxr.serving.package import Package, load_package
 from cxr.storage import files, verified
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import Run, begin_run, load_run
+from cxr.training.beginning import begin_run
+from cxr.training.run import Run, load_run
 from cxr.training.trainer import train_fold
 from data_checks.gate import check_data, check_results
 from data_checks.tolerances import Tolerances

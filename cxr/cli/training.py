@@ -54,7 +54,7 @@ def require_possible(config: DataConfig, location: RunLocation) -> None:
 
     require_examinable(source, config, folder, location.cache)
     if isinstance(config, TrainConfig) and isinstance(location, Execution):
-        from cxr.training.run import require_startable
+        from cxr.training.beginning import require_startable
 
         with terminal.log_lines():  # weights may have to be downloaded
             require_startable(config, folder, location)

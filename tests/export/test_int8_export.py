@@ -30,7 +30,8 @@ from cxr.serving.screening import FileReading, examine_image
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import Run, begin_run
+from cxr.training.beginning import begin_run
+from cxr.training.run import Run
 from cxr.training.trainer import train_fold
 from tests.support.labels import from_table
 from tests.support.shared import NewFolder

@@ -25,9 +25,10 @@ from cxr.serving.package import load_package
 from cxr.storage import verified
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
+from cxr.training.beginning import begin_run
 from cxr.training.fold.loop import FoldTrainer
 from cxr.training.predictions import load_network
-from cxr.training.run import Run, begin_run, load_run
+from cxr.training.run import Run, load_run
 
 DEVICE = os.environ.get("CXR_TRIAL_DEVICE", "cuda:0")
 HAS_GPU = torch.cuda.is_available()

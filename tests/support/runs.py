@@ -12,7 +12,8 @@ from cxr.config import DataConfig, Execution, TrainConfig
 from cxr.dataset.examination import examine
 from cxr.evaluation.tables import evaluate
 from cxr.storage.run_folder import FoldFolder, RunFolder
-from cxr.training.run import Run, begin_run
+from cxr.training.beginning import begin_run
+from cxr.training.run import Run
 from cxr.training.trainer import train_fold
 from tests.support.processes import BIN, start_and_wait_for, wait_for
 

@@ -21,7 +21,8 @@ from cxr.serving import registry
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import begin_run, load_run, require_startable
+from cxr.training.beginning import begin_run, require_startable
+from cxr.training.run import load_run
 from cxr.training.trainer import train_fold
 from flows.cli import app
 from tests.support.collections import MINIATURES, write

@@ -13,8 +13,9 @@ from cxr.dataset.examination import examine
 from cxr.errors import DiskFullError
 from cxr.storage import files
 from cxr.storage.run_folder import FoldFolder, RunFolder
+from cxr.training.beginning import begin_run
 from cxr.training.fold.loop import FoldTrainer
-from cxr.training.run import Run, begin_run
+from cxr.training.run import Run
 from cxr.training.supervision import StopRequest
 from cxr.training.trainer import train_fold
 from tests.support.collections import write
