@@ -16,7 +16,7 @@ from app.server import Folders  # noqa: E402
 from cxr.errors import CxrError  # noqa: E402
 from cxr.wording import DISCLAIMER, markdown  # noqa: E402
 
-# The views, in the order of their links; each is the module of that name, and the first one is the default.
+# The views, in the order of their links; each is the module `view` in the folder of that name, the first the default.
 # No string may stand alone in this file: Streamlit shows it on the page.
 ICONS = {"classify": "pulmonology", "runs": "monitoring", "scoring_runs": "bedtime", "models": "deployed_code"}
 
@@ -38,7 +38,7 @@ def view_of(module: str, folders: Folders) -> Callable[[], None]:
 
     def show() -> None:
         try:
-            import_module(f"app.{module}").show(folders)
+            import_module(f"app.{module}.view").show(folders)
         except CxrError as error:
             st.error(markdown(error))
 

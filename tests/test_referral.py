@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from app import uploads
-from app.loading import load_model
+from app.classify import uploads
+from app.classify.loading import load_model
 from cxr.classes import Classes
 from cxr.cli.app import app
 from cxr.config import ScoreConfig

@@ -10,7 +10,6 @@ from cxr.config import Execution, ScoreConfig, TrainConfig
 from flows.verbs.scoring import score
 from flows.verbs.training import train
 
-
 DRAWN: dict[str, Any] = {
     "preset": "quick",
     "weights": "none",

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from app import loading
-from app.loading import LoadedModel
+from app.classify import loading
+from app.classify.loading import LoadedModel
 from app.server import Folders
 
 

@@ -36,5 +36,5 @@ def test_the_icon_is_drawn_and_not_fetched() -> None:
 
 def test_the_page_needs_no_prefect_and_no_great_expectations() -> None:
     code = "import sys; sys.modules['prefect'] = sys.modules['great_expectations'] = None\n"
-    code += "import app.classify, app.runs, app.scoring_runs, app.models, app.server"
+    code += "import app.classify.view, app.runs.view, app.scoring_runs.view, app.models.view, app.server"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

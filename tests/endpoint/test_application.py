@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app import uploads
-from app.loading import load_model
+from app.classify import uploads
+from app.classify.loading import load_model
 from app.server import Folders
 from cxr.export.build import make_package
 from cxr.library import Predictor

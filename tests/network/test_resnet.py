@@ -120,8 +120,6 @@ def test_a_residual_block_that_starts_as_the_identity_passes_its_input_on_and_al
     model = Classifier(2, zero_init_residual=True)
     features = torch.rand(1, 256, 8, 8)  # as after a rectifier, which the block ends with
     torch.testing.assert_close(model.network.layer1[1].eval()(features), features)
-    changed = {
-        name for name, tensor in model.state_dict().items() if not torch.equal(tensor, plain.state_dict()[name])
-    }
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, plain.state_dict()[name])}
     assert len(changed) == 16
     assert all(name.endswith("bn3.weight") for name in changed)

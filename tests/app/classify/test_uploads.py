@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from app import uploads, words
+from app import words
+from app.classify import uploads
+from app.classify.loading import LoadedModel
+from app.classify.uploads import Upload
 from app.gallery import PICTURE_PX
-from app.loading import LoadedModel
 from app.server import Folders
-from app.uploads import Upload
 from cxr.images.synthetic import draw_examples
 from cxr.wording import DISCLAIMER
 from tests.support.images import make_dicom

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from app import run_images, run_tables, words
+from app import words
 from app.filters import Filters
-from app.run_images import Section
+from app.runs import grid, results
+from app.runs.grid import Section
 from cxr.storage.run_folder import RunFolder
 
 FILTERS = Filters(
@@ -15,8 +16,8 @@ FILTERS = Filters(
 
 def show(folder: RunFolder, finding: str | None) -> None:
     """Show every wrong prediction."""
-    n_images = len(run_tables.out_of_fold(folder, finding).predictions)
-    run_images.show_section(SECTION, folder, finding, run_tables.table("errors", folder, finding), n_images)
+    n_images = len(results.out_of_fold(folder, finding).predictions)
+    grid.show_section(SECTION, folder, finding, results.table("errors", folder, finding), n_images)
 
 
 def _describe(row: dict[Any, Any]) -> tuple[str, str]:

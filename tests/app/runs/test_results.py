@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from app import run_tables
+from app.runs import results
 from app.server import Folders
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
@@ -17,14 +17,14 @@ def folder(folders: Folders, tmp_path: Path) -> RunFolder:
 
 
 def test_predictions_are_read_once_and_again_when_they_change(folder: RunFolder) -> None:
-    first = run_tables.out_of_fold(folder)
-    assert run_tables.out_of_fold(folder) is first
+    first = results.out_of_fold(folder)
+    assert results.out_of_fold(folder) is first
     verified.write_table(folder.predictions, files.read_table(folder.predictions)[::-1])
-    assert run_tables.out_of_fold(folder) is not first
+    assert results.out_of_fold(folder) is not first
 
 
 def test_every_table_is_computed_from_the_predictions(folder: RunFolder) -> None:
-    for name in (*run_tables.COMPUTE, "subgroups"):
-        computed = run_tables.table(name, folder)
+    for name in (*results.COMPUTE, "subgroups"):
+        computed = results.table(name, folder)
         tables = computed.values() if isinstance(computed, dict) else [computed]
         assert all(len(table) for table in tables), name

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from app import run_images, words
+from app import words
 from app.filters import Filters
-from app.run_images import Section
+from app.runs import grid
+from app.runs.grid import Section
 from cxr.evaluation.findings import rows_of
 from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
@@ -18,7 +19,7 @@ FILTERS = Filters(
 def show(folder: RunFolder, finding: str | None) -> None:
     """Show every suspect."""
     ranked = rows_of(verified.read_table(folder.table("label_suspects")), finding)
-    run_images.show_section(SECTION, folder, finding, ranked[ranked["is_suspect"]], len(ranked))
+    grid.show_section(SECTION, folder, finding, ranked[ranked["is_suspect"]], len(ranked))
 
 
 def _describe(row: dict[Any, Any]) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from app import loading
+from app.classify import loading
 from app.server import Folders
 from cxr.images.synthetic import draw_examples
 from cxr.serving.registry import load_champion

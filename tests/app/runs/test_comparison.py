@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from app.run_comparison import differences
+from app.runs.comparison import differences
 from app.server import Folders
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder

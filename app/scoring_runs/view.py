@@ -7,7 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from app import batch_images, charts, tables, words
+from app import charts, tables, words
+from app.scoring_runs import batch_images
 from app.server import Folders
 from cxr.serving.scoring import scores
 from cxr.storage import files

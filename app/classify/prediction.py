@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from app import charts, uploads, words
-from app.loading import LoadedModel
-from app.uploads import Upload
+from app import charts, words
+from app.classify import uploads
+from app.classify.loading import LoadedModel
+from app.classify.uploads import Upload
 from cxr.classes import REFER
 from cxr.config import OperatingPoint
 from cxr.network.grad_cam import overlay

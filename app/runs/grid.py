@@ -10,7 +10,7 @@ import streamlit as st
 from app import filters, gallery, tables
 from app.filters import Filters
 from app.gallery import PICTURE_PX, Tile
-from app.run_tables import HASHES
+from app.runs.results import HASHES
 from cxr.config import TrainConfig
 from cxr.dataset.pictures import find_pictures
 from cxr.report.markup import thumbnail

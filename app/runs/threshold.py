@@ -5,8 +5,9 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from app import run_charts, run_tables, words
+from app import words
 from app.charts import NO_BAR
+from app.runs import charts, results
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.metrics.classification import rates_at
 from cxr.storage.run_folder import RunFolder
@@ -19,7 +20,7 @@ CELLS = ("true_positive", "false_negative", "false_positive", "true_negative")
 @st.fragment
 def show(folder: RunFolder, finding: str | None) -> None:
     """Show rates and confusion matrix at a threshold; moving the slider computes these anew and nothing else."""
-    images = run_tables.out_of_fold(folder, finding)
+    images = results.out_of_fold(folder, finding)
     name, truth, probability = _choose_class(images)
     threshold = st.slider(
         f"Predict {words.escape(name)} at or above this probability", 0.0, 1.0, 0.5, 0.005, format="%.3f"
@@ -38,8 +39,8 @@ def show(folder: RunFolder, finding: str | None) -> None:
         )
         _show_operating_points(folder, finding)
     with right:
-        histogram = run_tables.table("scores", folder, finding).query("`class` == @name")
-        figure = run_charts.histogram(histogram, threshold)
+        histogram = results.table("scores", folder, finding).query("`class` == @name")
+        figure = charts.histogram(histogram, threshold)
         st.plotly_chart(figure, config=NO_BAR, alt="Calibrated probabilities by true class, with the threshold")
 
 
@@ -64,7 +65,7 @@ def _matrix(
 
 
 def _show_operating_points(folder: RunFolder, finding: str | None) -> None:
-    points = run_tables.table("operating_points", folder, finding)
+    points = results.table("operating_points", folder, finding)
     if points.empty:
         return
     thresholds = points.drop_duplicates("operating_point")

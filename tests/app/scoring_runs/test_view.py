@@ -2,7 +2,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-from app.scoring_runs import _readable_time
+from app.scoring_runs.view import _readable_time
 from app.server import Folders
 from cxr.storage import files
 from cxr.storage.scores_folder import ScoresFolder

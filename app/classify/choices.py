@@ -4,9 +4,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import loading, words
-from app.loading import LoadedModel
-from app.prediction import Decision
+from app import words
+from app.classify import loading
+from app.classify.loading import LoadedModel
+from app.classify.prediction import Decision
 from app.server import Folders
 from cxr.classes import Findings
 from cxr.config import OperatingPoint

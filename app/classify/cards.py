@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import gallery, prediction, words
-from app.prediction import Decision, Scored
+from app import gallery, words
+from app.classify import prediction
+from app.classify.prediction import Decision, Scored
 
 OPENED = "opened card"
 """Where the session keeps which image is looked at closer."""

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from app import run_charts
+from app.runs import charts
 from cxr.classes import Classes
 
 
@@ -16,7 +16,7 @@ def test_a_curve_has_a_line_per_fold_and_a_pooled_one_with_a_band() -> None:
             "ci_high": [None] * 4 + [0.8, 1.0],
         }
     )
-    figure = run_charts.curve(table, "false_positive_rate", "sensitivity", diagonal=True)
+    figure = charts.curve(table, "false_positive_rate", "sensitivity", diagonal=True)
     diagonal, first, second, band, pooled = figure.data
     assert list(diagonal.x) == [0, 1]
     assert list(first.y) == [0.5, 1.0]
@@ -28,7 +28,7 @@ def test_a_curve_has_a_line_per_fold_and_a_pooled_one_with_a_band() -> None:
 
 def test_the_confusion_matrix_has_true_classes_as_rows_and_shares_of_them() -> None:
     table = pd.DataFrame({"label": list("aabb"), "predicted": list("abab"), "n": [3, 1, 0, 4]})
-    figure = run_charts.confusion(table, Classes(("a", "b")))
+    figure = charts.confusion(table, Classes(("a", "b")))
     (cells,) = figure.data
     assert cells.z.tolist() == [[0.75, 0.25], [0, 1]]
     assert [list(row) for row in cells.text] == [["3<br>75.0%", "1<br>25.0%"], ["0<br>0.0%", "4<br>100.0%"]]
@@ -45,7 +45,7 @@ def test_a_forest_has_a_line_per_level_and_a_symbol_per_metric() -> None:
             "ci_high": [1.0] * 4,
         }
     )
-    figure = run_charts.forest(table, "level", ("sensitivity", "specificity"))
+    figure = charts.forest(table, "level", ("sensitivity", "specificity"))
     sensitivity, specificity = figure.data
     assert list(sensitivity.x) == [90, 80]
     assert list(sensitivity.y) == pytest.approx([-0.1, 0.9])
@@ -55,10 +55,10 @@ def test_a_forest_has_a_line_per_level_and_a_symbol_per_metric() -> None:
 
 def test_the_other_charts_show_the_columns_of_their_tables() -> None:
     bins = pd.DataFrame({"label": ["a", "b"], "low": [0.0, 0.5], "high": [0.5, 1.0], "share": [1.0, 0.5], "n": [2, 1]})
-    first, second = run_charts.histogram(bins, 0.3).data
+    first, second = charts.histogram(bins, 0.3).data
     assert (list(first.x), list(second.y)) == ([0.25], [0.5])
     epochs = pd.DataFrame({"fold": [0, 0, 1], "epoch": [1, 2, 1], "training_loss": [0.7, 0.5, 0.6]})
-    assert [list(line.y) for line in run_charts.training(epochs).data] == [[0.7, 0.5], [0.6]]
+    assert [list(line.y) for line in charts.training(epochs).data] == [[0.7, 0.5], [0.6]]
     shares = pd.DataFrame(
         {
             "class": ["a"],
@@ -70,5 +70,5 @@ def test_the_other_charts_show_the_columns_of_their_tables() -> None:
             "n": [9],
         }
     )
-    _, dots = run_charts.calibration(shares).data
+    _, dots = charts.calibration(shares).data
     assert (dots.name, list(dots.x), list(dots.y)) == ("a, after", [0.3], [0.4])

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from app import cards, choices, prediction, uploads, words
-from app.loading import LoadedModel
-from app.prediction import Decision, Scored
+from app import words
+from app.classify import cards, choices, prediction, uploads
+from app.classify.loading import LoadedModel
+from app.classify.prediction import Decision, Scored
+from app.classify.uploads import Upload
 from app.server import MAX_UPLOAD_MB, Folders
-from app.uploads import Upload
 from cxr.images.synthetic import draw_examples
 from cxr.metrics.calibration import predict_labels
 from cxr.serving.predictor import Prediction

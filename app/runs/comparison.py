@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import run_images, run_tables, words
+from app import words
 from app.filters import Filters
+from app.runs import grid, results
 from cxr.storage.run_folder import RunFolder
 from cxr.wording import display_name, format_estimate, format_p
 
@@ -22,7 +23,7 @@ def show(experiments: Path, run_id: str, all_runs: list[str]) -> None:
         return
     other = st.selectbox(f"Compare {words.escape(run_id)} with", others, width=420)
     folders = [RunFolder.existing(name, experiments) for name in (run_id, other)]
-    compared = run_tables.comparison(folders)
+    compared = results.comparison(folders)
     left_out = ", ".join(f"{n:,} more in {words.escape(name)}" for name, n in compared.n_others.items() if n)
     st.markdown(f"{compared.n_images:,} images in common" + (f"; {left_out} are left out." if left_out else "."))
     if compared.is_unlike:
@@ -42,7 +43,7 @@ def _show_changed(folder: RunFolder, changed: pd.DataFrame, other: str) -> None:
     values = {"class": "Finding"} if "class" in changed else {}
     values |= {"label": "Label", "right": "Right"} | {_column(run): f"Predicted by {words.escape(run)}" for run in runs}
     name = f"changed, {folder.run_id}, {other}"
-    run_images.show(folder, changed, Filters(values), name, partial(_describe, runs))
+    grid.show(folder, changed, Filters(values), name, partial(_describe, runs))
 
 
 def _column(run: str) -> str:

@@ -24,7 +24,7 @@ def test_a_download_is_named_by_the_content_of_the_image(folders: Folders) -> No
     view = opened("classify", folders)
     view.pills[0].set_value(["healthy lungs"]).run()
     (image,) = view.session_state["images"].values()
-    from app.prediction import _file_name
+    from app.classify.prediction import _file_name
 
     assert re.fullmatch(r"cxr-[0-9a-f]{12}\.png", _file_name(image, "png"))
     assert _file_name(image, "png") == f"cxr-{image.reading.image_id[:12]}.png"

@@ -1,5 +1,5 @@
-from app import loading
-from app.loading import LoadedModel
+from app.classify import loading
+from app.classify.loading import LoadedModel
 from app.server import Folders
 from cxr.serving.predictor import Predictor
 

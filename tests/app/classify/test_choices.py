@@ -4,7 +4,7 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from app.loading import LoadedModel
+from app.classify.loading import LoadedModel
 from app.server import Folders
 from tests.app.support import texts
 
@@ -13,7 +13,7 @@ def _choose(what: str, argument: object) -> None:
     """What AppTest runs as a script: it sees nothing of this file."""
     import streamlit as st
 
-    from app import choices
+    from app.classify import choices
 
     st.session_state["chosen"] = getattr(choices, what)(argument)
 

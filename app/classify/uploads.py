@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from app import gallery
-from app.loading import LoadedModel
+from app.classify.loading import LoadedModel
 from cxr.images.decoding import decode_image
 from cxr.images.dicom.body_part import read_other_body_part
 from cxr.images.inbox import Arrival

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import run_charts, run_comparison, run_errors, run_suspects, run_tables, run_threshold, tables, words
+from app import tables, words
 from app.charts import NO_BAR
+from app.runs import charts, comparison, errors, results, suspects, threshold
 from app.server import Folders
 from cxr.evaluation.findings import rows_of
 from cxr.evaluation.overview import headline, list_runs
@@ -48,13 +49,13 @@ def _show_run(folder: RunFolder, experiments: Path, all_runs: list[str]) -> None
     _offer_reports(folder, finding)
     sections: dict[str, Callable[[RunFolder, str | None], None]] = {
         "Metrics": _show_metrics,
-        "Threshold": run_threshold.show,
+        "Threshold": threshold.show,
         "Curves": _show_curves,
         "Folds and subgroups": _show_parts,
-        "Errors": run_errors.show,
-        "Label suspects": run_suspects.show,
+        "Errors": errors.show,
+        "Label suspects": suspects.show,
         "Training": lambda folder, _: _show_training(folder),
-        "Compare": lambda folder, _: run_comparison.show(experiments, folder.run_id, all_runs),
+        "Compare": lambda folder, _: comparison.show(experiments, folder.run_id, all_runs),
     }
     names = list(sections)
     section = st.segmented_control(
@@ -65,7 +66,7 @@ def _show_run(folder: RunFolder, experiments: Path, all_runs: list[str]) -> None
 
 def _choose_finding(folder: RunFolder) -> str | None:
     """Return the one of several findings that the visitor chooses; None for a run of classes."""
-    findings = run_tables.findings(folder)
+    findings = results.findings(folder)
     if not findings:
         return None
     return st.selectbox("Finding", findings, format_func=visible, width=420)
@@ -75,7 +76,7 @@ def _offer_reports(folder: RunFolder, finding: str | None) -> None:
     """Offer the report, and the page of a finding; under the names that they have on disk, so that their links work."""
     reports = {"Report": folder.report}
     if finding is not None:
-        number = run_tables.findings(folder).index(finding) + 1
+        number = results.findings(folder).index(finding) + 1
         reports[f"Report, {words.escape(finding)}"] = folder.report_of(number, finding)
     with st.container(horizontal=True):
         for label, report in reports.items():
@@ -107,24 +108,24 @@ def _show_metrics(folder: RunFolder, finding: str | None) -> None:
     st.table(shown)
     st.caption(about)
     st.subheader("Confusion matrix")
-    classes = run_tables.out_of_fold(folder, finding).classes
-    figure = run_charts.confusion(rows_of(verified.read_table(folder.confusion), finding), classes)
+    classes = results.out_of_fold(folder, finding).classes
+    figure = charts.confusion(rows_of(verified.read_table(folder.confusion), finding), classes)
     _show_chart(figure, "The confusion matrix at probability 0.5")
 
 
 def _show_curves(folder: RunFolder, finding: str | None) -> None:
-    curves = run_tables.table("curves", folder, finding)
+    curves = results.table("curves", folder, finding)
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader("ROC")
-        figure = run_charts.curve(curves["roc"], "false_positive_rate", "sensitivity", diagonal=True)
+        figure = charts.curve(curves["roc"], "false_positive_rate", "sensitivity", diagonal=True)
         _show_chart(figure, "The ROC curve with its 95 % band")
         st.subheader("Calibration")
-        figure = run_charts.calibration(run_tables.table("reliability", folder, finding))
+        figure = charts.calibration(results.table("reliability", folder, finding))
         _show_chart(figure, "Observed shares against predicted probabilities")
     with right:
         st.subheader("Precision and recall")
-        figure = run_charts.curve(curves["precision_recall"], "recall", "precision")
+        figure = charts.curve(curves["precision_recall"], "recall", "precision")
         _show_chart(figure, "Precision against recall")
         st.subheader("Calibration errors")
         _show_calibration_errors(folder, finding)
@@ -132,29 +133,29 @@ def _show_curves(folder: RunFolder, finding: str | None) -> None:
 
 
 def _show_calibration_errors(folder: RunFolder, finding: str | None) -> None:
-    errors = run_tables.table("calibration", folder, finding).fillna({"class": "all"})
-    errors = errors.assign(measure=errors["measure"].map(display_name), **{"class": errors["class"].map(words.escape)})
-    wide = errors.pivot_table(index=["class", "measure"], columns="stage", values="value", sort=False)
+    table = results.table("calibration", folder, finding).fillna({"class": "all"})
+    table = table.assign(measure=table["measure"].map(display_name), **{"class": table["class"].map(words.escape)})
+    wide = table.pivot_table(index=["class", "measure"], columns="stage", values="value", sort=False)
     wide = wide.reset_index().set_index("measure")
     st.table(wide.map(lambda value: f"{value:.4f}" if isinstance(value, float) else value))
     st.caption("Brier score: summed over classes; of two classes, twice scikit-learn's brier_score_loss.")
 
 
 def _show_parts(folder: RunFolder, finding: str | None) -> None:
-    classes = run_tables.out_of_fold(folder, finding).classes
+    classes = results.out_of_fold(folder, finding).classes
     metrics = verified.read_table(folder.metrics)
     by_fold = metrics[(metrics["scope"] == "fold") & (metrics["class"] == classes.headline)]
     by_fold = by_fold.assign(level="fold " + by_fold["fold"].astype("string"))
     st.subheader("Folds")
-    _show_chart(run_charts.forest(by_fold, "level", FOLD_METRICS), "Metrics of each fold with intervals")
+    _show_chart(charts.forest(by_fold, "level", FOLD_METRICS), "Metrics of each fold with intervals")
     _show_levels(by_fold, "level")
     if verified.exists(folder.table("clusters")):
         _show_clusters(verified.read_table(folder.table("clusters")))
     st.subheader("Subgroups")
-    subgroups = run_tables.table("subgroups", folder, finding)
+    subgroups = results.table("subgroups", folder, finding)
     names = subgroups["subgroup"] + ": " + subgroups["level"]
     subgroups = subgroups.assign(line=names if classes.is_binary else subgroups["class"] + ", " + names)
-    _show_chart(run_charts.forest(subgroups, "line", FOLD_METRICS), "Metrics of each subgroup with intervals")
+    _show_chart(charts.forest(subgroups, "line", FOLD_METRICS), "Metrics of each subgroup with intervals")
     _show_levels(subgroups, "line")
 
 
@@ -181,5 +182,5 @@ def _show_levels(table: pd.DataFrame, level: str) -> None:
 def _show_training(folder: RunFolder) -> None:
     n_folds = verified.read_record(folder.config)["config"]["folds"]
     epochs = pd.concat([verified.read_table(folder.fold(fold).epochs) for fold in range(n_folds)], ignore_index=True)
-    _show_chart(run_charts.training(epochs), "Training loss by epoch and fold")
+    _show_chart(charts.training(epochs), "Training loss by epoch and fold")
     st.caption("The number of epochs is fixed: nothing is chosen on the images that a fold is evaluated on.")

@@ -1,0 +1,1 @@
+"""The view Models: packaged models and their champions."""

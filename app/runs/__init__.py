@@ -1,0 +1,1 @@
+"""The view Runs: what the folder of a run holds, section by section."""

@@ -1,0 +1,1 @@
+"""The view Scoring runs: what became of each batch."""
