@@ -5,11 +5,10 @@ from functools import partial
 from cxr.classes import Findings
 from cxr.config import OperatingPoint
 from cxr.errors import ConfigError, RunError
-from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.export.contents import write_contents
 from cxr.export.fitted import require_operating_point, require_prevalence
 from cxr.export.int8_layers import require_int8
-from cxr.export.referral import require_enough, require_level
+from cxr.export.referral import require_level, require_referable
 from cxr.export.versions import add_version
 from cxr.network.onnx_graph import require_onnx
 from cxr.storage import files, verified
@@ -76,7 +75,7 @@ def _require_possible(
         raise RunError(f"run {run.folder.run_id!r} has no tables yet: type `cxr evaluate {run.folder.run_id}`.")
     require_operating_point(operating_point, run.outputs)
     if refer is not None:
-        require_enough(OutOfFold(verified.read_table(run.folder.predictions), run.classes), refer)
+        require_referable(run, refer)
     if onnx and int8:
         raise ConfigError("--onnx writes float32 and --int8 integers, and a package scores in one of them: make two.")
     if onnx:

@@ -6,15 +6,13 @@ Everything that is chosen here is chosen on out-of-fold predictions.
 from collections.abc import Mapping
 from typing import Any
 
-from cxr.evaluation.findings import FindingsOutOfFold
-from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.export.description import describe, package_facts
 from cxr.export.evaluated import in_float32
-from cxr.export.fitted import Fitted, FittedFindings, fit
+from cxr.export.fitted import fit
 from cxr.export.int8_export import in_integers
 from cxr.export.onnx_export import export_onnx
 from cxr.export.reference import write_reference
-from cxr.export.referral import out_of_fold_referral
+from cxr.export.referral import fit_refer
 from cxr.export.rounding import N_COMPARED, evenly_spread, measure_rounding
 from cxr.export.weights import write_weights
 from cxr.serving.networks import PackagedNetworks
@@ -50,13 +48,4 @@ def write_contents(folder: PackageFolder, version: str, *, run: Run, name: str, 
     compared = run.squares(evenly_spread(out_of_fold.predictions, N_COMPARED))
     bfloat16 = measure_rounding(networks, fitted.calibration, compared, run.cache)
     facts = package_facts(run, evaluated, fitted, name, version, identity, bfloat16)
-    describe(folder, facts | {"novelty": limit} | _referral(out_of_fold, fitted, identity.get("refer")))
-
-
-def _referral(
-    out_of_fold: OutOfFold | FindingsOutOfFold, fitted: Fitted | FittedFindings, level: float | None
-) -> dict[str, Any]:
-    """Return `refer` of package.json; nothing if every image gets a class, and for findings."""
-    if level is None or not (isinstance(out_of_fold, OutOfFold) and isinstance(fitted, Fitted)):
-        return {}
-    return {"refer": out_of_fold_referral(out_of_fold, fitted.calibration, level)}
+    describe(folder, facts | {"novelty": limit} | fit_refer(out_of_fold, fitted, identity.get("refer")))

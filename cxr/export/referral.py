@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from cxr.classes import REFER, SEPARATOR, Classes, Findings
 from cxr.errors import ConfigError, PackageError
+from cxr.evaluation.findings import FindingsOutOfFold
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.referral import referral_rates
-from cxr.metrics.calibration import Calibration
+from cxr.export.fitted import Fitted, FittedFindings
 from cxr.metrics.conformal import fit_referral, least_patients, patients_of_classes
+from cxr.storage import verified
+from cxr.training.run import Run
 
 HIGHEST = 0.5
 """A level above would exclude a class from most of its own images."""
@@ -38,6 +41,11 @@ def require_level(level: float | None, outputs: Classes | Findings) -> None:
         )
 
 
+def require_referable(run: Run, level: float) -> None:
+    """Raise PackageError if a class of a run has too few patients for thresholds at this level."""
+    require_enough(OutOfFold(verified.read_table(run.folder.predictions), run.classes), level)
+
+
 def require_enough(images: OutOfFold, level: float) -> None:
     """Raise PackageError if a class has too few patients for thresholds at this level."""
     counts = patients_of_classes(images.target, images.group, len(images.classes))
@@ -55,18 +63,23 @@ def too_few(counts: Sequence[int], classes: Classes, level: float) -> str | None
     return f"there {'is' if n == 1 else 'are'} {n} of {name}" if n < least_patients(level) else None
 
 
-def out_of_fold_referral(images: OutOfFold, calibration: Calibration, level: float) -> dict[str, Any]:
-    """Return `refer` of a package made from a run: thresholds from all out-of-fold predictions, and how they did.
+def fit_refer(
+    images: OutOfFold | FindingsOutOfFold, fitted: Fitted | FittedFindings, level: float | None
+) -> dict[str, Any]:
+    """Return what package.json says of referral: thresholds from all out-of-fold predictions, and how they did.
 
     Args:
         images: out of fold; each class has enough patients.
-        calibration: of the package.
-        level: the share of each class that may be wrongly excluded.
+        fitted: the package's calibration.
+        level: the share of each class that may be wrongly excluded; None, as for findings, where every image gets its
+            class, and nothing is said.
     """
-    probability = calibration.probability(images.logits)
+    if level is None or not (isinstance(images, OutOfFold) and isinstance(fitted, Fitted)):
+        return {}
+    probability = fitted.calibration.probability(images.logits)
     facts = referral_facts(probability, images.target, images.group, images.classes, level)
     rates = [_without_nan(row) for row in referral_rates(images, level)]
-    return facts | {"source": "out_of_fold", "rates": rates}
+    return {"refer": facts | {"source": "out_of_fold", "rates": rates}}
 
 
 def referral_facts(
