@@ -14,10 +14,10 @@ DRAWN: dict[str, Any] = {
     "preset": "quick",
     "weights": "none",
     "zero_init_residual": True,
-    "size": 128,
+    "size": 96,
     "standardise": "percentile",
     "augment": "none",
-    "epochs": 7,
+    "epochs": 9,
     "batch_size": 16,
     "learning_rate": 5e-4,
 }
