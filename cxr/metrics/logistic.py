@@ -13,6 +13,8 @@ from cxr.metrics.curves import Curve
 
 KNOTS = (0.05, 0.35, 0.65, 0.95)
 """Quantiles of the log odds that the smooth curve bends at, as Harrell recommends for four knots."""
+ENDS = (0.01, 0.99)
+"""Where a smooth curve ends: beyond, log odds run to infinity, and with them the band."""
 N_POINTS = 101
 """Points of a smooth curve."""
 Floats = NDArray[np.float64]
@@ -70,9 +72,9 @@ def calibration_curve(truth: NDArray[np.bool_], probability: Floats, group: NDAr
     """Return the observed share of the class as a smooth function of the predicted probability, with its 95 % band.
 
     A logistic regression of the truth on a restricted cubic spline of the log odds, read off between the lowest and the
-    highest probability. The band is pointwise, from the covariance with images of a group as one observation; it is NaN
-    where that is unknown. The curve has no points if only one class occurs, or if the probabilities are too much alike
-    for a spline.
+    highest probability, within ENDS. The band is pointwise, from the covariance with images of a group as one
+    observation; it is NaN where that is unknown. The curve has no points if only one class occurs, or if the
+    probabilities are too much alike for a spline.
 
     Args:
         truth: shape (n,), whether the image belongs to the class.
@@ -84,7 +86,8 @@ def calibration_curve(truth: NDArray[np.bool_], probability: Floats, group: NDAr
     """
     odds = log_odds(probability)
     knots = np.unique(np.quantile(odds, KNOTS))
-    if truth.all() or not truth.any() or len(knots) < len(KNOTS):
+    lowest, highest = np.clip([probability.min(), probability.max()], *ENDS)
+    if truth.all() or not truth.any() or len(knots) < len(KNOTS) or lowest == highest:
         return Curve(*np.empty((4, 0)))
     basis = _restricted_cubic_spline(odds, knots)
     centre, scale = basis.mean(axis=0), basis.std(axis=0)
@@ -93,7 +96,7 @@ def calibration_curve(truth: NDArray[np.bool_], probability: Floats, group: NDAr
         return np.column_stack([np.ones(len(of)), (_restricted_cubic_spline(of, knots) - centre) / scale])
 
     fitted = fit_logistic(design(odds), truth, group)
-    x = np.linspace(probability.min(), probability.max(), N_POINTS)
+    x = np.linspace(lowest, highest, N_POINTS)
     at = design(log_odds(x))
     line = at @ fitted.coefficients
     margin = 1.96 * np.sqrt(np.einsum("nj,jk,nk->n", at, fitted.covariance, at))

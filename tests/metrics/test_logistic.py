@@ -41,6 +41,15 @@ def test_the_curve_of_calibrated_probabilities_is_the_diagonal_and_goes_from_the
     assert ((curve.low <= curve.x) & (curve.x <= curve.high)).mean() > 0.8
 
 
+def test_the_curve_ends_before_log_odds_run_to_infinity() -> None:
+    truth, probability, group = _draw()
+    sure = expit(4 * logit(probability))
+    assert sure.min() < 0.01
+    assert sure.max() > 0.99
+    assert calibration_curve(truth, sure, group).x[[0, -1]] == pytest.approx([0.01, 0.99])
+    assert len(calibration_curve(truth, 0.009 * probability, group).x) == 0
+
+
 def test_the_order_of_images_and_the_names_of_groups_do_not_matter() -> None:
     truth, probability, group = _draw()
     curve = calibration_curve(truth, probability, group)
