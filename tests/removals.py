@@ -533,8 +533,8 @@ REMOVALS = (
     Removal(
         "receiving: at the end the image under way is lost",
         "cxr/receiving/node.py",
-        "while any(talk.is_awaited for",
-        "while False and any(talk.is_awaited for",
+        "while self._is_storing() and",
+        "while False and",
         RECEIVING + "node.py::test_at_its_end_the_node_stores_the_image_under_way_confirms_it_and_takes_no_other",
     ),
     Removal(

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 from cxr.errors import ConfigError, DiskFullError
 from cxr.images.dicom.file import DECODED, RADIOGRAPH_CLASSES
@@ -114,7 +115,7 @@ class Node:
         self.address = address
         self._delivery = delivery
         self._max_bytes = max_mb << 20
-        self._talks: dict[Association, bounds.Talk] = {}
+        self._talks: WeakKeyDictionary[Association, bounds.Talk] = WeakKeyDictionary()
         self._is_ending = Event()
         self._one_at_a_time = Lock()
         """Reading an image takes several times its size of memory."""
@@ -152,10 +153,13 @@ class Node:
         self._is_ending.set()
         self._server.shutdown()
         deadline = time.monotonic() + GRACE_S
-        while any(talk.is_awaited for talk in list(self._talks.values())) and time.monotonic() < deadline:
+        while self._is_storing() and time.monotonic() < deadline:
             time.sleep(0.02)
         for association in self._entity.active_associations:
             association.abort()
+
+    def _is_storing(self) -> bool:
+        return any(talk.is_awaited and sender.is_alive() for sender, talk in list(self._talks.items()))
 
     def _receive(self, event: "events.Event") -> None:
         """Bound what is kept of a message that is coming; cut off a sender that sends more than it may."""

@@ -117,8 +117,7 @@ def test_a_cable_cut_half_way_leaves_the_images_before_and_nothing_of_the_one_un
 ) -> None:
     images = write_images(tmp_path / "sent", 4)
     with listening(tmp_path / "inbox") as (_, port):
-        cable = Cable(port, 2 * images[0].stat().st_size + 4096)
-        with ThreadPoolExecutor() as pool:
+        with Cable(port, 2 * images[0].stat().st_size + 4096) as cable, ThreadPoolExecutor() as pool:
             sender = pool.submit(dcmtk, "storescu", cable.port, "--required", *images)
             assert cable.has_stopped.wait(60)
             cable.cut()
@@ -139,17 +138,19 @@ def test_at_its_end_the_node_stores_the_image_under_way_confirms_it_and_takes_no
     node = Node(Address(port=0), delivery, 64)
     with delivery.open(), ThreadPoolExecutor() as pool:
         port = node.start()
-        cable = Cable(port, 8192)
-        sender = pool.submit(dcmtk, "storescu", cable.port, "--required", "--no-halt", *images)
-        wait_for(
-            lambda: any(talk.is_under_way for talk in node._talks.values()), "the first image to begin", timeout_s=60
-        )
-        end = pool.submit(node.stop)
-        time.sleep(0.3)
-        assert not end.done(), "it waits for the image"
-        cable.go_on()
-        _, printed = sender.result()
-        end.result()
+        with Cable(port, 8192) as cable:
+            sender = pool.submit(dcmtk, "storescu", cable.port, "--required", "--no-halt", *images)
+            wait_for(
+                lambda: any(talk.is_under_way for talk in node._talks.values()),
+                "the first image to begin",
+                timeout_s=60,
+            )
+            end = pool.submit(node.stop)
+            time.sleep(0.3)
+            assert not end.done(), "it waits for the image"
+            cable.go_on()
+            _, printed = sender.result()
+            end.result()
         assert dcmtk("echoscu", port)[0] != 0
     assert printed.count("Received Store Response (Success)") == 1
     assert len(received(tmp_path / "inbox")) == 1

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from pydicom.uid import generate_uid
@@ -82,7 +82,15 @@ class Cable:
         self.port = self._listener.getsockname()[1]
         self.has_stopped, self._goes_on = threading.Event(), threading.Event()
         self._is_cut = False
-        threading.Thread(target=self._carry, daemon=True).start()
+        self._thread = threading.Thread(target=self._connect)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cut()
+        self._thread.join()
 
     def go_on(self) -> None:
         self._goes_on.set()
@@ -91,21 +99,26 @@ class Cable:
         self._is_cut = True
         self._goes_on.set()
 
-    def _carry(self) -> None:
-        near, _ = self._listener.accept()
-        threading.Thread(target=_pump, args=(self._far, near), daemon=True).start()
+    def _connect(self) -> None:
+        with self._listener, self._far, self._listener.accept()[0] as near:
+            back = threading.Thread(target=_pump, args=(self._far, near))
+            back.start()
+            with suppress(OSError):  # one of the ends is gone
+                self._carry(near)
+            for end in (near, self._far):
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+            back.join()
+
+    def _carry(self, near: socket.socket) -> None:
         while data := near.recv(4096):
             if self._left <= 0 and not self._goes_on.is_set():
                 self.has_stopped.set()
                 self._goes_on.wait()
             if self._is_cut:
-                break
+                return
             self._left -= len(data)
             self._far.sendall(data)
-        for end in (near, self._far, self._listener):
-            with suppress(OSError):  # the other side has closed it
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
