@@ -35,7 +35,7 @@ from benchmarks.training import Step, bare_step, images_per_s
 from cxr.config import Execution, ScoreConfig, TrainConfig
 from cxr.dataset.examination import examine
 from cxr.dataset.listing.layout import list_images
-from cxr.evaluation.outside_tests import open_held_out_test
+from cxr.evaluation.outside.tests import open_held_out_test
 from cxr.evaluation.overview import headline
 from cxr.export.build import make_package
 from cxr.images.inbox import Arrival

@@ -27,9 +27,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
 from benchmarks.results import keep
-from cxr.evaluation.noninferiority import judge
+from cxr.evaluation.on_request.noninferiority import judge
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.export.int8_layers import N_CALIBRATION
+from cxr.export.int8.layers import N_CALIBRATION
 from cxr.export.rounding import evenly_spread
 from cxr.metrics.link import probabilities
 from cxr.network.acceleration import accelerate, batch_size, fold_batch_norm

@@ -35,7 +35,7 @@ from benchmarks.results import keep
 from cxr.classes import Classes
 from cxr.evaluation import analyses
 from cxr.evaluation.analyses import OperatingPointPredictions
-from cxr.evaluation.comparison import compare, permute_runs
+from cxr.evaluation.on_request.comparison import compare, permute_runs
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.subgroups import METRICS as SUBGROUP_METRICS
 from cxr.evaluation.subgroups import subgroup_table, subgroups

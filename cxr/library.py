@@ -23,7 +23,7 @@ from cxr.storage.model_folder import PackageFolder
 from cxr.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from cxr.evaluation.comparison import Comparison
+    from cxr.evaluation.on_request.comparison import Comparison
     from cxr.serving.package import Package
     from cxr.serving.screening import FileReading
 
@@ -308,7 +308,7 @@ def compare(runs: Sequence[RunTables]) -> "Comparison":
         >>> float(of_second["difference"]["roc_auc"]), of_second["test"]["roc_auc"]
         (0.0, 'DeLong')
     """
-    from cxr.evaluation import comparison
+    from cxr.evaluation.on_request import comparison
 
     return comparison.compare([RunFolder(run.path) for run in runs])
 

@@ -68,7 +68,7 @@ LABELLED = "tests/recalibration/test_labelled_images.py::test_"
 NOVELTY = "tests/serving/test_novelty.py::test_"
 CONFORMAL = "tests/metrics/test_conformal.py::test_"
 REFERRAL = "tests/test_referral.py::test_"
-INTEGERS = "tests/export/test_int8_export.py::test_"
+INTEGERS = "tests/export/int8/test_export.py::test_"
 ONCE = "tests/serving/test_exactly_once.py::test_"
 SAME_COMMAND = TRAIN + "the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold"
 KILLED_WORKER = WORKERS + "a_killed_workers_fold_is_marked_crashed_told_and_taken_up_while_a_longer_healthy_run_goes_on"
@@ -596,7 +596,7 @@ REMOVALS = (
     ),
     Removal(
         "the endpoint: its service ends for want of a model",
-        "cxr/cli/services.py",
+        "cxr/cli/verbs/services.py",
         "            if wait:\n",
         "            if False:\n",
         ENDPOINT + "waiting.py::test_the_command_waits_for_its_first_champion_answers_with_it_and_ends_at_a_signal",
@@ -1212,7 +1212,7 @@ REMOVALS = (
     ),
     Removal(
         "8-bit integers that may be worse: packaged",
-        "cxr/export/int8_verdict.py",
+        "cxr/export/int8/verdict.py",
         'if not judged["holds"].all():',
         "if False:",
         INTEGERS + "a_model_that_is_not_shown_to_be_as_good_in_them_is_refused_and_nothing_is_left",
@@ -1233,17 +1233,17 @@ REMOVALS = (
     ),
     Removal(
         "too few patients to see a difference: taken for none",
-        "cxr/evaluation/noninferiority.py",
+        "cxr/evaluation/on_request/noninferiority.py",
         '"holds": bool(bound >= -margin)',
         '"holds": bool(now["value"] - then["value"] >= -margin)',
-        "tests/evaluation/test_noninferiority.py::test_a_difference_that_few_patients_cannot_show_to_be_small_does_not_hold",
+        "tests/evaluation/on_request/test_noninferiority.py::test_a_difference_that_few_patients_cannot_show_to_be_small_does_not_hold",
     ),
     Removal(
         "images of one patient: tested as if of many",
-        "cxr/evaluation/comparison.py",
+        "cxr/evaluation/on_request/comparison.py",
         "np.bincount(group, right_after",
         "np.bincount(np.arange(len(group)), right_after",
-        "tests/evaluation/test_comparison.py::test_the_images_of_a_patient_change_together_and_count_once",
+        "tests/evaluation/on_request/test_comparison.py::test_the_images_of_a_patient_change_together_and_count_once",
     ),
     Removal(
         "scores from before a column was added: a traceback",

@@ -18,10 +18,10 @@ from cxr.cli.app import app
 from cxr.config import DataConfig, Execution
 from cxr.dataset.examination import examine
 from cxr.errors import ConfigError, FormatError, PackageError, TaskError
-from cxr.evaluation.comparison import compare as compare_runs
-from cxr.evaluation.learning_curve import learning_curve
-from cxr.evaluation.outside_tests import evaluate_external
-from cxr.evaluation.stress import stress
+from cxr.evaluation.on_request.comparison import compare as compare_runs
+from cxr.evaluation.on_request.learning_curve import learning_curve
+from cxr.evaluation.on_request.stress import stress
+from cxr.evaluation.outside.tests import evaluate_external
 from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
 from cxr.images.decoding import decode_square

@@ -8,8 +8,8 @@ import streamlit as st
 
 from cxr.classes import Classes, Findings, outputs_of_record
 from cxr.evaluation import analyses
-from cxr.evaluation.comparison import Comparison, compare
 from cxr.evaluation.findings import FindingsOutOfFold
+from cxr.evaluation.on_request.comparison import Comparison, compare
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.subgroups import most_confident_errors, subgroup_table, with_subgroups
 from cxr.storage import verified

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cxr.descriptions import Description
-    from cxr.evaluation.comparison import Comparison
+    from cxr.evaluation.on_request.comparison import Comparison
     from cxr.serving.package import Package
     from cxr.storage.appraisal_folder import AppraisalFolder
     from cxr.storage.run_folder import ComparisonFolder, ExplanationFolder, RunFolder
@@ -54,7 +54,7 @@ def show_results(folder: "RunFolder") -> None:
 
 def show_appraisal(folder: "AppraisalFolder") -> None:
     """Print the metrics of appraised predictions, what is known of the images, and where the files are."""
-    from cxr.evaluation.appraisal import classes_of_record
+    from cxr.evaluation.on_request.appraisal import classes_of_record
     from cxr.evaluation.overview import headline_of
     from cxr.storage import verified
 

@@ -7,7 +7,7 @@ from cxr.config import OperatingPoint
 from cxr.errors import ConfigError, RunError
 from cxr.export.contents import write_contents
 from cxr.export.fitted import require_operating_point, require_prevalence
-from cxr.export.int8_layers import require_int8
+from cxr.export.int8.layers import require_int8
 from cxr.export.referral import require_level, require_referable
 from cxr.export.versions import add_version
 from cxr.network.onnx_graph import require_onnx

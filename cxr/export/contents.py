@@ -9,7 +9,7 @@ from typing import Any
 from cxr.export.description import describe, package_facts
 from cxr.export.evaluated import in_float32
 from cxr.export.fitted import fit
-from cxr.export.int8_export import in_integers
+from cxr.export.int8.export import in_integers
 from cxr.export.onnx_export import export_onnx
 from cxr.export.reference import write_reference
 from cxr.export.referral import fit_refer

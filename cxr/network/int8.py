@@ -3,7 +3,7 @@
 Weights are quantised per channel, activations per tensor, to the range of all but the outermost of their values on
 calibration images. ONNX Runtime builds the graph, and OpenVINO runs it. A sum of integers does not depend on its order,
 so an image has the same output in every batch. Whether rounding this coarse is good enough for a model is judged when
-it is packaged, by `cxr.export.int8_verdict`.
+it is packaged, by `cxr.export.int8.verdict`.
 """
 
 import functools

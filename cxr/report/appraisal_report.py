@@ -37,7 +37,7 @@ def write_appraisal_report(folder: AppraisalFolder, images: OutOfFold, tables: T
     Args:
         folder: with the appraisal's record.
         images: the predictions.
-        tables: as `cxr.evaluation.appraisal.appraise` returns them.
+        tables: as `cxr.evaluation.on_request.appraisal.appraise` returns them.
     """
     drawn = figures_of(images, tables)
     for name, figure in drawn.items():

@@ -5,7 +5,7 @@ from typing import Any
 
 from cxr.cli import groups
 from cxr.cli.app import app
-from cxr.cli.models import package
+from cxr.cli.verbs.models import package
 from cxr.config import Execution, ScoreConfig, TrainConfig
 from flows.verbs.scoring import score
 from flows.verbs.training import train

@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 
 from cxr.cli import groups
 from cxr.cli.app import Json, app
-from cxr.cli.training import require_possible
+from cxr.cli.verbs.training import require_possible
 from cxr.config import DataConfig, Execution, RunLocation, TrainConfig
 from cxr.errors import ChecksFailedError
 from data_checks.tolerances import Checking, Tolerances

@@ -10,7 +10,7 @@ import pytest
 from cxr.classes import Classes
 from cxr.cli import tables
 from cxr.evaluation import published
-from cxr.evaluation.comparison import Comparison
+from cxr.evaluation.on_request.comparison import Comparison
 from cxr.metrics.calibration import Calibration
 from cxr.serving.package import Package
 from cxr.storage import files, verified

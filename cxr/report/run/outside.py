@@ -7,7 +7,7 @@ import pandas as pd
 
 from cxr.classes import Findings
 from cxr.dataset.findings import count_by_class
-from cxr.evaluation.outside_tests import is_current
+from cxr.evaluation.outside.tests import is_current
 from cxr.metrics.classification import COUNTS
 from cxr.storage import verified
 from cxr.storage.run_folder import OutsideTestFolder, RunFolder

@@ -22,8 +22,8 @@ from scipy.stats import permutation_test
 from cxr.classes import Classes, Findings, outputs_of_record
 from cxr.config import ADDED
 from cxr.errors import RunError
-from cxr.evaluation.appraisal import classes_of_record
 from cxr.evaluation.findings import as_two_classes, is_known
+from cxr.evaluation.on_request.appraisal import classes_of_record
 from cxr.evaluation.out_of_fold import predicted_images
 from cxr.evaluation.tables import estimates_by_class
 from cxr.labels.matching import match_files

@@ -18,7 +18,7 @@ from cxr.dataset.examination import examine
 from cxr.errors import ConfigError, PackageError
 from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
-from cxr.export.int8_layers import require_int8
+from cxr.export.int8.layers import require_int8
 from cxr.images.inbox import Arrival
 from cxr.metrics.calibration import fit_calibration
 from cxr.network import int8, onnx_graph

@@ -10,8 +10,8 @@ from cxr.classes import Classes
 from cxr.cli.app import app
 from cxr.dataset.predictions import read_predictions
 from cxr.errors import ConfigError, RunError
-from cxr.evaluation.appraisal import being_made
-from cxr.evaluation.comparison import compare, permute_runs
+from cxr.evaluation.on_request.appraisal import being_made
+from cxr.evaluation.on_request.comparison import compare, permute_runs
 from cxr.evaluation.tables import metrics_table
 from cxr.prediction_columns import PredictionColumns
 from cxr.storage import files, verified

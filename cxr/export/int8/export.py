@@ -13,8 +13,8 @@ from cxr.config import OperatingPoint
 from cxr.evaluation.tables import metrics_table, summary_of
 from cxr.export.description import metrics_of
 from cxr.export.evaluated import Evaluated, out_of_fold_of
-from cxr.export.int8_layers import write_int8_layers
-from cxr.export.int8_verdict import require_noninferior
+from cxr.export.int8.layers import write_int8_layers
+from cxr.export.int8.verdict import require_noninferior
 from cxr.metrics.link import probabilities
 from cxr.serving.ensemble import Ensemble
 from cxr.serving.networks import PackagedNetworks

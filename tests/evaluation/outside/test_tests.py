@@ -11,7 +11,7 @@ from PIL import Image
 from benchmarks.report_numbers import disagreements
 from cxr.cli.app import app
 from cxr.errors import ConfigError, DataError, RunError
-from cxr.evaluation.outside_tests import evaluate_external, is_current, open_held_out_test
+from cxr.evaluation.outside.tests import evaluate_external, is_current, open_held_out_test
 from cxr.images.synthetic import draw_images
 from cxr.labelling import Labelling
 from cxr.storage import files, verified

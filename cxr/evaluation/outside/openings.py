@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cxr.classes import Findings
 from cxr.evaluation.findings import FindingsOutOfFold
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.evaluation.outside_metrics import outside_metrics
+from cxr.evaluation.outside.metrics import outside_metrics
 from cxr.metrics.calibration import average_folds
 from cxr.network.resnet import predict_logits
 from cxr.storage import files, verified

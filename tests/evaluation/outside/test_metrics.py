@@ -6,7 +6,7 @@ from sklearn.metrics import recall_score, roc_auc_score
 from cxr.classes import Classes, Findings
 from cxr.errors import DataError
 from cxr.evaluation.findings import FindingsOutOfFold
-from cxr.evaluation.outside_metrics import COLUMNS, LIKELIEST, outside_metrics
+from cxr.evaluation.outside.metrics import COLUMNS, LIKELIEST, outside_metrics
 from tests.support.predictions import simulate
 
 INSIDE = simulate(300)

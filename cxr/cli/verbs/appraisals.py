@@ -36,8 +36,8 @@ def appraise(
     """
     from cxr.cli import documents, tables, terminal
     from cxr.dataset.predictions import read_predictions
-    from cxr.evaluation.appraisal import appraise as compute
-    from cxr.evaluation.appraisal import being_made
+    from cxr.evaluation.on_request.appraisal import appraise as compute
+    from cxr.evaluation.on_request.appraisal import being_made
     from cxr.images.dicom.patient import patient_key
     from cxr.report.appraisal_report import write_appraisal_report
     from cxr.storage.appraisal_folder import AppraisalFolder, default_name

@@ -19,7 +19,7 @@ from cxr.dataset.folds import group_images
 from cxr.dataset.patients import elsewhere
 from cxr.dataset.tables import outputs_in
 from cxr.errors import DataError, RunError
-from cxr.evaluation.openings import open_test, weights_of
+from cxr.evaluation.outside.openings import open_test, weights_of
 from cxr.images.vitals import are_same_image, fingerprint, fingerprint_bits
 from cxr.labelling import Labelling
 from cxr.storage import files, verified

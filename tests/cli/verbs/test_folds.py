@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from cxr.cli.main import app
-from cxr.cli.runs import locked_run
+from cxr.cli.verbs.runs import locked_run
 from cxr.errors import RunError
 from cxr.storage.run_folder import RunFolder
 

@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks.report_numbers import disagreements
 from cxr.cli.app import app
 from cxr.errors import ConfigError
-from cxr.evaluation.stress import CHANGES, LEVELS, change_image, sample_images
+from cxr.evaluation.on_request.stress import CHANGES, LEVELS, change_image, sample_images
 from cxr.evaluation.tables import metrics_table
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder

@@ -7,7 +7,7 @@ from sklearn import metrics as sk
 
 from cxr.dataset.predictions import Predictions, read_predictions
 from cxr.errors import RunError
-from cxr.evaluation.appraisal import appraise, being_made
+from cxr.evaluation.on_request.appraisal import appraise, being_made
 from cxr.evaluation.tables import metrics_table, summary_of, tables_of_classes
 from cxr.prediction_columns import PredictionColumns
 from cxr.storage import verified

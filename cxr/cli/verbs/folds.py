@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from cxr.cli import groups
 from cxr.cli.app import Device, Experiments, Json, app
-from cxr.cli.runs import locked_run
+from cxr.cli.verbs.runs import locked_run
 
 
 @app.command(group=groups.TRAINING)

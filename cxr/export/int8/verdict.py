@@ -11,7 +11,7 @@ import pandas as pd
 from cxr.config import OperatingPoint
 from cxr.errors import PackageError
 from cxr.evaluation.findings import FindingsOutOfFold
-from cxr.evaluation.noninferiority import MOST_PROBABLE, judge
+from cxr.evaluation.on_request.noninferiority import MOST_PROBABLE, judge
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.storage import verified
 from cxr.training.run import Run

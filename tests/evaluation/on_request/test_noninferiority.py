@@ -5,7 +5,7 @@ from sklearn import metrics as sk
 from cxr.classes import Classes
 from cxr.evaluation.analyses import operating_points
 from cxr.evaluation.findings import FindingsOutOfFold
-from cxr.evaluation.noninferiority import MARGINS, judge
+from cxr.evaluation.on_request.noninferiority import MARGINS, judge
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.metrics.bootstrap import draw_groups
 from tests.support.findings import FINDINGS, simulate_findings

@@ -47,7 +47,7 @@ def report(
     folder = RunFolder.existing(run, experiments)
     if labelling.reads_tables and not external:
         raise ConfigError("--labels is for an external test set: give it with --external DATA.")
-    from cxr.evaluation.outside_tests import evaluate_external, open_held_out_test
+    from cxr.evaluation.outside.tests import evaluate_external, open_held_out_test
     from cxr.report.run.report import write_report
 
     with locked_run(folder) as finished:

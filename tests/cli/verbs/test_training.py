@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cxr.cli.main import app
-from cxr.cli.training import require_possible
+from cxr.cli.verbs.training import require_possible
 from cxr.config import DataConfig, Execution, RunLocation
 from cxr.errors import CxrError
 from cxr.recipe import PRESETS

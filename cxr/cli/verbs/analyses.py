@@ -7,8 +7,8 @@ from cyclopts import Parameter
 
 from cxr.cli import groups
 from cxr.cli.app import Device, Experiments, Json, app
-from cxr.cli.runs import locked_run
 from cxr.cli.terminal import say
+from cxr.cli.verbs.runs import locked_run
 
 if TYPE_CHECKING:
     pass
@@ -38,7 +38,7 @@ def stress(
 
     folder = RunFolder.existing(run, experiments)
     from cxr.cli import documents, tables
-    from cxr.evaluation.stress import stress
+    from cxr.evaluation.on_request.stress import stress
     from cxr.network.devices import resolve_device
     from cxr.report.run.report import write_report
 
@@ -74,7 +74,7 @@ def learning_curve(
 
     folder = RunFolder.existing(run, experiments)
     from cxr.cli import documents, tables
-    from cxr.evaluation.learning_curve import learning_curve
+    from cxr.evaluation.on_request.learning_curve import learning_curve
     from cxr.network.devices import keep_freed_memory, resolve_device
     from cxr.report.run.report import write_report
 

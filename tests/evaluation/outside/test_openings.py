@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from sklearn import metrics as sk
 
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.evaluation.outside_tests import open_held_out_test
+from cxr.evaluation.outside.tests import open_held_out_test
 from cxr.metrics.calibration import fit_calibration, fit_thresholds
 from cxr.network.resnet import Classifier, predict_logits
 from cxr.storage import files

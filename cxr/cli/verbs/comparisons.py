@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from cxr.cli import groups
 from cxr.cli.app import Experiments, Json, app
-from cxr.cli.appraisals import Appraisals
+from cxr.cli.verbs.appraisals import Appraisals
 from cxr.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def compare(
 
     runs = [_run_or_appraisal(name, experiments, appraisals) for name in (first, second, *more)]
     from cxr.cli import documents, tables
-    from cxr.evaluation import comparison
-    from cxr.evaluation.comparison import write_comparison
+    from cxr.evaluation.on_request import comparison
+    from cxr.evaluation.on_request.comparison import write_comparison
 
     compared = comparison.compare(runs)
     folder = ComparisonFolder(out or Path("comparisons") / "_".join(run.path.name for run in runs))

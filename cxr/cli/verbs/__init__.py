@@ -1,0 +1,1 @@
+"""The core's verbs, by what they are about."""
