@@ -3,7 +3,8 @@ PYTHON ?= python3
 UV     := $(or $(shell command -v uv),.uv/bin/uv)
 BIN    := .venv/bin
 # A crashed test process ends the run: pytest-xdist could replace it, but may then wait for ever (it assigns finished modules anew).
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0
+# Bytecode is kept whatever the environment says: the tests start many processes that import the same modules.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes pyproject.toml
 # What runs in a container: no tests, and no Ray, as a cluster brings its own.
 IMAGE  := $(foreach extra,dicom excel int8 listen mlflow onnx page redis s3 serve,--extra $(extra)) --constraint requirements.lock

@@ -19,7 +19,6 @@ from tzlocal import get_localzone_name
 
 from cxr import application
 from cxr.errors import ConfigError, RunError
-from cxr.network.devices import visible_gpus
 from cxr.storage import files
 from cxr.storage.run_folder import require_name
 from deployments import prefect_home
@@ -133,6 +132,8 @@ def up(
         ConfigError: this is not the project's folder, or no model can have the name.
         RunError: a service does not start.
     """
+    from cxr.network.devices import visible_gpus  # and torch, which takes a second or more
+
     _described_deployments()
     require_name("--name", model)
     server = services(folder)[0]

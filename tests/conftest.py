@@ -31,7 +31,7 @@ from tests.support.processes import run_to_the_end
 from tests.support.ray import RayNode, ray_nodes
 from tests.support.runs import SMALL, Finished, finish_run, is_examined_alike, small_config, train_command
 from tests.support.secrets import SECRETS
-from tests.support.servers import PrefectServer
+from tests.support.servers import PrefectServer, make_database
 from tests.support.shared import NewFolder, make_once
 
 # Tests that a shell starts in the background ignore SIGINT, and so would their children: Prefect's worker, which turns
@@ -55,9 +55,17 @@ LONG = (
     "tasks/test_ray_cluster",
     "deployments/test_server",
     "deployments/test_postgresql",
+    "flows/test_cli",
+    "docs/test_tables",
+    "export/test_int8_export",
+    "export/test_onnx_export",
+    "test_several_findings",
     "test_library",
+    "flows/test_validate_dataset",
+    "test_foreign_names",
+    "training/fold/test_loop",
 )
-"""Test modules that take minutes, the longest first; `test_conftest` checks that each is there."""
+"""Test modules that take about a minute or more, the longest first; `test_conftest` checks that each is there."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -228,10 +236,21 @@ def several(sample: Path, weights_file: str, tmp_path_factory: pytest.TempPathFa
     return load_run(RunFolder.named(made / "experiments", "several"))
 
 
+@pytest.fixture(scope="session")
+def server_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Make a home for a Prefect server: server_home(folder), with an empty database, whose tables take seconds."""
+    made = make_once(tmp_path_factory, "prefect", make_database)
+
+    def make(folder: Path) -> Path:
+        return Path(shutil.copytree(made, folder, dirs_exist_ok=True))
+
+    return make
+
+
 @pytest.fixture(scope="module")
-def server(new_folder: NewFolder) -> Iterator[dict[str, str]]:
+def server(server_home: Callable[[Path], Path], new_folder: NewFolder) -> Iterator[dict[str, str]]:
     """Run a Prefect server for a module's tests, as it is busy even when idle; yields what its clients need."""
-    server = PrefectServer(new_folder("prefect"))
+    server = PrefectServer(server_home(new_folder("prefect")))
     try:
         yield server.environment
     finally:
@@ -239,15 +258,14 @@ def server(new_folder: NewFolder) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(sample: Path, server_home: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of `cxr train` that was not disturbed.
 
     Its output is in `stdout` and `stderr`, and its Prefect server's home, with the database, in `prefect`.
     """
 
     def make(folder: Path) -> None:
-        (folder / "prefect").mkdir()
-        server = PrefectServer(folder / "prefect")
+        server = PrefectServer(server_home(folder / "prefect"))
         try:
             result = run_to_the_end(train_command(sample, folder), server.environment | SECRETS)
         finally:

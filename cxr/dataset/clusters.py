@@ -15,17 +15,17 @@ inputs by dividing by two standard deviations, Stat Med 2008.
 
 import logging
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from cxr.errors import FoldError
+
+if TYPE_CHECKING:
+    from sklearn.cluster import KMeans
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +111,9 @@ def _cluster_together(measures: pd.DataFrame, label: pd.Series, n_clusters: int,
 
 def _cluster_by_class(measures: pd.DataFrame, label: pd.Series, n_clusters: int, seed: int) -> pd.Series:
     """Return the cluster of each group: each class by itself, paired with the nearest clusters of the largest class."""
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+
     common = _scaled(measures, label)
     reference: NDArray[np.float64] | None = None
     clusters = []
@@ -126,7 +129,9 @@ def _cluster_by_class(measures: pd.DataFrame, label: pd.Series, n_clusters: int,
     return pd.concat(clusters)
 
 
-def _k_means(n_clusters: int, seed: int) -> KMeans:
+def _k_means(n_clusters: int, seed: int) -> "KMeans":
+    from sklearn.cluster import KMeans  # takes long, and only `--leave-out cluster` needs it
+
     options: dict[str, Any] = {"n_init": 10, "random_state": seed}
     return KMeans(n_clusters, **options)
 

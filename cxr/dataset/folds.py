@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import DisjointSet
-from sklearn.model_selection import StratifiedGroupKFold
 
 from cxr.classes import Findings
 from cxr.config import ADDED, KAGGLE_PATIENT, DataConfig
@@ -70,6 +69,8 @@ def assign_at_random(images: pd.DataFrame, n_folds: int, seed: int) -> NDArray[n
         n_folds: 2 or more.
         seed: the same seed gives the same folds.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes long, and a fold's process does not need it
+
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     fold = np.empty(len(images), dtype=np.int32)
     for number, (_, held_out) in enumerate(splitter.split(images, images["label"], images["group_id"])):

@@ -93,8 +93,8 @@ def draw_inbox(out: Path, *, n_images: int, seed: int) -> None:
     draft.rename(out)
 
 
-def draw_examples(seed: int = 0) -> dict[str, bytes]:
-    """Return one image of each kind, as JPEG, by a description of the lungs."""
+def draw_examples(seed: int = 60) -> dict[str, bytes]:
+    """Return one image of each kind, as JPEG, by a description of the lungs; by default with opacities plain to see."""
     kinds: dict[str, Disease | None] = {
         "healthy lungs": None,
         "one dense patch": "bacteria",

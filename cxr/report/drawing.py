@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 from xml.etree import ElementTree
 
@@ -49,7 +50,12 @@ class Figure:
     description: str
     """What the figure shows, in words, for people who cannot see it."""
     table: pd.DataFrame
-    svg: str
+    draw_svg: Callable[[], str]
+
+    @cached_property
+    def svg(self) -> str:
+        """The figure, drawn when it is first asked for: what else a page needs is read, or found damaged, before."""
+        return self.draw_svg()
 
 
 def legible(name: object) -> str:
@@ -73,7 +79,7 @@ def draw(
     height: float = 3.6,
     grid: tuple[int, int] | None = None,
 ) -> Figure:
-    """Return the figure that `plot` draws of the table.
+    """Return the figure that `plot` draws of the table once it is asked for.
 
     Args:
         name: of the figure's files, and prefix of its ids.
@@ -85,6 +91,18 @@ def draw(
         height: in inches.
         grid: number of rows and columns of panels; None for a single panel.
     """
+    drawing = partial(_plotted, name, table, plot, (width, height), grid)
+    return Figure(name, caption, description, table, lambda: _accessible(drawing(), name, caption, description))
+
+
+def _plotted(
+    name: str,
+    table: pd.DataFrame,
+    plot: Callable[[Any, pd.DataFrame], None],
+    size: tuple[float, float],
+    grid: tuple[int, int] | None,
+) -> str:
+    """Return the SVG as matplotlib writes it; the arguments are those of `draw`."""
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
@@ -92,11 +110,11 @@ def draw(
     stream = io.StringIO()
     style: dict[Any, Any] = STYLE | {"svg.hashsalt": name}
     with mpl.rc_context(style):
-        canvas = Canvas(figsize=(width, height))
+        canvas = Canvas(figsize=size)
         FigureCanvasSVG(canvas)
         plot(canvas.subplots(*grid, sharey=True) if grid else canvas.add_subplot(), table)
         canvas.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    return Figure(name, caption, description, table, _accessible(stream.getvalue(), name, caption, description))
+    return stream.getvalue()
 
 
 def _accessible(svg: str, name: str, caption: str, description: str) -> str:

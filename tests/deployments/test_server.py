@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.faults
 
 
 @pytest.fixture
-def mortal(tmp_path: Path) -> Iterator[PrefectServer]:
+def mortal(server_home: Callable[[Path], Path], tmp_path: Path) -> Iterator[PrefectServer]:
     """A server that a test may kill."""
-    server = PrefectServer(tmp_path)
+    server = PrefectServer(server_home(tmp_path))
     try:
         yield server
     finally:

@@ -132,7 +132,7 @@ def test_auto_finds_the_gpu_and_gives_it_folds_that_fit() -> None:
 @pytest.fixture(scope="module")
 def side_by_side(place: Path) -> Run:
     """A run whose two folds were trained at the same time, each in a process of its own."""
-    config = TrainConfig(data=str(place / "images"), **SMALL)
+    config = TrainConfig(data=str(place / "images"), **(SMALL | {"epochs": 1}))
     where = Execution(run_id="both", experiments=place, cache=place / "cache", devices=DEVICE, folds_per_device=2)
     return load_run(cross_validate(config, where))
 

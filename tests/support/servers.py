@@ -54,6 +54,13 @@ class PrefectServer:
         self.process.wait(timeout=60)
 
 
+def make_database(home: Path) -> None:
+    """Make the SQLite database of a Prefect server, with all of its tables and nothing in them."""
+    environment = os.environ | {"PREFECT_HOME": str(home)}
+    upgrade = [BIN / "prefect", "server", "database", "upgrade", "--yes"]
+    subprocess.run(upgrade, cwd=PROJECT, env=environment, capture_output=True, check=True, timeout=240)
+
+
 @contextmanager
 def worker(pool: str, name: str, folder: Path, environment: Mapping[str, str]) -> Iterator[psutil.Process]:
     """Run a worker that takes one run at a time; its log is `folder`/`name`.log."""

@@ -102,16 +102,17 @@ def _each_finding(images: FindingsOutOfFold, pages: Mapping[str, Path]) -> Itera
 
 
 def _write_page(run: Run, images: OutOfFold, tables: Tables, gaps: Tables, path: Path, subject: _Subject) -> None:
-    """Write a page and its figures."""
+    """Write a page and its figures, once all that they show has been read."""
     drawn = {
         name: replace(figure, name=subject.prefix + name) for name, figure in _figures(run, images, tables).items()
     }
     flow = run.folder.figures / f"{subject.prefix}images.parquet"
     verified.write_table(flow, image_flow(verified.read_table(run.folder.manifest), run.config.holdout, images))
+    page = _page(run, images, tables, gaps, drawn, subject)
     for figure in drawn.values():
         verified.write_text(run.folder.figures / f"{figure.name}.svg", figure.svg)
         verified.write_table(run.folder.figures / f"{figure.name}.parquet", figure.table)
-    verified.write_text(path, _page(run, images, tables, gaps, drawn, subject))
+    verified.write_text(path, page)
 
 
 def _page(
