@@ -57,7 +57,7 @@ LONG = (
     "deployments/test_postgresql",
     "flows/test_cli",
     "docs/test_tables",
-    "export/test_int8_export",
+    "export/int8/test_export",
     "export/test_onnx_export",
     "test_several_findings",
     "test_library",
