@@ -62,6 +62,7 @@ RANGES = {
     "--opacity": (0, 1),
     "--prevalence": (0, 1),
     "--share": (0, 1),
+    "--refer": (0, 0.5),
     "--redo-fold": (0, 19),
     "FOLD": (0, 19),
     "--port": (0, 65535),

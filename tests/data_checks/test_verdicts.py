@@ -8,6 +8,7 @@ import pytest
 from cxr.errors import ChecksFailedError
 from cxr.storage.run_folder import RunFolder
 from cxr.verdict import Finding, Severity, Verdict
+from data_checks.tolerances import Tolerances
 from data_checks.verdicts import expectations_table, log_failed, read_verdicts, require, write_verdicts
 from tests.support.runs import small_config
 
@@ -58,8 +59,8 @@ def test_verdicts_are_read_in_the_order_of_the_report_whenever_they_were_written
     folder = RunFolder(Path(shutil.copytree(examined / "run", tmp_path / "run")))
     config = small_config(sample)
     assert read_verdicts(folder) == []
-    write_verdicts(folder, config, [BAD])
-    write_verdicts(folder, config, [GOOD])
+    write_verdicts(folder, config, [BAD], Tolerances())
+    write_verdicts(folder, config, [GOOD], Tolerances())
     assert read_verdicts(folder) == [GOOD, BAD]
     pd.testing.assert_frame_equal(pd.read_parquet(folder.expectations), expectations_table([GOOD, BAD]))
     assert "Widths are critical." in folder.checks_report.read_text(encoding="utf-8")

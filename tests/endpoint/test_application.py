@@ -218,7 +218,7 @@ def test_the_reference_page_has_every_path_status_and_metric(endpoint: Served, d
         for operation in path.values()
         for status in operation["responses"]
     }
-    assert set(re.findall(r"^\| (\d{3}) \|", text, re.MULTILINE)) == statuses | {"404", "405", "500"}
+    assert set(re.findall(r"^\| (\d{3}) \|", text, re.MULTILINE)) == statuses | {"404", "405", "500", "503"}
     metrics = endpoint.client.get("/metrics").text
     defined = set(re.findall(r"^# TYPE (cxr_\w+) ", metrics, re.MULTILINE))
     described = set(re.findall(r"^\| `(cxr_\w+)` \|", text, re.MULTILINE))
