@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,14 @@ from tests.support.packages import sign
 from tests.support.shared import NewFolder
 
 
-def write_labels(file: Path, images: list[Path]) -> Path:
-    """Write a labels file; an image's class is its folder."""
+def write_labels(file: Path, images: list[Path], patient: Callable[[str], str] | None = None) -> Path:
+    """Write a labels file; an image's class is its folder, and its patient follows from its name, if it is known."""
     with file.open("w", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["path", "label"])
-        writer.writerows([os.path.relpath(image, file.parent), image.parent.name] for image in images)
+        writer.writerow(["path", "label", *(["patient_id"] if patient else [])])
+        for image in images:
+            row = [os.path.relpath(image, file.parent), image.parent.name]
+            writer.writerow([*row, patient(image.name)] if patient else row)
     return file
 
 
