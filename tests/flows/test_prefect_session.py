@@ -16,6 +16,11 @@ from flows.prefect_session import _keeps_unknown_errors, require_named_server
 from tests.support.processes import BIN
 
 
+def test_services_are_known_without_torch() -> None:
+    code = "import sys; import deployments.services; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def record_of(error: Exception) -> logging.LogRecord:
     try:
         raise error

@@ -22,6 +22,14 @@ def test_a_figure_has_a_title_and_a_description_that_a_screen_reader_finds() -> 
     assert by_id["bars-desc"] == "0.25 < 0.75"
 
 
+def test_a_figure_is_drawn_when_it_is_first_asked_for_and_once() -> None:
+    drawn: list[str] = []
+    figure = draw("bars", "Bars", "Two bars", TABLE, lambda axes, rows: drawn.append(axes.name))
+    assert drawn == []
+    assert figure.svg == figure.svg
+    assert drawn == ["rectilinear"]
+
+
 def test_two_figures_on_a_page_share_no_id_and_refer_to_their_own() -> None:
     first, second = (set(re.findall(r'\bid="([^"]+)"', bars(name).svg)) for name in ("first", "second"))
     assert not first & second

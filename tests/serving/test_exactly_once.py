@@ -404,7 +404,7 @@ def test_an_error_of_the_disk_at_any_step_is_one_sentence_and_is_recorded(place:
         assert place.rows()["path"].tolist() == ["1.png"]
         assert place.record()["ended"] == "done"
     assert set(ends) == {"failed"}
-    assert len(ends) > 2
+    assert len(ends) > 1
 
 
 def test_a_file_where_a_folder_has_to_be_is_one_sentence_and_the_next_run_publishes(place: Place) -> None:
