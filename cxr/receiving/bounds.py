@@ -8,9 +8,10 @@ Source: DICOM PS3.8 section 9.3 (PDUs), PS3.7 section 6.3 (messages).
 """
 
 import io
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -49,6 +50,7 @@ class CutOff(io.BytesIO):
 class Talk:
     """How far an association is."""
 
+    socket: socket.socket
     is_under_way: bool = False
     """A message is being received, or was and is not answered yet."""
     is_late: bool = False
@@ -62,9 +64,8 @@ class Talk:
 
 
 def bound_reads(connection: "AssociationSocket") -> None:
-    """Let a connection end where a PDU is very long, or does not go on."""
-    if connection.socket is not None:
-        connection.socket.settimeout(SILENT_FOR_S)
+    """Let an open connection end where a PDU is very long, or does not go on."""
+    cast(socket.socket, connection.socket).settimeout(SILENT_FOR_S)
     receive: Callable[[int], bytearray] = connection.recv
 
     def receive_few(nr_bytes: int) -> bytearray:

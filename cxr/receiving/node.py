@@ -17,6 +17,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from socket import socket
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from pynetdicom import AE, events
     from pynetdicom.association import Association
     from pynetdicom.dimse_primitives import C_STORE
-    from pynetdicom.transport import ThreadedAssociationServer
+    from pynetdicom.transport import AssociationSocket, ThreadedAssociationServer
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ class Node:
 
         self._entity = _entity(self.address)
         handlers: list[Any] = [
-            (evt.EVT_CONN_OPEN, lambda event: bounds.bound_reads(event.assoc.dul.socket)),
+            (evt.EVT_CONN_OPEN, self._open),
             (evt.EVT_DATA_RECV, self._receive),
             (evt.EVT_DATA_SENT, self._answer),
             (evt.EVT_CONN_CLOSE, self._close),
@@ -161,11 +162,17 @@ class Node:
     def _is_storing(self) -> bool:
         return any(talk.is_awaited and sender.is_alive() for sender, talk in list(self._talks.items()))
 
+    def _open(self, event: "events.Event") -> None:
+        """Bound a connection that has been made."""
+        connection = cast("AssociationSocket", event.assoc.dul.socket)
+        bounds.bound_reads(connection)
+        self._talks[event.assoc] = bounds.Talk(cast(socket, connection.socket))
+
     def _receive(self, event: "events.Event") -> None:
         """Bound what is kept of a message that is coming; cut off a sender that sends more than it may."""
         if event.data[:1] != DATA:
             return
-        talk = self._talks.setdefault(event.assoc, bounds.Talk())
+        talk = self._talks[event.assoc]
         if not talk.is_under_way:
             talk.is_under_way, talk.is_late = True, self._is_ending.is_set()
         if not bounds.bound_message(event.assoc, self._max_bytes):
@@ -174,21 +181,21 @@ class Node:
 
     def _answer(self, event: "events.Event") -> None:
         """Note that a message was answered."""
-        talk = self._talks.get(event.assoc)
-        if talk is not None and event.data[:1] == DATA:
-            talk.is_under_way = False
+        if event.data[:1] == DATA:
+            self._talks[event.assoc].is_under_way = False
 
     def _close(self, event: "events.Event") -> None:
         """Say what came of a connection that has ended."""
-        talk = self._talks.pop(event.assoc, None)
-        if talk is not None and talk.is_under_way:
+        talk = self._talks[event.assoc]
+        talk.socket.close()  # pynetdicom leaves it to the garbage collector if the sender was first
+        if talk.is_under_way:
             log.warning("%s: the connection ended before its last image was confirmed", _caller(event.assoc))
-        if talk is not None and talk.n_stored:
+        if talk.n_stored:
             log.info("%s: %d images stored", _caller(event.assoc), talk.n_stored)
 
     def _store(self, event: "events.Event") -> "int | Dataset":
         """Store an instance; return the status."""
-        talk = self._talks.get(event.assoc, bounds.Talk())  # it is gone if the connection has just ended
+        talk = self._talks[event.assoc]
         try:
             with self._one_at_a_time:
                 if talk.is_late:

@@ -1,4 +1,5 @@
 import io
+import socket
 
 from cxr.receiving.bounds import CutOff, Talk
 
@@ -16,6 +17,7 @@ def test_of_a_data_set_no_more_is_kept_than_may_be() -> None:
 
 
 def test_a_message_is_waited_for_unless_it_began_at_the_end() -> None:
-    assert not Talk().is_awaited
-    assert Talk(is_under_way=True).is_awaited
-    assert not Talk(is_under_way=True, is_late=True).is_awaited
+    with socket.socket() as connection:
+        assert not Talk(connection).is_awaited
+        assert Talk(connection, is_under_way=True).is_awaited
+        assert not Talk(connection, is_under_way=True, is_late=True).is_awaited

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian, generate_uid
@@ -28,7 +29,7 @@ from tests.support.disks import disk_of, resize_disk
 from tests.support.images import make_dicom
 from tests.support.processes import wait_for
 
-# Where a peer is gone amid a PDU, pynetdicom leaves it to the garbage collector to close the socket.
+# A sender that is cut off may leave its socket to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 CT = "1.2.840.10008.5.1.4.1.1.2"
 SECRETS = ("Doe", "SECRET-0815", "19700101", "doe-")
@@ -142,7 +143,7 @@ def test_at_its_end_the_node_stores_the_image_under_way_confirms_it_and_takes_no
     node = Node(Address(port=0), delivery, 64)
     with delivery.open(), ThreadPoolExecutor() as pool:
         port = node.start()
-        with Cable(port, 8192) as cable:
+        with Cable(port, 400) as cable:  # between the request and its data set
             sender = pool.submit(dcmtk, "storescu", cable.port, "--required", "--no-halt", *images)
             wait_for(
                 lambda: any(talk.is_under_way for talk in node._talks.values()),
@@ -150,7 +151,7 @@ def test_at_its_end_the_node_stores_the_image_under_way_confirms_it_and_takes_no
                 timeout_s=60,
             )
             end = pool.submit(node.stop)
-            time.sleep(0.3)
+            time.sleep(0.8)  # it has stopped to listen
             assert not end.done(), "it waits for the image"
             cable.go_on()
             _, printed = sender.result()
@@ -229,7 +230,9 @@ def test_hostile_data_sets_are_refused_each_with_its_status_and_nothing_is_kept(
 def test_a_data_set_above_the_limit_is_refused_and_the_next_is_stored(port: int, inbox: Path) -> None:
     kept = len(received(inbox))
     with associated(port) as association:
-        assert send(association, bytes(3 * 2**20), generate_uid()) == CANNOT_UNDERSTAND
+        large = make_dicom(np.zeros((800, 800), np.uint16), syntax=ImplicitVRLittleEndian)
+        assert len(large) > 2**20
+        assert store(association, large) == CANNOT_UNDERSTAND
         assert store(association, make_dicom(syntax=ImplicitVRLittleEndian)) == STORED
     assert len(received(inbox)) == kept + 1
 

@@ -125,3 +125,4 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):  # one of the ends is gone
         while data := source.recv(4096):
             target.sendall(data)
+        target.shutdown(socket.SHUT_RDWR)
