@@ -3,6 +3,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -27,15 +28,17 @@ def test_without_a_champion_the_endpoint_says_so_to_those_who_may_ask_and_goes_o
     thread = threading.Thread(target=wait_for_champion, args=(listener, has_champion.is_set, "there is none yet."))
     thread.start()
     with listener.socket, client_of(listener.address) as stranger:
-        assert stranger.get("/health").json() == {"status": "no model"}
-        assert stranger.post("/predict", content=b"image").status_code == 401
-        refused = stranger.post("/predict", content=b"image", headers={"Authorization": f"Bearer {TOKEN}"})
-        assert (refused.status_code, refused.json()) == (503, {"detail": "there is none yet."})
-        assert int(refused.headers["retry-after"]) > 0
-        has_champion.set()
-        thread.join(timeout=20)
+        try:
+            assert stranger.get("/health").json() == {"status": "no model"}
+            assert stranger.post("/predict", content=b"image").status_code == 401
+            refused = stranger.post("/predict", content=b"image", headers={"Authorization": f"Bearer {TOKEN}"})
+            assert (refused.status_code, refused.json()) == (503, {"detail": "there is none yet."})
+            assert int(refused.headers["retry-after"]) > 0
+        finally:
+            has_champion.set()
+            thread.join(timeout=20)
         assert not thread.is_alive()
-        assert listener.socket.getsockopt(1, 30) == 1, "it listens (SO_ACCEPTCONN) for what comes next"
+        assert listener.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1, "it still listens"
     lines = [record.getMessage() for record in caplog.records if record.name == "cxr.endpoint.guard"]
     assert [re.findall(r'"status": (\d+)', line) for line in lines] == [["200"], ["401"], ["503"]]
 

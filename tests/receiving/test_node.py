@@ -1,4 +1,3 @@
-import gc
 import logging
 import random
 import re
@@ -29,8 +28,6 @@ from tests.support.disks import disk_of, resize_disk
 from tests.support.images import make_dicom
 from tests.support.processes import wait_for
 
-# A sender that is cut off may leave its socket to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 CT = "1.2.840.10008.5.1.4.1.1.2"
 SECRETS = ("Doe", "SECRET-0815", "19700101", "doe-")
 
@@ -45,7 +42,6 @@ def port(inbox: Path) -> Iterator[int]:
     """The port of a node that takes data sets of 1 MiB from anybody."""
     with listening(inbox, max_mb=1) as (_, port):
         yield port
-    gc.collect()  # here, where the warning is ignored
 
 
 def store(association: Association, data: bytes, uid: str = "", sop_class: str = DX) -> int:

@@ -66,10 +66,11 @@ def associated(port: int, sop_class: str = DX) -> Iterator[Association]:
     entity.add_requested_context(sop_class)
     association = entity.associate("127.0.0.1", port, ae_title="CXR")
     assert association.is_established
-    try:
-        yield association
-    finally:
-        association.abort()
+    with association.dul.socket.socket:  # pynetdicom leaves it open if the node was first to close
+        try:
+            yield association
+        finally:
+            association.abort()
 
 
 class Cable:
