@@ -36,7 +36,8 @@ def main() -> None:
     networks = [load_network(run, fold) for fold in range(run.config.folds)]
     heat = grad_cam(networks, squares, np.full(N_IMAGES, len(run.classes) - 1))
     shares = np.array([shares_of(*pair) for pair in zip(heat, opacities, strict=True)])
-    figures: dict[str, float] = {"size": run.config.size, "images": N_IMAGES}
+    n_blank = int(np.isnan(shares[:, 0]).sum())
+    figures: dict[str, float] = {"size": run.config.size, "images": N_IMAGES, "blank maps, left out": n_blank}
     for name, rows in (("virus", shares[::2]), ("bacteria", shares[1::2])):
         inside, area = np.nanmean(rows, axis=0)
         figures |= {f"{name}: heat inside": round(inside, 3), f"{name}: area": round(area, 3)}

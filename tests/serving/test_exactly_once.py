@@ -389,7 +389,7 @@ def test_a_batch_that_left_the_inbox_after_a_kill_is_published_all_the_same(plac
 def test_an_error_of_the_disk_at_any_step_is_one_sentence_and_is_recorded(place: Place) -> None:
     place.put("ward/1.png", 1)
     ends = []
-    for step in range(6, 56, 8):
+    for step in range(6, 44, 7):
         shutil.rmtree(place.out, ignore_errors=True)
         with watching(at_step(step, place.out, refuse)):
             try:
@@ -404,7 +404,7 @@ def test_an_error_of_the_disk_at_any_step_is_one_sentence_and_is_recorded(place:
         assert place.rows()["path"].tolist() == ["1.png"]
         assert place.record()["ended"] == "done"
     assert set(ends) == {"failed"}
-    assert len(ends) > 1
+    assert len(ends) > 2
 
 
 def test_a_file_where_a_folder_has_to_be_is_one_sentence_and_the_next_run_publishes(place: Place) -> None:
