@@ -261,6 +261,9 @@ class ScoreConfig:
             cluster, all at once (ray).
         ray_address: Address of the cluster: HOST:PORT on one of its nodes, ray://HOST:PORT elsewhere, or auto.
         gpus_per_chunk: GPUs for each chunk on the cluster, 0 to 1; 0 for nodes without GPUs.
+        dicom_out: Folder for a Structured Report and a picture of each published image that came as DICOM.
+        dicom_to: Node that they are also sent to, as AETITLE@HOST:PORT.
+        dicom_as: AE title of this program, when it calls that node.
     """
 
     name: str
@@ -276,6 +279,9 @@ class ScoreConfig:
     runner: ScoreRunner = "local"
     ray_address: str | None = None
     gpus_per_chunk: float = 1.0
+    dicom_out: Path | None = None
+    dicom_to: str | None = None
+    dicom_as: str = "CXR"
 
     def __post_init__(self) -> None:
         _require_choice("runner", self.runner, ("local", "ray"))
@@ -284,6 +290,47 @@ class ScoreConfig:
         _require_range("workers", self.workers or 0, 0, 256)
         _require_choice("precision", self.precision, ("auto", "fp32", "bf16", "int8"))
         _require_choice("compile", self.compile, ("auto", "on", "off"))
+        require_ae_title("--dicom-as", self.dicom_as)
+        if self.dicom_to is not None:
+            DicomNode.parse(self.dicom_to)
+            if self.dicom_out is None:
+                raise ConfigError("--dicom-to sends what --dicom-out has written: give --dicom-out FOLDER too.")
+
+
+AE_TITLE = r"(?! )[ -\[\]-~]{1,16}(?<! )"
+"""Printable ASCII without a backslash; spaces around it mean nothing (DICOM PS3.8 section 9.3.2)."""
+
+
+def require_ae_title(option: str, title: str) -> None:
+    """Raise ConfigError unless a text is the AE title of a DICOM node."""
+    if not re.fullmatch(AE_TITLE, title):
+        raise ConfigError(
+            f"{option} must have 1 to 16 ASCII characters, no backslash, no space at its ends, got {title!r}."
+        )
+
+
+@dataclass(frozen=True)
+class DicomNode:
+    """Where another DICOM node is reached, and what it is called."""
+
+    ae_title: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the node of an address as `--dicom-to` has it.
+
+        Raises:
+            ConfigError: the text is no address.
+        """
+        parts = re.fullmatch(rf"({AE_TITLE})@([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(\d{{1,5}})", text)
+        if parts is None or not 1 <= int(parts[3]) <= 65535:
+            raise ConfigError(f"--dicom-to must be AETITLE@HOST:PORT, such as PACS@10.0.0.5:104, got {text!r}.")
+        return cls(parts[1], parts[2].strip("[]"), int(parts[3]))
+
+    def __str__(self) -> str:
+        return f"{self.ae_title}@{self.host}:{self.port}"
 
 
 def _require_range(name: str, value: float, least: float, most: float) -> None:

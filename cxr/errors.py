@@ -9,6 +9,7 @@ CxrError                a mistake that the user can correct: one sentence with r
 ├── TaskError           one label per image is needed where there are several findings, or the reverse
 ├── RunError            a run is unknown, in use, unfinished, or was begun with another config
 ├── PackageError        a packaged model is unknown, damaged, or may not become champion
+├── NodeError           a DICOM node cannot be reached, or does not take what it is sent
 ├── DiskError           the operating system cannot read or write a file
 ├── DiskFullError       the disk is full; what was written before is intact
 ├── DamagedError        a file that cxr wrote has changed since
@@ -109,6 +110,10 @@ class RunError(CxrError):
 
 class PackageError(CxrError):
     """The packaged model is unknown, damaged, or may not become champion."""
+
+
+class NodeError(CxrError):
+    """A DICOM node cannot be reached, or does not take what it is sent; what was not sent is kept."""
 
 
 class DiskError(CxrError):

@@ -73,13 +73,16 @@ def score_inbox(inbox: Path, config: ScoreConfig, check: "Check") -> "tuple[Scor
         The scoring run, and the outcome of each batch that had new images.
 
     Raises:
-        CxrError: as for `open_scoring_run`, or another process writes to these scores.
+        CxrError: as for `open_scoring_run`, another process writes to these scores, or DICOM results are asked for and
+            could not be written.
     """
+    from cxr.dicom_results.results import require_possible
     from cxr.report.scoring_report import write_scoring_report
     from cxr.serving.scoring import scores
     from cxr.serving.scoring.outcome import carry_out, conclude, recorded
     from cxr.serving.scoring.scoring_runs import chunks, open_scoring_run
 
+    require_possible(inbox, config)
     with scores.exclusive(ScoresFolder.at(config.out)):
         scoring_run, batches = open_scoring_run(inbox, config)
         outcomes: list[Outcome] = []
@@ -91,6 +94,17 @@ def score_inbox(inbox: Path, config: ScoreConfig, check: "Check") -> "tuple[Scor
                 carry_out(scoring_run, outcomes)
             write_scoring_report(scoring_run, outcomes)
     return scoring_run, outcomes
+
+
+def write_dicom_results(scoring_run: "ScoringRun") -> None:
+    """Write the DICOM results that are missing after a scoring run, and send them, where its config asks for that.
+
+    Raises:
+        CxrError: as for `cxr.dicom_results.results.write_and_send`; the scores are published all the same.
+    """
+    from cxr.dicom_results.results import write_and_send
+
+    write_and_send(scoring_run)
 
 
 def _score_chunk(scoring_run: "ScoringRun", batch: str, chunk: "Sequence[Arrival]") -> None:

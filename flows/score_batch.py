@@ -7,6 +7,7 @@ from prefect.runtime import deployment
 from prefect.states import Completed, Failed
 
 from cxr.config import ScoreConfig
+from cxr.dicom_results.results import require_possible
 from cxr.serving.registry import champion_version, model_folders
 from cxr.serving.scoring import scores
 from cxr.serving.scoring.outcome import Outcome, carry_out, recorded, totals
@@ -15,7 +16,7 @@ from cxr.storage.scores_folder import ScoresFolder
 from data_checks.tolerances import Tolerances
 from flows.parameters import flat_parameters
 from flows.run_names import scoring_run_name
-from tasks.serving import chunk_runner, conclude_batch, open_scoring_run, report_scoring_run
+from tasks.serving import chunk_runner, conclude_batch, open_scoring_run, report_scoring_run, write_dicom_results
 
 
 def _is_without_champion(model: ModelFolder) -> bool:
@@ -39,6 +40,7 @@ def score_batch(inbox: Path, config: ScoreConfig, tolerances: Path | dict[str, f
     limit = Tolerances.of(tolerances)
     if deployment.id and _is_without_champion(ModelFolder.named(config.models, config.name)):
         return Completed(message=f"no champion yet: `cxr package RUN --name {config.name} --promote` makes one")
+    require_possible(inbox, config)
     folder = ScoresFolder.at(config.out)
     with scores.exclusive(folder), chunk_runner(config) as score_chunks:
         scoring_run, batches = open_scoring_run(inbox, config)
@@ -49,6 +51,8 @@ def score_batch(inbox: Path, config: ScoreConfig, tolerances: Path | dict[str, f
                 outcomes.append(conclude_batch(scoring_run, batch, limit))
                 carry_out(scoring_run, outcomes)
             report_scoring_run(scoring_run, outcomes)
+    if config.dicom_out is not None:
+        write_dicom_results(scoring_run)
     held = [outcome.batch for outcome in outcomes if outcome.decision == "held"]
     counts = ", ".join(f"{n:,} {what}" for what, n in totals(outcomes).items())
     if held:

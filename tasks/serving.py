@@ -1,4 +1,7 @@
-"""Score the new images of an inbox: a task for each chunk of images, one to conclude each batch, one to report."""
+"""Score the new images of an inbox: a task for each chunk of images, one to conclude each batch, one to report.
+
+Another writes and sends what is asked for as DICOM.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.utilities.annotations import quote
 
 from cxr.config import ScoreConfig
+from cxr.dicom_results.results import write_and_send
 from cxr.images.inbox import Arrival, Batch
 from cxr.report.scoring_report import markdown, write_scoring_report
 from cxr.serving.scoring import scorer, scoring_runs
@@ -87,3 +91,10 @@ def report_scoring_run(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -> 
     described = {"description": f"{scoring_run.started_at}: {counts}"}
     create_table_artifact(table_rows(table.reindex(columns=columns)), key=f"scoring-run-{key}", **described)
     create_markdown_artifact(markdown(scoring_run, outcomes), key=f"report-{key}", **described)
+
+
+@task(task_run_name="write-dicom-results", cache_policy=NO_CACHE)
+def write_dicom_results(scoring_run: ScoringRun) -> None:
+    """Write the DICOM results that are missing, and send those that their node has not confirmed."""
+    with core_logs():
+        write_and_send(scoring_run)

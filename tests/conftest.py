@@ -1,6 +1,7 @@
 """Images and runs that several tests share: drawn, seeded, made once."""
 
 import io
+import logging
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from PIL import Image
 
 from cxr.config import Execution
 from cxr.dataset.examination import examine
+from cxr.dicom_results.results import write_and_send
 from cxr.export.build import make_package
 from cxr.images.synthetic import draw_images, draw_inbox
 from cxr.serving import registry
@@ -25,11 +27,13 @@ from cxr.storage.run_folder import RunFolder
 from cxr.training.beginning import begin_run
 from cxr.training.run import Run, load_run
 from flows.cli import app as cli
+from tests.support.dicom import draw_study
 from tests.support.disks import disk_of
 from tests.support.findings import hide_subtypes
 from tests.support.processes import run_to_the_end
 from tests.support.ray import RayNode, ray_nodes
 from tests.support.runs import SMALL, Finished, finish_run, is_examined_alike, small_config, train_command
+from tests.support.scoring import score_to_dicom
 from tests.support.secrets import SECRETS
 from tests.support.servers import PrefectServer, make_database
 from tests.support.shared import NewFolder, make_once
@@ -192,6 +196,27 @@ def scored(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         cli(["score", str(place / "inbox"), "--name=tiny", "--settle=0", "--force", *places])
     assert ended.value.code == 0
     return place / "scores"
+
+
+@pytest.fixture(scope="session")
+def dicom_results(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The DICOM results of two drawn radiographs of a patient; `inbox` and `scores` lie beside them.
+
+    `log` has what was logged. Do not write into it.
+    """
+    place = tmp_path_factory.mktemp("dicom_results")
+    draw_study(place / "inbox" / "ward")
+    scoring_run = score_to_dicom(home, place)
+    lines = io.StringIO()
+    logger, handler = logging.getLogger("cxr"), logging.StreamHandler(lines)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    write_and_send(scoring_run)
+    logger.setLevel(level)
+    logger.removeHandler(handler)
+    (place / "log").write_text(lines.getvalue())
+    return place / "results"
 
 
 @pytest.fixture(scope="session")

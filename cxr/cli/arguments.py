@@ -15,7 +15,18 @@ from cyclopts import UNSET, App, ArgumentCollection
 
 from cxr.errors import ConfigError
 
-FOLDERS = {"--experiments", "--appraisals", "--models", "--cache", "--scores", "--services", "--out", "OUT", "INBOX"}
+FOLDERS = {
+    "--experiments",
+    "--appraisals",
+    "--models",
+    "--cache",
+    "--scores",
+    "--services",
+    "--out",
+    "--dicom-out",
+    "OUT",
+    "INBOX",
+}
 FILES = {"--tolerances"}
 NAMES = {
     "--data",

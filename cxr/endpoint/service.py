@@ -69,7 +69,7 @@ class Service:
             raise reading.refused
         if target is None:
             (prediction,) = await self._predict([reading])
-            target = default_target(self.package, prediction)
+            target = default_target(self.package, prediction.probability, prediction.predicted)
         looked_for = target
         heat = await asyncio.wrap_future(self._batches.do(lambda model: model.look([reading], [looked_for])[0]))
         return await self.in_thread(lambda: _as_png(upload.data, heat, opacity))

@@ -3,15 +3,14 @@
 A UID becomes the name of a file or a folder, so its grammar is checked: digits and dots, no empty part. No other value
 of a data set leaves this module: a patient's name may stand in any of them.
 
-Source: DICOM PS3.4 annex B (statuses of C-STORE), PS3.5 section 9.1 (UIDs).
+Source: DICOM PS3.4 annex B (statuses of C-STORE).
 """
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cxr.errors import UnreadableError
-from cxr.images.dicom.file import name_of, read_dataset, require_radiograph
+from cxr.images.dicom.file import is_uid, name_of, read_dataset, require_radiograph
 from cxr.images.dicom.pixels import PIXEL_TAGS
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 """The statuses of C-STORE that are answered with, of each range the first."""
-UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
-LONGEST_UID = 64
 TAGS = (*PIXEL_TAGS, "SOPInstanceUID", "StudyInstanceUID")
 
 
@@ -67,11 +64,6 @@ def read_instance(data: bytes, sop_class: str, uid: str) -> Instance:
             raise RefusedError(DOES_NOT_MATCH, f"{name_of(keyword)} is not that of the request")
     study_uid = str(dataset.get("StudyInstanceUID"))
     return Instance(uid, study_uid if is_uid(study_uid) else None, data)
-
-
-def is_uid(text: str) -> bool:
-    """Return whether a text is a UID of two parts or more."""
-    return len(text) <= LONGEST_UID and UID.fullmatch(text) is not None
 
 
 def _parse(data: bytes) -> "Dataset":

@@ -13,7 +13,6 @@ import importlib.util
 import ipaddress
 import logging
 import os
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +21,9 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
+from cxr.config import require_ae_title
 from cxr.errors import ConfigError, DiskFullError
-from cxr.images.dicom.file import DECODED, RADIOGRAPH_CLASSES
+from cxr.images.dicom.file import DECODED, RADIOGRAPH_CLASSES, is_uid
 from cxr.images.source import MAX_IMAGE_BYTES
 from cxr.receiving import bounds
 from cxr.receiving.delivery import Delivery
@@ -33,7 +33,6 @@ from cxr.receiving.instances import (
     OUT_OF_RESOURCES,
     STORED,
     RefusedError,
-    is_uid,
     read_instance,
 )
 
@@ -46,8 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AE_TITLE = r"(?! )[ -\[\]-~]{1,16}(?<! )"
-"""Printable ASCII without a backslash; spaces around it mean nothing."""
 VERIFICATION = "1.2.840.10008.1.1"
 MOST_ASSOCIATIONS = 16
 SPEAKS_IN_S = 10.0
@@ -77,10 +74,7 @@ class Address:
 
     def __post_init__(self) -> None:
         for option, title in (("--ae-title", self.ae_title), *(("--caller", caller) for caller in self.callers)):
-            if not re.fullmatch(AE_TITLE, title):
-                raise ConfigError(
-                    f"{option} must have 1 to 16 ASCII characters, no backslash, no space at its ends, got {title!r}."
-                )
+            require_ae_title(option, title)
         try:
             host = ipaddress.ip_address(self.host)
         except ValueError as error:

@@ -20,7 +20,7 @@ from cxr.images.decoding import decode_image
 from cxr.images.inbox import read_arrival, single_file
 from cxr.network.grad_cam import beside, overlay
 from cxr.serving.package import Package
-from cxr.serving.predictor import Prediction, Predictor
+from cxr.serving.predictor import Predictor
 from cxr.serving.screening import FileReading, read_image
 from cxr.storage import files
 from cxr.storage.run_folder import ExplanationFolder
@@ -69,7 +69,7 @@ def explain_images(
         raise DataError(f"none of the {len(paths)} files is an image; the first: {readings[0].refused}")
     predictor = Predictor(package, device=device, cache=cache)
     predictions = predictor.predict(images)
-    targets = [target or default_target(package, prediction) for prediction in predictions]
+    targets = [target or default_target(package, each.probability, each.predicted) for each in predictions]
     heat = predictor.look(images, targets)
     pictures = _write_pictures(folder, numbers, images, heat, opacity)
     answers = [
@@ -81,12 +81,18 @@ def explain_images(
     return table
 
 
-def default_target(package: Package, prediction: Prediction) -> str:
-    """Return the predicted class; of findings, the one that is most surely predicted, or is nearest to it."""
+def default_target(package: Package, probability: Mapping[str, float], predicted: str) -> str:
+    """Return the predicted class; of findings, the one that is most surely predicted, or is nearest to it.
+
+    Args:
+        package: the model.
+        probability: by class or finding.
+        predicted: the class that is predicted; of findings it is not looked at.
+    """
     if not isinstance(package.outputs, Findings):
-        return prediction.predicted
-    above = zip(package.outputs, prediction.probability.values(), package.limits.tolist(), strict=True)
-    return max(((name, probability - limit) for name, probability, limit in above), key=itemgetter(1))[0]
+        return predicted
+    limits = zip(package.outputs, package.limits.tolist(), strict=True)
+    return max(((name, probability[name] - limit) for name, limit in limits), key=itemgetter(1))[0]
 
 
 def _require_valid(package: Package, target: str | None, opacity: float) -> None:

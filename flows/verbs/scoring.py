@@ -29,7 +29,7 @@ def score(
 
     It takes the steps of the deployment score-batch/nightly in this process, without a Prefect server; with --runner
     ray it is that Prefect flow. Exit code 0 if all scores are published, 1 if a batch is held, 2 if nothing could be
-    scored.
+    scored, or DICOM results could not be written or sent.
 
     Example: cxr score inbox --name pneumonia
 
@@ -37,7 +37,7 @@ def score(
         inbox: Folder of batches, one folder each; read, never changed.
     """
     from cxr.cli import documents, tables, terminal
-    from cxr.pipeline import score_inbox
+    from cxr.pipeline import score_inbox, write_dicom_results
     from cxr.serving.scoring.outcome import totals
     from cxr.storage.scores_folder import ScoresFolder
 
@@ -50,6 +50,8 @@ def score(
     with terminal.log_lines():
         scoring_run, outcomes = score_inbox(inbox, config, partial(_check_scores, limit=limit))
     (documents if json else tables).show_scoring_run(scoring_run.folder)
+    with terminal.log_lines():
+        write_dicom_results(scoring_run)
     sys.exit(1 if totals(outcomes)["held"] else 0)
 
 

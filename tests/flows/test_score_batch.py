@@ -16,6 +16,7 @@ import yaml
 from cxr.images.synthetic import draw_inbox
 from cxr.storage.model_folder import ModelFolder
 from flows.score_batch import _is_without_champion
+from tests.support.dicom import draw_study, find_instances
 from tests.support.images import draw_negatives
 from tests.support.processes import BIN, PROJECT, wait_for
 from tests.support.servers import quick_deployment
@@ -49,8 +50,10 @@ def test_the_schedule_fires_by_itself_waits_for_a_champion_publishes_what_is_fin
     inbox, out = tmp_path / "inbox", tmp_path / "scores"
     draw_inbox(inbox, n_images=20, seed=11)
     draw_negatives(inbox / "ward-3", inbox / "negatives")
+    draw_study(inbox / "study")
     models = tmp_path / "models"
     places = {"inbox": str(inbox), "out": str(out), "models": str(models), "cache": str(home / "cache")}
+    places |= {"dicom_out": str(tmp_path / "results")}
     parameters = places | {"name": "tiny", "settle": 0, "compile": "off"}
     prefect(server, "work-pool", "create", "cxr-cpu", "--type", "process", "--overwrite")
     prefect(
@@ -70,8 +73,9 @@ def test_the_schedule_fires_by_itself_waits_for_a_champion_publishes_what_is_fin
         worker.wait(timeout=60)
     parts = list(out.glob("[!_]*/*.parquet"))
     rows = pd.concat([pd.read_parquet(part) for part in parts])
-    assert set(rows["batch"]) == {"ward-3"}
-    assert rows["status"].value_counts().to_dict() == {"ok": 20, "quarantined": 6}
+    assert set(rows["batch"]) == {"ward-3", "study"}
+    assert rows["status"].value_counts().to_dict() == {"ok": 25, "quarantined": 6}
+    assert [len(find_instances(tmp_path / "results", modality)) for modality in ("SR", "OT")] == [2, 2]
     assert not rows.duplicated(["batch", "path"]).any()
     held = [pd.read_parquet(part) for part in out.glob("_held/*/*/*/*.parquet")]
     assert set(pd.concat(held)["batch"]) == {"negatives"}

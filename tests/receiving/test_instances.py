@@ -1,7 +1,8 @@
 import pytest
 from pydicom.uid import generate_uid
 
-from cxr.receiving.instances import CANNOT_UNDERSTAND, DOES_NOT_MATCH, RefusedError, is_uid, read_instance
+from cxr.images.dicom.file import is_uid
+from cxr.receiving.instances import CANNOT_UNDERSTAND, DOES_NOT_MATCH, RefusedError, read_instance
 from tests.support.dicom import DX
 from tests.support.images import make_dicom
 

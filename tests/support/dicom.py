@@ -1,5 +1,6 @@
 """DICOM nodes and senders for tests: `cxr listen` within the process, dcmtk's programs, and a cable that can be cut."""
 
+import io
 import shutil
 import socket
 import subprocess
@@ -9,14 +10,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+import pydicom
 import pytest
+from PIL import Image
 from pydicom.uid import generate_uid
 from pynetdicom import AE
 from pynetdicom.association import Association
 
+from cxr.images.synthetic import draw_examples
 from cxr.receiving.delivery import BatchOf, Delivery
 from cxr.receiving.node import Address, Node
 from tests.support.images import make_dicom
+from tests.support.processes import wait_for
 
 needs_dcmtk = pytest.mark.skipif(shutil.which("storescu") is None, reason="dcmtk is not installed")
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -127,3 +133,68 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
         while data := source.recv(4096):
             target.sendall(data)
         target.shutdown(socket.SHUT_RDWR)
+
+
+PATIENT = {
+    "PatientName": "Müller^Änne",
+    "PatientID": "SECRET-0815",
+    "PatientBirthDate": "19700101",
+    "PatientSex": "F",
+    "IssuerOfPatientID": "SECRET-WARD",
+    "StudyDate": "20261101",
+    "StudyTime": "101112",
+    "StudyID": "SECRET-77",
+    "AccessionNumber": "SECRET-ACC",
+    "ReferringPhysicianName": "Arzt^Otto",
+    "StudyDescription": "Thorax pa",
+    "SpecificCharacterSet": "ISO_IR 100",
+    "TimezoneOffsetFromUTC": "+0100",
+    "PatientOrientation": ["L", "F"],
+}
+"""Whose image it is, and of which study."""
+NAMES = ("Müller", "Änne", "SECRET", "Arzt", "19700101")
+"""What stands in the instances and nowhere else."""
+
+
+def draw_study(batch: Path) -> None:
+    """Draw a batch: two radiographs of a patient, one without a study, one without a patient id, and a JPEG file."""
+    batch.mkdir(parents=True)
+    first, second, *_ = draw_examples(seed=5).values()
+    study = PATIENT | {"StudyInstanceUID": generate_uid()}
+    grey = [np.asarray(Image.open(io.BytesIO(data)).convert("L")) for data in (first, second)]
+    files = {
+        "first.dcm": make_dicom(grey[0], **study, SeriesInstanceUID=generate_uid()),
+        "second.dcm": make_dicom(grey[1], **study, SeriesInstanceUID=generate_uid()),
+        "no-study.dcm": make_dicom(grey[0] // 2, **PATIENT, SeriesInstanceUID=generate_uid()),
+        "no-patient.dcm": make_dicom(grey[1] // 2, **study | {"PatientID": None}, SeriesInstanceUID=generate_uid()),
+        "plain.jpeg": first,
+    }
+    for name, data in files.items():
+        (batch / name).write_bytes(data)
+
+
+def find_instances(folder: Path, modality: str | None = None) -> list[Path]:
+    """The instances in a folder of DICOM results: reports (SR), pictures (OT), or both."""
+    paths = sorted(folder.glob("*.dcm"))
+    return [path for path in paths if modality in (None, pydicom.dcmread(path, stop_before_pixels=True).Modality)]
+
+
+@contextmanager
+def storescp(folder: Path, *words: str) -> Iterator[int]:
+    """Run dcmtk's node, which keeps what it takes in a folder; yields its port."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ["storescp", "--output-directory", str(folder), "-aet", "PACS", *words, str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: _answers(port), "the node", timeout_s=20)
+            yield port
+        finally:
+            process.terminate()
+
+
+def _answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False

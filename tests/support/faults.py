@@ -79,3 +79,38 @@ def killed_at(step: int, place: Path, inbox: Path, config: ScoreConfig) -> bool:
     process.join(120)
     assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
     return process.exitcode != 0
+
+
+def _write_dicom_and_die(n_written: int, home: Path, place: Path) -> None:
+    from cxr.dicom_results.results import write_and_send
+    from tests.support.scoring import score_to_dicom
+
+    run = score_to_dicom(home, place)
+    left = n_written
+
+    def watch(event: str, path: str) -> None:
+        nonlocal left
+        if event == "os.rename" and path.endswith(".tmp") and "/.2.25." in path:
+            if left == 0:
+                _kill(path)
+            left -= 1
+
+    with watching(watch):
+        write_and_send(run)
+
+
+def killed_at_putting(n_written: int, home: Path, place: Path) -> bool:
+    """Write DICOM results in a process that is killed before the next instance gets its name; return whether it was.
+
+    Args:
+        n_written: instances that got theirs.
+        home: has the model.
+        place: has the inbox, the scores and the results.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cxr.export.build", "cxr.pipeline", "cxr.serving.registry"])
+    process = context.Process(target=_write_dicom_and_die, args=(n_written, home, place))
+    process.start()
+    process.join(120)
+    assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
+    return process.exitcode != 0

@@ -12,6 +12,7 @@ PS3.3 C.7.3.1.1.1 (modalities).
 """
 
 import logging
+import re
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -56,6 +57,8 @@ CODES = (
 )
 MODALITIES = frozenset(CODES.split())
 """The codes of PS3.3 C.7.3.1.1.1, those in use and the retired ones: what may be quoted."""
+UID_GRAMMAR = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+LONGEST_UID = 64
 
 
 def is_dicom(data: bytes) -> bool:
@@ -92,7 +95,7 @@ def _read(stream: limits.CountedReads, data: bytes, tags: Sequence[str]) -> "Dat
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import UID
 
-    _silence_pydicom()
+    silence_pydicom()
     stream.seek(132 if data[PREFIX] == b"DICM" else 4 if data[:4] == b"DICM" else 0)
     meta = FileMetaDataset(
         filereader.read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2)
@@ -112,7 +115,7 @@ def _read(stream: limits.CountedReads, data: bytes, tags: Sequence[str]) -> "Dat
     return FileDataset(stream, body, None, meta, implicit, little)
 
 
-def _silence_pydicom() -> None:
+def silence_pydicom() -> None:
     """Keep pydicom's warnings and messages off the terminal and the logs: they quote the values of tags."""
     from pydicom import config
 
@@ -212,3 +215,8 @@ def name_of(keyword: str) -> str:
 
     tag = tag_for_keyword(keyword) or 0
     return f"{keyword} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def is_uid(text: str) -> bool:
+    """Return whether a text is a UID of two parts or more (PS3.5 section 9.1)."""
+    return len(text) <= LONGEST_UID and UID_GRAMMAR.fullmatch(text) is not None
