@@ -42,6 +42,7 @@ from cxr.evaluation.subgroups import subgroup_table, subgroups
 from cxr.evaluation.tables import metrics_table
 from cxr.metrics.bootstrap import N_REPLICATES
 from cxr.metrics.delong import auc_difference, auc_interval
+from cxr.metrics.logistic import logistic_recalibration
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 
@@ -321,7 +322,7 @@ def _tests(images: OutOfFold) -> Iterator[Compared]:
     ours_p = permute_runs(right["before"].to_numpy(), right["after"].to_numpy(), np.arange(len(truth)))
     yield Compared("p of the permutation test", "statsmodels", ours_p, tested.pvalue, 0.01)
     fitted = sm.GLM(truth.astype(float), sm.add_constant(logit(score)), family=sm.families.Binomial()).fit()
-    ours = analyses.logistic_recalibration(truth, score, np.arange(len(truth)))
+    ours = logistic_recalibration(truth, score, np.arange(len(truth)))
     for name, theirs in zip(("intercept", "slope"), fitted.params, strict=True):
         yield Compared(f"calibration {name}", "statsmodels", ours[name][0], theirs, 1e-4)
 

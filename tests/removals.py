@@ -1176,7 +1176,7 @@ REMOVALS = (
     ),
     Removal(
         "a labels file has a class that the model has not: guessed",
-        "cxr/recalibration/labels.py",
+        "cxr/labels/model_classes.py",
         "    unknown = label[~label.isin(classes)]\n",
         "    unknown = label[:0]\n",
         "tests/recalibration/test_labels.py::test_a_label_that_the_model_has_not_is_refused",
@@ -1373,6 +1373,57 @@ REMOVALS = (
         '    if config.label_from != "subtype" and not config.reads_tables:\n',
         "    if False:\n",
         FINDINGS + "folders_without_subtypes_are_refused_before_an_image_is_read",
+    ),
+    Removal(
+        "a look at labels counts for nothing, however many there were",
+        "cxr/metrics/sequential.py",
+        "        begun = -math.log(number * (number + 1))  # the shares of all looks sum to 1\n",
+        "        begun = 0.0\n",
+        "tests/metrics/test_sequential.py::test_no_bet_wins_on_average_where_the_promise_is_just_kept",
+    ),
+    Removal(
+        "a patient who is labelled again counts again",
+        "cxr/feedback/verdicts.py",
+        '    arrived = arrived[arrival == arrival.groupby(arrived["group"]).transform("min")]\n',
+        "",
+        "tests/feedback/test_verdicts.py::test_a_patient_is_in_one_look_alone",
+    ),
+    Removal(
+        "a verdict is taken back",
+        "cxr/feedback/verdicts.py",
+        "            most = float(found[:number].max())\n",
+        "            most = float(value)\n",
+        "tests/feedback/test_verdicts.py::test_what_was_surely_below_once_stays_so_for_this_version",
+    ),
+    Removal(
+        "later labels: one name of two contents",
+        "cxr/feedback/matching.py",
+        "            if len(images) > 1:\n",
+        "            if False:\n",
+        "tests/feedback/test_matching.py::"
+        "test_a_name_of_two_contents_is_refused_and_the_batch_or_the_hash_tells_them_apart",
+    ),
+    Removal(
+        "later labels: the file of a UID was replaced since it was scored",
+        "cxr/feedback/scored.py",
+        '        if image_id_of(data) != row["image_id"]:\n',
+        "        if False:\n",
+        "tests/feedback/test_feedback.py::"
+        "test_a_uid_is_read_from_the_file_in_the_inbox_if_its_content_is_still_that_which_was_scored",
+    ),
+    Removal(
+        "later labels: images that the model was made from are judged",
+        "cxr/feedback/performance.py",
+        '    joined = joined[~joined["in_training"].astype(bool)]\n',
+        "",
+        "tests/feedback/test_performance.py::test_images_that_the_model_was_made_from_are_left_out",
+    ),
+    Removal(
+        "later labels: a deleted entry's number is given again",
+        "cxr/storage/scores_folder.py",
+        "return 1 + max(numbers, default=0)",
+        "return 1 + len(numbers)",
+        "tests/feedback/test_ledger.py::test_an_entry_never_takes_the_number_of_another",
     ),
 )
 

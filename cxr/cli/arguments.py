@@ -64,7 +64,7 @@ HAS_TO_EXIST = {
         "train-fold",
     },
     "--images": {"recalibrate"},
-    "--models": {"explain", "models", "promote", "recalibrate", "rollback", "score", "serve"},
+    "--models": {"explain", "feedback", "models", "promote", "recalibrate", "rollback", "score", "serve"},
 }
 """The folders that verbs list or read: where one is mistyped, nothing in it is no answer."""
 RANGES = {

@@ -8,6 +8,7 @@ as they are there, not percent; what is undefined is null.
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
     from cxr.descriptions import Description
     from cxr.evaluation.on_request.comparison import Comparison
+    from cxr.feedback.feedback import Entered
     from cxr.serving.package import Package
     from cxr.storage.appraisal_folder import AppraisalFolder
     from cxr.storage.run_folder import ComparisonFolder, ExplanationFolder, RunFolder
-    from cxr.storage.scores_folder import ScoringRunFolder
+    from cxr.storage.scores_folder import FeedbackFolder, ScoringRunFolder
 
 Files = Mapping[str, object]
 DECIMALS_OF_A_FRACTION = 12
@@ -112,6 +114,16 @@ def show_scoring_run(folder: "ScoringRunFolder") -> None:
     held = [{"batch": batch, "n_rows": n_rows} for batch, n_rows in record["held"].items()]
     facts = {name: record[name] for name in ("model", "model_version", "batches")}
     write(facts | {"held": held, "files": {"record": folder.record, "report": folder.report}})
+
+
+def show_feedback(entered: "Entered", folder: "FeedbackFolder") -> None:
+    """Print what was entered, the verdict on each version, and how it does by week."""
+    from cxr.storage import files
+
+    counts = asdict(entered)
+    tables = {"verdicts": folder.verdicts, "performance": folder.performance}
+    paths = tables | {"looks": folder.looks, "unmatched": folder.unmatched}
+    write({"entered": counts} | {name: files.read_table(path) for name, path in tables.items()} | {"files": paths})
 
 
 def show_models(table: "pd.DataFrame") -> None:

@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 
     from cxr.descriptions import Description
     from cxr.evaluation.on_request.comparison import Comparison
+    from cxr.feedback.feedback import Entered
     from cxr.serving.package import Package
     from cxr.storage.appraisal_folder import AppraisalFolder
     from cxr.storage.run_folder import ComparisonFolder, ExplanationFolder, RunFolder
-    from cxr.storage.scores_folder import ScoringRunFolder
+    from cxr.storage.scores_folder import FeedbackFolder, ScoringRunFolder
 
 Files = Mapping[str, object]
+N_WEEKS = 12
+"""Weeks of a version that are printed, at most."""
+WEEKLY = ("roc_auc", "sensitivity", "specificity", "calibration_in_the_large")
 THREE_METRICS = ("roc_auc", "sensitivity", "specificity")
 
 
@@ -185,6 +189,50 @@ def _show_held_earlier(record: dict[str, Any]) -> None:
     for name, n_rows in record["held"].items():
         if name not in held_now:
             say(f"{'held, earlier scoring run':<20} {name!r}: {n_rows} rows, until `cxr release` publishes them")
+
+
+def show_feedback(entered: "Entered", folder: "FeedbackFolder") -> None:
+    """Print what was entered, how the model does by week and by version, and the verdict on each version."""
+    from cxr.storage import files
+
+    say(f"entered  {entered.n_new:,} new labels, {entered.n_corrected:,} corrections, {entered.n_known:,} as before")
+    if not entered.n_added:
+        say("         nothing was added: all of this was entered before")
+    if entered.n_unmatched:
+        say(f"no image {entered.n_unmatched:,} rows name no scored image: {folder.unmatched}")
+    if entered.n_left_out:
+        say(f"left out {entered.n_left_out:,} labelled images, which the model was made from")
+    performance = files.read_table(folder.performance)
+    verdicts = files.read_table(folder.verdicts)
+    _show_weeks(performance)
+    for row in verdicts.to_dict("records"):
+        say(
+            f"version {row['model_version']}: {row['verdict']}"
+            + (f" ({row['reason']})" if isinstance(row["reason"], str) else "")
+        )
+        if row["verdict"] != "nothing promised":
+            auc = format_estimate(row["roc_auc"], row["ci_low"], row["ci_high"])
+            promised = format_estimate(row["promised"])
+            say(f"  ROC-AUC {auc} %, promised {promised} % at least; evidence of less {row['evidence']:,.2f} of 20")
+    say(f"tables   {folder.path}")
+    say(DISCLAIMER)
+
+
+def _show_weeks(performance: "pd.DataFrame") -> None:
+    """Print a line for each of the last weeks of each version, and one for all of its weeks; in percent."""
+    numbers = ("images", "of the class", *map(display_name, WEEKLY))
+    shown = _table(("version", "week", *numbers), left=("version", "week"), title="by week of scoring, %")
+    by_week = performance.fillna({"week": "all"}).groupby(["model_version", "week"], sort=False)
+    parts = [(where, rows.set_index("metric")) for where, rows in by_week]
+    last = {
+        version: [week for (other, week), _ in parts if other == version][1:][-N_WEEKS:] for (version, _), _ in parts
+    }
+    for (version, week), rows in parts:
+        if week == "all" or week in last[version]:
+            estimates = (rows[["value", "ci_low", "ci_high"]].loc[[metric]].to_numpy()[0].tolist() for metric in WEEKLY)
+            counts = (f"{rows[name].iloc[0]:,}" for name in ("n_images", "n_positive"))
+            _add(shown, str(version), str(week), *counts, *(format_estimate(*each) for each in estimates))
+    _print(shown, 140)
 
 
 def show_models(table: "pd.DataFrame") -> None:

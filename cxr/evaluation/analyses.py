@@ -24,7 +24,7 @@ from cxr.metrics.classification import Value
 from cxr.metrics.curves import Curve, decision_curve, precision_recall_curve, reliability_curve, roc_curve
 from cxr.metrics.delong import auc_interval, mean_auc_interval
 from cxr.metrics.estimates import Estimates, estimate
-from cxr.metrics.logistic import calibration_curve, fit_logistic, log_odds
+from cxr.metrics.logistic import calibration_curve, logistic_recalibration
 
 PREVALENCES = (0.05, 0.20, 0.50)
 """Prevalences that predictive values are given at, besides the set's own."""
@@ -131,30 +131,6 @@ def calibration_table(images: OutOfFold) -> pd.DataFrame:
             rows += [{"class": name, "stage": stage, "measure": "mean_predicted_minus_observed", "value": difference}]
     columns = ["class", "stage", "measure", "value", "ci_low", "ci_high"]
     return pd.DataFrame(rows, columns=columns).astype({"class": "str"})
-
-
-def logistic_recalibration(
-    truth: NDArray[np.bool_], probability: Floats, group: NDArray[np.int64]
-) -> dict[str, tuple[float, float, float]]:
-    """Return slope and intercept of a logistic regression of the truth on the log odds, each with its 95 % interval.
-
-    All is NaN if only one class occurs; the bounds are NaN where `fit_logistic` knows no covariance.
-
-    Args:
-        truth: shape (n,), whether the image belongs to the class.
-        probability: shape (n,), of the class.
-        group: shape (n,), index of the image's group.
-
-    Source: Cox, Two further applications of a model for binary regression, Biometrika 1958.
-    """
-    if truth.all() or not truth.any():
-        return dict.fromkeys(("slope", "intercept"), (np.nan, np.nan, np.nan))
-    odds = log_odds(probability)
-    fitted = fit_logistic(np.column_stack([np.ones_like(odds), odds]), truth, group)
-    margins = 1.96 * np.sqrt(np.diag(fitted.covariance))
-    estimates = zip(fitted.coefficients.tolist(), margins.tolist(), strict=True)
-    intercept, slope = ((value, value - margin, value + margin) for value, margin in estimates)
-    return {"slope": slope, "intercept": intercept}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,10 @@ from cxr.errors import DataError
 SUFFIX = re.compile(r"\.(jpe?g|jpe|jfif|png|dcm|dicom|tiff?|bmp|gif|webp)$", re.IGNORECASE)
 UID = re.compile(r"[0-9]+(\.[0-9]+){3,}")
 Reduce = Callable[[str], str | None]
+ReadUid = Callable[[str], str | None]
+"""Returns the SOPInstanceUID of a file, or None."""
+Match = Callable[[Sequence[str], Sequence[str], ReadUid], dict[str, str]]
+"""Returns the file that each value of the path column names, as `match_files` does."""
 
 
 def without_suffix(name: str) -> str:
@@ -27,23 +31,21 @@ def stems(files: Iterable[str]) -> set[str]:
     return {_stem(file) for file in files}
 
 
-def match_files(
-    values: Sequence[str], files: Sequence[str], read_uid: Callable[[str], str | None] | None = None
-) -> dict[str, str]:
+def match_files(values: Sequence[str], files: Sequence[str], read_uid: ReadUid | None = None) -> dict[str, str]:
     """Return the file that each value names; values that name none are left out.
 
     Args:
         values: of the path column, all different.
         files: paths of the images in the data.
-        read_uid: returns the SOPInstanceUID of a file, or None; it is asked if no value names a file otherwise.
+        read_uid: it is asked if no value names a file otherwise.
 
     Raises:
         DataError: a value names two files, or two values name one.
     """
-    paths = {value: _normal(value) for value in values}
+    paths = {value: normal(value) for value in values}
     best: dict[str, list[str]] = {}
     most = (0, 0)
-    for of_value, of_file in _rules(paths.values(), read_uid):
+    for of_value, of_file in rules(paths.values(), read_uid):
         if of_file is read_uid and (best or not any(map(UID.fullmatch, paths.values()))):
             break
         index: defaultdict[str | None, list[str]] = defaultdict(list)
@@ -62,7 +64,7 @@ def match_files(
     return {value: found[0] for value, found in best.items()}
 
 
-def _rules(paths: Iterable[str], read_uid: Callable[[str], str | None] | None) -> Iterator[tuple[Reduce, Reduce]]:
+def rules(paths: Iterable[str], read_uid: ReadUid | None) -> Iterator[tuple[Reduce, Reduce]]:
     """Yield what is compared under each rule: a function of the row's path, and one of the file's."""
     yield _itself, _itself
     for n_parts in range(max((path.count("/") + 1 for path in paths), default=1), 0, -1):
@@ -88,7 +90,8 @@ def _stem(path: str) -> str:
     return without_suffix(path.rpartition("/")[2])
 
 
-def _normal(value: str) -> str:
+def normal(value: str) -> str:
+    """Return a path with `/`, and without empty folders and `.`."""
     parts = value.replace("\\", "/").split("/")
     return "/".join(part for part in parts if part not in ("", "."))
 

@@ -19,6 +19,7 @@ from cxr.images.source import Source
 from cxr.labelling import Labelling
 from cxr.labels.combining import combine_findings
 from cxr.labels.facts import PatientKey, facts_of_images
+from cxr.labels.matching import Match, match_files
 from cxr.labels.meanings import findings_of, single_labels
 from cxr.labels.patients import PATIENT
 from cxr.labels.rows import FILE, find_rows, of_views, without_excluded
@@ -67,7 +68,13 @@ class Resolved:
 
 
 def resolve(
-    labelling: Labelling, source: Source, files: Sequence[str], key: PatientKey, *, finding: str | None = None
+    labelling: Labelling,
+    source: Source,
+    files: Sequence[str],
+    key: PatientKey,
+    *,
+    finding: str | None = None,
+    match: Match = match_files,
 ) -> Resolved:
     """Return what the tables say of the images.
 
@@ -77,6 +84,7 @@ def resolve(
         files: paths of the images in it.
         key: returns the key of the patients' hashes; called only if a column holds patients.
         finding: the only finding that is wanted; None for all.
+        match: which file a value of the path column names.
 
     Raises:
         ConfigError: an option names what is not there, or leaves open what has to be said.
@@ -87,7 +95,7 @@ def resolve(
         labelling = replace(labelling, patient_column=PATIENT)
         log.info("labels: patients are those of the column %r", PATIENT)
     aside = dict.fromkeys(files, WITHOUT_LABEL) | {table.key: TABLE for table in tables if table.key}
-    rows = find_rows(tables, labelling, source, files, finding)
+    rows = find_rows(tables, labelling, source, files, finding, match)
     rows, excluded = without_excluded(rows, labelling)
     rows, other_views = of_views(rows, labelling, source)
     if rows.empty:

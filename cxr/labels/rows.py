@@ -12,7 +12,7 @@ from cxr.images.dicom.file import is_dicom, read_dataset
 from cxr.images.source import Source
 from cxr.labelling import Labelling
 from cxr.labels.columns import find_path_column, join_tables, label_columns, used_columns
-from cxr.labels.matching import match_files, stems
+from cxr.labels.matching import Match, match_files, stems
 from cxr.labels.meanings import PATH_LABEL
 from cxr.labels.patients import require_patients_of_images
 from cxr.labels.tables import Table
@@ -27,7 +27,12 @@ HEAD_BYTES = 132
 
 
 def find_rows(
-    tables: Sequence[Table], labelling: Labelling, source: Source, files: Sequence[str], finding: str | None
+    tables: Sequence[Table],
+    labelling: Labelling,
+    source: Source,
+    files: Sequence[str],
+    finding: str | None,
+    match: Match = match_files,
 ) -> pd.DataFrame:
     """Return the rows of the tables, or one for each image if there are none, with the image as the column FILE."""
     if tables:
@@ -38,7 +43,7 @@ def find_rows(
         rows = join_tables(beside, path_column, labels, used)
         if labelling.patient_column:
             require_patients_of_images(rows[labelling.patient_column], rows[path_column])
-        rows = _with_files(rows, path_column, labelling, source, files)
+        rows = _with_files(rows, path_column, labelling, source, files, match)
     else:
         rows = pd.DataFrame({FILE: pd.Series(list(files), dtype="str")})
     return _with_path_labels(rows, labelling.label_pattern) if labelling.label_pattern else rows
@@ -59,11 +64,11 @@ def first_groups(pattern: str, files: pd.Series) -> pd.Series:
 
 
 def _with_files(
-    rows: pd.DataFrame, path_column: str, labelling: Labelling, source: Source, files: Sequence[str]
+    rows: pd.DataFrame, path_column: str, labelling: Labelling, source: Source, files: Sequence[str], match: Match
 ) -> pd.DataFrame:
     """Return the rows whose path names a file, with it as the column FILE."""
     values = rows[path_column].dropna().unique().tolist()
-    found = match_files(values, files, lambda file: read_tag(source, file, "SOPInstanceUID"))
+    found = match(values, files, lambda file: read_tag(source, file, "SOPInstanceUID"))
     file = rows[path_column].map(found)
     missing = rows.loc[file.isna() & ~_is_excluded(rows, labelling), path_column].fillna("")
     if not found:

@@ -44,9 +44,9 @@ class Replicates:
         """Return each metric of one class in every replicate, as `replicate_metrics` does."""
         return replicate_metrics(truth, predicted, probability, self.group, self.drawn)
 
-    def accuracy(self, correct: NDArray[np.bool_]) -> Floats:
-        """Return the share of correct images in every replicate, as `replicate_accuracy` does."""
-        return replicate_accuracy(correct, self.group, self.drawn)
+    def mean(self, values: NDArray[np.bool_] | Floats) -> Floats:
+        """Return the mean of a value over images in every replicate, as `replicate_mean` does."""
+        return replicate_mean(values, self.group, self.drawn)
 
 
 def draw_groups(n_groups: int, *, seed: int = 0) -> Floats:
@@ -123,11 +123,17 @@ def _unless_one_group(group: NDArray[np.int64], drawn_RG: Floats) -> Floats:
     return drawn_RG if len(np.unique(group)) > 1 else np.full_like(drawn_RG, np.nan)
 
 
-def replicate_accuracy(correct: NDArray[np.bool_], group: NDArray[np.int64], drawn_RG: Floats) -> Floats:
-    """Return the share of correct images in every replicate, shape (R,), for any number of classes."""
+def replicate_mean(values: NDArray[np.bool_] | Floats, group: NDArray[np.int64], drawn_RG: Floats) -> Floats:
+    """Return the mean of a value over images in every replicate, shape (R,): of whether they are right, the accuracy.
+
+    Args:
+        values: shape (n,).
+        group: shape (n,), index of the image's group, from 0 to G - 1.
+        drawn_RG: how often each replicate holds each group.
+    """
     drawn_RG = _unless_one_group(group, drawn_RG)
     n_groups = drawn_RG.shape[1]
-    return (drawn_RG @ np.bincount(group, correct, n_groups)) / (drawn_RG @ np.bincount(group, minlength=n_groups))
+    return (drawn_RG @ np.bincount(group, values, n_groups)) / (drawn_RG @ np.bincount(group, minlength=n_groups))
 
 
 def average_replicates(by_class: Sequence[dict[str, Floats]]) -> dict[str, Floats]:

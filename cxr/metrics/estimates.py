@@ -80,7 +80,7 @@ def estimate_by_class(
         for column, name in enumerate(classes)
     ]
     macro = average_replicates(by_class)
-    overall = {"accuracy": replicates.accuracy(truth == predicted), "balanced_accuracy": macro["sensitivity"]}
+    overall = {"accuracy": replicates.mean(truth == predicted), "balanced_accuracy": macro["sensitivity"]}
     drawn = {**dict(zip(classes, by_class, strict=True)), MACRO: macro, None: overall}
     values = multiclass_metrics(truth, predicted, probability, classes)
     return {name: Estimates(by_metric, drawn[name]) for name, by_metric in values.items()}

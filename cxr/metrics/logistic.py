@@ -68,6 +68,30 @@ def _clustered_covariance(
     return bread @ (scores.T @ scores) @ bread * n_groups / (n_groups - 1)
 
 
+def logistic_recalibration(
+    truth: NDArray[np.bool_], probability: Floats, group: NDArray[np.int64]
+) -> dict[str, tuple[float, float, float]]:
+    """Return slope and intercept of a logistic regression of the truth on the log odds, each with its 95 % interval.
+
+    All is NaN if only one class occurs; the bounds are NaN where `fit_logistic` knows no covariance.
+
+    Args:
+        truth: shape (n,), whether the image belongs to the class.
+        probability: shape (n,), of the class.
+        group: shape (n,), index of the image's group.
+
+    Source: Cox, Two further applications of a model for binary regression, Biometrika 1958.
+    """
+    if truth.all() or not truth.any():
+        return dict.fromkeys(("slope", "intercept"), (np.nan, np.nan, np.nan))
+    odds = log_odds(probability)
+    fitted = fit_logistic(np.column_stack([np.ones_like(odds), odds]), truth, group)
+    margins = 1.96 * np.sqrt(np.diag(fitted.covariance))
+    estimates = zip(fitted.coefficients.tolist(), margins.tolist(), strict=True)
+    intercept, slope = ((value, value - margin, value + margin) for value, margin in estimates)
+    return {"slope": slope, "intercept": intercept}
+
+
 def calibration_curve(truth: NDArray[np.bool_], probability: Floats, group: NDArray[np.int64]) -> Curve:
     """Return the observed share of the class as a smooth function of the predicted probability, with its 95 % band.
 

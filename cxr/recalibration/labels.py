@@ -18,7 +18,7 @@ from cxr.errors import ConfigError, DataError
 from cxr.images.dicom.patient import patient_key
 from cxr.images.source import Source, open_source
 from cxr.labelling import Labelling
-from cxr.labels.resolution import Resolved, resolve, wanted_finding, with_classes
+from cxr.labels.model_classes import resolve_for
 from cxr.storage.files import require_local
 
 
@@ -57,10 +57,7 @@ def read_labels(labelling: Labelling, images: Path | None, classes: Classes, cac
         raise ConfigError(f"--images {str(root)!r} is no folder: give the one that the paths are relative to.")
     source = _open(root)
     files = sorted(key for key, kind in kinds_of(source).items() if kind is None)
-    positive = _positive(labelling, classes)
-    found = resolve(labelling, source, files, partial(patient_key, cache), finding=wanted_finding(labelling, positive))
-    resolved = with_classes(found, labelling, positive)
-    _require_known(resolved, classes)
+    resolved = resolve_for(classes, labelling, source, files, partial(patient_key, cache))
     facts = resolved.images.sort_index().rename_axis("path").reset_index()
     rows = facts[["path", "label"]].assign(patient_id=facts["patient_id"].fillna(""))
     hashes = [table["sha256"] for table in resolved.tables]
@@ -74,20 +71,3 @@ def _open(root: Path) -> Source:
         return open_source(str(root))
     except DataError as error:
         raise ConfigError(f"--images {str(root)!r} is neither a folder nor an archive of images.") from error
-
-
-def _positive(labelling: Labelling, classes: Classes) -> str | None:
-    """Return the finding that is one against the rest; None where each row has one of the model's classes."""
-    is_class = wanted_finding(labelling, "any") is None
-    return None if is_class and classes[0] != f"not {classes[-1]}" else classes.positive
-
-
-def _require_known(resolved: Resolved, classes: Classes) -> None:
-    label = resolved.images["label"]
-    unknown = label[~label.isin(classes)]
-    if len(unknown):
-        raise DataError(
-            f"{str(unknown.index[0])!r} has the label {unknown.iloc[0]!r}, as do {len(unknown) - 1:,} more images: "
-            f"each image needs one of the model's classes {', '.join(map(repr, classes))}; say which is meant with "
-            f"--value '*:{unknown.iloc[0]}=CLASS'."
-        )

@@ -54,6 +54,53 @@ class ScoringRunFolder:
 
 
 @dataclass(frozen=True)
+class FeedbackFolder:
+    """The labels that came after the scores of a model, and what they say: `scores/_feedback/<name>/`.
+
+    Its tables lie deeper than `scores/*/*.parquet` reaches.
+    """
+
+    path: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "feedback.lock"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def verdicts(self) -> Path:
+        return self.path / "verdicts.parquet"
+
+    @property
+    def performance(self) -> Path:
+        return self.path / "performance.parquet"
+
+    @property
+    def looks(self) -> Path:
+        return self.path / "looks.parquet"
+
+    @property
+    def unmatched(self) -> Path:
+        return self.path / "unmatched.parquet"
+
+    def labels(self, entry: int) -> Path:
+        """Return the file of the labels that were entered together, numbered from 1."""
+        return self.path / "labels" / f"part-{entry:06}.parquet"
+
+    def all_labels(self) -> list[Path]:
+        """Return the files of labels, in the order in which they were entered."""
+        return sorted(self.path.glob("labels/part-*.parquet"))
+
+    def next_entry(self) -> int:
+        """Return the number of the next labels: one more than the last."""
+        numbers = [int(file.stem.removeprefix("part-")) for file in self.all_labels()]
+        return 1 + max(numbers, default=0)
+
+
+@dataclass(frozen=True)
 class ScoresFolder:
     """All scores: published ones as `scores/<batch>/part-….parquet`, everything else under a name that begins with `_`.
 
@@ -98,6 +145,15 @@ class ScoresFolder:
         """Return the scoring runs that have a record, the latest first."""
         records = sorted(self.path.glob("_scoring_runs/*/scoring_run.json"), reverse=True)
         return [ScoringRunFolder(record.parent) for record in records]
+
+    def feedback(self, name: str) -> FeedbackFolder:
+        """Return the folder of the labels that came after the scores of a model."""
+        return FeedbackFolder(self.path / "_feedback" / name)
+
+    def all_feedback(self) -> dict[str, FeedbackFolder]:
+        """Return the folders of models of which labels were judged, by the model's name."""
+        verdicts = sorted(self.path.glob("_feedback/*/verdicts.parquet"))
+        return {file.parent.name: FeedbackFolder(file.parent) for file in verdicts}
 
     def all_published(self) -> list[BatchFolder]:
         """Return the batches that are published."""

@@ -15,6 +15,7 @@ from cxr.cli import documents
 from cxr.images.synthetic import draw_inbox
 from flows.cli import app
 from tests.support.processes import BIN, run_to_the_end
+from tests.support.scores import CLASSES, draw_scores, write_labels
 
 WITHOUT_TABLES = {
     *("sample", "train-fold", "report", "mlflow", "package", "promote", "rollback", "release"),
@@ -75,6 +76,20 @@ def test_a_scoring_run_is_its_record(place: Path) -> None:
     record = json.loads(Path(document["files"]["record"]).read_text())
     assert document["batches"] == record["batches"]
     assert document["held"] == []
+
+
+def test_feedback_is_what_was_entered_and_the_tables(home: Path, place: Path) -> None:
+    draw_scores(place / "scores", [True, False] * 5)
+    labels = {f"{number}.png": CLASSES[1 - number % 2] for number in range(10)}
+    file = write_labels(place / "labels.csv", labels | {"nowhere.png": "NORMAL"})
+    places = [f"--models={place / 'models'}", f"--cache={place / 'cache'}", f"--out={place / 'scores'}"]
+    document, _ = printed("feedback", file, "--name=tiny", *places)
+    counts = {"n_new": 10, "n_corrected": 0, "n_known": 0, "n_unmatched": 1, "n_left_out": 0}
+    assert document["entered"] == counts
+    (verdict,) = document["verdicts"]
+    assert (verdict["verdict"], verdict["n_pairs"], verdict["below_since"]) == ("too few labels to tell", 5, None)
+    assert {row["week"] for row in document["performance"]} == {None, "2026-W45"}
+    assert all(Path(path).exists() for path in document["files"].values())
 
 
 def test_presets_and_sets_keep_the_types_of_options() -> None:

@@ -40,6 +40,8 @@ HEADINGS = (
     (r"^appraisals/[^/]+/", "experiments/RUN/"),
     (r"^comparisons/[^/]+/", "comparisons/NAME/"),
     (r"^models/[^/]+/[^/]+/", "models/NAME/VERSION/"),
+    (r"^scores/_feedback/[^/]+/labels/part-\d+\.", "scores/_feedback/NAME/labels/part-*."),
+    (r"^scores/_feedback/[^/]+/", "scores/_feedback/NAME/"),
     (r"^scores/[^/]+/part-[0-9a-f]+\.", "scores/BATCH/part-*."),
 )
 """Paths as they are written, and how the page spells them: the first that matches counts."""
@@ -83,12 +85,23 @@ def written(sample: Path, home: Path, scored: Path, new_folder: NewFolder) -> li
     folders = [f"--models={home / 'models'}", f"--cache={home / 'cache'}", f"--out={place / 'explanations'}"]
     app(["explain", str(image), "--name=tiny", *folders])
     roots = {name: place / name for name in ("experiments", "appraisals", "comparisons", "explanations")}
-    roots |= {"models": home / "models", "scores": scored}
+    roots |= {"models": home / "models", "scores": label_scores(home, scored, place)}
     return [
         (f"{name}/{path.relative_to(root).as_posix()}", path)
         for name, root in roots.items()
         for path in root.rglob("*.parquet")
     ]
+
+
+def label_scores(home: Path, scored: Path, place: Path) -> Path:
+    """Give labels to a copy of the scores, and return it."""
+    scores = Path(shutil.copytree(scored, place / "scores"))
+    rows = pd.read_parquet(scores).query("status == 'ok'")
+    pd.DataFrame({"image_id": rows["image_id"], "label": "NORMAL"}).to_csv(place / "labels.csv", index=False)
+    folders = [f"--models={home / 'models'}", f"--out={scores}", f"--cache={place / 'cache'}"]
+    with pytest.raises(SystemExit, match="0"):
+        app(["feedback", str(place / "labels.csv"), "--name=tiny", *folders])
+    return scores
 
 
 def appraise(place: Path) -> None:

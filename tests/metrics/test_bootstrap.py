@@ -8,7 +8,7 @@ from cxr.metrics.bootstrap import (
     Replicates,
     draw_groups,
     percentile_interval,
-    replicate_accuracy,
+    replicate_mean,
     replicate_metrics,
 )
 from cxr.metrics.classification import COUNTS, binary_metrics
@@ -20,7 +20,7 @@ def test_each_replicate_equals_the_metrics_of_the_images_it_draws(seed: int) -> 
     truth, predicted, probability, group = draw_images(seed)
     drawn = draw_groups(25, seed=seed)
     replicates = replicate_metrics(truth, predicted, probability, group, drawn)
-    accuracy = replicate_accuracy(truth == predicted, group, drawn)
+    accuracy = replicate_mean(truth == predicted, group, drawn)
     for number in (0, 1, 99, 100, 999):
         images = np.repeat(np.arange(len(truth)), drawn[number, group].astype(int))
         expected = binary_metrics(truth[images], predicted[images], probability[images])
@@ -47,7 +47,7 @@ def test_parts_of_a_set_share_its_draws() -> None:
     expected = binary_metrics(truth[images], predicted[images], probability[images])
     found = part.metrics(truth[inside], predicted[inside], probability[inside])
     assert found["sensitivity"][7] == pytest.approx(expected["sensitivity"].value)
-    assert part.accuracy((truth == predicted)[inside])[7] == pytest.approx(expected["accuracy"].value)
+    assert part.mean((truth == predicted)[inside])[7] == pytest.approx(expected["accuracy"].value)
 
 
 def test_more_images_of_the_same_patients_do_not_narrow_an_interval() -> None:
@@ -64,7 +64,7 @@ def test_images_of_one_patient_alone_have_no_interval() -> None:
     for same, drawn in ((np.zeros_like(group), draw_groups(1)), (np.full_like(group, 3), draw_groups(25))):
         for values in replicate_metrics(truth, predicted, probability, same, drawn).values():
             assert np.isnan(percentile_interval(values)).all()
-        assert np.isnan(replicate_accuracy(truth, same, drawn)).all()
+        assert np.isnan(replicate_mean(truth, same, drawn)).all()
 
 
 def test_an_undefined_metric_has_no_interval_and_undefined_replicates_do_not_count() -> None:

@@ -5,7 +5,7 @@ import statsmodels.api as sm
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from cxr.metrics.logistic import KNOTS, calibration_curve
+from cxr.metrics.logistic import KNOTS, calibration_curve, logistic_recalibration
 
 
 def _draw() -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.int64]]:
@@ -72,3 +72,39 @@ def test_one_patient_or_perfect_separation_has_a_curve_without_a_band() -> None:
     for curve in (of_one, separated):
         assert np.isfinite(curve.y).all()
     assert np.isnan(of_one.low).all()
+
+
+def test_recalibration_is_the_logistic_regression_on_the_log_odds() -> None:
+    generator = np.random.default_rng(3)
+    odds = generator.normal(0, 2, 20000)
+    truth = generator.random(20000) < expit(0.5 * odds + 1)
+    measured = logistic_recalibration(truth, expit(odds), np.arange(20000))
+    assert measured["slope"][0] == pytest.approx(0.5, abs=0.03)
+    assert measured["intercept"][0] == pytest.approx(1, abs=0.05)
+    alone = np.arange(4)
+    assert np.isnan(logistic_recalibration(np.ones(4, bool), np.full(4, 0.5), alone)["slope"]).all()
+
+
+def test_the_intervals_of_the_recalibration_are_those_of_statsmodels_with_images_in_groups() -> None:
+    generator = np.random.default_rng(4)
+    group = np.repeat(np.arange(150), 4)
+    odds = generator.normal(0, 2, 600) + generator.normal(0, 1, 150)[group]
+    truth = generator.random(600) < expit(0.7 * odds + generator.normal(0, 1.5, 150)[group])
+    measured = logistic_recalibration(truth, expit(odds), group)
+    model = sm.GLM(truth.astype(float), sm.add_constant(odds), family=sm.families.Binomial())
+    fitted = model.fit(cov_type="cluster", cov_kwds={"groups": group, "use_correction": False})
+    alone = model.fit()
+    margins = 1.96 * fitted.bse * np.sqrt(150 / 149)
+    for k, name in enumerate(("intercept", "slope")):
+        expected = [fitted.params[k], fitted.params[k] - margins[k], fitted.params[k] + margins[k]]
+        assert measured[name] == pytest.approx(expected, abs=1e-5)
+    assert fitted.bse[0] > 1.15 * alone.bse[0], "images of a patient are alike, so there are fewer than it seems"
+
+
+def test_one_patient_and_certain_predictions_have_a_recalibration_without_an_interval() -> None:
+    truth = np.array([True, False, True, False])
+    of_one = logistic_recalibration(truth, np.array([0.9, 0.2, 0.4, 0.6]), np.zeros(4, int))
+    alike = logistic_recalibration(truth, np.full(4, 0.3), np.arange(4))
+    for value, low, high in (*of_one.values(), *alike.values()):
+        assert np.isfinite(value)
+        assert np.isnan([low, high]).all()

@@ -1,6 +1,10 @@
-"""Verbs that score beside the flow score-batch: explain single images, release a batch that is held."""
+"""Verbs beside the flow score-batch: explain single images, release a batch that is held, labels that come later."""
 
+import os
+import pwd
 import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +13,7 @@ from cyclopts import Parameter
 from cxr.cli import groups
 from cxr.cli.app import Device, Json, Models, app
 from cxr.cli.terminal import say
+from cxr.labelling import Labelling
 
 
 @app.command(group=groups.SCORING)
@@ -68,3 +73,62 @@ def release(batch: str, /, *, out: Annotated[Path, Parameter(help="Folder of the
     with terminal.log_lines():
         n_rows = scores.release(ScoresFolder.at(out), batch)
     say(f"published {n_rows} rows of batch {batch!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaterLabels(Labelling):
+    """The tables of labels, named without an option.
+
+    Attributes:
+        labels: Table of labels (csv, tsv, txt, jsonl, parquet, xlsx, also .gz); several are joined as for training.
+    """
+
+    labels: tuple[str, ...] = field(default=(), kw_only=False)
+
+
+@app.command(group=groups.SCORING)
+def feedback(
+    labelling: Annotated[LaterLabels, Parameter(name="*")] = LaterLabels(),
+    *,
+    name: str,
+    by: str | None = None,
+    out: Annotated[Path, Parameter(help="Folder of the scores.")] = Path("scores"),
+    models: Models = Path("models"),
+    cache: Annotated[Path, Parameter(help="Folder of the key that patient ids are hashed with.")] = Path("cache"),
+    json: Json = False,
+) -> None:
+    """Enter labels that came after the scores, and judge by all of them if the model keeps what its package promises.
+
+    Labels are joined to scored images by path, image_id or SOPInstanceUID; a label of an image that had one is a
+    correction, and the former stays in the history. Rows that name no scored image are counted and listed. Exit code 1
+    if the champion is surely below what was promised.
+
+    Example: cxr feedback labels.csv --name pneumonia
+
+    Args:
+        name: Name of the model.
+        by: Who gives the labels; by default the user of this process.
+    """
+    from cxr.cli import documents, tables, terminal
+    from cxr.feedback.feedback import give_feedback, verdict_of
+    from cxr.serving.registry import load_champion
+    from cxr.storage.model_folder import ModelFolder
+    from cxr.storage.scores_folder import ScoresFolder
+
+    scores = ScoresFolder.at(out)
+    model = ModelFolder.named(models, name)
+    with terminal.log_lines():
+        champion = load_champion(models, name)
+        entered = give_feedback(scores, model, champion, labelling, by=by or _user(), cache=cache)
+    folder = scores.feedback(model.name)
+    (documents if json else tables).show_feedback(entered, folder)
+    verdict = verdict_of(folder, champion.version)
+    sys.exit(1 if verdict and verdict["verdict"] == "surely below" else 0)
+
+
+def _user() -> str:
+    """Return the name of the user of this process, or the number of one without a name."""
+    name = str(os.getuid())
+    with suppress(KeyError):
+        name = pwd.getpwuid(os.getuid()).pw_name
+    return name

@@ -1,0 +1,97 @@
+"""The verdict on each version, from labels in the order in which they came."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr.classes import Classes
+from cxr.feedback.performance import labelled_images, performance_table
+from cxr.feedback.verdicts import looks_table, verdicts_table
+from cxr.metrics.sequential import SURE, pairs_needed
+from tests.support.scores import CLASSES, draw_scores, image_id_of
+
+NOW = "2026-12-01T00:00:00+00:00"
+
+
+def images_of(tmp_path: Path, n: int, shift: float, *, patients: int = 0, **labels: object) -> pd.DataFrame:
+    """Labelled images, half of them of the class; `patients` of them share one patient each two images."""
+    truth = np.arange(n) % 2 == 0
+    scored = draw_scores(tmp_path, truth.tolist(), shift=shift).assign(key="")
+    facts = {"image_id": [image_id_of(k) for k in range(n)], "label": np.where(truth, "PNEUMONIA", "NORMAL")}
+    patient = [f"table-{k // 2}" if k < patients else None for k in range(n)]
+    table = pd.DataFrame(facts | {"patient_id": patient, "first_entry": 1}).astype({"patient_id": "str"})
+    return labelled_images(scored, table.assign(**labels))
+
+
+def judged(images: pd.DataFrame, promise: float | str) -> tuple[pd.DataFrame, pd.Series]:
+    classes = Classes(CLASSES)
+    promises = dict.fromkeys(images["model_version"].unique(), promise)
+    looks = looks_table(images, classes, promises)
+    performance = performance_table(images, classes)
+    entered = {entry: pd.Timestamp(f"2026-11-{entry:02}T00:00Z") for entry in images["first_entry"].unique()}
+    return looks, verdicts_table(images, performance, looks, promises, entered, NOW).iloc[0]
+
+
+def test_a_promise_that_is_kept_is_as_promised_once_the_labels_are_enough(tmp_path: Path) -> None:
+    _, few = judged(images_of(tmp_path, 60, 3.0), 0.9)
+    assert few["verdict"] == "too few labels to tell"
+    assert few["reason"] == f"30 pairs of patients with and without, of the {pairs_needed(0.9)} needed"
+    _, enough = judged(images_of(tmp_path, 2 * pairs_needed(0.9), 3.0), 0.9)
+    assert (enough["verdict"], enough["promised"], enough["n_pairs"]) == ("as promised", 0.9, pairs_needed(0.9))
+    assert enough["evidence"] < 1
+    assert pd.isna(enough["below_since"])
+
+
+def test_a_promise_that_is_broken_is_surely_below_since_the_labels_that_showed_it(tmp_path: Path) -> None:
+    images = images_of(tmp_path, 400, 1.0)
+    looks, verdict = judged(images.assign(first_entry=1 + np.arange(400) // 100), 0.9)
+    assert verdict["verdict"] == "surely below"
+    assert looks["entry"].tolist() == [1, 2, 3, 4]
+    first = looks.loc[looks["highest"] >= SURE, "entry"].iloc[0]
+    assert verdict["below_since"] == pd.Timestamp(f"2026-11-{first:02}T00:00Z")
+
+
+def test_what_was_surely_below_once_stays_so_for_this_version(tmp_path: Path) -> None:
+    bad = images_of(tmp_path, 80, 0.0)
+    good = images_of(tmp_path, 1200, 6.0).assign(first_entry=2, group=lambda rows: "later " + rows["group"])
+    looks, verdict = judged(pd.concat([bad, good], ignore_index=True), 0.9)
+    assert looks["evidence"].iloc[-1] < SURE <= looks["highest"].iloc[-1]
+    assert verdict["verdict"] == "surely below"
+
+
+def test_an_interval_below_the_promise_is_not_sure_by_itself(tmp_path: Path) -> None:
+    looks, verdict = judged(images_of(tmp_path, 400, 1.5), 0.875)
+    assert verdict["ci_high"] < 0.9
+    assert looks["highest"].max() < SURE
+    if verdict["ci_high"] < 0.875:
+        assert verdict["reason"] == "the interval lies below the promise, but not surely over all looks"
+
+
+def test_a_patient_is_in_one_look_alone(tmp_path: Path) -> None:
+    images = images_of(tmp_path, 80, 2.0, patients=80)  # both images of a patient: one of each class
+    assert judged(images, 0.9)[0].empty, "no patient is without the class"
+    again = images.assign(first_entry=2)
+    alone = images_of(tmp_path, 80, 2.0)
+    looks, _ = judged(pd.concat([alone, again.assign(group=alone["group"])], ignore_index=True), 0.9)
+    assert looks[["entry", "n_pairs"]].to_numpy().tolist() == [[1, 40]]
+
+
+def test_labels_of_one_class_wait_for_those_of_the_other(tmp_path: Path) -> None:
+    images = images_of(tmp_path, 80, 2.0)
+    entry = np.where(images["label"] == "PNEUMONIA", 1, 2)
+    looks, _ = judged(images.assign(first_entry=entry), 0.9)
+    assert looks[["entry", "n_pairs"]].to_numpy().tolist() == [[2, 40]]
+
+
+def test_a_large_entry_is_several_looks(tmp_path: Path) -> None:
+    looks, _ = judged(images_of(tmp_path, 1000, 2.0), 0.9)
+    assert looks["n_pairs"].tolist() == [200, 200, 100]
+
+
+def test_a_version_without_a_promise_is_not_judged(tmp_path: Path) -> None:
+    looks, verdict = judged(images_of(tmp_path, 80, 0.0), "its package is gone or damaged")
+    assert looks.empty
+    assert (verdict["verdict"], verdict["reason"]) == ("nothing promised", "its package is gone or damaged")
+    assert verdict["roc_auc"] == pytest.approx(0.5, abs=0.2)

@@ -1,0 +1,64 @@
+"""Scores of a model that never was, and the package that they promise something by."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cxr.serving.scoring.scores import scores_table
+from cxr.storage import files
+from cxr.storage.scores_folder import ScoresFolder
+
+CLASSES = ("NORMAL", "PNEUMONIA")
+
+
+def image_id_of(number: int) -> str:
+    """The content hash of an image that was drawn as a number."""
+    return f"{number:064x}"
+
+
+def draw_scores(
+    out: Path, truth: Sequence[bool], *, shift: float = 2.0, first: int = 0, seed: int = 0, **facts: Any
+) -> pd.DataFrame:
+    """Publish scores of drawn images as a part of a batch; return their rows.
+
+    Args:
+        out: folder of the scores.
+        truth: whether each image is of the positive class.
+        shift: how much higher it scores then, in standard deviations of the log odds.
+        first: number of the first image, which decides its name and its hash.
+        seed: of the scores.
+        facts: columns that differ from `batch` monday, `model` tiny, `model_version` 1, `in_training` False and
+            `scored_at` 2026-11-02.
+    """
+    generator = np.random.default_rng(seed)
+    odds = generator.normal(0, 1, len(truth)) + shift * (np.asarray(truth, float) - 0.5)
+    probability = 1 / (1 + np.exp(-odds))
+    defaults: dict[str, Any] = {"batch": "monday", "model": "tiny", "model_version": "1", "in_training": False}
+    common = defaults | {"scored_at": pd.Timestamp("2026-11-02T02:00Z")} | facts
+    rows = [
+        {
+            "path": f"{number}.png",
+            "image_id": image_id_of(number),
+            "status": "ok",
+            "probability_NORMAL": 1 - value,
+            "probability_PNEUMONIA": value,
+            "predicted_label": CLASSES[int(value >= 0.5)],
+            "n_bytes": 1,
+            "changed_ns": 0,
+        }
+        | common
+        for number, value in enumerate(probability, first)
+    ]
+    table = scores_table(rows, CLASSES)
+    batch = ScoresFolder.at(out).published(common["batch"])
+    files.write_table(batch.part(f"{first} {seed} {common['model_version']}"), table)
+    return table
+
+
+def write_labels(file: Path, labels: dict[str, str], **columns: Sequence[str]) -> Path:
+    """Write a table of labels by path; return it."""
+    pd.DataFrame({"path": list(labels), "label": list(labels.values()), **columns}).to_csv(file, index=False)
+    return file
