@@ -1,6 +1,6 @@
 """Plotly figures: what they share, and those of the views Classify and Scoring runs. Colours are the reports'."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -82,6 +82,32 @@ def _add_marks(figure: go.Figure, name: str, values: dict[str, float], marker: d
         text=[f"{label}: {value:.1%}" for label, value in values.items()],
         hoverinfo="text",
     )
+
+
+def by_week(title: str, weeks: Sequence[Mapping[str, Any]], metric: str, line: float | None) -> go.Figure:
+    """Return a metric by week with its intervals.
+
+    Args:
+        title: of the y axis.
+        weeks: as `cxr.feedback.summary.by_week` returns them, oldest first, without that of all weeks.
+        metric: of the weeks, shown times 100.
+        line: where a line is drawn, before it is multiplied; None for none.
+    """
+    rows = pd.DataFrame([row[metric] for row in weeks], columns=["value", "ci_low", "ci_high"])
+    figure = new_figure("Week of scoring", title, height=260)
+    figure.add_scatter(
+        x=[row["week"] for row in weeks],
+        y=100 * rows["value"],
+        error_y=error_bars(rows, "value", 100),
+        mode="markers+lines",
+        marker={"color": COLOURS[0], "size": 8},
+        text=[f"{row['n_images']:,} images" for row in weeks],
+        hovertemplate="%{x}: %{y:.1f}, %{text}<extra></extra>",
+    )
+    if line is not None:
+        figure.add_hline(y=100 * line, line={"color": GREY, "dash": "dash"})
+    figure.update_xaxes(type="category")
+    return figure
 
 
 def batch_histogram(counts: Sequence[int]) -> go.Figure:

@@ -17,17 +17,22 @@ NAMES = {
     "fold_spread": "Difference between folds",
     "folds": "Folds done",
     "force": "By force",
+    "ci_high": "Upper bound, %",
+    "ci_low": "Lower bound, %",
     "in_training": "Used to make the model",
     "leave_out": "Left out by a fold",
     "made_at": "Made (UTC)",
     "model_version": "Version",
+    "judged_at": "Judged (UTC)",
     "n_images": "Images",
     "n_images_in_group": "Images of the patient",
+    "n_patients": "Patients",
     "n_suspects_in_group": "Suspects of the patient",
     "name": "Model",
     "path": "File",
     "predicted_label": "Predicted",
     "prediction_set": "Classes that fit",
+    "promised": "Promised ROC-AUC, %",
     "right": "Right",
     "roc_auc": "ROC-AUC, %",
     "scored_at": "Scored (UTC)",
@@ -42,9 +47,11 @@ NAMES = {
 """Headings of columns whose own names say too little."""
 PREFIXES = {"probability_": "Probability", "predicted_": "Predicted", "called_": "Predicted"}
 """Of columns that end in the name of a class, a finding or a run."""
-FORMATS: dict[str, str] = dict.fromkeys(("accuracy", "f1", "roc_auc", "sensitivity", "specificity"), "%.1f")
+FORMATS: dict[str, str] = dict.fromkeys(
+    ("accuracy", "ci_high", "ci_low", "f1", "promised", "roc_auc", "sensitivity", "specificity"), "%.1f"
+)
 FORMATS |= dict.fromkeys(("fold_spread", "novelty", "probability"), "%.3f") | {"self_confidence": "%.4f"}
-TIMES = ("at", "begun_at", "made_at", "scored_at")
+TIMES = ("at", "begun_at", "judged_at", "made_at", "scored_at")
 
 
 def show(table: pd.DataFrame, alt: str, *, row_height: int | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app import charts, tables, words
-from app.scoring_runs import batch_images
+from app.scoring_runs import batch_images, feedback
 from app.server import Folders
 from cxr.serving.scoring import scores
 from cxr.storage import files
@@ -34,6 +34,7 @@ def show(folders: Folders) -> None:
         st.warning(f"Batch {words.escape(batch)} is held with {n_rows:,} rows until `cxr release` publishes it.")
     st.subheader("Batches")
     tables.show(table, "Batches, with how many images were scored and quarantined")
+    feedback.show(folder)
     if scoring_runs:
         _show_scoring_run(folder, scoring_runs)
     if not table.empty:

@@ -193,7 +193,7 @@ def _show_held_earlier(record: dict[str, Any]) -> None:
 
 def show_feedback(entered: "Entered", folder: "FeedbackFolder") -> None:
     """Print what was entered, how the model does by week and by version, and the verdict on each version."""
-    from cxr.storage import files
+    from cxr.feedback.summary import by_week, performance_of, verdicts_of
 
     say(f"entered  {entered.n_new:,} new labels, {entered.n_corrected:,} corrections, {entered.n_known:,} as before")
     if not entered.n_added:
@@ -202,37 +202,34 @@ def show_feedback(entered: "Entered", folder: "FeedbackFolder") -> None:
         say(f"no image {entered.n_unmatched:,} rows name no scored image: {folder.unmatched}")
     if entered.n_left_out:
         say(f"left out {entered.n_left_out:,} labelled images, which the model was made from")
-    performance = files.read_table(folder.performance)
-    verdicts = files.read_table(folder.verdicts)
-    _show_weeks(performance)
-    for row in verdicts.to_dict("records"):
-        say(
-            f"version {row['model_version']}: {row['verdict']}"
-            + (f" ({row['reason']})" if isinstance(row["reason"], str) else "")
-        )
-        if row["verdict"] != "nothing promised":
-            auc = format_estimate(row["roc_auc"], row["ci_low"], row["ci_high"])
-            promised = format_estimate(row["promised"])
-            say(f"  ROC-AUC {auc} %, promised {promised} % at least; evidence of less {row['evidence']:,.2f} of 20")
+    for row in verdicts_of(folder):
+        _show_weeks(row["model_version"], by_week(performance_of(folder, row["model_version"])))
+        _show_verdict(row)
     say(f"tables   {folder.path}")
     say(DISCLAIMER)
 
 
-def _show_weeks(performance: "pd.DataFrame") -> None:
-    """Print a line for each of the last weeks of each version, and one for all of its weeks; in percent."""
-    numbers = ("images", "of the class", *map(display_name, WEEKLY))
-    shown = _table(("version", "week", *numbers), left=("version", "week"), title="by week of scoring, %")
-    by_week = performance.fillna({"week": "all"}).groupby(["model_version", "week"], sort=False)
-    parts = [(where, rows.set_index("metric")) for where, rows in by_week]
-    last = {
-        version: [week for (other, week), _ in parts if other == version][1:][-N_WEEKS:] for (version, _), _ in parts
-    }
-    for (version, week), rows in parts:
-        if week == "all" or week in last[version]:
-            estimates = (rows[["value", "ci_low", "ci_high"]].loc[[metric]].to_numpy()[0].tolist() for metric in WEEKLY)
-            counts = (f"{rows[name].iloc[0]:,}" for name in ("n_images", "n_positive"))
-            _add(shown, str(version), str(week), *counts, *(format_estimate(*each) for each in estimates))
-    _print(shown, 140)
+def _show_weeks(version: str, weeks: list[dict[str, Any]]) -> None:
+    """Print a line for all weeks of a version and for each of the last, in percent."""
+    columns = ("week", "images", "of the class", *map(display_name, WEEKLY))
+    shown = _table(columns, left=("week",), title=f"version {version}, by week of scoring, %")
+    for row in weeks[: N_WEEKS + 1]:
+        counts = (f"{row['n_images']:,}", f"{row['n_positive']:,}")
+        _add(shown, row["week"] or "all", *counts, *(format_estimate(*row[metric]) for metric in WEEKLY))
+    _print(shown, 120)
+
+
+def _show_verdict(row: dict[str, Any]) -> None:
+    reason = f" ({row['reason']})" if row["reason"] else ""
+    say(f"version {row['model_version']}: {row['verdict']}{reason}")
+    if row["promised"] is not None:
+        auc = format_estimate(row["roc_auc"], row["ci_low"], row["ci_high"])
+        promised = format_estimate(row["promised"])
+        say(f"  ROC-AUC {auc} %, promised {promised} % at least; evidence of less {_evidence(row)}, sure from 20")
+
+
+def _evidence(row: dict[str, Any]) -> str:
+    return DASH if row["evidence"] is None else f"{row['evidence']:.3g}"
 
 
 def show_models(table: "pd.DataFrame") -> None:

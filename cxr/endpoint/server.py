@@ -12,6 +12,7 @@ from cxr.endpoint.listener import Listener
 from cxr.endpoint.service import Service
 from cxr.network.devices import keep_freed_memory
 from cxr.serving.predictor import Predictor
+from cxr.storage.scores_folder import FeedbackFolder
 
 GRACE_S = 30
 """Seconds that requests in progress get when the endpoint is stopped."""
@@ -35,7 +36,13 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def run(predictor: Predictor, listener: Listener, limits: Limits, announce: Callable[[], object]) -> None:
+def run(
+    predictor: Predictor,
+    listener: Listener,
+    limits: Limits,
+    announce: Callable[[], object],
+    feedback: FeedbackFolder | None = None,
+) -> None:
     """Answer requests until a signal ends this; requests in progress are answered first.
 
     Args:
@@ -43,12 +50,13 @@ def run(predictor: Predictor, listener: Listener, limits: Limits, announce: Call
         listener: where, and whom.
         limits: what a request may ask for.
         announce: called once the model is loaded and the first request would be answered.
+        feedback: where labels that come after the scores are, for the metrics.
 
     Raises:
         ConfigError: this machine cannot compute as the package needs, or as was asked for.
     """
     keep_freed_memory()
-    service = Service(predictor)
+    service = Service(predictor, feedback)
     try:
         app = build(service, limits, listener, service.warm_up())
         announce()

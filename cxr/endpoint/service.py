@@ -23,6 +23,7 @@ from cxr.serving.explanations import default_target, draw_explanation
 from cxr.serving.predictor import Prediction, Predictor
 from cxr.serving.scoring.scores import score_rows
 from cxr.serving.screening import FileReading, examine_image
+from cxr.storage.scores_folder import FeedbackFolder
 
 Made = TypeVar("Made")
 
@@ -32,11 +33,12 @@ class Service:
 
     Args:
         predictor: used by this service alone.
+        feedback: where labels that come after the scores are; None if nobody says.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, feedback: FeedbackFolder | None = None) -> None:
         self.package = predictor.package
-        self.measures = Measures(self.package)
+        self.measures = Measures(self.package, feedback)
         self._batches = Batches(predictor, self.measures.count_batch)
         self._threads = ThreadPoolExecutor(os.cpu_count(), "reader")
 

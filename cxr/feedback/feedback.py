@@ -5,11 +5,9 @@ killed is made good by the same command: what was entered is not entered twice.
 """
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -130,12 +128,3 @@ def _write_unmatched(folder: FeedbackFolder, given: Given) -> None:
     if len(table):
         first = table["value"].iloc[0]
         log.warning("feedback: %d rows name no scored image, such as %r: see %s", len(table), first, folder.unmatched)
-
-
-def verdict_of(folder: FeedbackFolder, version: str) -> Mapping[Any, Any] | None:
-    """Return the verdict on a version, as a row of `verdicts.parquet`; None if no label of its images has come."""
-    if not folder.verdicts.exists():
-        return None
-    table = files.read_table(folder.verdicts)
-    rows = table[table["model_version"] == version].to_dict("records")
-    return rows[0] if rows else None

@@ -19,6 +19,7 @@ from cxr.metrics.logistic import log_odds, logistic_recalibration
 
 RATES = ("roc_auc", "sensitivity", "specificity")
 COLUMNS = ["model_version", "week", "metric", "value", "ci_low", "ci_high", "n_images", "n_positive", "n_patients"]
+METRICS = (*RATES, "brier", "calibration_in_the_large", "calibration_slope", "calibration_intercept")
 TYPES = {"model_version": "str", "week": "str", "metric": "str", "reason": "str"}
 
 

@@ -6,7 +6,7 @@ waits for the next labels while one class is missing. A patient is in the first 
 is no news.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 
 from cxr.classes import Classes
 from cxr.errors import CxrError
-from cxr.metrics.sequential import SURE, Look, evidence, pairs_needed, wins_of
+from cxr.metrics.sequential import MOST_PROMISED, SURE, Look, evidence, pairs_needed, wins_of
 from cxr.serving.package import load_package
 from cxr.storage.model_folder import ModelFolder
 
@@ -53,18 +53,25 @@ VERDICT_COLUMNS = {
 
 
 def promises_of(model: ModelFolder, versions: list[str]) -> dict[str, float | str]:
-    """Return by version the lower bound of the ROC-AUC that its package promises, or why it promises none."""
+    """Return by version the ROC-AUC that its package promises at least, or why it promises nothing."""
     return {version: _promise_of(model, version) for version in versions}
 
 
 def _promise_of(model: ModelFolder, version: str) -> float | str:
     try:
-        facts = load_package(model.version(version)).facts
+        return promise_of(load_package(model.version(version)).facts["metrics"])
     except CxrError:
         return "its package is gone or damaged"
-    row = next((row for row in facts["metrics"] if row["metric"] == "roc_auc"), {})
-    low = row.get("ci_low")
-    return "its package has no interval of the ROC-AUC" if low is None or not low > 0 else low / 100
+
+
+def promise_of(metrics: Sequence[Mapping[str, Any]]) -> float | str:
+    """Return the lower bound of a package's own interval, at most MOST_PROMISED, or why it promises nothing.
+
+    Args:
+        metrics: of its package.json, in percent.
+    """
+    low = next((row["ci_low"] for row in metrics if row["metric"] == "roc_auc"), None)
+    return min(low / 100, MOST_PROMISED) if low else "its package has no interval of the ROC-AUC"
 
 
 def looks_table(images: pd.DataFrame, classes: Classes, promises: Mapping[str, float | str]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cxr import __version__
+from cxr.feedback.summary import by_week, performance_of, verdict_of
 from cxr.report.drawing import Figure, legible
 from cxr.report.histograms import Mark, histogram, shares_of
 from cxr.report.markup import THUMBNAIL_PX, render, thumbnail
@@ -16,10 +17,13 @@ from cxr.serving.scoring.outcome import N_BINS, Outcome, headline_probability, t
 from cxr.serving.scoring.pictures import find_picture
 from cxr.serving.scoring.scoring_runs import ScoringRun
 from cxr.storage import events, files
-from cxr.wording import DASH, DISCLAIMER, display_name, format_p
+from cxr.wording import DASH, DISCLAIMER, display_name, format_estimate, format_p
 from cxr.wording import markdown as escape
 
 log = logging.getLogger("cxr.checks")
+
+N_WEEKS = 13
+"""Rows of the table of later labels, at most: all weeks together, and the latest."""
 
 
 def write_scoring_report(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -> None:
@@ -36,15 +40,24 @@ def write_scoring_report(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -
             outcomes=sorted(outcomes, key=_held_first),
             totals=totals(outcomes),
             package=package,
+            later=_later_labels(scoring_run),
             histogram_of=lambda k, outcome: _histogram(k, outcome, package, reference),
             picture=lambda batch, row: _picture(scoring_run, batch, row),
             tolerated=TOLERATED_DIFFERENCE,
             format_p=format_p,
+            format_estimate=format_estimate,
             version=__version__,
             disclaimer=DISCLAIMER,
         )
         files.write_text(folder.report, page)
         log.info("report: %s", folder.report)
+
+
+def _later_labels(scoring_run: ScoringRun) -> dict[str, Any] | None:
+    """Return what later labels say of the version that scores: its verdict, and `weeks`; None without labels."""
+    folder = scoring_run.scores.feedback(scoring_run.model)
+    verdict = verdict_of(folder, scoring_run.version)
+    return verdict and verdict | {"weeks": by_week(performance_of(folder, scoring_run.version))[:N_WEEKS]}
 
 
 def _held_first(outcome: Outcome) -> tuple[bool, bool]:
@@ -63,6 +76,9 @@ def markdown(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -> str:
     ]
     counts = ", ".join(f"{n:,} {name}" for name, n in totals(outcomes).items())
     title = f"# {escape(scoring_run.model)} {escape(scoring_run.version)}: {counts}"
+    later = _later_labels(scoring_run)
+    if later:
+        lines += ["", f"Labels that came later: {later['verdict']}, {later['n_images']:,} images."]
     return "\n".join([title, "", header, *lines, "", f"Report: {escape(scoring_run.folder.report)}. {DISCLAIMER}"])
 
 

@@ -1,15 +1,22 @@
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cxr.endpoint.measures import N_RECENT, Measures
+from cxr.feedback.performance import METRICS
+from cxr.feedback.verdicts import Word
 from cxr.metrics.drift import compare
 from cxr.serving.package import Package
+from cxr.storage import files
+from cxr.storage.scores_folder import ScoresFolder
 from tests.endpoint.conftest import Form
 from tests.support.endpoint import served
+from tests.support.scores import draw_scores, label_scores
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -78,3 +85,31 @@ def test_only_the_last_images_are_remembered_and_of_them_only_numbers(package: P
     kept = repr(vars(measures))
     assert row["path"] not in kept
     assert row["image_id"] not in kept
+
+
+def test_later_labels_are_read_anew_each_time_and_damage_of_their_tables_hides_nothing_else(
+    package: Package, home: Path, tmp_path: Path
+) -> None:
+    draw_scores(tmp_path / "scores", [True, False] * 10)
+    folder = ScoresFolder.at(tmp_path / "scores").feedback("tiny")
+    measures = Measures(package, folder)
+    before = samples(measures.text().decode())
+    assert math.isnan(value(before, "cxr_feedback_evidence"))
+    assert not any(name in ("cxr_feedback_value", "cxr_feedback_verdict") for name, _ in before)
+    (verdict,) = label_scores(home, tmp_path / "scores").to_dict("records")
+    found = samples(measures.text().decode())
+    assert value(found, "cxr_feedback_images", week="all") == value(found, "cxr_feedback_images", week="latest") == 20
+    assert value(found, "cxr_feedback_promised_roc_auc") == pytest.approx(verdict["promised"])
+    assert value(found, "cxr_feedback_evidence") == pytest.approx(verdict["evidence"])
+    assert value(found, "cxr_feedback_judged_seconds") == verdict["judged_at"].timestamp()
+    words = {dict(labels)["verdict"]: number for (name, labels), number in found.items() if name.endswith("_verdict")}
+    assert words == dict.fromkeys(get_args(Word), 0.0) | {verdict["verdict"]: 1.0}
+    table = files.read_table(folder.performance).query("week.isna()").set_index("metric")
+    for metric in METRICS:
+        for bound, column in (("value", "value"), ("low", "ci_low"), ("high", "ci_high")):
+            shown = value(found, "cxr_feedback_value", week="all", metric=metric, bound=bound)
+            assert shown == pytest.approx(table.loc[metric, column], nan_ok=True)
+    folder.verdicts.write_bytes(b"damaged")
+    damaged = samples(measures.text().decode())
+    assert value(damaged, "cxr_images_total") == 0
+    assert math.isnan(value(damaged, "cxr_feedback_evidence"))

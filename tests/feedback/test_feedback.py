@@ -13,8 +13,9 @@ from pydicom import dcmread
 
 from cxr.cli.main import app
 from cxr.errors import ConfigError, CxrError, DataError, RunError
-from cxr.feedback.feedback import give_feedback, verdict_of
+from cxr.feedback.feedback import give_feedback
 from cxr.feedback.ledger import read_ledger
+from cxr.feedback.summary import verdict_of
 from cxr.images.reading import image_id_of as image_id_of_bytes
 from cxr.labelling import Labelling
 from cxr.serving.registry import load_champion

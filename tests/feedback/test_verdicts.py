@@ -8,8 +8,10 @@ import pytest
 
 from cxr.classes import Classes
 from cxr.feedback.performance import labelled_images, performance_table
-from cxr.feedback.verdicts import looks_table, verdicts_table
+from cxr.feedback.verdicts import looks_table, promise_of, promises_of, verdicts_table
 from cxr.metrics.sequential import SURE, pairs_needed
+from cxr.serving.package import load_package
+from cxr.storage.model_folder import ModelFolder
 from tests.support.scores import CLASSES, draw_scores, image_id_of
 
 NOW = "2026-12-01T00:00:00+00:00"
@@ -95,3 +97,23 @@ def test_a_version_without_a_promise_is_not_judged(tmp_path: Path) -> None:
     assert looks.empty
     assert (verdict["verdict"], verdict["reason"]) == ("nothing promised", "its package is gone or damaged")
     assert verdict["roc_auc"] == pytest.approx(0.5, abs=0.2)
+
+
+def test_the_promise_is_the_lower_bound_of_the_packages_own_interval(home: Path) -> None:
+    model = ModelFolder.named(home / "models", "tiny")
+    facts = load_package(model.version("1")).facts
+    (row,) = [row for row in facts["metrics"] if row["metric"] == "roc_auc"]
+    assert promises_of(model, ["1", "7"]) == {"1": row["ci_low"] / 100, "7": "its package is gone or damaged"}
+    assert row["ci_low"] < 99
+
+
+@pytest.mark.parametrize(
+    ("low", "promise"),
+    [(98.5, 0.985), (100.0, 0.99), (None, "its package has no interval of the ROC-AUC"), (0.0, "its package has no")],
+)
+def test_a_promise_of_certainty_counts_as_99_percent_and_one_of_nothing_is_none(
+    low: float | None, promise: float | str
+) -> None:
+    found = promise_of([{"metric": "f1", "ci_low": 50.0}, {"metric": "roc_auc", "ci_low": low}])
+    assert found == promise or str(found).startswith(str(promise))
+    assert promise_of([]) == "its package has no interval of the ROC-AUC"

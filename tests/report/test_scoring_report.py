@@ -13,9 +13,10 @@ from cxr.pipeline import score_inbox
 from cxr.report.scoring_report import markdown, write_scoring_report
 from cxr.serving.scoring.outcome import Outcome
 from cxr.serving.scoring.scoring_runs import ScoringRun
-from cxr.wording import DISCLAIMER
+from cxr.wording import DISCLAIMER, format_estimate
 from data_checks.gate import check_scores
 from data_checks.tolerances import Tolerances
+from tests.support.scores import draw_scores, label_scores
 from tests.support.shared import NewFolder
 
 HOSTILE = 'a|b`c<img src=x onerror=alert(1)>".jpeg'
@@ -115,3 +116,27 @@ def test_names_cannot_break_out_of_the_markdown_table(tmp_path: Path) -> None:
     assert lines[4] == r"| ward\|\`\[x\]\(y\)\`\\n\# 1 | held | 1200 | 7 | 1 | 0 | 0 | 1 × empty |"
     assert lines[5] == "| ward 2 | published | 34 | – | 0 | 2 | 0 |  |"
     assert lines[-1].endswith(DISCLAIMER)
+
+
+def test_the_report_says_what_later_labels_say_of_the_version_that_scores(home: Path, tmp_path: Path) -> None:
+    draw_inbox(tmp_path / "inbox", n_images=2, seed=2)
+    draw_scores(tmp_path / "scores", [True, False] * 200, shift=6.0)
+    (verdict,) = label_scores(home, tmp_path / "scores", flip=True).to_dict("records")
+    assert verdict["verdict"] == "surely below"
+    folders = {"out": tmp_path / "scores", "models": home / "models", "cache": home / "cache"}
+    config = ScoreConfig(name="tiny", settle=0, device="cpu", precision="fp32", compile="off", **folders)
+    scoring_run, outcomes = score_inbox(tmp_path / "inbox", config, lambda *_: [])
+    page = scoring_run.folder.report.read_text()
+    assert "Labels that came later: surely below" in page
+    auc = format_estimate(verdict["roc_auc"], verdict["ci_low"], verdict["ci_high"])
+    assert f"ROC-AUC {auc} %; the package promises {format_estimate(verdict['promised'])} % at least" in page
+    assert re.findall(r"<tr><td>(all|\d+-W\d+)</td><td class=\"n\">(\d+)</td>", page) == [
+        ("all", "400"),
+        ("2026-W45", "400"),
+    ]
+    assert "Labels that came later: surely below, 400 images." in markdown(scoring_run, outcomes)
+
+
+def test_without_later_labels_the_report_is_silent_about_them(concluded: tuple[ScoringRun, list[Outcome]]) -> None:
+    scoring_run, outcomes = concluded
+    assert "Labels that came later" not in scoring_run.folder.report.read_text() + markdown(scoring_run, outcomes)

@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cxr.feedback.feedback import give_feedback
+from cxr.serving.registry import load_champion
 from cxr.serving.scoring.scores import scores_table
 from cxr.storage import files
+from cxr.storage.model_folder import ModelFolder
 from cxr.storage.scores_folder import ScoresFolder
+from tests.support.labels import from_table
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 
@@ -62,3 +66,23 @@ def write_labels(file: Path, labels: dict[str, str], **columns: Sequence[str]) -
     """Write a table of labels by path; return it."""
     pd.DataFrame({"path": list(labels), "label": list(labels.values()), **columns}).to_csv(file, index=False)
     return file
+
+
+def label_scores(home: Path, out: Path, *, flip: bool = False) -> pd.DataFrame:
+    """Give every image that the model `tiny` has scored the predicted label, or the other one; return the verdicts.
+
+    Args:
+        home: holds the model.
+        out: folder of the scores.
+        flip: give the other label.
+    """
+    rows = pd.read_parquet(out).query("status == 'ok'").drop_duplicates("image_id")
+    is_positive = (rows["predicted_label"] == CLASSES[1]) != flip
+    labels = pd.DataFrame({"image_id": rows["image_id"], "label": np.where(is_positive, CLASSES[1], CLASSES[0])})
+    labels.to_csv(out.parent / "later.csv", index=False)
+    champion = load_champion(home / "models", "tiny")
+    model = ModelFolder.named(home / "models", "tiny")
+    folder = ScoresFolder.at(out)
+    labelling = from_table(out.parent / "later.csv")
+    give_feedback(folder, model, champion, labelling, by="ada", cache=out.parent / "cache")
+    return files.read_table(folder.feedback("tiny").verdicts)

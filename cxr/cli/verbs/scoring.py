@@ -110,7 +110,8 @@ def feedback(
         by: Who gives the labels; by default the user of this process.
     """
     from cxr.cli import documents, tables, terminal
-    from cxr.feedback.feedback import give_feedback, verdict_of
+    from cxr.feedback.feedback import give_feedback
+    from cxr.feedback.summary import verdict_of
     from cxr.serving.registry import load_champion
     from cxr.storage.model_folder import ModelFolder
     from cxr.storage.scores_folder import ScoresFolder

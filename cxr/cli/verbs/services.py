@@ -28,6 +28,7 @@ def serve(
     wait: Annotated[bool, Parameter(negative="")] = False,
     limits: Annotated[Limits, Parameter(name="*")] = Limits(),  # noqa: B008 it is frozen
     models: Models = Path("models"),
+    scores: Path = Path("scores"),
     device: Device = "auto",
     precision: ScorePrecision = "auto",
     compile: Compile = "auto",
@@ -45,6 +46,7 @@ def serve(
         port: Port to listen on; 0 takes any that is free.
         token: What every request has to carry in the header Authorization, after Bearer; 16 characters or more.
         wait: Without a champion, answer with status 503 until there is one, as a service should.
+        scores: Folder of the scores, whose later labels /metrics tells of; it need not exist.
         precision: Arithmetic, as for `cxr score`.
         compile: Compile the network, as for `cxr score`; auto uses what scoring has compiled.
         cache: Folder for compiled kernels, as for `cxr score`; safe to delete.
@@ -63,10 +65,12 @@ def serve(
                 _wait_for_champion(models, name, listener)
             package = load_champion(models, name)
             from cxr.serving.predictor import Predictor
+            from cxr.storage.scores_folder import ScoresFolder
 
             predictor = Predictor(package, device=device, precision=precision, compile=compile, cache=cache)
             announce = partial(_announce, listener.address, f"{package.name} version {package.version}")
-            server.run(predictor, listener, limits, announce)
+            feedback = ScoresFolder.at(scores).feedback(package.name)
+            server.run(predictor, listener, limits, announce, feedback)
 
 
 def _wait_for_champion(models: Path, name: str, listener: "Listener") -> None:
