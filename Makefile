@@ -7,7 +7,7 @@ BIN    := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes pyproject.toml
 # What runs in a container: no tests, and no Ray, as a cluster brings its own.
-IMAGE  := $(foreach extra,dicom dicom-out excel int8 listen mlflow onnx page redis s3 serve,--extra $(extra)) --constraint requirements.lock
+IMAGE  := $(foreach extra,dicom dicom-out excel hub int8 listen mlflow onnx page redis s3 serve,--extra $(extra)) --constraint requirements.lock
 OSV    := https://api.osv.dev/v1/vulns/GHSA-462w-v97r-4m45
 
 .PHONY: help setup demo up test faults removals check audit docs docs-links bench fuzz gpu-trial lock clean

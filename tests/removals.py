@@ -69,6 +69,9 @@ LABELLED = "tests/recalibration/test_labelled_images.py::test_"
 NOVELTY = "tests/serving/test_novelty.py::test_"
 CONFORMAL = "tests/metrics/test_conformal.py::test_"
 REFERRAL = "tests/test_referral.py::test_"
+PUSH = "tests/sharing/test_push.py::test_"
+PULL = "tests/sharing/test_pull.py::test_"
+REFUSED = PULL + "what_is_damaged_or_strange_is_refused_and_leaves_nothing"
 INTEGERS = "tests/export/int8/test_export.py::test_"
 ONCE = "tests/serving/test_exactly_once.py::test_"
 SAME_COMMAND = TRAIN + "the_same_command_finishes_what_was_ended_and_redoes_no_finished_fold"
@@ -1262,8 +1265,8 @@ REMOVALS = (
     Removal(
         "a recalibrated version refers by the thresholds of other images",
         "cxr/recalibration/version.py",
-        'if name != "refer"',
-        "if name",
+        'if name not in ("refer", "pulled")',
+        'if name != "pulled"',
         RECALIBRATION + "referral_is_dropped_and_says_so_where_the_labelled_images_have_too_few_patients",
     ),
     Removal(
@@ -1424,6 +1427,76 @@ REMOVALS = (
         "return 1 + max(numbers, default=0)",
         "return 1 + len(numbers)",
         "tests/feedback/test_ledger.py::test_an_entry_never_takes_the_number_of_another",
+    ),
+    Removal(
+        "a pulled file is not held against its hash when it arrives",
+        "cxr/sharing/pull.py",
+        "            if files.sha256_of(arrived.path / file) not in digests:\n",
+        "            if False:\n",
+        REFUSED + "[a byte of the weights]",
+    ),
+    Removal(
+        "what is pulled and what its hashes name may differ",
+        "cxr/sharing/pull.py",
+        "    for file in sorted(sums.keys() ^ (sizes.keys() - {SUMS})):\n",
+        "    for file in ():\n",
+        REFUSED + "[a file was added]",
+    ),
+    Removal(
+        "code that somebody signed is pulled",
+        "cxr/sharing/pull.py",
+        "        if size is None or not is_file_of_package(file):\n",
+        "        if size is None:\n",
+        REFUSED + "[code that was signed]",
+    ),
+    Removal(
+        "a link is pulled as if it were a file",
+        "cxr/sharing/file_place.py",
+        "path.is_file() and not path.is_symlink()",
+        "path.is_file()",
+        REFUSED + "[a link]",
+    ),
+    Removal(
+        "a hash list without end is read",
+        "cxr/sharing/pull.py",
+        "    if sizes[SUMS] > LARGEST_SUMS:\n",
+        "    if False:\n",
+        REFUSED + "[sums without end]",
+    ),
+    Removal(
+        "a pull fills the disk",
+        "cxr/sharing/pull.py",
+        "    if n_bytes > free:\n",
+        "    if False:\n",
+        PULL + "a_disk_that_is_too_small_is_known_before_anything_is_copied",
+    ),
+    Removal(
+        "a pulled recalibrated version: its start is taken for the version of that number here",
+        "cxr/recalibration/recalibrate.py",
+        '    if "pulled" in package.facts:\n',
+        "    if False:\n",
+        PULL + "a_pulled_version_that_was_recalibrated_finds_its_start_by_hash_and_not_by_number",
+    ),
+    Removal(
+        "a push overwrites another package",
+        "cxr/sharing/push.py",
+        "    if there != package.folder.checksums.read_bytes():\n",
+        "    if False:\n",
+        PUSH + "another_package_of_that_name_and_version_is_never_overwritten",
+    ),
+    Removal(
+        "a push writes the hashes before all files are there",
+        "cxr/sharing/file_place.py",
+        "key=lambda path: (path == package.checksums, path.name)",
+        "key=lambda path: path.name",
+        PUSH + "a_push_that_is_killed_at_any_step_leaves_no_package_or_the_whole",
+    ),
+    Removal(
+        "two pushes to the Hub at once: the second overwrites",
+        "cxr/sharing/hub.py",
+        "parent_commit=parent,",
+        "parent_commit=None,",
+        "tests/sharing/test_hub.py::test_two_pushes_at_once_do_not_overwrite_one_another",
     ),
 )
 

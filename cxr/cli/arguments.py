@@ -41,6 +41,8 @@ NAMES = {
     "FIRST",
     "SECOND",
     "MORE",
+    "DESTINATION",
+    "SOURCE",
 }
 """What may be a path, or something else, or a file that the verb has its own words for."""
 STORE = (r"sqlite:///.+|https?://.+", "sqlite:///FILE or the http address of a server")
@@ -64,7 +66,9 @@ HAS_TO_EXIST = {
         "train-fold",
     },
     "--images": {"recalibrate"},
-    "--models": {"explain", "feedback", "models", "promote", "recalibrate", "rollback", "score", "serve"},
+    "--models": {
+        *("explain", "feedback", "models", "package push", "promote", "recalibrate", "rollback", "score", "serve"),
+    },
 }
 """The folders that verbs list or read: where one is mistyped, nothing in it is no answer."""
 RANGES = {

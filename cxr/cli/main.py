@@ -14,6 +14,7 @@ from cxr.cli.verbs import (  # importing a module adds its verbs to the applicat
     runs,  # noqa: F401
     scoring,  # noqa: F401
     services,  # noqa: F401
+    sharing,  # noqa: F401
     training,
 )
 

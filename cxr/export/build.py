@@ -9,7 +9,7 @@ from cxr.export.contents import write_contents
 from cxr.export.fitted import require_operating_point, require_prevalence
 from cxr.export.int8.layers import require_int8
 from cxr.export.referral import require_level, require_referable
-from cxr.export.versions import add_version
+from cxr.export.versions import add_version, has_identity
 from cxr.network.onnx_graph import require_onnx
 from cxr.storage import files, verified
 from cxr.storage.model_folder import ModelFolder, PackageFolder
@@ -63,7 +63,9 @@ def make_package(
         identity["prevalence"] = prevalence
     if refer is not None:
         identity["refer"] = refer
-    return add_version(target, identity, partial(write_contents, run=run, name=target.name, identity=identity))
+    return add_version(
+        target, has_identity(identity), partial(write_contents, run=run, name=target.name, identity=identity)
+    )
 
 
 def _require_possible(

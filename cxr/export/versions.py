@@ -1,6 +1,7 @@
 """Versions of a model: each is written in a hidden folder and renamed when it is complete.
 
 So a version is whole or does not exist. What is packaged, and how, is its identity: the same is never packaged twice.
+What was pulled is known by its content.
 """
 
 import logging
@@ -17,14 +18,22 @@ log = logging.getLogger(__name__)
 
 Write = Callable[[PackageFolder, str], None]
 """Writes every file of a package into an empty folder, given the version's number."""
+IsSame = Callable[[PackageFolder, Mapping[str, Any]], bool]
+"""Returns whether a version, given its folder and its package.json, is the one to be written."""
 
 
-def add_version(target: ModelFolder, identity: Mapping[str, Any], write: Write) -> PackageFolder:
-    """Write the next version of a model, unless it has one with this identity; return the version's folder."""
+def has_identity(identity: Mapping[str, Any]) -> IsSame:
+    """Return the function that tells a version by what was packaged, and how."""
+    return lambda _, facts: facts["identity"] == identity
+
+
+def add_version(target: ModelFolder, is_same: IsSame, write: Write) -> PackageFolder:
+    """Write the next version of a model, unless it has the same one; return the version's folder."""
     with files.locked(target.lock, f"model {target.name}", patience_s=600):
         for leftover in target.path.glob(".making-*"):
             shutil.rmtree(leftover)
-        version = _version_with(identity, target)
+        files.sweep(target.path)
+        version = _same_version(is_same, target)
         if version is not None:
             log.info("this is already version %s of %s", version, target.name)
             return target.version(version)
@@ -33,14 +42,14 @@ def add_version(target: ModelFolder, identity: Mapping[str, Any], write: Write) 
     return package
 
 
-def _version_with(identity: Mapping[str, Any], target: ModelFolder) -> str | None:
-    """Return the version of the model that has this identity; None without one.
+def _same_version(is_same: IsSame, target: ModelFolder) -> str | None:
+    """Return the version of the model that is the one to be written; None without one.
 
     A folder that was copied or renamed from another model or version does not count: it cannot be loaded.
     """
     facts = {version: verified.read_json(target.version(version).description) for version in target.versions()}
     own = {version: of for version, of in facts.items() if (of["name"], of["version"]) == (target.name, version)}
-    return next((version for version, of in own.items() if of["identity"] == identity), None)
+    return next((version for version, of in own.items() if is_same(target.version(version), of)), None)
 
 
 def _build(target: ModelFolder, write: Write) -> PackageFolder:

@@ -12,7 +12,7 @@ from typing import Any
 from cxr.config import OperatingPoint
 from cxr.errors import PackageError
 from cxr.export.fitted import require_operating_point, require_prevalence
-from cxr.export.versions import add_version
+from cxr.export.versions import add_version, has_identity
 from cxr.labelling import Labelling
 from cxr.recalibration.fit import fit_labelled
 from cxr.recalibration.labelled_images import LabelledImages, predict_labelled
@@ -70,13 +70,15 @@ def recalibrate_model(
         fitted = fit_labelled(start, labels, labelled, prevalence)
         write_recalibrated(folder, version, start, fitted, labelled, identity, cache)
 
-    return add_version(model, identity, write)
+    return add_version(model, has_identity(identity), write)
 
 
 def _made_from_a_run(model: ModelFolder, package: Package) -> Package:
     version = recalibrated_from(package.facts)
     if version is None:
         return package
+    if "pulled" in package.facts:
+        return _pulled_start(model, package, version)
     if version not in model.versions():
         raise PackageError(
             f"version {package.version} of {model.name} was recalibrated from version {version}, which is gone: "
@@ -84,6 +86,20 @@ def _made_from_a_run(model: ModelFolder, package: Package) -> Package:
         )
     log.info("version %s was itself recalibrated: this starts from version %s, as it did", package.version, version)
     return load_package(model.version(version))
+
+
+def _pulled_start(model: ModelFolder, package: Package, version: str) -> Package:
+    """Return the version that a pulled one was recalibrated from elsewhere, under whatever number it is here."""
+    start = package.facts["thresholds_from"]["package"]
+    for number in model.versions():
+        own = load_package(model.version(number))
+        if start in (own.file_hash, own.facts.get("pulled", {}).get("sha256sums")):
+            return own
+    raise PackageError(
+        f"version {package.version} of {model.name} was pulled, and recalibrated where it was made from version "
+        f"{version} there, which is not here: pull that too (`cxr package pull {package.facts['pulled']['from']} "
+        f"--name {model.name} --version {version}`), and recalibrate it."
+    )
 
 
 def _identity(

@@ -79,7 +79,7 @@ def write_recalibrated(
         "operating_point": point,
         "bfloat16": _bfloat16(start, networks, fitted.calibration, labelled, cache),
     }
-    kept = {name: value for name, value in start.facts.items() if name != "refer"}
+    kept = {name: value for name, value in start.facts.items() if name not in ("refer", "pulled")}
     describe(folder, kept | own | _referral(start, fitted.calibration, labelled))
 
 

@@ -19,7 +19,8 @@ def describe_origin(facts: Mapping[str, Any]) -> str:
     origin = _origin(facts)
     sentence = "out of fold"
     if origin["source"] == "labelled_images":
-        sentence = f"{sum(origin['n_images'].values())} labelled images, from version {origin['version']}"
+        whose = " of where it was made" if "pulled" in facts else ""
+        sentence = f"{sum(origin['n_images'].values())} labelled images, from version {origin['version']}{whose}"
     stated = origin["stated_prevalence"]
     return sentence if stated is None else f"{sentence}, for a prevalence of {100 * stated:g} %"
 

@@ -18,6 +18,15 @@ def way_out(path: Path) -> str | None:
     return None
 
 
+ENDINGS = (".json", ".md", ".onnx", ".parquet", ".safetensors")
+"""Of the files of a package; none of these kinds holds code."""
+
+
+def is_file_of_package(name: str) -> bool:
+    """Return whether a package may have a file of this name."""
+    return name == SUMS or (name.endswith(ENDINGS) and "/" not in name and not name.startswith("."))
+
+
 @dataclass(frozen=True)
 class PackageFolder:
     """The files of a packaged model: `models/<name>/<version>/`."""
@@ -102,6 +111,15 @@ class ModelFolder:
     @property
     def lock(self) -> Path:
         return self.path.parent / ".locks" / f"{self.name}.lock"
+
+    @property
+    def arriving(self) -> Path:
+        """The hidden folder in which a package from another place arrives."""
+        return self.path.parent / f".pulling-{self.name}"
+
+    @property
+    def arriving_lock(self) -> Path:
+        return self.lock.with_name(f"{self.arriving.name}.lock")
 
     def version(self, version: str) -> PackageFolder:
         """Return the folder of a version, whether it exists or not."""

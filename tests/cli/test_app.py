@@ -12,10 +12,7 @@ from cxr.config import DataConfig, Execution, ScoreConfig, TrainConfig
 from cxr.prediction_columns import PredictionColumns
 from flows.cli import app
 from tests.support.processes import BIN, run_to_the_end
-
-
-def verbs() -> list[str]:
-    return [name for name in app if not name.startswith("-")]
+from tests.support.verbs import VERBS
 
 
 def shown(*words: str) -> str:
@@ -26,10 +23,10 @@ def shown(*words: str) -> str:
     return " ".join(re.sub(r"[│╭╮╰╯─]", " ", capture.get()).split())
 
 
-@pytest.mark.parametrize("verb", verbs())
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_sentence_of_a_help_text_is_shown_whole(verb: str) -> None:
-    text = shown(verb)
-    _, _, parameters = (inspect.getdoc(app[verb].default_command) or "").partition("Args:\n")
+    text = shown(*verb.split())
+    _, _, parameters = (inspect.getdoc(VERBS[verb].default_command) or "").partition("Args:\n")
     joined = " ".join(parameters.replace("`", "").split())
     for sentence in re.findall(r"(?<=: )[^.]*\.", joined):
         assert sentence in text

@@ -13,6 +13,7 @@ from cyclopts import Argument
 from cxr.cli import terminal
 from cxr.cli.arguments import ADDRESSES, FILES, FOLDERS, HAS_TO_EXIST, MAY_BE_EMPTY, NAMES
 from flows.cli import app
+from tests.support.verbs import VERBS
 
 NEEDED = {
     "FILE": "README.md",
@@ -26,6 +27,9 @@ NEEDED = {
     "FIRST": "first",
     "SECOND": "second",
     "IMAGES": "image.png",
+    "MODEL": "tiny",
+    "DESTINATION": "folder",
+    "SOURCE": "folder",
     "--name": "tiny",
     "--data": "folder",
     "--labels": "README.md",
@@ -49,7 +53,7 @@ NO_NUMBERS = ("", "nan", "-1", "abc", "1e400", "1,5")
 
 @cache
 def collected(verb: str) -> list[Argument]:
-    return [argument for argument in app[verb].assemble_argument_collection() if argument.name != "*"]
+    return [argument for argument in VERBS[verb].assemble_argument_collection() if argument.name != "*"]
 
 
 def types_of(argument: Argument) -> set[Any]:
@@ -79,14 +83,13 @@ def nonsense(argument: Argument) -> tuple[str, ...]:
 
 
 def cases() -> Iterator[tuple[str, str]]:
-    for verb in app:
-        if not verb.startswith("-"):
-            yield from ((verb, argument.name) for argument in collected(verb) if nonsense(argument))
+    for verb in VERBS:
+        yield from ((verb, argument.name) for argument in collected(verb) if nonsense(argument))
 
 
 def words_of(verb: str, name: str, value: str) -> list[str]:
     """A command line in which one value makes no sense, and what else is needed is there."""
-    words = [verb]
+    words = verb.split()
     for argument in collected(verb):
         if argument.name == name:
             words.append(f"{name}={value}" if name.startswith("--") else value)
@@ -133,13 +136,7 @@ def test_nonsense_ends_with_code_2_and_a_sentence_that_names_the_option(
 
 
 def test_every_option_that_is_a_path_is_looked_at() -> None:
-    paths = {
-        argument.name
-        for verb in app
-        if not verb.startswith("-")
-        for argument in collected(verb)
-        if Path in types_of(argument)
-    }
+    paths = {argument.name for verb in VERBS for argument in collected(verb) if Path in types_of(argument)}
     assert paths <= FOLDERS | FILES | NAMES
     assert {"--experiments", "--out", "INBOX", "--tolerances", "IMAGES"} <= paths
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cxr.errors import PackageError
-from cxr.export.versions import Write, add_version
+from cxr.export.versions import Write, add_version, has_identity
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder, PackageFolder
 from tests.support.packages import sign
@@ -32,7 +32,7 @@ def writing(model: ModelFolder) -> Writing:
 
 
 def add(model: ModelFolder, writing: Writing, **identity: object) -> str:
-    return add_version(model, identity, writing(identity)).version
+    return add_version(model, has_identity(identity), writing(identity)).version
 
 
 def test_versions_are_numbered_and_one_identity_has_one_version(model: ModelFolder, writing: Writing) -> None:
@@ -53,7 +53,7 @@ def test_a_version_that_cannot_be_written_whole_is_not_there_at_all(model: Model
         raise OSError("No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        add_version(model, {"run": "a"}, fail)
+        add_version(model, has_identity({"run": "a"}), fail)
     assert list(model.path.iterdir()) == []
     assert add(model, writing, run="a") == "1"
 

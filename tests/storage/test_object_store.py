@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pandas as pd
 import pytest
 
@@ -30,28 +29,14 @@ from tests.app.support import opened, texts
 from tests.support.processes import BIN, PROJECT, lock_holder, run_to_the_end, wait_for
 from tests.support.ray import ray_nodes
 from tests.support.runs import TABLES, train_command
-from tests.support.secrets import SECRET, assert_no_secret
+from tests.support.s3 import s3_server
+from tests.support.secrets import assert_no_secret
 from tests.support.servers import worker
 from tests.support.shared import NewFolder
 
 pytestmark = pytest.mark.faults
 
 PLAIN = (sys.executable, "-m", "cxr")
-SERVER = """
-import threading
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
-
-app, turn = DomainDispatcherApplication(create_backend_app), threading.Lock()
-
-def one_at_a_time(environ, start_response):  # S3 looks at If-Match and writes in one step; moto between two others
-    with turn:
-        return app(environ, start_response)
-
-server = make_server("127.0.0.1", 0, one_at_a_time, threaded=True)
-print(server.port, flush=True)
-server.serve_forever()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -63,25 +48,8 @@ def s3_log(new_folder: NewFolder) -> Path:
 @pytest.fixture(scope="module")
 def s3(s3_log: Path) -> Iterator[Any]:
     """A client of an S3 server with the bucket `bucket`, which this process and those that it starts use."""
-    with s3_log.open("w") as log:
-        process = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, stderr=log, text=True)
-    assert process.stdout is not None
-    address = f"http://127.0.0.1:{int(process.stdout.readline())}"
-    words = {
-        "AWS_ENDPOINT_URL": address,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in words.items():
-            patch.setenv(name, value)
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="bucket")
+    with s3_server(s3_log) as client:
         yield client
-    process.kill()
-    process.wait()
-    process.stdout.close()
 
 
 def place(name: str) -> Path:

@@ -63,18 +63,27 @@ def _kill(path: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _score_and_die(step: int, place: Path, inbox: Path, config: ScoreConfig) -> None:
+def _score(inbox: Path, config: ScoreConfig) -> None:
     from cxr.pipeline import score_inbox
 
-    with watching(at_step(step, place, _kill)):
-        score_inbox(inbox, config, lambda *_: [])
+    score_inbox(inbox, config, lambda *_: [])
 
 
 def killed_at(step: int, place: Path, inbox: Path, config: ScoreConfig) -> bool:
     """Score an inbox in a process that is killed as `at_step` acts; return whether it came to that."""
+    return dies_at(step, place, _score, inbox, config)
+
+
+def _call_and_die(step: int, place: Path, function: Callable[..., object], args: tuple[object, ...]) -> None:
+    with watching(at_step(step, place, _kill)):
+        function(*args)
+
+
+def dies_at(step: int, place: Path, function: Callable[..., object], *args: object) -> bool:
+    """Call a function in a process that is killed as `at_step` acts; return whether it came to that."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cxr.export.build", "cxr.pipeline", "cxr.serving.registry"])
-    process = context.Process(target=_score_and_die, args=(step, place, inbox, config))
+    process = context.Process(target=_call_and_die, args=(step, place, function, args))
     process.start()
     process.join(120)
     assert process.exitcode in (0, -signal.SIGKILL), process.exitcode

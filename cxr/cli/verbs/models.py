@@ -32,10 +32,12 @@ def package(
 ) -> None:
     """Package a finished run as the next version of a model: weights, calibration, thresholds and a card in a folder.
 
+    With `push` or `pull` in the place of a run, copy a version to another place, or take one up from there.
+
     Example: cxr package real64 --name pneumonia --promote
 
     Args:
-        run: Run id, or path of the run's folder.
+        run: Run id, or path of the run's folder; of a run called push or pull, its path.
         name: Name of the model.
         operating_point: The threshold for a positive prediction: half (0.5), balanced, youden, sensitivity_95 or
             specificity_95.
@@ -71,10 +73,10 @@ def package(
         )
         if promote:
             registry.promote(model, made.version)
-    _say_made(model, made)
+    say_made(model, made)
 
 
-def _say_made(model: "ModelFolder", made: "PackageFolder") -> None:
+def say_made(model: "ModelFolder", made: "PackageFolder") -> None:
     """Say which version was made, where it is, and how to score with it."""
     from cxr.serving import registry
 
@@ -141,7 +143,7 @@ def recalibrate(
             registry.promote(model, made.version)
     (documents if json else tables).show_recalibration(registry.load_version(models, name, made.version))
     if not json:
-        _say_made(model, made)
+        say_made(model, made)
 
 
 @app.command(group=groups.MODELS)
