@@ -23,7 +23,9 @@ REFUSALS = {
 """By status: what it means, and an example of the sentence."""
 JSON_TYPES = {"float64": "number", "Int32": "integer", "int64": "integer", "boolean": "boolean"}
 """By type of a column; the others are texts."""
-BINARY = {"type": "string", "format": "binary", "minLength": 1}
+PART = {"type": "string", "format": "binary"}
+"""A part of a form; one that is empty has a row with a reason, as any file that cannot be used."""
+BINARY = PART | {"minLength": 1}
 SENTENCE = {
     "type": "object",
     "properties": {"detail": {"type": "string"}},
@@ -39,7 +41,7 @@ def body(field: str, most: int) -> dict[str, Any]:
         field: the name that each part of the form has.
         most: number of images, at most; 1 for a single one.
     """
-    parts = BINARY if most == 1 else {"type": "array", "items": BINARY, "minItems": 1, "maxItems": most}
+    parts = PART if most == 1 else {"type": "array", "items": PART, "minItems": 1, "maxItems": most}
     form = {"type": "object", "properties": {field: parts}, "required": [field], "additionalProperties": False}
     types = {media_type: {"schema": BINARY} for media_type in IMAGE_TYPES}
     return {"requestBody": {"required": True, "content": {FORM_TYPE: {"schema": form}} | types}}

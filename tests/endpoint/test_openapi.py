@@ -12,6 +12,9 @@ def test_a_body_is_one_image_of_a_known_type_or_a_form_with_no_more_than_are_tak
         assert list(content) == [FORM_TYPE, *IMAGE_TYPES]
         form = content[FORM_TYPE]["schema"]
         jsonschema.validate({"images": ["x"] * n_right}, form)
+        jsonschema.validate({"images": [""]}, form)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate("", content["image/png"]["schema"])
         for wrong in ({"images": ["x"] * n_wrong}, {"image": ["x"]}, {"images": ["x"], "more": "x"}):
             with pytest.raises(jsonschema.ValidationError):
                 jsonschema.validate(wrong, form)
