@@ -6,6 +6,7 @@ No container engine is needed: every path, command, pool and setting in them is 
 import importlib
 import re
 import tomllib
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import yaml
 from app.server import ADDRESS
 from benchmarks.orchestrator import REDIS
 from cxr import __version__
+from cxr.cli.verbs.services import listen
 from deployments.services import CPU_POOL, ENDPOINT_PORT, GPU_POOL, MODEL, PAGE_PORT, PREFECT_DEFAULTS
 from tests.support.commands import assert_are_settings, assert_is_understood
 from tests.support.processes import PROJECT
@@ -93,6 +95,7 @@ def test_compose_starts_storage_then_the_server_then_deployments_then_workers() 
         "worker-gpu": {"deploy"},
         "page": set(),
         "endpoint": set(),
+        "receiver": set(),
     }
     pools = {name: service["command"][4] for name, service in OURS.items() if "--pool" in service["command"]}
     assert pools == {"worker-cpu": CPU_POOL, "worker-gpu": GPU_POOL}
@@ -105,7 +108,8 @@ def test_the_storage_of_compose_is_reached_by_the_server_alone() -> None:
         "redis",
         "server",
     }
-    assert [service["ports"] for service in SERVICES.values() if "ports" in service] == [["127.0.0.1:4200:4200"]]
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published == {"server": ["127.0.0.1:4200:4200"], "receiver": ["11112:11112"]}
     environment = SERVICES["server"]["environment"]
     assert "@database/" in environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"]
     assert environment["PREFECT_REDIS_MESSAGING_URL"].startswith("redis://redis:")
@@ -126,6 +130,7 @@ def test_a_health_check_of_compose_asks_where_the_service_listens() -> None:
     assert f"http://{ADDRESS}:{PAGE_PORT}/_stcore/health" in asked["page"]
     assert f"http://127.0.0.1:{ENDPOINT_PORT}/health" in asked["endpoint"]
     assert "http://127.0.0.1:4200/api/health" in asked["server"]
+    assert f"'127.0.0.1', {signature(listen).parameters['port'].default}" in asked["receiver"]
     for worker in ("worker-cpu", "worker-gpu"):
         assert "http://127.0.0.1:8080/health" in asked[worker]
         assert SERVICES[worker]["environment"]["PREFECT_WORKER_WEBSERVER_HOST"] == "127.0.0.1"
@@ -145,6 +150,7 @@ def test_what_is_downloaded_and_computed_outlives_its_container() -> None:
     assert mounted == {name: f"{HOME}/{name}" for name in mounted}
     assert places(SERVICES["page"]).items() <= mounted.items()
     assert places(SERVICES["endpoint"]) == {name: mounted[name] for name in ("models", "cache")}
+    assert places(SERVICES["receiver"]) == {"inbox": mounted["inbox"]}
     assert yaml.safe_load(instructions("VOLUME")[0][0]) == ["/data"]
     assert all(image_environment()[name].startswith("/data/") for name in ("KAGGLEHUB_CACHE", "TORCH_HOME"))
     (made,) = [words for words in instructions("RUN") if words[0] == "install"]
@@ -210,6 +216,12 @@ def test_the_endpoint_has_the_model_of_the_nightly_deployment_and_waits_for_it()
     assert SERVICES["endpoint"]["command"] == command
     unit = (DEPLOYMENTS / "systemd" / "cxr-endpoint.service").read_text()
     assert f"ExecStart={HOME}/.venv/bin/{' '.join(command)}\n" in unit
+
+
+def test_the_receiver_writes_to_the_inbox_of_the_nightly_deployment_and_asks_for_a_caller() -> None:
+    assert SERVICES["worker-cpu"]["volumes"][1].endswith("/inbox:ro"), "scoring only reads it"
+    assert SERVICES["receiver"]["volumes"] == ["${CXR_DATA}/inbox:/srv/cxr/inbox"]
+    assert SERVICES["receiver"]["command"][-2:] == ["--caller", "${CXR_CALLER:-}"]
 
 
 def test_the_services_have_the_settings_of_prefect_toml() -> None:

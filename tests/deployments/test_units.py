@@ -33,7 +33,7 @@ def environment_of(unit: Path) -> dict[str, str]:
 
 
 def test_every_service_has_a_unit_to_which_the_drop_in_applies() -> None:
-    names = ["deploy", "endpoint", "page", "server", "worker-cpu", "worker-gpu@"]
+    names = ["deploy", "endpoint", "page", "receiver", "server", "worker-cpu", "worker-gpu@"]
     assert [unit.name for unit in UNITS] == [f"cxr-{name}.service" for name in names]
 
 
@@ -64,7 +64,8 @@ def test_a_unit_may_write_to_named_folders_of_the_project_alone(unit: Path) -> N
     assert settings["CapabilityBoundingSet"] == [""]
     assert settings["NoNewPrivileges"] == ["true"]
     (writable,) = settings["ReadWritePaths"]
-    assert not {HOME, f"{HOME}/.venv", f"{HOME}/inbox"} & set(writable.split())
+    assert not {HOME, f"{HOME}/.venv"} & set(writable.split())
+    assert (f"{HOME}/inbox" in writable.split()) == (unit.name == "cxr-receiver.service"), "scoring only reads it"
     page = (PROJECT / "docs" / "how-to" / "deploy.md").read_text()
     made = page.partition("/srv/cxr/{")[2].partition("}")[0].split(",")
     assert {path.removeprefix(f"{HOME}/") for path in writable.split()} <= set(made), "systemd wants them to exist"
