@@ -10,7 +10,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 IMAGE  := $(foreach extra,dicom dicom-out excel hub int8 listen mlflow onnx page redis s3 serve,--extra $(extra)) --constraint requirements.lock
 OSV    := https://api.osv.dev/v1/vulns/GHSA-462w-v97r-4m45
 
-.PHONY: help setup demo up test faults removals check audit docs docs-links bench fuzz gpu-trial lock clean
+.PHONY: help setup demo up test faults removals containers check audit docs docs-links bench fuzz gpu-trial lock clean
 help:
 	@echo "make setup   install everything into .venv"
 	@echo "make demo    run the whole pipeline on synthetic images, in minutes"
@@ -18,6 +18,7 @@ help:
 	@echo "make test    run all tests except those of make faults"
 	@echo "make faults  run the tests that start and kill servers, workers, clusters and buckets"
 	@echo "make removals  take each protection away and check that its test fails; half an hour or more"
+	@echo "make containers  build the images, and train, score, kill, restart, upgrade, back up and restore in containers"
 	@echo "make check   format, lint, types, import rules, audit"
 	@echo "make audit   look requirements.lock up in OSV, a database of vulnerabilities, if it can be reached"
 	@echo "make docs    build docs/ as HTML in docs/_build/html; warnings and broken internal links are errors"
@@ -50,6 +51,8 @@ faults: setup
 	$(PYTEST) -m faults
 removals: setup
 	$(BIN)/python -m tests.removals
+containers: setup
+	$(BIN)/python -m tests.containers --upgrade-from f776b6e $(TRIAL)
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
