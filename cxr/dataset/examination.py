@@ -16,9 +16,8 @@ from cxr.dataset.listing.admission import list_admitted
 from cxr.dataset.listing.layout import Listing, log_left_aside
 from cxr.dataset.manifest import build_manifest, count_images, data_hash
 from cxr.dataset.near_duplicates import find_near_duplicates
-from cxr.dataset.pictures import squares_of
+from cxr.dataset.pictures import thumbnails_of
 from cxr.dataset.tables import assign_and_write, require_same_images, write_identity
-from cxr.images.decoding import DECODED_PX
 from cxr.images.source import open_source
 from cxr.images.vitals import open_vitals
 from cxr.storage import events, files
@@ -61,8 +60,8 @@ def examine(
             require_same_images(folder, data_hash(manifest, resolved))
             write_identity(folder)
         else:
-            read_square = squares_of(source, listing, config, DECODED_PX)
-            near_duplicates = find_near_duplicates(manifest, open_vitals(cache), read_square)
+            read_thumbnail = thumbnails_of(source, listing, config)
+            near_duplicates = find_near_duplicates(manifest, open_vitals(cache), read_thumbnail)
             assign_and_write(with_pattern, folder, manifest, near_duplicates, listing, resolved)
 
 

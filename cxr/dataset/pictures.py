@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cxr.config import DataConfig
 from cxr.dataset.listing.layout import Listing, list_images
 from cxr.errors import DataError, UnreadableError
-from cxr.images.decoding import Picture, decode_image, stretch
+from cxr.images.decoding import DECODED_PX, Picture, decode_image, stretch
 from cxr.images.source import Source, open_source
 
 log = logging.getLogger(__name__)
@@ -88,11 +88,9 @@ def read_squares(config: DataConfig, size: int) -> Callable[[str, str], NDArray[
     return _stretched(read_pictures(config, size), size)
 
 
-def squares_of(
-    source: Source, listing: Listing, config: DataConfig, size: int
-) -> Callable[[str, str], NDArray[np.uint8]]:
-    """Do what `read_squares` does, with a source that is open and listed already."""
-    return _stretched(pictures_of(source, listing, config, size), size)
+def thumbnails_of(source: Source, listing: Listing, config: DataConfig) -> Callable[[str, str], NDArray[np.uint8]]:
+    """Do what `read_squares` does, with a source that is open and listed already, at the size of the vital signs."""
+    return _stretched(pictures_of(source, listing, config, DECODED_PX), DECODED_PX)
 
 
 def _stretched(read: Callable[[str, str], Picture], size: int) -> Callable[[str, str], NDArray[np.uint8]]:

@@ -8,9 +8,9 @@ import pytest
 
 from cxr.config import DataConfig
 from cxr.dataset.listing.layout import list_images
-from cxr.dataset.pictures import find_pictures, read_pictures, read_squares, squares_of
+from cxr.dataset.pictures import find_pictures, read_pictures, read_squares, thumbnails_of
 from cxr.errors import DataError
-from cxr.images.decoding import decode_square
+from cxr.images.decoding import DECODED_PX, decode_square
 from cxr.images.source import open_source
 
 
@@ -34,8 +34,8 @@ def test_an_image_is_found_by_its_path_and_decoded_again(data: Path) -> None:
 def test_a_source_that_is_open_gives_the_same_squares(data: Path) -> None:
     config = DataConfig(data=str(data))
     source = open_source(config.data)
-    known = squares_of(source, list_images(source), config, 64)
-    opened = read_squares(config, 64)
+    known = thumbnails_of(source, list_images(source), config)
+    opened = read_squares(config, DECODED_PX)
     for file in sorted(data.rglob("*.png")):
         path = file.relative_to(data).as_posix()
         np.testing.assert_array_equal(known(path, digest(file)), opened(path, digest(file)))
