@@ -13,6 +13,8 @@ Source: DICOM PS3.16 TID 1500, 1501, 4019, 1004, 1600; CID 6048 (Certainty of Fi
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from cxr import __version__
 from cxr.classes import REFER, SEPARATOR, Findings
 from cxr.dicom_results.codes import SCHEME, class_concept, own_concept, text
@@ -36,6 +38,11 @@ if TYPE_CHECKING:
 MANUFACTURER = "cxr"
 PROCEDURE = ("399208008", "SCT", "Plain chest X-ray")
 SERIES_NUMBER = 9001
+OF_THE_IMAGE = {
+    "unlike_training": "Unlike the training images",
+    "in_training": "One of the training images",
+}
+"""What a report says of an image as a whole beside its class, by column of the scores."""
 Row = Mapping[str, Any]
 """Of the scores, by column."""
 
@@ -87,7 +94,7 @@ def _content(source: Source, package: Package, row: Row, uids: ResultUids) -> "M
         observation_context=_observer(package),
         procedure_reported=CodedConcept(*PROCEDURE),
         referenced_images=[source.stand_in],
-        imaging_measurements=[whole, *groups] if whole else groups,
+        imaging_measurements=[whole, *groups],
     )
     note = TextContentItem(codes.DCM.Comment, DISCLAIMER, RelationshipTypeValues.CONTAINS)
     report[0].ContentSequence.append(note)
@@ -110,18 +117,19 @@ def _observer(package: Package) -> "ObservationContext":
 
 def _whole_image(
     source: Source, package: Package, row: Row, uids: ResultUids
-) -> "MeasurementsAndQualitativeEvaluations | None":
-    """Return the group of what is said of the image as a whole; None if that is nothing."""
+) -> "MeasurementsAndQualitativeEvaluations":
+    """Return the group of what is said of the image as a whole."""
     said: list[QualitativeEvaluation] = []
     if not isinstance(package.outputs, Findings):
         said.append(_evaluation("predicted-class", "Predicted class", class_concept(row["predicted_label"])))
-    if package.referral is not None:
+    if pd.notna(row.get("answer")):
         is_referred = row["answer"] == REFER
         answer = own_concept("refer", "Refer to a person") if is_referred else class_concept(row["answer"])
         said.append(_evaluation("answer", "Answer", answer))
-    if package.novelty_limit is not None:
-        said.append(_evaluation("unlike-training", "Unlike the training images", _yes_or_no(row["unlike_training"])))
-    return _measurement_group(source, package, "image", uids, qualitative_evaluations=said) if said else None
+    for column, meaning in OF_THE_IMAGE.items():
+        if pd.notna(row.get(column)):
+            said.append(_evaluation(column.replace("_", "-"), meaning, _yes_or_no(row[column])))
+    return _measurement_group(source, package, "image", uids, qualitative_evaluations=said)
 
 
 def _group(
@@ -133,7 +141,7 @@ def _group(
     has_findings = isinstance(package.outputs, Findings)
     is_predicted = row[f"called_{name}"] if has_findings else row["predicted_label"] == name
     said = [_evaluation("predicted", "Predicted", _yes_or_no(is_predicted))]
-    if package.referral is not None:
+    if pd.notna(row.get("answer")):
         said.append(_evaluation("fits", "Fits the image", _yes_or_no(name in row["prediction_set"].split(SEPARATOR))))
     measured = [_percent(codes.DCM.CertaintyOfFinding, row[f"probability_{name}"])]
     threshold = _threshold(package, name)
@@ -176,16 +184,22 @@ def _parameters(package: Package) -> list[str]:
     elif package.outputs.is_binary:
         positive = package.outputs[1]
         rule = f"{positive} is predicted if its probability is {package.threshold:.6g} or more"
+        if package.threshold > 1:
+            rule = f"{positive} is never predicted"
     else:
         return ["the class with the highest probability is predicted", DISCLAIMER]
     return [f"operating point: {package.operating_point}", rule, DISCLAIMER]
 
 
 def _threshold(package: Package, name: str) -> float | None:
-    """Return the probability from which a class or finding is predicted; None where that is no matter of one."""
+    """Return the probability from which a class or finding is predicted; None where there is none."""
     if isinstance(package.outputs, Findings):
-        return float(package.limits[package.outputs.index(name)])
-    return package.threshold if package.outputs.is_binary and name == package.outputs[1] else None
+        threshold = float(package.limits[package.outputs.index(name)])
+    elif package.outputs.is_binary and name == package.outputs[1]:
+        threshold = package.threshold
+    else:
+        return None
+    return threshold if threshold <= 1 else None
 
 
 def _percent(name: "CodedConcept | Code", share: float) -> "Measurement":

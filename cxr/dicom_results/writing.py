@@ -71,18 +71,17 @@ class Writer:
         self._package_hash = self._package.file_hash
         self._refused = folder.refused_uids()
 
-    def write_missing(self) -> int:
-        """Write the missing results of all batches; return the number of images that got theirs."""
+    def write_missing(self) -> None:
+        """Write the missing results of all batches."""
         outcomes = [
             self._write(image)
             for name, path in batch_names(self._run.inbox).items()
             for image in self._missing(name, path)
         ]
-        n_written = sum(outcomes)
         if outcomes:
+            n_written = sum(outcomes)
             n_not = len(outcomes) - n_written
             log.info("DICOM: %d images got a report and a picture, %d could not", n_written, n_not)
-        return n_written
 
     def _missing(self, batch: str, path: str) -> Iterator[Image]:
         """Yield the published images of a batch that came as DICOM and lack their results."""

@@ -19,6 +19,7 @@ from cxr.dicom_results.codes import own_concept
 from cxr.dicom_results.identifiers import ResultUids
 from cxr.dicom_results.report import make_report
 from cxr.dicom_results.source import read_source
+from cxr.metrics.calibration import ABOVE_ONE
 from cxr.serving.package import Package
 from cxr.serving.registry import load_champion
 from tests.support.dicom import PATIENT, find_instances
@@ -156,7 +157,12 @@ def test_a_package_that_refers_also_reports_its_answer_and_which_classes_fit(
     package: Package, answer: str, fitting: str, code: tuple[str, str]
 ) -> None:
     refers = {"refer": {"level": 0.1, "thresholds": {"NORMAL": 0.2, "PNEUMONIA": 0.2}}}
-    row = {"probability_NORMAL": 0.1, "probability_PNEUMONIA": 0.9, "predicted_label": "PNEUMONIA"}
+    row = {
+        "probability_NORMAL": 0.1,
+        "probability_PNEUMONIA": 0.9,
+        "predicted_label": "PNEUMONIA",
+        "in_training": False,
+    }
     row |= {"answer": answer, "prediction_set": fitting, "unlike_training": False}
     by_class = groups(made_with(replace(package, facts=package.facts | refers), row))
     reported = said(by_class["image"])["Answer"]
@@ -166,14 +172,27 @@ def test_a_package_that_refers_also_reports_its_answer_and_which_classes_fit(
         assert said(by_class[name])["Fits the image"] == (codes.SCT.Yes if is_fitting else codes.SCT.No)
 
 
+def test_a_threshold_above_all_probabilities_is_said_in_words(package: Package) -> None:
+    row = {"probability_NORMAL": 0.0, "probability_PNEUMONIA": 1.0, "predicted_label": "NORMAL", "in_training": True}
+    never = replace(package, thresholds={"half": ABOVE_ONE}, operating_point="half")
+    by_class = groups(made_with(never, row))
+    assert measured(by_class["PNEUMONIA"]) == {"Certainty of Finding": 100}
+    parameters = [item.TextValue for item in by_class["NORMAL"][0].ContentSequence if item.ValueType == "TEXT"]
+    assert "PNEUMONIA is never predicted" in parameters
+    assert said(by_class["image"])["One of the training images"] == codes.SCT.Yes
+
+
 def test_each_of_several_findings_has_its_own_group_and_threshold(package: Package) -> None:
     findings = Findings(("Pneumothorax", "opacity"))
     thresholds = {"Pneumothorax": {"half": 0.5}, "opacity": {"half": 0.3}}
     several = replace(package, outputs=findings, thresholds_of=thresholds, operating_point="half")  # pyright: ignore[reportArgumentType]
-    row = {"probability_Pneumothorax": 0.25, "probability_opacity": 0.75, "unlike_training": True}
+    row = {"probability_Pneumothorax": 0.25, "probability_opacity": 0.75, "unlike_training": True, "in_training": False}
     row |= {"called_Pneumothorax": False, "called_opacity": True}
     by_finding = groups(made_with(several, row))
-    assert said(by_finding["image"]) == {"Unlike the training images": codes.SCT.Yes}
+    assert said(by_finding["image"]) == {
+        "Unlike the training images": codes.SCT.Yes,
+        "One of the training images": codes.SCT.No,
+    }
     first, second = by_finding["Pneumothorax"], by_finding["opacity"]
     assert first.finding_type == codes.SCT.Pneumothorax
     assert second.finding_type == own_concept("opacity", "opacity")
