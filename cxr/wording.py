@@ -78,6 +78,12 @@ def format_time(at: str) -> str:
     return f"{datetime.fromisoformat(at).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def format_folder_time(name: str) -> str:
+    """Return the time in the name of a scoring run's folder to the minute: `2026-11-27 09:23`."""
+    day, _, time = name.partition("T")
+    return f"{day} {':'.join(time.split('-')[:2])}"
+
+
 def format_p(value: float | None) -> str:
     """Return a p value to three decimals, `< 0.001` below that, and a dash for None or NaN."""
     if value is None or math.isnan(value):

@@ -11,7 +11,7 @@ from data_checks.tolerances import Tolerances
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
 
-TABLE = Table("drift", "one row per statistic compared with the model's out-of-fold images", ("group", "statistic"))
+TABLE = Table("drift", "one row per statistic compared with the model's out-of-fold images", ("name",))
 TESTED = ["acquisition", "features", "scores"]
 
 
@@ -20,11 +20,22 @@ def describe(drift: pd.DataFrame, limit: Tolerances) -> pd.DataFrame:
     is_tested = drift["group"].isin(TESTED) & (drift["n"] >= limit.drift_images)
     differs = (drift["effect"] > limit.drift_effect) & (drift["p_value"] < limit.drift_p_value)
     return drift.assign(
+        name=[in_words(*pair) for pair in zip(drift["group"], drift["statistic"], strict=True)],
         differs=differs.where(is_tested).astype("object"),
         too_few=(drift["n"] < limit.drift_images).where(drift["group"] == "features").astype("object"),
         novel_share=drift["effect"].where(drift["group"] == "novel_images"),
         accuracy_loss=-drift["effect"].where(drift["group"] == "accuracy"),
     )
+
+
+def in_words(group: str, statistic: str) -> str:
+    """Return how a person names a statistic, or what of it is compared with a limit."""
+    if group == "scores":
+        return f"probability of {statistic.removeprefix('probability_')}"
+    return {
+        "novel_images": "share of novel images",
+        "accuracy": "loss of estimated accuracy",
+    }.get(group, statistic.replace("_", " "))
 
 
 def expectations(limit: Tolerances) -> list["Expectation"]:

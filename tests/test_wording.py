@@ -2,7 +2,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from cxr.errors import ConfigError, FoldFailedError, UnreadableError
-from cxr.wording import display_name, format_estimate, format_p, format_time, markdown, visible
+from cxr.wording import display_name, format_estimate, format_folder_time, format_p, format_time, markdown, visible
 
 NAN = float("nan")
 
@@ -34,6 +34,10 @@ def test_what_is_undefined_is_a_dash() -> None:
     assert format_estimate(NAN, sd=0.1) == "–"
     assert format_estimate(1.0, NAN, NAN) == "100.0 [–]"
     assert format_estimate(0.5, sd=NAN) == "50.0 ± –"
+
+
+def test_a_scoring_run_is_named_by_its_minute() -> None:
+    assert format_folder_time("2026-11-26T02-00-07Z") == "2026-11-26 02:00"
 
 
 def test_a_p_value_is_shown_to_three_decimals_and_not_below_that() -> None:

@@ -222,6 +222,8 @@ def forest(name: str, caption: str, table: pd.DataFrame, level: str, metrics: Se
         level: the column that names the rows of the figure.
         metrics: those to show.
     """
+    from matplotlib.ticker import MaxNLocator
+
     levels = table[level].unique().tolist()
     labels = [legible(row_name) for row_name in levels]
     if "n" in table:
@@ -239,6 +241,7 @@ def forest(name: str, caption: str, table: pd.DataFrame, level: str, metrics: Se
                 axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7)
             axes.set_title(display_name(metric), fontsize=9)
             axes.set(xlabel="%")
+            axes.xaxis.set_major_locator(MaxNLocator(4))
         axes = np.atleast_1d(panels)[0]
         axes.set_yticks(range(len(levels)), labels)
         axes.set_ylim(len(levels) - 0.5, -0.5)
@@ -247,7 +250,10 @@ def forest(name: str, caption: str, table: pd.DataFrame, level: str, metrics: Se
     description = "; ".join(
         f"{row[level]}: {display_name(row['metric'])} {row['value']:.1%}" for row in shown.to_dict("records")
     )
-    size = {"width": 3.2 + 2.2 * len(metrics), "height": 0.9 + 0.3 * len(levels)}
+    size = {
+        "width": 1.4 + 0.075 * max(map(len, labels), default=0) + 2.2 * len(metrics),
+        "height": 0.9 + 0.3 * len(levels),
+    }
     return draw(name, caption, description, table, plot, **size, grid=(1, len(metrics)))
 
 

@@ -17,7 +17,7 @@ from cxr.serving.scoring.outcome import N_BINS, Outcome, headline_probability, t
 from cxr.serving.scoring.pictures import find_picture
 from cxr.serving.scoring.scoring_runs import ScoringRun
 from cxr.storage import events, files
-from cxr.wording import DASH, DISCLAIMER, display_name, format_estimate, format_p
+from cxr.wording import DASH, DISCLAIMER, display_name, format_estimate, format_folder_time, format_p
 from cxr.wording import markdown as escape
 
 log = logging.getLogger("cxr.checks")
@@ -37,6 +37,7 @@ def write_scoring_report(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -
         page = render(
             Path(__file__).with_name("scoring_report.html.j2"),
             record=files.read_record(folder.record),
+            begun=format_folder_time(scoring_run.started_at),
             outcomes=sorted(outcomes, key=_held_first),
             totals=totals(outcomes),
             package=package,
@@ -95,7 +96,7 @@ def _histogram(k: int, outcome: Outcome, package: Package, reference: Sequence[i
         package: the model.
         reference: counts of the model's out-of-fold probabilities, in the bins of the outcome's histogram.
     """
-    counts = {"this batch": outcome.histogram, "images of the model, out of fold": reference}
+    counts = {"this batch": outcome.histogram, "the model's images, out of fold": reference}
     what = "the most probable finding" if package.thresholds_of else package.outputs.positive or "the predicted class"
     point = display_name(package.operating_point)
     return histogram(

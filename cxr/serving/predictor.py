@@ -255,7 +255,7 @@ class Predictor:
         if package.allows_bf16:
             return True
         refusal = (
-            f"bfloat16 moves a probability of {package.name} by {package.bf16_difference:.3f}, "
+            f"bfloat16 moves a probability of {package.name} by {package.bf16_difference:.4f}, "
             f"at most {TOLERATED_DIFFERENCE} is allowed"
         )
         if self._precision == "bf16":

@@ -125,7 +125,9 @@ def _as_pixels(position: int, array: NDArray[Any]) -> NDArray[np.uint8] | NDArra
 def _refusal(chroma: float, contrast: float) -> UnreadableError | None:
     """Return why an image is no radiograph; None if it may be one."""
     if chroma > PHOTOGRAPH_CHROMA:
-        return UnreadableError("colour_photograph", f"{chroma:.0f} levels from grey, at most {PHOTOGRAPH_CHROMA:g}")
+        return UnreadableError(
+            "colour_photograph", f"its pixels lie {chroma:.0f} levels from grey, at most {PHOTOGRAPH_CHROMA:g}"
+        )
     if contrast < BLANK_CONTRAST:
         return UnreadableError("blank", f"its grey levels spread by {contrast:.1f}, at least {BLANK_CONTRAST:g}")
     return None

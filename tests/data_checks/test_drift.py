@@ -18,6 +18,11 @@ WHOLE = pd.DataFrame(
 )
 
 
+def test_each_statistic_is_named_in_words() -> None:
+    names = drift.describe(WHOLE, Tolerances())["name"].tolist()
+    assert names == ["width", "novelty", "probability of sick", "share of novel images", "loss of estimated accuracy"]
+
+
 def changed(group: str, **values: float) -> pd.DataFrame:
     table = WHOLE.copy()
     for column, value in values.items():

@@ -6,18 +6,10 @@ import pandas as pd
 import pytest
 
 from benchmarks.report_numbers import disagreements
-from cxr.cli.app import app
-from cxr.cli.main import app as _verbs  # noqa: F401 importing it adds the verbs
 from cxr.storage.appraisal_folder import AppraisalFolder
 from tests.support.predictions import CLASSES, simulate
 from tests.support.shared import NewFolder
-
-
-def appraised(place: Path, name: str, table: pd.DataFrame, *options: str) -> AppraisalFolder:
-    table.to_csv(place / f"{name}.csv", index=False)
-    folders = [f"--appraisals={place / 'appraisals'}", f"--cache={place / 'cache'}"]
-    app(["appraise", str(place / f"{name}.csv"), *folders, *options])
-    return AppraisalFolder(place / "appraisals" / name)
+from tests.support.tables_of_others import appraised
 
 
 def text_of(folder: AppraisalFolder) -> str:

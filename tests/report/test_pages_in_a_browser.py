@@ -1,4 +1,4 @@
-"""The HTML reports as a browser shows them: narrow and wide, light and dark."""
+"""The HTML reports as a browser shows them: narrow, wide and on paper, light and dark."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,65 +8,42 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from cxr.report.run.report import write_report
+from cxr.storage.files import read_table
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import load_run
+from cxr.training.run import Run, load_run
 from data_checks.gate import check_data
 from data_checks.tolerances import Tolerances
+from tests.support.legibility import CUT_OFF, FAINT, UNNAMED
 from tests.support.runs import Finished, small_config
 from tests.support.shared import NewFolder
+from tests.support.tables_of_others import appraised
 
 CHROMIUM = shutil.which("chromium")
 NARROW = {"width": 360, "height": 800}
 WIDE = {"width": 1200, "height": 900}
-PAGES = ("run", "checks", "scoring run")
-FAINT = """
-() => {
-    const parse = colour => colour.match(/[\\d.]+/g).map(Number);
-    const light = ([r, g, b]) => {
-        const [x, y, z] = [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-        return 0.2126 * x + 0.7152 * y + 0.0722 * z;
-    };
-    const behind = element => {
-        for (let e = element; e; e = e.parentElement) {
-            const colour = parse(getComputedStyle(e).backgroundColor);
-            if (colour.length === 3 || colour[3] > 0.99) return colour;
-        }
-        return [255, 255, 255];
-    };
-    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-    const faint = [];
-    while (texts.nextNode()) {
-        const element = texts.currentNode.parentElement;
-        if (!texts.currentNode.textContent.trim() || element.closest('svg')) continue;
-        const [a, b] = [light(parse(getComputedStyle(element).color)), light(behind(element))];
-        const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-        if (contrast < 4.5) faint.push(`${contrast.toFixed(2)}: ${texts.currentNode.textContent.trim().slice(0, 60)}`);
-    }
-    return faint;
-}
-"""
-"""Texts whose contrast is below 4.5, by WCAG 2.1's relative luminance."""
-UNNAMED = """
-() => [...document.querySelectorAll('img, svg, [role=img]')]
-    .filter(e => !e.getAttribute('alt') && !e.getAttribute('aria-label')
-        && !(e.getAttribute('aria-labelledby') || '').split(' ').some(id => document.getElementById(id)?.textContent)
-        && !e.closest('[aria-hidden=true]'))
-    .map(e => e.outerHTML.slice(0, 100))
-"""
-
+PAPER = {"width": 703, "height": 1017}
+"""A sheet of A4 without its margins, at 96 pixels an inch."""
+PAGES = ("run", "checks", "scoring run", "appraisal", "findings", "finding")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; on Debian: apt install chromium")
 
 
 @pytest.fixture(scope="module")
-def pages(finished: Finished, sample: Path, scored: Path, new_folder: NewFolder) -> dict[str, Path]:
-    """The reports of a run, of its data checks, and of a scoring run."""
+def pages(finished: Finished, several: Run, sample: Path, scored: Path, new_folder: NewFolder) -> dict[str, Path]:
+    """The reports of a run, its data checks, a scoring run, an appraisal, several findings, and one of these."""
     made = finished()
     folder = RunFolder(new_folder("pages") / "first")
     shutil.copytree(made.folder.path, folder.path)
     check_data(folder, small_config(sample), Tolerances())
     write_report(load_run(folder))
     (scoring_run,) = scored.glob("_scoring_runs/*/report.html")
-    return dict(zip(PAGES, (folder.report, folder.checks_report, scoring_run), strict=True))
+    run_of_findings = RunFolder(new_folder("findings") / "several")
+    shutil.copytree(several.folder.path, run_of_findings.path)
+    write_report(load_run(run_of_findings))
+    first = run_of_findings.report_of(1, several.outputs[0])
+    table = read_table(folder.predictions)[["path", "label", "fold", *made.outputs.probability_columns]]
+    appraisal = appraised(new_folder("appraised"), "table", table).report
+    reports = (folder.report, folder.checks_report, scoring_run, appraisal, run_of_findings.report, first)
+    return dict(zip(PAGES, reports, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +56,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_report_is_legible_in_both_themes_fits_a_telephone_and_asks_for_nothing(
+def test_a_report_is_legible_in_both_themes_fits_a_telephone_and_paper_and_asks_for_nothing(
     browser: Browser, pages: dict[str, Path], name: str, theme: str
 ) -> None:
     complaints: list[str] = []
@@ -92,8 +69,12 @@ def test_a_report_is_legible_in_both_themes_fits_a_telephone_and_asks_for_nothin
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], "the page scrolls sideways"
     assert page.evaluate(FAINT) == []
     assert page.evaluate(UNNAMED) == []
-    page.set_viewport_size(WIDE)
-    assert page.evaluate("document.documentElement.scrollWidth") <= WIDE["width"]
+    for size, medium in ((WIDE, "screen"), (PAPER, "print")):
+        page.set_viewport_size(size)  # pyright: ignore[reportArgumentType]
+        page.emulate_media(media=medium)  # pyright: ignore[reportArgumentType]
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], medium
+        assert page.evaluate(CUT_OFF) == [], medium
+    assert page.evaluate(FAINT) == [], "the paper is white, whatever the theme"
     page.close()
 
 

@@ -70,8 +70,9 @@ def test_the_page_shows_the_images_unlike_the_training_images_and_counts_other_f
     assert [row["path"] for row in outcome.unlike_training] == ["board.png"]
     assert (outcome.n_unlike_training, outcome.n_quarantined, outcome.other_files) == (1, 6, {"text": 1})
     page = scoring_run.folder.report.read_text()
-    assert "<h3>Unlike the training images</h3>" in page
-    assert "<b>unlike the training images</b>" in page
+    assert "<h3>Unlike the training images: 1</h3>" in page
+    assert page.count("board.png</figcaption>") == 1, "it is not among those that are worth a second look"
+    assert f"<b>novelty {outcome.unlike_training[0]['novelty']:.1f}</b>" in page
     assert "<b>1</b>other files" in page
     assert "Other files, which are no images: 1 × text." in page
 

@@ -1,7 +1,13 @@
 """Tables of predictions as other programs write them, of the same eight images."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+
+from cxr.cli.app import app
+from cxr.cli.main import app as _verbs  # noqa: F401 importing it adds the verbs
+from cxr.storage.appraisal_folder import AppraisalFolder
 
 PATHS = [f"test/NORMAL/IM-000{k}-0001.jpeg" for k in range(4)] + [
     f"test/PNEUMONIA/person{k}_virus_1.jpeg" for k in range(4)
@@ -61,3 +67,11 @@ def scikit_learn() -> pd.DataFrame:
     probability = pd.DataFrame(np.stack([1 - PNEUMONIA, PNEUMONIA], axis=1), columns=["NORMAL", "PNEUMONIA"])
     facts = {"path": PATHS, "label": LABELS, "patient": [f"p{k}" for k in range(8)], "fold": [0, 1] * 4}
     return pd.DataFrame(facts).join(probability)
+
+
+def appraised(place: Path, name: str, table: pd.DataFrame, *options: str) -> AppraisalFolder:
+    """Appraise a table under a name, below a folder."""
+    table.to_csv(place / f"{name}.csv", index=False)
+    folders = [f"--appraisals={place / 'appraisals'}", f"--cache={place / 'cache'}"]
+    app(["appraise", str(place / f"{name}.csv"), *folders, *options])
+    return AppraisalFolder(place / "appraisals" / name)

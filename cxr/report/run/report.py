@@ -68,7 +68,8 @@ def write_report(run: Run) -> Path:
             for part, subject in _each_finding(FindingsOutOfFold(predictions, run.outputs), pages):
                 own, gaps_of = (tables_of(each, subject.finding) for each in (tables, gaps))
                 _write_page(run, part, own, gaps_of, pages[subject.finding], subject)
-            verified.write_text(folder.report, overview_page(run, tables, pages))
+            acquisition = {name: folder.figures / f"finding-{k}-acquisition.parquet" for k, name in enumerate(pages, 1)}
+            verified.write_text(folder.report, overview_page(run, tables, pages, acquisition))
         else:
             images = OutOfFold(predictions, run.outputs)
             _write_page(run, images, tables, gaps, folder.report, _Subject(_columns(run.outputs)))

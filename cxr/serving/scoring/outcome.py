@@ -65,14 +65,18 @@ class Outcome:
     n_referred: dict[str, int] | None = None
     """By `fits none` and `fits several`; None if the package refers no image."""
     estimated_accuracy: float | None = None
+    probability_of: str | None = None
+    """The class of `headline_probability`; None where it is the highest of several."""
+    threshold: float | None = None
+    """From which `headline_probability` on that class is predicted; None where it is the highest of several."""
     histogram: list[int] = dataclasses.field(default_factory=list)
     """Number of images by `headline_probability`, in 20 bins from 0 to 1."""
     quarantined: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """The first 200: path, reason, detail, image_id, n_bytes, changed_ns."""
     nearest: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    """The images nearest to the threshold, nearest first."""
+    """The images nearest to the threshold, nearest first; none that is unlike the training images."""
     disagreeing: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    """The images on which the folds differ most, largest difference first."""
+    """The images on which the folds differ most, largest difference first; none that is unlike the training images."""
     unlike_training: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """Images that are unlike the training images, the most novel first."""
     verdicts: list[Verdict] = dataclasses.field(default_factory=list)
@@ -109,7 +113,8 @@ class Outcome:
         if isinstance(package.outputs, Findings):
             images = images.assign(predicted_label=called_findings(images, package.outputs))
         probability = headline_probability(images, package.outputs)
-        unlike = images[images["unlike_training"].fillna(False).astype(bool)]
+        is_unlike = images["unlike_training"].fillna(False).astype(bool)
+        unlike, known = images[is_unlike], images[~is_unlike]
         return cls(
             batch=batch.name,
             decision=decision,
@@ -124,10 +129,12 @@ class Outcome:
             n_unlike_training=None if package.novelty_limit is None else len(unlike),
             n_referred=None if package.referral is None else _count_referred(images),
             estimated_accuracy=_estimated_accuracy(compared),
+            probability_of=package.outputs.positive if package.outputs.is_binary else None,
+            threshold=package.threshold if package.outputs.is_binary else None,
             histogram=np.histogram(probability, bins=N_BINS, range=(0, 1))[0].tolist(),
             quarantined=_records(refused[QUARANTINED].head(MAX_QUARANTINED)),
-            nearest=_first(images, probability, _from_threshold(images, package)),
-            disagreeing=_first(images, probability, -images["fold_spread"]),
+            nearest=_first(known, probability[known.index], _from_threshold(known, package)),
+            disagreeing=_first(known, probability[known.index], -known["fold_spread"]),
             unlike_training=_first(unlike, probability[unlike.index], -unlike["novelty"]),
             verdicts=verdicts,
             drift=_records(compared),

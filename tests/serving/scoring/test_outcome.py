@@ -96,8 +96,12 @@ def test_an_outcome_sums_up_the_probabilities(outcome: Outcome) -> None:
     assert {row["statistic"] for row in outcome.drift} >= {"novelty", "probability_PNEUMONIA"}
 
 
-def test_an_outcome_names_the_images_worth_a_second_look(outcome: Outcome, home: Path) -> None:
+def test_an_outcome_names_the_images_worth_a_second_look_none_of_which_is_unlike_the_training_images(
+    outcome: Outcome, home: Path
+) -> None:
     threshold = load_champion(home / "models", "tiny").threshold
+    assert (outcome.probability_of, outcome.threshold) == ("PNEUMONIA", threshold)
+    assert not {"04.png", "09.png"} & {row["path"] for row in (*outcome.nearest, *outcome.disagreeing)}
     distances = [abs(row["probability"] - threshold) for row in outcome.nearest]
     assert distances == sorted(distances)
     assert len(outcome.nearest) == len(outcome.disagreeing) == 12

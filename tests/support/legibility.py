@@ -1,0 +1,41 @@
+"""Scripts that a browser runs on a page: what is cut off, which texts are faint, which figures have no alternative."""
+
+FAINT = """
+() => {
+    const parse = colour => colour.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => {
+        const [x, y, z] = [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+    };
+    const behind = element => {
+        for (let e = element; e; e = e.parentElement) {
+            const colour = parse(getComputedStyle(e).backgroundColor);
+            if (colour.length === 3 || colour[3] > 0.99) return colour;
+        }
+        return [255, 255, 255];
+    };
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    const faint = [];
+    while (texts.nextNode()) {
+        const element = texts.currentNode.parentElement;
+        if (!texts.currentNode.textContent.trim() || element.closest('svg')) continue;
+        const [a, b] = [light(parse(getComputedStyle(element).color)), light(behind(element))];
+        const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (contrast < 4.5) faint.push(`${contrast.toFixed(2)}: ${texts.currentNode.textContent.trim().slice(0, 60)}`);
+    }
+    return faint;
+}
+"""
+"""Texts whose contrast is below 4.5, by WCAG 2.1's relative luminance."""
+UNNAMED = """
+() => [...document.querySelectorAll('img, svg, [role=img]')]
+    .filter(e => !e.getAttribute('alt') && !e.getAttribute('aria-label')
+        && !(e.getAttribute('aria-labelledby') || '').split(' ').some(id => document.getElementById(id)?.textContent)
+        && !e.closest('[aria-hidden=true]') && !e.closest('[role=figure][aria-label]') && e.id !== 'js-plotly-tester')
+    .map(e => e.outerHTML.slice(0, 100))
+"""
+CUT_OFF = """
+() => [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1)
+    .map(e => `${e.scrollWidth} of ${e.clientWidth} px: ${e.getAttribute('aria-label')}`)
+"""
+"""Tables and figures that are wider than their place."""
