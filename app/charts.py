@@ -5,13 +5,19 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
+import streamlit as st
 
-from cxr.report.markup import COLOURS
+from cxr.report.markup import COLOURS, ON_DARK
 from cxr.wording import visible
 
 GREY = "#888888"
 """Readable on a light and on a dark background."""
 NO_BAR: dict[str, Any] = {"displayModeBar": False}
+
+
+def colours() -> tuple[str, ...]:
+    """Return the colours of series, as the reports have them in the visitor's theme."""
+    return tuple(ON_DARK.get(colour, colour) for colour in COLOURS) if st.context.theme.type == "dark" else COLOURS
 
 
 def new_figure(x: str, y: str, *, height: int = 380, **layout: Any) -> go.Figure:
@@ -53,9 +59,9 @@ def gauge(name: str, probability: float, by_fold: Sequence[float], threshold: fl
         threshold: 0 to 1; None where there is none.
     """
     figure = new_figure(f"Probability of {escape(name)}, %", "", height=150)
-    folds = {"color": COLOURS[0], "size": 11, "opacity": 0.55}
+    folds = {"color": colours()[0], "size": 11, "opacity": 0.55}
     _add_marks(figure, "each fold", {f"fold {k}": value for k, value in enumerate(by_fold)}, folds)
-    mean = {"color": COLOURS[1], "size": 17, "symbol": "diamond"}
+    mean = {"color": colours()[1], "size": 17, "symbol": "diamond"}
     _add_marks(figure, "all folds", {"all folds": probability}, mean)
     if threshold is not None:
         figure.add_scatter(
@@ -110,20 +116,28 @@ def by_week(title: str, weeks: Sequence[Mapping[str, Any]], metric: str, line: f
     return figure
 
 
-def batch_histogram(counts: Sequence[int]) -> go.Figure:
-    """Return how many images of a batch have which probability.
+def batch_histogram(counts: Sequence[int], name: str | None = None, threshold: float | None = None) -> go.Figure:
+    """Return how many images of a batch have which probability, with the threshold.
 
     Args:
         counts: images in bins of equal width from 0 to 1.
+        name: the class of the probability; None where it is the highest of several.
+        threshold: 0 to 1; None for no line.
     """
-    figure = new_figure("Calibrated probability", "Images", height=240)
+    figure = new_figure(
+        "Highest probability" if name is None else f"Probability of {escape(name)}", "Images", height=240
+    )
     width = 1 / max(1, len(counts))
     figure.add_bar(
         x=[(k + 0.5) * width for k in range(len(counts))],
         y=list(counts),
         width=width * 0.95,
-        marker={"color": COLOURS[0]},
+        marker={"color": colours()[0]},
         hovertemplate="%{x:.3f}: %{y} images<extra></extra>",
     )
+    if threshold is not None:
+        label = f"threshold: {threshold:.1%}"
+        line = {"color": GREY, "dash": "dash", "width": 2}
+        figure.add_vline(x=threshold, line=line, annotation_text=label, annotation_position="top left")
     figure.update_xaxes(range=[0, 1])
     return figure

@@ -51,6 +51,8 @@ FORMATS: dict[str, str] = dict.fromkeys(
     ("accuracy", "ci_high", "ci_low", "f1", "promised", "roc_auc", "sensitivity", "specificity"), "%.1f"
 )
 FORMATS |= dict.fromkeys(("fold_spread", "novelty", "probability"), "%.3f") | {"self_confidence": "%.4f"}
+COUNTS = ("images", "n_images", "other_files", "quarantined")
+"""Of images or files."""
 TIMES = ("at", "begun_at", "judged_at", "made_at", "scored_at")
 
 
@@ -104,6 +106,8 @@ def _heading(name: str) -> Any:
         return st.column_config.DatetimeColumn(label_of(name), format="YYYY-MM-DD HH:mm", timezone="UTC")
     if name == "picture":
         return st.column_config.ImageColumn("Picture")
+    if name in COUNTS:
+        return st.column_config.NumberColumn(label_of(name), format="localized")
     if name in FORMATS or name.startswith("probability_"):
         return st.column_config.NumberColumn(label_of(name), format=FORMATS.get(name, "%.3f"))
     return st.column_config.Column(label_of(name))
@@ -121,7 +125,9 @@ def label_of(name: str) -> str:
 
 
 def values_in_words(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with times as times, and codes of reasons as words."""
+    """Return a table with times as times, codes of reasons as words, and nothing where a text is missing."""
     times = {name: pd.to_datetime(table[name], format="ISO8601", utc=True) for name in TIMES if name in table}
     reasons = {"reason": table["reason"].map(display_name, na_action="ignore")} if "reason" in table else {}
-    return table.assign(**times, **reasons)
+    shown = table.assign(**times, **reasons)
+    texts = [name for name in shown if pd.api.types.is_string_dtype(shown[name])]
+    return shown.fillna(dict.fromkeys(texts, ""))

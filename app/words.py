@@ -161,7 +161,8 @@ def cautions(reading: FileReading, prediction: Prediction, reference: pd.DataFra
             "model was evaluated on."
         )
     if outside := outlying(reading.measures, reference):
-        names = ", ".join(name.replace("_", " ") for name in outside)
+        *others, last = (name.replace("_", " ") for name in outside)
+        names = f"{', '.join(others)} and {last}" if others else last
         sentences.append(
             f"In {names} it is outside the range of all {len(reference):,} images that the model was evaluated on."
         )
@@ -170,6 +171,23 @@ def cautions(reading: FileReading, prediction: Prediction, reference: pd.DataFra
             "The model was made from this image, or a copy of it: the prediction shows what the model remembers."
         )
     return sentences
+
+
+def images_are(n_images: int) -> str:
+    """Return a number of images as the subject of a sentence in the present tense: `1 image is`, `2 images are`."""
+    return f"{n_images:,} image is" if n_images == 1 else f"{n_images:,} images are"
+
+
+def failed_check(severity: str, sentence: str, found: str) -> str:
+    """Return what a check expected of a batch and did not find.
+
+    Args:
+        severity: of the check.
+        sentence: what is expected.
+        found: examples of what was found; may be empty.
+    """
+    examples = f" Found: {markdown(found)}." if found else ""
+    return f"**{severity.capitalize()}, not met:** {markdown(sentence)}{examples}"
 
 
 def first_steps(commands: Mapping[str, str]) -> str:

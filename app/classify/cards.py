@@ -1,4 +1,4 @@
-"""Several images on the view Classify: a card for each, with what speaks against its prediction on top."""
+"""Several images on the view Classify: a card for each, with what speaks against its prediction."""
 
 from collections.abc import Sequence
 
@@ -27,10 +27,10 @@ def choose_image(decision: Decision, scored: Sequence[Scored]) -> Scored:
 
 
 def _show_card(decision: Decision, item: Scored, *, is_opened: bool) -> None:
-    for caution in prediction.cautions(decision.model, item):
-        st.warning(caution)
     gallery.show_picture(item.image.picture, f"Image {item.image.name}")
     st.markdown(f"**{item.headline}**")
+    for caution in prediction.cautions(decision.model, item):
+        st.warning(caution)
     if not item.is_stranger:
         st.markdown(words.probability(decision.model.package.classes, item.prediction))
     st.caption(words.escape(item.image.name))

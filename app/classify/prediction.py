@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from app import charts, words
+from app import charts, gallery, words
 from app.classify import uploads
 from app.classify.loading import LoadedModel
 from app.classify.uploads import Upload
@@ -70,6 +70,7 @@ def show(decision: Decision, scored: Scored) -> None:
         if not scored.is_stranger:
             _show_prediction(decision, scored)
             return
+        st.image(scored.image.picture, width=gallery.PICTURE_PX, alt=f"Image {scored.image.name}")
         with st.expander("What the model predicts all the same"):
             _show_prediction(decision, scored)
 

@@ -33,10 +33,11 @@ def show(folders: Folders) -> None:
         st.info("There is no model yet. Type in a terminal:\n" + words.first_steps(FIRST))
         return
     tables.show(table, "All versions of all models")
-    name = st.selectbox("Model", table["name"].unique().tolist(), width=420)
-    rows = table[table["name"] == name].sort_values("champion", ascending=False)
-    champions = rows.loc[rows["champion"], "version"].tolist()
-    version = _choose_version(rows["version"].tolist(), champions)
+    with st.container(horizontal=True):
+        name = st.selectbox("Model", table["name"].unique().tolist(), width=420)
+        rows = table[table["name"] == name].sort_values("champion", ascending=False)
+        champions = rows.loc[rows["champion"], "version"].tolist()
+        version = _choose_version(rows["version"].tolist(), champions)
     if not champions:
         st.info(
             f"Version {version} of {words.escape(name)} is no champion, and no other is: `cxr promote` makes it one."

@@ -6,9 +6,8 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.charts import GREY, error_bars, escape, new_figure
+from app.charts import GREY, colours, error_bars, escape, new_figure
 from cxr.classes import Classes
-from cxr.report.markup import COLOURS
 from cxr.wording import display_name
 
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -29,7 +28,7 @@ def curve(table: pd.DataFrame, x: str, y: str, *, diagonal: bool = False) -> go.
     if diagonal:
         _add_diagonal(figure)
     for k, (name, rows) in enumerate(table.groupby("class", sort=False)):
-        colour = COLOURS[k % len(COLOURS)]
+        colour = colours()[k % 7]
         for _, fold in rows.dropna(subset="fold").groupby("fold"):
             line = {"color": colour, "width": 0.6}
             figure.add_scatter(x=fold[x], y=fold[y], mode="lines", line=line, opacity=0.5, **HIDDEN)
@@ -85,7 +84,7 @@ def calibration(table: pd.DataFrame) -> go.Figure:
             y=rows["observed"],
             mode="markers+lines",
             name=f"{escape(str(name))}, {stage}",
-            line={"color": COLOURS[k % 7], "dash": DASHES[k % 4], "width": 1.5},
+            line={"color": colours()[k % 7], "dash": DASHES[k % 4], "width": 1.5},
             marker={"symbol": SYMBOLS[k % 7], "size": 8},
             error_y=error_bars(rows, "observed"),
             customdata=rows["n"],
@@ -133,7 +132,7 @@ def training(table: pd.DataFrame) -> go.Figure:
             y=rows["training_loss"],
             mode="markers+lines",
             name=f"fold {fold}",
-            line={"color": COLOURS[k % 7], "dash": DASHES[k % 4]},
+            line={"color": colours()[k % 7], "dash": DASHES[k % 4]},
             marker={"symbol": SYMBOLS[k % 7]},
         )
     figure.update_yaxes(rangemode="tozero")
@@ -160,7 +159,7 @@ def forest(table: pd.DataFrame, level: str, metrics: Sequence[str]) -> go.Figure
             y=[line + offset for line in lines],
             mode="markers",
             name=display_name(metric),
-            marker={"color": COLOURS[k % 7], "symbol": SYMBOLS[k % 7], "size": 8},
+            marker={"color": colours()[k % 7], "symbol": SYMBOLS[k % 7], "size": 8},
             error_x=error_bars(rows, "value", 100),
             text=[names[line] for line in lines],
             hovertemplate=f"%{{text}}<br>{display_name(metric)} %{{x:.1f}} %<extra></extra>",
@@ -171,21 +170,24 @@ def forest(table: pd.DataFrame, level: str, metrics: Sequence[str]) -> go.Figure
     return figure
 
 
-def histogram(table: pd.DataFrame, threshold: float | None = None) -> go.Figure:
+def histogram(table: pd.DataFrame, name: str, threshold: float | None = None) -> go.Figure:
     """Return calibrated probabilities by true class, as shares of the class, with a threshold.
 
     Args:
         table: of `analyses.score_table`, for one class.
+        name: the class.
         threshold: 0 to 1; None for no line.
     """
-    figure = new_figure("Calibrated probability", "Share of the class's images", height=300, barmode="overlay")
+    figure = new_figure(
+        f"Calibrated probability of {escape(name)}", "Share of the true class", height=300, barmode="overlay"
+    )
     for k, (label, rows) in enumerate(table.groupby("label", sort=False)):
         figure.add_bar(
             x=(rows["low"] + rows["high"]) / 2,
             y=rows["share"],
             width=0.05,
             name=f"{escape(str(label))} images",
-            marker={"color": COLOURS[k % 7], "pattern": {"shape": ("", "/", ".", "x")[k % 4]}},
+            marker={"color": colours()[k % 7], "pattern": {"shape": ("", "/", ".", "x")[k % 4]}},
             opacity=0.6,
             customdata=rows["n"],
             hovertemplate="%{x:.2f}: %{customdata} images<extra></extra>",

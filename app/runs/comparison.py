@@ -15,11 +15,10 @@ from cxr.storage.run_folder import RunFolder
 from cxr.wording import display_name, format_estimate, format_p
 
 
-def show(experiments: Path, run_id: str, all_runs: list[str]) -> None:
-    """Show a run beside another one, which the visitor chooses."""
-    others = [name for name in all_runs if name != run_id]
+def show(experiments: Path, run_id: str, others: list[str]) -> None:
+    """Show a run beside one of the others, which the visitor chooses."""
     if not others:
-        st.info("There is no other run to compare with.")
+        st.info("There is no other run to compare with: none is finished and has the same classes.")
         return
     other = st.selectbox(f"Compare {words.escape(run_id)} with", others, width=420)
     folders = [RunFolder.existing(name, experiments) for name in (run_id, other)]

@@ -40,7 +40,7 @@ def show(folder: RunFolder, finding: str | None) -> None:
         _show_operating_points(folder, finding)
     with right:
         histogram = results.table("scores", folder, finding).query("`class` == @name")
-        figure = charts.histogram(histogram, threshold)
+        figure = charts.histogram(histogram, name, threshold)
         st.plotly_chart(figure, config=NO_BAR, alt="Calibrated probabilities by true class, with the threshold")
 
 

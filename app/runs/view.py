@@ -1,6 +1,6 @@
 """Runs: the results of cross-validation, section by section."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from app import tables, words
 from app.charts import NO_BAR
 from app.runs import charts, comparison, errors, results, suspects, threshold
 from app.server import Folders
+from cxr.classes import outputs_of_record
 from cxr.evaluation.findings import rows_of
 from cxr.evaluation.overview import headline, list_runs
 from cxr.storage import verified
@@ -44,6 +45,14 @@ def show(folders: Folders) -> None:
         )
 
 
+def _comparable(folder: RunFolder, experiments: Path, runs: Sequence[str]) -> list[str]:
+    """Return the other runs that are finished and have the same classes, or findings."""
+    outputs = outputs_of_record(verified.read_record(folder.config))
+    others = [RunFolder.existing(name, experiments) for name in runs if name != folder.run_id]
+    finished = [other for other in others if verified.exists(other.summary)]
+    return [other.run_id for other in finished if outputs_of_record(verified.read_record(other.config)) == outputs]
+
+
 def _show_run(folder: RunFolder, experiments: Path, all_runs: list[str]) -> None:
     finding = _choose_finding(folder)
     _offer_reports(folder, finding)
@@ -55,7 +64,9 @@ def _show_run(folder: RunFolder, experiments: Path, all_runs: list[str]) -> None
         "Errors": errors.show,
         "Label suspects": suspects.show,
         "Training": lambda folder, _: _show_training(folder),
-        "Compare": lambda folder, _: comparison.show(experiments, folder.run_id, all_runs),
+        "Compare": lambda folder, _: comparison.show(
+            experiments, folder.run_id, _comparable(folder, experiments, all_runs)
+        ),
     }
     names = list(sections)
     section = st.segmented_control(
@@ -148,7 +159,7 @@ def _show_parts(folder: RunFolder, finding: str | None) -> None:
     by_fold = by_fold.assign(level="fold " + by_fold["fold"].astype("string"))
     st.subheader("Folds")
     _show_chart(charts.forest(by_fold, "level", FOLD_METRICS), "Metrics of each fold with intervals")
-    _show_levels(by_fold, "level")
+    _show_levels(by_fold, "level", "Fold")
     if verified.exists(folder.table("clusters")):
         _show_clusters(verified.read_table(folder.table("clusters")))
     st.subheader("Subgroups")
@@ -156,7 +167,7 @@ def _show_parts(folder: RunFolder, finding: str | None) -> None:
     names = subgroups["subgroup"] + ": " + subgroups["level"]
     subgroups = subgroups.assign(line=names if classes.is_binary else subgroups["class"] + ", " + names)
     _show_chart(charts.forest(subgroups, "line", FOLD_METRICS), "Metrics of each subgroup with intervals")
-    _show_levels(subgroups, "line")
+    _show_levels(subgroups, "line", "Subgroup")
 
 
 def _show_clusters(table: pd.DataFrame) -> None:
@@ -168,15 +179,17 @@ def _show_clusters(table: pd.DataFrame) -> None:
     )
 
 
-def _show_levels(table: pd.DataFrame, level: str) -> None:
-    """Show values with intervals in percent, a row for each level."""
+def _show_levels(table: pd.DataFrame, level: str, heading: str) -> None:
+    """Show values with intervals in percent, a row for each level, under a heading."""
     cells = [format_estimate(*values) for values in table[["value", "ci_low", "ci_high"]].to_numpy()]
     rows = table.assign(cell=cells)
     rows = rows[rows["metric"].isin((*FOLD_METRICS, "accuracy"))]
     wide = rows.pivot_table(index=level, columns="metric", values="cell", aggfunc="first", sort=False)
     n_images = table.drop_duplicates(level).set_index(level)["n"]
-    wide.columns = [f"{display_name(name)}, %" for name in wide.columns]
-    st.dataframe(wide.assign(images=n_images), alt="The same as a table")
+    wide.columns = [tables.label_of(f"{display_name(name)}, %") for name in wide.columns]
+    wide.index.name = heading
+    shown = wide.assign(n_images=n_images)
+    st.dataframe(shown, column_config=tables.headings(shown.columns), alt="The same as a table")
 
 
 def _show_training(folder: RunFolder) -> None:

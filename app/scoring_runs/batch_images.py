@@ -20,7 +20,7 @@ Rows = Sequence[Mapping[str, Any]]
 """As a scoring run's record lists files."""
 
 
-def show_images(title: str, inbox: str, batch: str, rows: Rows) -> None:
+def show_images(title: str, inbox: str, batch: str, rows: Rows, probability_of: str | None) -> None:
     """Show images with their predictions; nothing if there are none.
 
     Args:
@@ -28,22 +28,24 @@ def show_images(title: str, inbox: str, batch: str, rows: Rows) -> None:
         inbox: of the scoring run.
         batch: the batch that they are in.
         rows: of the images.
+        probability_of: the class of their probabilities; None where each is of another one.
     """
     if not rows:
         return
     st.markdown(f"**{title}**")
     shown = rows[gallery.choose_page(f"{batch}, {title}", len(rows))]
     found = zip(shown, pictures(inbox, batch, shown, PICTURE_PX), strict=True)
-    gallery.show([Tile(picture, *_describe(row), f"Image {row['path']}") for row, picture in found])
+    gallery.show([Tile(picture, *_describe(row, probability_of), f"Image {row['path']}") for row, picture in found])
 
 
-def _describe(row: Mapping[str, Any]) -> tuple[str, str]:
+def _describe(row: Mapping[str, Any], probability_of: str | None) -> tuple[str, str]:
     """Return an image's title and caption; no class where it is referred, or unlike the training images."""
     known = ["used to make the model"] if row["in_training"] else []
     lines = [*known, words.escape(row["path"])]
     if row.get("unlike_training"):
         return words.UNLIKE_TRAINING, "  \n".join(lines)
-    facts = f"probability {row['probability']:.1%}, difference between folds {row['fold_spread']:.1%}"
+    name = "probability" if probability_of is None else words.escape(probability_of)
+    facts = f"{name}: {row['probability']:.1%}, folds {row['fold_spread']:.1%} apart"
     title = words.REFERRED if row.get("answer") == REFER else words.escape(row["predicted_label"])
     return title, "  \n".join([facts, *lines])
 

@@ -13,7 +13,8 @@ from app.server import Folders
 from cxr.serving.scoring import scores
 from cxr.storage import files
 from cxr.storage.scores_folder import ScoresFolder
-from cxr.wording import markdown
+from cxr.verdict import Finding, Verdict
+from cxr.wording import format_folder_time, visible
 
 FIRST = {
     "cxr demo": "scores a synthetic inbox (look at it with `cxr app --scores demo/scores`);",
@@ -30,22 +31,23 @@ def show(folders: Folders) -> None:
     if table.empty and not scoring_runs:
         st.info("Nothing has been scored yet. Type in a terminal:\n" + words.first_steps(FIRST))
         return
-    for batch, n_rows in scores.held_batches(folder).items():
-        st.warning(f"Batch {words.escape(batch)} is held with {n_rows:,} rows until `cxr release` publishes it.")
+    for batch, n_files in scores.held_batches(folder).items():
+        st.warning(f"Batch {words.escape(batch)} is held with {n_files:,} files until `cxr release` publishes it.")
     st.subheader("Batches")
     tables.show(table, "Batches, with how many images were scored and quarantined")
     feedback.show(folder)
-    if scoring_runs:
-        _show_scoring_run(folder, scoring_runs)
+    opened = _show_scoring_run(folder, scoring_runs) if scoring_runs else None
     if not table.empty:
-        _show_rows(folder, table["batch"].unique().tolist())
+        _show_rows(folder, table["batch"].unique().tolist(), opened)
 
 
-def _show_scoring_run(folder: ScoresFolder, started_at: Sequence[str]) -> None:
+def _show_scoring_run(folder: ScoresFolder, started_at: Sequence[str]) -> str | None:
+    """Show the scoring run and the batch that the visitor chooses; return the name of the batch, if there is one."""
     st.subheader("One scoring run")
-    chosen = st.selectbox("Scoring run (UTC)", started_at, format_func=_readable_time, width=420)
+    chosen = st.selectbox("Scoring run (UTC)", started_at, format_func=format_folder_time, width=420)
     record = files.read_record(folder.scoring_run(chosen).record)
     batches = [batch for batch in record["batches"] if batch["decision"] != "nothing new"]
+    batches.sort(key=lambda batch: batch["decision"] != "held")
     st.caption(f"{words.escape(record['model'])}, version {words.escape(record['model_version'])}")
     if record["ended"] != "done":
         reason = f": {record['error']}" if record["error"] else ""
@@ -55,11 +57,13 @@ def _show_scoring_run(folder: ScoresFolder, started_at: Sequence[str]) -> None:
     if not batches and record["ended"] == "done":
         st.info("This scoring run found nothing new.")
     if not batches:
-        return
+        return None
     number = 0
     if len(batches) > 1:
-        number = st.selectbox("Batch", range(len(batches)), format_func=lambda k: str(batches[k]["batch"]), width=420)
+        names = [f"{batch['batch']}: {batch['decision']}" for batch in batches]
+        number = st.selectbox("Batch", range(len(batches)), format_func=lambda k: visible(names[k]), width=420)
     _show_batch(record["inbox"], batches[number])
+    return batches[number]["batch"]
 
 
 def _offer_report(report: Path, started_at: str) -> None:
@@ -81,27 +85,22 @@ def _show_counts(batches: Sequence[Mapping[str, Any]]) -> None:
             st.metric(label, f"{count:,}", border=True)
 
 
-def _readable_time(started_at: str) -> str:
-    """Return the name of a scoring run's folder as day, hour and minute."""
-    day, _, time = started_at.partition("T")
-    return f"{day} {':'.join(time.split('-')[:2])}"
-
-
 def _show_batch(inbox: str, batch: Mapping[str, Any]) -> None:
     with st.container(border=True):
         st.markdown(f"**{words.escape(batch['batch'])}**: {words.escape(batch['decision'])}")
+        for finding in _failed_checks(batch):
+            show = st.error if finding.severity == "critical" else st.warning
+            show(words.failed_check(finding.severity, finding.sentence, finding.examples(3)))
+        if batch.get("n_unlike_training"):
+            st.warning(f"{words.images_are(batch['n_unlike_training'])} unlike the training images.")
+        if batch["n_in_training"]:
+            st.warning(f"{words.images_are(batch['n_in_training'])} among those that the model was made from.")
         counts = ", ".join(f"{n:,} predicted {words.escape(name)}" for name, n in batch["predicted"].items())
         st.markdown(counts or "No image was scored.")
-        for finding in _failed_checks(batch):
-            st.warning(f"Failed check ({finding['severity']}): {markdown(finding['sentence'])}")
-        if batch["n_in_training"]:
-            st.warning(f"{batch['n_in_training']:,} of the images were used to make the model.")
-        if batch.get("n_unlike_training"):
-            st.warning(f"{batch['n_unlike_training']:,} of the images are unlike the training images.")
         if referred := batch.get("n_referred"):
             st.markdown(f"{sum(referred.values()):,} referred: {_reasons(referred)}")
         if any(batch["histogram"]):
-            figure = charts.batch_histogram(batch["histogram"])
+            figure = charts.batch_histogram(batch["histogram"], batch.get("probability_of"), batch.get("threshold"))
             st.plotly_chart(figure, config=charts.NO_BAR, alt="How many images have which probability")
         _show_files(inbox, batch)
 
@@ -117,23 +116,28 @@ def _show_files(inbox: str, batch: Mapping[str, Any]) -> None:
         "Worth a second look: the folds disagree most": batch["disagreeing"],
     }
     for title, rows in lists.items():
-        batch_images.show_images(title, inbox, batch["batch"], rows)
+        batch_images.show_images(title, inbox, batch["batch"], rows, batch.get("probability_of"))
     batch_images.show_quarantined(inbox, batch["batch"], batch["quarantined"])
 
 
-def _failed_checks(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
-    findings = [finding for verdict in batch["verdicts"] for finding in verdict["findings"]]
-    return [finding for finding in findings if not finding["passed"] and finding["severity"] != "info"]
+def _failed_checks(batch: Mapping[str, Any]) -> list[Finding]:
+    """Return the checks that failed, the critical ones first."""
+    verdicts = [Verdict.from_dict(verdict) for verdict in batch["verdicts"]]
+    return [
+        finding for severity in ("critical", "warning") for verdict in verdicts for finding in verdict.failed(severity)
+    ]
 
 
-def _show_rows(folder: ScoresFolder, batches: Sequence[str]) -> None:
+def _show_rows(folder: ScoresFolder, batches: Sequence[str], opened: str | None) -> None:
+    """Show the scores of the batch that the visitor chooses, at first of the one that is opened above."""
     st.subheader("All rows of a batch")
-    batch = st.selectbox("Batch to read", batches, format_func=str, width=420)
+    first = batches.index(opened) if opened in batches else 0
+    batch = st.selectbox("Batch to read", batches, index=first, format_func=visible, width=420)
     rows = scores.read_batch(folder, batch)
     probabilities = [name for name in map(str, rows.columns) if name.startswith("probability_")]
     decided = [name for name in map(str, rows.columns) if name == "predicted_label" or name.startswith("called_")]
     answers = [name for name in ("answer", "prediction_set") if rows[name].notna().any()]
-    first = ["path", "status", "reason", *answers, *decided, *probabilities]
+    names = ["path", "status", "reason", *answers, *decided, *probabilities]
     last = ["unlike_training", "fold_spread", "in_training", "detail", "novelty", "model", "model_version", "state"]
     last.append("scored_at")
-    tables.show(rows[[*first, *last]], "Every row of the batch")
+    tables.show(rows[[*names, *last]], "Every row of the batch")

@@ -24,6 +24,7 @@ from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.wording import DISCLAIMER
+from tests.support.legibility import FAINT, UNNAMED
 from tests.support.processes import BIN, wait_for
 from tests.support.servers import is_healthy
 from tests.support.shared import NewFolder
@@ -267,8 +268,8 @@ def test_a_click_on_any_cell_of_a_row_opens_its_run(visit: Visit) -> None:
         visit.settle()
 
 
-@pytest.mark.parametrize("visit", [(1280, 900), (420, 800)], indirect=True, ids=["wide", "narrow"])
-def test_every_view_fits_the_screen_and_carries_the_disclaimer(visit: Visit) -> None:
+@pytest.mark.parametrize("visit", [(1280, 900), (360, 800)], indirect=True, ids=["wide", "narrow"])
+def test_every_view_fits_the_screen_is_legible_in_both_themes_and_carries_the_disclaimer(visit: Visit) -> None:
     page = visit.page
     for view in VIEWS:
         visit.open(view)
@@ -276,6 +277,11 @@ def test_every_view_fits_the_screen_and_carries_the_disclaimer(visit: Visit) -> 
         expect(banner).to_be_visible()
         overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert overflow <= 0, view
+        assert page.evaluate(UNNAMED) == [], view
+        for theme in ("dark", "light"):
+            page.emulate_media(color_scheme=theme)
+            visit.settle()
+            assert page.evaluate(FAINT) == [], (view, theme)
 
 
 def test_a_foreign_name_for_this_machine_is_not_answered(served: Served) -> None:

@@ -34,6 +34,10 @@ def test_a_card_has_what_speaks_against_its_image_in_place_of_a_class(view: AppT
     for image in view.session_state["images"].values():
         image.prediction = replace(image.prediction, unlike_training=True)
     view.run()
+    first, second = view.session_state["images"].values()
+    assert pictures(view)[:3] == [first.picture, second.picture, first.picture], (
+        "the opened one is seen without a click"
+    )
     assert texts(view).count(f"**{words.UNLIKE_TRAINING}**") == 2
     cautions = [warning.value for warning in view.warning]
     assert sum("unlike the images that the model was trained on" in caution for caution in cautions) == 3

@@ -55,7 +55,7 @@ def test_a_forest_has_a_line_per_level_and_a_symbol_per_metric() -> None:
 
 def test_the_other_charts_show_the_columns_of_their_tables() -> None:
     bins = pd.DataFrame({"label": ["a", "b"], "low": [0.0, 0.5], "high": [0.5, 1.0], "share": [1.0, 0.5], "n": [2, 1]})
-    first, second = charts.histogram(bins, 0.3).data
+    first, second = charts.histogram(bins, "PNEUMONIA", 0.3).data
     assert (list(first.x), list(second.y)) == ([0.25], [0.5])
     epochs = pd.DataFrame({"fold": [0, 0, 1], "epoch": [1, 2, 1], "training_loss": [0.7, 0.5, 0.6]})
     assert [list(line.y) for line in charts.training(epochs).data] == [[0.7, 0.5], [0.6]]

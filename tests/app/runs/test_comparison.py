@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 
 from app.runs.comparison import differences
+from app.runs.view import _comparable
 from app.server import Folders
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
@@ -22,6 +23,16 @@ def test_a_run_and_its_copy_do_not_differ(folders: Folders, tmp_path: Path) -> N
     shown = view.table[0].value["difference, points [95 %]"].str.replace("\N{NO-BREAK SPACE}", " ")
     assert set(shown) == {"0.0 [0.0, 0.0]"}
     assert not view.image
+
+
+def test_a_run_that_is_not_finished_or_has_other_classes_is_not_offered(folders: Folders, tmp_path: Path) -> None:
+    weights = shutil.ignore_patterns("*.safetensors")
+    for name in ("one", "same", "begun", "unlike"):
+        shutil.copytree(folders.experiments / "run", tmp_path / name, ignore=weights)
+    shutil.rmtree(RunFolder(tmp_path / "begun").summary.parent)
+    config = RunFolder(tmp_path / "unlike").config
+    verified.write_json(config, files.read_record(config) | {"classes": ["sick", "well"]})
+    assert _comparable(RunFolder(tmp_path / "one"), tmp_path, ["unlike", "begun", "same", "one"]) == ["same"]
 
 
 def test_images_that_two_runs_predict_differently_are_shown(folders: Folders, tmp_path: Path) -> None:

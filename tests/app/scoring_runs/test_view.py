@@ -2,10 +2,10 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-from app.scoring_runs.view import _readable_time
 from app.server import Folders
 from cxr.storage import files
 from cxr.storage.scores_folder import ScoresFolder
+from cxr.verdict import Finding, Verdict
 from tests.app.support import opened, pictures, texts
 
 
@@ -24,17 +24,13 @@ def test_scoring_runs_show_counts_reasons_and_images_worth_a_second_look(folders
         "colour photograph",
         "unsupported format",
     }
-    has_picture = quarantined.set_index("reason")["picture"].notna()
+    has_picture = quarantined.set_index("reason")["picture"] != ""
     assert set(has_picture.index[has_picture]) == {"blank", "colour photograph"}
     assert "Worth a second look: nearest to the threshold" in texts(view)
     assert len(pictures(view)) == 12, "six images, twice"
     assert "not available" not in texts(view)
     assert [button.label for button in view.download_button] == ["Report (HTML)"]
     assert len(tables[-1]) == 12
-
-
-def test_a_scoring_run_is_named_by_its_minute() -> None:
-    assert _readable_time("2026-11-26T02-00-07Z") == "2026-11-26 02:00"
 
 
 def test_scores_and_records_of_before_are_shown_and_images_unlike_the_training_images_are_named(
@@ -50,7 +46,7 @@ def test_scores_and_records_of_before_are_shown_and_images_unlike_the_training_i
     files.write_json(run.record, record | {"batches": [unlike]})
     view = opened("scoring_runs", copy)
     assert {metric.label: metric.value for metric in view.metric}["Other files"] == "3"
-    assert "1 of the images are unlike the training images." in texts(view)
+    assert "1 image is unlike the training images." in texts(view)
     assert texts(view).count("**Unlike the training images**") == 2, "the list, and its image in place of a class"
     added = ("n_unlike_training", "unlike_training", "other_files")
     old = {name: value for name, value in batch.items() if name not in added}
@@ -60,6 +56,26 @@ def test_scores_and_records_of_before_are_shown_and_images_unlike_the_training_i
     view = opened("scoring_runs", copy)
     assert "unlike the training images" not in texts(view)
     assert view.dataframe[-1].value["unlike_training"].isna().all()
+
+
+def test_the_batch_that_is_held_is_opened_first_with_what_was_expected_and_found(
+    folders: Folders, tmp_path: Path
+) -> None:
+    shutil.copytree(folders.scores, tmp_path / "scores")
+    copy = dataclasses.replace(folders, scores=tmp_path / "scores")
+    (run,) = ScoresFolder.at(copy.scores).scoring_runs()
+    record = files.read_json(run.record)
+    (batch,) = record["batches"]
+    found = [{"name": "share_of_x", "value": 0.5}]
+    failed = Finding(
+        "expect", "x", "critical", passed=False, sentence="At most 1.", n_rows=1, n_unexpected=1, unexpected=found
+    )
+    verdicts = [Verdict("drift", "a row", "critical", [failed]).as_dict()]
+    held = batch | {"batch": "ward-4", "decision": "held", "verdicts": verdicts}
+    files.write_json(run.record, record | {"batches": [batch, held]})
+    view = opened("scoring_runs", copy)
+    assert view.selectbox[1].options == ["ward-4: held", "ward-3: published"]
+    assert view.error[0].value == r"**Critical, not met:** At most 1\. Found: share\_of\_x \(0\.5\)."
 
 
 def test_referred_images_are_counted_and_their_answer_stands_in_place_of_a_class(
