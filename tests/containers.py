@@ -7,10 +7,10 @@ kill, restart, upgrade, back up, restore.
     python -m tests.containers --device gpu --build=--network=host          # further words for `docker build`
     python -m tests.containers --built                                      # with the images of an earlier trial
 
-It takes an hour or less and 25 GB, needs the ports 4200, 8501 and 8600 and, as it hands folders to user 1000, root. The
-images are called `cxr:cpu` and `cxr:gpu`; containers and volumes belong to a compose project of the trial's own and are
-removed at the end. `--device gpu` builds the image with CUDA's torch and uses it for everything, where PyTorch's own
-index cannot be reached. The exit code is 1 if a step fails.
+It takes an hour or less and 25 GB, needs the ports 4200, 8501, 8600 and 11112 and, as it hands folders to user 1000,
+root. The images are called `cxr:cpu` and `cxr:gpu`; containers and volumes belong to a compose project of the trial's
+own and are removed at the end. `--device gpu` builds the image with CUDA's torch and uses it for everything, where
+PyTorch's own index cannot be reached. The exit code is 1 if a step fails.
 """
 
 import argparse
@@ -34,8 +34,8 @@ import yaml
 
 PROJECT = Path(__file__).parents[1]
 NAME = "cxr-trial"
-SECRETS = {"CXR_AUTH": "cxr:trial", "CXR_DATABASE_PASSWORD": "trial"}
-IN_ORDER = ("database", "redis", "server", "deploy", "worker-cpu", "page", "endpoint")
+SECRETS = {"CXR_AUTH": "cxr:trial", "CXR_DATABASE_PASSWORD": "trial", "CXR_CALLER": "TRIAL"}
+IN_ORDER = ("database", "redis", "server", "deploy", "worker-cpu", "page", "endpoint", "receiver")
 FOLDERS = ("cache", "data", "experiments", "inbox", "models", "scores")
 USER = 1000
 ROUNDING = 1e-6
@@ -227,7 +227,7 @@ def restart_server(new: Deployment, _: argparse.Namespace) -> None:
 def back_up_and_restore(new: Deployment, _: argparse.Namespace) -> None:
     """Back up, remove every container, volume and folder, and restore"""
     before = (len(new.flow_runs()), new.scores())
-    new.compose("stop", "worker-cpu", "page", "endpoint", "server")
+    new.compose("stop", *(name for name in IN_ORDER if name not in ("database", "redis", "deploy")))
     dump = new.execute("database", "pg_dump", "--username=prefect", "prefect")
     saved = new.data.parent / "saved"
     run(["cp", "--archive", str(new.data), str(saved)])
@@ -271,7 +271,7 @@ def gone_at_the_end(deployment: Deployment) -> Iterator[None]:
         deployment.compose("down", "--volumes")
 
 
-def wait_for(is_there: Callable[[], object], what: str, timeout_s: float = 300) -> None:
+def wait_for(is_there: Callable[[], object], what: str, timeout_s: float = 900) -> None:
     deadline = time.monotonic() + timeout_s
     while not is_there():
         assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
