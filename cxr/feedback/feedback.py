@@ -13,11 +13,10 @@ import pandas as pd
 
 from cxr.classes import Classes
 from cxr.errors import RunError, TaskError
+from cxr.feedback.judgement import judge
 from cxr.feedback.labels import Given, read_labels
 from cxr.feedback.ledger import current, enter, read_ledger
-from cxr.feedback.performance import labelled_images, performance_table
 from cxr.feedback.scored import ScoredFiles, inbox_of, read_scored
-from cxr.feedback.verdicts import looks_table, promises_of, verdicts_table
 from cxr.images.dicom.patient import patient_key
 from cxr.labelling import Labelling
 from cxr.serving.package import Package
@@ -84,7 +83,7 @@ def give_feedback(
         given = read_labels(labelling, scored, source, classes, partial(patient_key, cache))
         n_new, n_corrected = enter(folder, given, by)
         stage.n_images = len(given.rows)
-        images = _judge(folder, model, scored, classes)
+        images = judge(folder, model, scored, classes)
         _write_unmatched(folder, given)
     labelled = scored["image_id"].isin(current(read_ledger(folder))["image_id"])
     n_left_out = scored.loc[labelled, "image_id"].nunique() - images["image_id"].nunique()
@@ -100,25 +99,6 @@ def _two_classes(champion: Package) -> Classes:
             "class against the rest to a model of these two."
         )
     return classes
-
-
-def _judge(folder: FeedbackFolder, model: ModelFolder, scored: pd.DataFrame, classes: Classes) -> pd.DataFrame:
-    """Write the tables that follow from the ledger and the scores; return the labelled images."""
-    ledger = read_ledger(folder)
-    images = labelled_images(scored, current(ledger))
-    performance = performance_table(images, classes)
-    promises = promises_of(model, sorted(images["model_version"].unique(), key=int))
-    looks = looks_table(images, classes, promises)
-    first = ledger.drop_duplicates("entry")
-    entered = dict(zip(first["entry"].tolist(), first["given_at"].tolist(), strict=True))
-    verdicts = verdicts_table(images, performance, looks, promises, entered, files.now())
-    files.write_table(folder.performance, performance)
-    files.write_table(folder.looks, looks)
-    files.write_table(folder.verdicts, verdicts)
-    for row in verdicts.to_dict("records"):
-        level = logging.ERROR if row["verdict"] == "surely below" else logging.INFO
-        log.log(level, "feedback: %s version %s: %s", model.name, row["model_version"], row["verdict"])
-    return images
 
 
 def _write_unmatched(folder: FeedbackFolder, given: Given) -> None:
