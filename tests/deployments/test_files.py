@@ -149,7 +149,7 @@ def test_what_is_downloaded_and_computed_outlives_its_container() -> None:
     assert mounted.pop("data") == "/data"
     assert mounted == {name: f"{HOME}/{name}" for name in mounted}
     assert places(SERVICES["page"]).items() <= mounted.items()
-    assert places(SERVICES["endpoint"]) == {name: mounted[name] for name in ("models", "cache")}
+    assert places(SERVICES["endpoint"]) == {name: mounted[name] for name in ("models", "scores", "cache")}
     assert places(SERVICES["receiver"]) == {"inbox": mounted["inbox"]}
     assert yaml.safe_load(instructions("VOLUME")[0][0]) == ["/data"]
     assert all(image_environment()[name].startswith("/data/") for name in ("KAGGLEHUB_CACHE", "TORCH_HOME"))
