@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from cxr.classes import Classes, Findings, outputs_of_record
 from cxr.config import Compile, Execution, ScorePrecision, TrainConfig
 from cxr.errors import RunError
+from cxr.prediction_columns import PredictionColumns
 from cxr.storage import files, verified
+from cxr.storage.appraisal_folder import AppraisalFolder, default_name
 from cxr.storage.model_folder import PackageFolder
 from cxr.storage.run_folder import RunFolder
 
@@ -311,6 +313,47 @@ def compare(runs: Sequence[RunTables]) -> "Comparison":
     from cxr.evaluation.on_request import comparison
 
     return comparison.compare([RunFolder(run.path) for run in runs])
+
+
+def appraise(
+    file: str | Path,
+    columns: PredictionColumns | None = None,
+    *,
+    name: str | None = None,
+    appraisals: str | Path = "appraisals",
+    cache: str | Path = "cache",
+) -> dict[str, pd.DataFrame]:
+    """Appraise a table of predictions that another program made, and write its tables and report, as `cxr appraise`.
+
+    Args:
+        file: csv, tsv, txt, jsonl, parquet or xlsx, also compressed with gzip; one row per image.
+        columns: Which of its columns mean what, where their names do not say so.
+        name: Name of the appraisal; by default that of the file.
+        appraisals: Folder that holds all appraisals; the report is `NAME/report.html` in it.
+        cache: Folder of the key that patient ids are hashed with.
+
+    Returns:
+        The tables by name, with the columns of a run's: `predictions`, `metrics` (from 0 to 1, with intervals over
+        patients), `summary`, `calibration`, `operating_points`, `subgroups`, and others.
+
+    Raises:
+        CxrError: The table holds what cannot be appraised, or an option has to say what a column means; or the name is
+            that of another appraisal.
+
+    Example:
+        >>> columns = cxr.PredictionColumns(positive="PNEUMONIA", patient_column="patient")
+        >>> tables = cxr.appraise("predictions.csv", columns)
+        >>> summary = tables["summary"].set_index("metric")
+        >>> 0 <= float(summary["pooled"]["roc_auc"]) <= 1
+        True
+    """
+    from cxr import pipeline
+
+    path = Path(file)
+    folder = AppraisalFolder.named(Path(appraisals), name or default_name(path))
+    pipeline.appraise_predictions(path, columns or PredictionColumns(), folder, Path(cache))
+    tables = verified.files_in(folder.predictions.parent, ".parquet")
+    return {table.stem: verified.read_table(table) for table in tables}
 
 
 def cross_validate(config: TrainConfig, execution: Execution | None = None) -> RunTables:

@@ -1,4 +1,4 @@
-"""The two stories without an orchestrator: cross-validate a data set, score an inbox.
+"""The two stories without an orchestrator, cross-validate a data set and score an inbox; and appraise a table.
 
 The Prefect flows train-cv and score-batch take the same steps, each as a task; train-cv also checks the tables with
 Great Expectations. Each function imports what it needs when it is called: what trains takes seconds to import, and a
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from cxr.config import Execution, ScoreConfig, TrainConfig
 from cxr.errors import ConfigError, CxrError
+from cxr.prediction_columns import PredictionColumns
 from cxr.storage import events, files
+from cxr.storage.appraisal_folder import AppraisalFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.storage.scores_folder import ScoresFolder
 
@@ -59,6 +61,29 @@ def cross_validate(config: TrainConfig, execution: Execution) -> RunFolder:
         evaluate(run)
         write_report(run)
     return folder
+
+
+def appraise_predictions(file: Path, columns: PredictionColumns, folder: AppraisalFolder, cache: Path) -> None:
+    """Write the tables and the report of predictions that another program made.
+
+    Args:
+        file: table of predictions.
+        columns: which of its columns mean what.
+        folder: of the appraisal.
+        cache: keeps the key that patient ids are hashed with.
+
+    Raises:
+        CxrError: a mistake of the user's, in one sentence; nothing is written.
+    """
+    from cxr.dataset.predictions import read_predictions
+    from cxr.evaluation.on_request.appraisal import appraise, being_made
+    from cxr.images.dicom.patient import patient_key
+    from cxr.report.appraisal_report import write_appraisal_report
+
+    predictions = read_predictions(file, columns, lambda: patient_key(cache))
+    images, tables = appraise(predictions)
+    with being_made(folder, predictions, tables) as made:
+        write_appraisal_report(made, images, tables)
 
 
 def score_inbox(inbox: Path, config: ScoreConfig, check: "Check") -> "tuple[ScoringRun, list[Outcome]]":

@@ -17,6 +17,10 @@ from cxr.errors import ConfigError
 class PredictionColumns:
     """Where a table of predictions holds what, if its columns have no standard names.
 
+    Example:
+        >>> cxr.PredictionColumns(value=("label:1=PNEUMONIA",)).meanings
+        {('label', '1'): 'PNEUMONIA'}
+
     Attributes:
         path_column: Column that names the image, by path or id; by default path, filename, image, image_id or the like.
         label_column: Column with the true class; by default label, target, y_true or true_label.

@@ -23,10 +23,12 @@ from tests.support.shared import NewFolder
 NAMES = [
     "CxrError",
     "Execution",
+    "PredictionColumns",
     "Predictor",
     "ScoreConfig",
     "TrainConfig",
     "__version__",
+    "appraise",
     "compare",
     "cross_validate",
     "load_champion",
@@ -49,6 +51,10 @@ def workspace(home: Path, new_folder: NewFolder) -> Path:
     draw_images(place / "chest_xray", n_images=40, seed=3)
     (place / "image.jpeg").write_bytes(next(iter(draw_examples().values())))
     (place / "notes.txt").write_text("no image")
+    predictions = pd.read_parquet(place / "experiments" / "first" / "metrics" / "predictions.parquet")
+    outputs = ["probability_NORMAL", "probability_PNEUMONIA"]
+    table = predictions[["path", "label", *outputs]].assign(patient=predictions["group_id"])
+    table.to_csv(place / "predictions.csv", index=False)
     return place
 
 

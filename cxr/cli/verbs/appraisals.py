@@ -35,17 +35,10 @@ def appraise(
         name: Name of the appraisal; by default that of the file.
     """
     from cxr.cli import documents, tables, terminal
-    from cxr.dataset.predictions import read_predictions
-    from cxr.evaluation.on_request.appraisal import appraise as compute
-    from cxr.evaluation.on_request.appraisal import being_made
-    from cxr.images.dicom.patient import patient_key
-    from cxr.report.appraisal_report import write_appraisal_report
+    from cxr.pipeline import appraise_predictions
     from cxr.storage.appraisal_folder import AppraisalFolder, default_name
 
     folder = AppraisalFolder.named(appraisals, name or default_name(file))
-    predictions = read_predictions(file, columns, lambda: patient_key(cache))
     with terminal.log_lines():
-        images, computed = compute(predictions)
-        with being_made(folder, predictions, computed) as made:
-            write_appraisal_report(made, images, computed)
+        appraise_predictions(file, columns, folder, cache)
     (documents if json else tables).show_appraisal(folder)
