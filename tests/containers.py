@@ -42,6 +42,8 @@ ROUNDING = 1e-6
 """By how much float32 may move a probability with the number of images that are predicted together."""
 SMALL = {"preset": "quick", "weights": "none", "size": 32, "folds": 2, "epochs": 1, "data": "/data/chest_xray"}
 SMALL_IN_0_1 = {"weights": "none", "trainable": "all", "size": 32, "folds": 2, "epochs": 1}
+SMALL_IN_0_1 |= {"data": "/srv/cxr/inbox/images", "experiments": "/srv/cxr/experiments"}
+"""By deployments of 0.1 runs write into a folder that is gone with the run, unless they are told where to."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def upgrade(new: Deployment, options: argparse.Namespace) -> None:
         build_image(old, [*options.build, "--tag=cxr"])
     old.start(("database", "server", "deploy", "worker-cpu"))
     draw(new.data / "inbox" / "images")
-    old.flow("train-cv/default", "--watch", data="/srv/cxr/inbox/images", run_id="before", **SMALL_IN_0_1)
+    old.flow("train-cv/default", "--watch", run_id="before", **SMALL_IN_0_1)
     assert (new.data / "experiments/before/report.html").exists(), old.flow_runs()
     old.compose("down")
     shutil.rmtree(new.data / "inbox" / "images")
@@ -180,7 +182,7 @@ def train(new: Deployment, options: argparse.Namespace) -> None:
     assert len(new.flow_runs()) > len(known)
     new.execute("worker-cpu", "cxr", "package", "trial", "--name", "pneumonia", "--promote")
     if options.upgrade_from:
-        assert [run["name"] for run in known] == ["before"], "the flow runs of the earlier version"
+        assert len(known) == 1, f"the earlier version's flow run: {known}"
         refusal = new.execute("worker-cpu", "sh", "-c", "cxr report before 2>&1", check=False)
         print(f"    cxr report before: {refusal.strip()}")
 
