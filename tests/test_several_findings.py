@@ -302,7 +302,7 @@ def test_the_report_leads_to_a_page_of_each_finding_and_every_number_agrees_with
         assert f'<b aria-current="page">{name}</b>' in text
         others = {other.name for finding, other in pages.items() if finding != name} | {"report.html"}
         assert others == set(re.findall(r'<a href="([^"#]+)"', text))
-        assert f"distinguishes no {name} from {name}" in text
+        assert f"predicts whether an image shows {name}" in text
     n_compared, wrong = disagreements(run.folder.path)
     assert wrong == []
     assert n_compared > 500
