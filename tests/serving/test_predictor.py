@@ -88,7 +88,7 @@ def test_requested_bfloat16_is_refused_where_it_moves_a_probability_too_far(home
     predictor = Predictor(dataclasses.replace(package, facts=facts), precision="bf16", cache=tmp_path)
     data = draw_examples(seed=6)["one dense patch"]
     image = examine_image(Arrival("x", "", len(data), 0), data, package.size)
-    with pytest.raises(ConfigError, match=r"bfloat16 moves a probability of tiny by 0\.020, at most 0\.01 is allowed"):
+    with pytest.raises(ConfigError, match=r"bfloat16 moves a probability of tiny by 0\.0201, at most 0\.01 is allowed"):
         predictor.predict([image])
 
 
