@@ -62,7 +62,10 @@ class Deployment:
     def compose(self, *words: str) -> None:
         environment = os.environ | SECRETS | {"CXR_DATA": str(self.data)}
         file = self.project / "deployments/compose.yaml"
-        run([*self.compose_command, "--project-name", NAME, "--file", str(file), *words], env=environment)
+        run(
+            [*self.compose_command, "--project-name", NAME, "--profile", "dicom", "--file", str(file), *words],
+            env=environment,
+        )
 
     def container(self, service: str) -> str:
         labels = [f"--filter=label=com.docker.compose.{key}" for key in (f"project={NAME}", f"service={service}")]
