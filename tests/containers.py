@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -277,8 +277,12 @@ def gone_at_the_end(deployment: Deployment) -> Iterator[None]:
 
 
 def wait_for(is_there: Callable[[], object], what: str, timeout_s: float = 900) -> None:
+    """Wait until a condition holds; a server that does not answer yet is waited for, too."""
     deadline = time.monotonic() + timeout_s
-    while not is_there():
+    while True:
+        with suppress(httpx.TransportError):
+            if is_there():
+                return
         assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
         time.sleep(1)
 

@@ -14,7 +14,7 @@ changes.
 import hashlib
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -165,8 +165,12 @@ def read_record(path: Path) -> dict[str, Any]:
 
     Raises:
         DamagedError: it is missing, was changed, or is not recorded.
-        FormatError: another version of cxr wrote it.
+        FormatError: another version of cxr wrote it, be it one that recorded no hashes.
     """
+    data = _read(path)
+    if data is not None and _read(path.with_name(SUMS)) is None:
+        with suppress(DamagedError):
+            files.require_format(path, files.parse_json(path, data))
     return files.require_format(path, read_json(path))
 
 

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cxr.errors import DamagedError
+from cxr.errors import DamagedError, FormatError
 from cxr.storage import files, verified
 
 
@@ -194,3 +195,19 @@ def test_a_run_may_be_renamed_but_not_lose_its_id(tmp_path: Path) -> None:
     (renamed / "run_id").unlink()
     with pytest.raises(DamagedError, match=r"renamed/run_id' is missing: put back a copy, or delete it if it is there"):
         verified.read_bytes(renamed / "metrics" / "table.txt")
+
+
+@pytest.mark.parametrize(("record", "found"), [({"format": 2}, "format 2"), ({"run_id": "a"}, "no format number")])
+def test_a_record_of_a_version_that_kept_no_hashes_is_said_to_be_of_another_version(
+    tmp_path: Path, record: dict, found: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(FormatError, match=f"has {found}, this cxr reads format"):
+        verified.read_record(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("text", [f'{{"format": {files.READ_FORMATS[0]}}}', "not JSON"])
+def test_a_record_without_hashes_that_may_be_of_this_version_is_not_verifiable(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(DamagedError, match="is not verifiable, because SHA256SUMS beside it is missing"):
+        verified.read_record(tmp_path / "config.json")
