@@ -187,7 +187,7 @@ def train(new: Deployment, options: argparse.Namespace) -> None:
     if options.upgrade_from:
         assert len(known) == 1, f"the earlier version's flow run: {known}"
         refusal = new.execute("worker-cpu", "sh", "-c", "cxr report before 2>&1", check=False)
-        print(f"    cxr report before: {refusal.strip()}")
+        assert "this cxr reads format" in refusal, refusal
 
 
 def score(new: Deployment, _: argparse.Namespace) -> None:

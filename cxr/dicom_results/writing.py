@@ -10,11 +10,11 @@ The rows are those of the version that scores. What cannot be done for an image 
 
 import io
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxr.dicom_results.identifiers import ResultUids
@@ -88,11 +88,15 @@ class Writer:
         rows = self._published(batch)
         for arrival in list_batch(self._run.inbox, batch, path, settle_s=0).arrivals if rows else ():
             of_path = {image_id: row for image_id, row in rows[arrival.path].items() if not self._is_done(image_id)}
-            if not of_path or not _begins_as_dicom(arrival):
+            if not of_path:
                 continue
             try:
+                if not _begins_as_dicom(arrival):
+                    continue
                 data = read_arrival(arrival)
-            except UnreadableError:  # it is being changed, and has a row for what it was
+            except (OSError, UnreadableError) as error:
+                why = error.strerror if isinstance(error, OSError) else error
+                log.warning("DICOM: the file of image %s is not read this time: %s", next(iter(of_path))[:12], why)
                 continue
             image_id = image_id_of(data)
             if image_id in of_path and not self._is_done(image_id):  # no other file was the same
@@ -208,8 +212,17 @@ def _date(instance: "Dataset", moment: "datetime") -> None:
 
 
 def _begins_as_dicom(arrival: Arrival) -> bool:
-    try:
-        with Path(arrival.file).open("rb") as stream:
-            return is_dicom(stream.read(BEGINNING))
-    except OSError:
-        return False
+    """Return whether a file begins as DICOM does; what is a pipe or a link by now is neither waited for nor followed.
+
+    Raises:
+        OSError: it cannot be read.
+        UnreadableError: it is no file.
+    """
+    if arrival.refused:
+        raise arrival.refused
+    with open(arrival.file, "rb", opener=_open_file) as stream:
+        return is_dicom(stream.read(BEGINNING))
+
+
+def _open_file(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from cxr.classes import Classes
 from cxr.errors import DataError, UnreadableError
-from cxr.images.inbox import LOOSE
+from cxr.images.inbox import LOOSE, read_arrival, single_file
 from cxr.images.reading import image_id_of
 from cxr.storage import files
 from cxr.storage.scores_folder import ScoresFolder
@@ -41,14 +41,13 @@ class ScoredFiles:
         """Return the bytes of the image with this key.
 
         Raises:
-            OSError: it cannot be read.
-            UnreadableError: it is another file now, or the inbox is unknown.
+            UnreadableError: it cannot be read, is another file now or none, or the inbox is unknown.
         """
         if self._inbox is None:
             raise UnreadableError("unreadable", "no scoring run says where its inbox is")
         row = self._rows[path]
         batch = self._inbox if row["batch"] == LOOSE else self._inbox / row["batch"]
-        data = (batch / row["path"]).read_bytes()
+        data = read_arrival(single_file(batch / row["path"]))
         if image_id_of(data) != row["image_id"]:
             raise UnreadableError("changed_while_read", "it is another file now")
         return data

@@ -1,6 +1,7 @@
 """Each published DICOM image has its report and picture once, whatever is killed, held, copied or deleted."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -115,3 +116,19 @@ def test_killed_amid_a_write_it_leaves_whole_instances_and_the_next_run_makes_th
     write_and_send(score_to_dicom(home, place))
     assert contents(place / "results") == wanted
     assert not list((place / "results" / "_work").glob(".2.25.*.tmp"))
+
+
+def test_a_published_image_whose_file_is_a_pipe_now_is_named_and_nothing_waits_for_it(
+    home: Path, place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    results = place / "results"
+    report = pydicom.dcmread(find_instances(results, "SR")[0])
+    source = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    files = {pydicom.dcmread(path).SOPInstanceUID: path for path in (place / "inbox" / "ward").glob("*.dcm")}
+    shutil.rmtree(results)
+    files[source.ReferencedSOPInstanceUID].unlink()
+    os.mkfifo(files[source.ReferencedSOPInstanceUID])
+    write_and_send(score_to_dicom(home, place))
+    assert "is not read this time: not a file: a pipe, socket or device" in caplog.text
+    assert report.SOPInstanceUID not in {path.stem for path in find_instances(results, "SR")}
+    assert len(find_instances(results, "SR")) == 1

@@ -95,21 +95,25 @@ def test_a_uid_is_read_from_the_file_in_the_inbox_if_its_content_is_still_that_w
     home: Path, out: Path
 ) -> None:
     inbox = out.parent / "inbox"
-    paths = write_images(inbox / "tuesday", 2)
+    paths = write_images(inbox / "tuesday", 3)
     uids = [str(dcmread(path).SOPInstanceUID) for path in paths]
-    rows = draw_scores(out, [True, False], batch="tuesday", first=30)
+    rows = draw_scores(out, [True, False, True], batch="tuesday", first=30)
     rows["path"] = [path.rename(path.with_name(f"image {k}")).name for k, path in enumerate(paths)]
     rows["image_id"] = [image_id_of_bytes((inbox / "tuesday" / name).read_bytes()) for name in rows["path"]]
     (part,) = (out / "tuesday").glob("part-*.parquet")
     files.write_table(part, rows)
     record = {"format": files.FORMAT, "inbox": str(inbox)}
     files.write_json(ScoresFolder.at(out).scoring_run("2026-11-02T02-00-00-000000Z").record, record)
-    pd.DataFrame({"SOPInstanceUID": uids, "label": ["PNEUMONIA", "NORMAL"]}).to_csv(out.parent / "u.csv", index=False)
+    pd.DataFrame({"SOPInstanceUID": uids, "label": ["PNEUMONIA", "NORMAL", "PNEUMONIA"]}).to_csv(
+        out.parent / "u.csv", index=False
+    )
     changed = dcmread(inbox / "tuesday" / "image 1")
     changed.PatientID = "another"
     changed.save_as(inbox / "tuesday" / "image 1")
+    (inbox / "tuesday" / "image 2").unlink()
+    os.mkfifo(inbox / "tuesday" / "image 2")  # is not waited for
     entered = give(home, out, out.parent / "u.csv")
-    assert (entered.n_new, entered.n_unmatched) == (1, 1)
+    assert (entered.n_new, entered.n_unmatched) == (1, 2)
 
 
 @pytest.mark.parametrize(
