@@ -28,6 +28,8 @@ STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "xtick.color": INK,
@@ -105,15 +107,15 @@ def _plotted(
     """Return the SVG as matplotlib writes it; the arguments are those of `draw`."""
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure as Canvas
+    from matplotlib.figure import Figure as Drawing
 
     stream = io.StringIO()
     style: dict[Any, Any] = STYLE | {"svg.hashsalt": name}
     with mpl.rc_context(style):
-        canvas = Canvas(figsize=size)
-        FigureCanvasSVG(canvas)
-        plot(canvas.subplots(*grid, sharey=True) if grid else canvas.add_subplot(), table)
-        canvas.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+        figure = Drawing(figsize=size)
+        canvas = FigureCanvasSVG(figure)
+        plot(figure.subplots(*grid, sharey=True) if grid else figure.add_subplot(), table)
+        canvas.print_svg(stream, metadata={"Date": None})  # lays out and draws in one pass; `savefig` needs two
     return stream.getvalue()
 
 
