@@ -77,6 +77,11 @@ class Trial:
         return 32 if self.small else 224
 
     @property
+    def rounds(self) -> int:
+        """How often a rate is measured, the first time to warm up."""
+        return 2 if self.small else 4
+
+    @property
     def home(self) -> Path:
         """A folder for runs, models and the cache, which stages share."""
         return self.out / "home"
@@ -121,8 +126,8 @@ def measure_training(trial: Trial, figures: Figures) -> None:
     layers = trainer.layers
     figures["batch"] = trainer.run.config.batch_size
     figures["images of a fold"] = trainer.n_images
-    figures["random batches"] = _rate(trainer, bare_step(trainer))
-    figures["a fold"] = _rate(trainer, trainer._step)
+    figures["random batches"] = _rate(trainer, bare_step(trainer), trial.rounds)
+    figures["a fold"] = _rate(trainer, trainer._step, trial.rounds)
     figures["a fold / random batches"] = round(figures["a fold"] / figures["random batches"], 3)
     for n_folds in SIDE_BY_SIDE[1:2] if trial.small else SIDE_BY_SIDE:
         figures[f"{n_folds} folds side by side"] = _side_by_side(trial, n_folds)
@@ -133,7 +138,7 @@ def measure_training(trial: Trial, figures: Figures) -> None:
             start = time.perf_counter()
             images_per_s(trainer, trainer._step)
             figures[f"a fold, {name}, first steps, s"] = round(time.perf_counter() - start, 1)
-            figures[f"a fold, {name}"] = _rate(trainer, trainer._step)
+            figures[f"a fold, {name}"] = _rate(trainer, trainer._step, trial.rounds)
         except Exception as error:
             figures[f"a fold, {name}"] = f"{type(error).__name__}: {error}"
 
@@ -145,8 +150,8 @@ def _trainer(trial: Trial) -> FoldTrainer:
     return FoldTrainer(begin_run(config, folder, trial.execution("steps")), 0, trial.device)
 
 
-def _rate(trainer: FoldTrainer, step: Step) -> float:
-    rates = [images_per_s(trainer, step) for _ in range(4)]
+def _rate(trainer: FoldTrainer, step: Step, rounds: int) -> float:
+    rates = [images_per_s(trainer, step) for _ in range(rounds)]
     return round(statistics.median(rates[1:]), 1)  # the first round warms up
 
 
@@ -180,7 +185,7 @@ def train_steps(trial: Trial) -> None:
     images_per_s(trainer, trainer._step)
     print("ready", flush=True)
     sys.stdin.readline()
-    print(statistics.median(images_per_s(trainer, trainer._step) for _ in range(3)), flush=True)
+    print(statistics.median(images_per_s(trainer, trainer._step) for _ in range(trial.rounds - 1)), flush=True)
 
 
 def cross_validate_from_scratch(trial: Trial, figures: Figures) -> None:

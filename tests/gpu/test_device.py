@@ -37,7 +37,7 @@ pytestmark = [
     pytest.mark.skipif(DEVICE != "cpu" and not HAS_GPU, reason="no GPU; CXR_TRIAL_DEVICE=cpu runs this on the CPU"),
 ]
 needs_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="only a GPU has this")
-SMALL = {"preset": "quick", "weights": "none", "size": 32, "folds": 2, "epochs": 2, "batch_size": 16}
+SMALL = {"preset": "quick", "weights": "none", "size": 32, "folds": 2, "epochs": 2, "batch_size": 8}
 Begin = Callable[..., Run]
 
 
@@ -45,7 +45,7 @@ Begin = Callable[..., Run]
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with drawn images, a cache and runs."""
     place = tmp_path_factory.mktemp("gpu")
-    draw_images(place / "images", n_images=80, seed=1)
+    draw_images(place / "images", n_images=40, seed=1)
     return place
 
 
@@ -76,7 +76,7 @@ def weights(trainer: FoldTrainer) -> torch.Tensor:
 def first_loss(run: Run, device: str) -> float:
     trainer = FoldTrainer(run, 0, device)
     trainer.model.train()
-    return float(trainer._step(torch.arange(16).to(device)))
+    return float(trainer._step(torch.arange(8).to(device)))
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.25)])
