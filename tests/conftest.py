@@ -30,7 +30,7 @@ from flows.cli import app as cli
 from tests.support.dicom import draw_study
 from tests.support.disks import disk_of
 from tests.support.findings import hide_subtypes
-from tests.support.processes import run_to_the_end
+from tests.support.processes import run_on_a_terminal
 from tests.support.ray import RayNode, ray_nodes
 from tests.support.runs import SMALL, Finished, finish_run, is_examined_alike, small_config, train_command
 from tests.support.scoring import score_to_dicom
@@ -59,7 +59,6 @@ LONG = (
     "tasks/test_ray_cluster",
     "deployments/test_server",
     "deployments/test_postgresql",
-    "flows/test_cli",
     "docs/test_tables",
     "export/int8/test_export",
     "export/test_onnx_export",
@@ -286,13 +285,14 @@ def server(server_home: Callable[[Path], Path], new_folder: NewFolder) -> Iterat
 def undisturbed(sample: Path, server_home: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of `cxr train` that was not disturbed.
 
-    Its output is in `stdout` and `stderr`, and its Prefect server's home, with the database, in `prefect`.
+    Its output is in `stdout`, what it showed on a terminal in `stderr`, and its Prefect server's home, with the
+    database, in `prefect`.
     """
 
     def make(folder: Path) -> None:
         server = PrefectServer(server_home(folder / "prefect"))
         try:
-            result = run_to_the_end(train_command(sample, folder), server.environment | SECRETS)
+            result = run_on_a_terminal(train_command(sample, folder), server.environment | SECRETS)
         finally:
             server.stop()
         assert result.returncode == 0, result.stderr

@@ -249,7 +249,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; on Debian: apt install chromium")
 def test_no_view_of_the_page_asks_for_anything_outside(served: Served, browser: Browser, planted: Planted) -> None:
-    visits = visiting(served, browser, (1280, 900))
+    visits = visiting(served, browser.new_context(), (1280, 900))
     visit = next(visits)
     page = visit.page
     visit.upload((f"{FILE}{PICTURE}.jpeg", draw(np.random.default_rng(2), 120)))

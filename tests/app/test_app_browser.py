@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from app.server import MAX_UPLOAD_MB
@@ -126,17 +126,23 @@ class Visit:
         self.page.locator("input[type=file]").set_input_files(payload)  # pyright: ignore[reportArgumentType]
 
 
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> BrowserContext:
+    """What the visits of a module have in common: the browser reads and compiles Streamlit's scripts once."""
+    return browser.new_context(accept_downloads=True)
+
+
 @pytest.fixture
-def visit(served: Served, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visit]:
+def visit(served: Served, context: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Visit]:
     """A visitor who asks for nothing outside this machine and meets no error of the page."""
-    yield from visiting(served, browser, getattr(request, "param", (1280, 900)))
+    yield from visiting(served, context, getattr(request, "param", (1280, 900)))
 
 
-def visiting(served: Served, browser: Browser, size: tuple[int, int]) -> Iterator[Visit]:
-    context = browser.new_context(viewport={"width": size[0], "height": size[1]}, accept_downloads=True)
+def visiting(served: Served, context: BrowserContext, size: tuple[int, int]) -> Iterator[Visit]:
     context.set_default_timeout(PATIENCE_MS)
     expect.set_options(timeout=PATIENCE_MS)
     visit = Visit(context.new_page(), [])
+    visit.page.set_viewport_size({"width": size[0], "height": size[1]})
     visit.page.on("console", lambda m: visit.faults.append(m.text) if m.type == "error" else None)
     visit.page.on("pageerror", lambda error: visit.faults.append(str(error)))
     visit.page.on("dialog", lambda dialog: visit.faults.append(dialog.message))
@@ -148,7 +154,7 @@ def visiting(served: Served, browser: Browser, size: tuple[int, int]) -> Iterato
     visit.settle()
     yield visit
     faults = list(visit.faults)
-    context.close()
+    visit.page.close()
     assert faults == []
 
 
@@ -214,7 +220,7 @@ def test_a_file_that_is_too_large_is_refused(visit: Visit, tmp_path: Path) -> No
 def test_visitors_at_the_same_time_get_their_own_answers(
     visit: Visit, served: Served, browser: Browser, scored: Path
 ) -> None:
-    others = visiting(served, browser, (900, 800))
+    others = visiting(served, browser.new_context(), (900, 800))
     other = next(others)
     data, row = scoring_run_row(scored)
     visit.upload(("mine.jpeg", data))

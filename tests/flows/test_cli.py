@@ -1,6 +1,3 @@
-import os
-import pty
-import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -10,7 +7,6 @@ import pytest
 
 from cxr.config import DataConfig, Execution, RunLocation, TrainConfig
 from data_checks.tolerances import Checking
-from tests.support.runs import train_command
 
 CXR = str(Path(sys.executable).with_name("cxr"))
 
@@ -77,39 +73,3 @@ def test_the_core_runs_without_prefect(tmp_path: Path) -> None:
     code = f"import sys; sys.modules['prefect'] = None; from cxr.cli.main import app; app({words})"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120)
     assert len(list((tmp_path / "images").rglob("*.jpeg"))) == 40
-
-
-def on_a_terminal(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
-    """The exit code of a command, and what it shows on a terminal, without colours and movements of the cursor."""
-    ours, theirs = pty.openpty()
-    shown = b""
-    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment) as process:
-        os.close(theirs)
-        while True:
-            try:
-                part = os.read(ours, 65536)
-            except OSError:  # the terminal's other end is closed
-                break
-            if not part:
-                break
-            shown += part
-    os.close(ours)
-    return process.returncode, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode(errors="replace")).replace("\r", "\n")
-
-
-def test_a_training_on_a_terminal_shows_bars_and_each_line_once_without_prefects_prefix(
-    sample: Path, server: dict[str, str], tmp_path: Path
-) -> None:
-    other = {"--devices=cpu": "--devices=cpu,cpu", "--epochs=4": "--epochs=2"}
-    command = [other.pop(word, word) for word in train_command(sample, tmp_path)]
-    assert not other
-    code, shown = on_a_terminal(command, server | {"TERM": "xterm", "COLUMNS": "200"})
-    assert code == 0, shown
-    lines = [line for line in shown.splitlines() if re.match(r"\d\d:\d\d:\d\d ", line)]
-    for fold in (0, 1):
-        for epoch in (1, 2):
-            assert sum(f"fold {fold}: epoch {epoch} of 2" in line for line in lines) == 1
-        assert re.search(rf"fold {fold} +━+ +2/2", shown)
-    assert sum("read 80 of 80 images" in line for line in lines) == 1
-    assert re.search("images read +━+ +80/80", shown)
-    assert not re.search("INFO|Task run|Flow run|Finished in state", shown)

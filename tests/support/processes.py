@@ -2,13 +2,16 @@
 
 import multiprocessing
 import os
+import pty
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import psutil
 
@@ -33,6 +36,30 @@ def lock_holder(lock: Path, what: str) -> Iterator[subprocess.Popen[bytes]]:
 def run_to_the_end(command: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Run a command with its output kept; its exit code is the caller's to check."""
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
+
+
+def run_on_a_terminal(command: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command whose standard error is a terminal, and return what was shown there without colours and cursors.
+
+    Its standard output and its exit code are as `run_to_the_end` returns them.
+    """
+    ours, theirs = pty.openpty()
+    shown = b""
+    environment = dict(environment) | {"TERM": "xterm", "COLUMNS": "200"}
+    with (
+        TemporaryFile() as out,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=theirs, env=environment) as process,
+    ):
+        os.close(theirs)
+        with suppress(OSError):  # the other end is closed
+            while part := os.read(ours, 65536):
+                shown += part
+        os.close(ours)
+        process.wait()
+        out.seek(0)
+        written = out.read().decode()
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode(errors="replace")).replace("\r", "\n")
+    return subprocess.CompletedProcess(command, process.returncode, written, lines)
 
 
 def start_and_wait_for(

@@ -237,9 +237,20 @@ def champion(collection: Callable[[str], Path], weights_file: str, new_folder: N
     return model
 
 
+@pytest.fixture(scope="module")
+def scores(collection: Callable[[str], Path], champion: ModelFolder, new_folder: NewFolder) -> pd.DataFrame:
+    """The rows of a scoring run with each collection as a batch."""
+    place = new_folder("scores")
+    for name in CASES:
+        shutil.copytree(collection(name), place / "inbox" / name)
+    places = {"models": champion.path.parent, "out": place / "scores", "cache": place / "cache"}
+    score_inbox(place / "inbox", ScoreConfig(name="pneumonia", **places, settle=0, device="cpu"), lambda *_: [])
+    return pd.read_parquet(place / "scores")
+
+
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_a_collection_is_trained_on_in_two_folds_and_scored(
-    name: str, collection: Callable[[str], Path], champion: ModelFolder, weights_file: str, tmp_path: Path
+    name: str, collection: Callable[[str], Path], scores: pd.DataFrame, weights_file: str, tmp_path: Path
 ) -> None:
     config, folder = train_config(collection, name, weights_file), RunFolder.named(tmp_path, "run")
     examine(config, folder, cache=tmp_path / "cache", size=config.size)
@@ -250,11 +261,8 @@ def test_a_collection_is_trained_on_in_two_folds_and_scored(
     assert predictions["label"].value_counts().to_dict() == CASES[name].labels
     assert predictions[run.outputs.probability_columns].notna().all(axis=None)
     assert len(files.read_json(folder.data)["labels"]["tables"]) == CASES[name].aside.get(TABLE, 0)
-
-    places = {"models": champion.path.parent, "out": tmp_path / "scores", "cache": tmp_path / "cache"}
-    score_inbox(collection(name), ScoreConfig(name="pneumonia", **places, settle=0, device="cpu"), lambda *_: [])
-    rows = pd.read_parquet(tmp_path / "scores")
-    assert set(run.images()["image_id"]) <= set(rows.loc[rows["status"] == "ok", "image_id"])
+    published = scores.query("batch == @name and status == 'ok'")
+    assert set(run.images()["image_id"]) <= set(published["image_id"])
 
 
 def test_a_run_resumes_with_the_same_tables_wherever_they_lie_and_with_no_others(

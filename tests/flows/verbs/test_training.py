@@ -1,9 +1,7 @@
-import json
 import os
 import subprocess
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from tests.support.processes import BIN
@@ -38,17 +36,3 @@ def test_what_can_be_known_at_once_is_said_before_a_server_starts(
     assert result.stderr.startswith(sentence)
     assert len(result.stderr.splitlines()) == 1, "neither a server nor a log line"
     assert not (tmp_path / "experiments").exists()
-
-
-def test_a_quiet_validation_with_json_prints_the_document_alone(
-    sample: Path, server: dict[str, str], tmp_path: Path
-) -> None:
-    places = [f"--experiments={tmp_path / 'experiments'}", f"--cache={tmp_path / 'cache'}"]
-    command = [CXR, "validate", f"--data={sample}", "--folds=2", *places, "--json", "--quiet"]
-    result = subprocess.run(command, env=server, capture_output=True, text=True, timeout=200, check=False)
-    assert (result.returncode, result.stderr) == (0, "")
-    document = json.loads(result.stdout)
-    assert document["verdict"] == "passed"
-    expectations = pd.read_parquet(Path(document["files"]["report"]).with_name("expectations.parquet"))
-    assert [row["sentence"] for row in document["expectations"]] == expectations["sentence"].tolist()
-    assert set(document["expectations"][0]) == set(expectations.columns)
