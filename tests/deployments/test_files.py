@@ -198,6 +198,18 @@ def test_the_image_is_labelled_and_built_with_the_uv_of_make() -> None:
     assert versions[0] == versions[1]
 
 
+def test_the_image_has_a_list_of_what_was_installed_into_its_environment_where_its_label_says() -> None:
+    making = instructions("RUN").index(
+        ["cyclonedx-py", "environment", "--output-reproducible", "--output-file", "/srv/sbom.cdx.json", "/srv/venv"]
+    )
+    installing = [k for k, words in enumerate(instructions("RUN")) if words[:3] == ["uv", "pip", "install"]]
+    assert max(installing) < making
+    (place,) = re.findall(r'cxr\.sbom="([^"]*)"', "\n".join(DOCKERFILE))
+    assert ["--from=builder", "/srv/sbom.cdx.json", place] in instructions("COPY")
+    assert ["--from=builder", "/srv/venv", "/srv/venv"] in instructions("COPY")
+    assert f"cat {place}" in (PROJECT / "docs" / "how-to" / "deploy.md").read_text()
+
+
 def test_every_deployment_names_a_flow_that_is_imported_from_the_project() -> None:
     described = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
     assert len(described) == 4
