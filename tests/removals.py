@@ -230,6 +230,13 @@ REMOVALS = (
         "tests/serving/scoring/test_outcome.py::test_a_batch_is_on_record_before_it_is_published",
     ),
     Removal(
+        "a disk fails while the record of a scoring run is begun: the record does not say how the run ended",
+        "cxr/serving/scoring/outcome.py",
+        "    try:\n        write_record(run, outcomes)\n",
+        "    write_record(run, outcomes)\n    try:\n",
+        ONCE + "an_error_of_the_disk_while_the_record_is_begun_is_recorded",
+    ),
+    Removal(
         "the clock is set back: a scoring run takes another's name",
         "cxr/serving/scoring/scoring_runs.py",
         "        moment += timedelta(microseconds=1)\n",

@@ -407,6 +407,23 @@ def test_an_error_of_the_disk_at_any_step_is_one_sentence_and_is_recorded(place:
     assert len(ends) > 2
 
 
+def test_an_error_of_the_disk_while_the_record_is_begun_is_recorded(place: Place) -> None:
+    n_refused = 0
+
+    def refuse_to_sync_the_record(event: str, path: str) -> None:
+        nonlocal n_refused
+        if event == "open" and n_refused == 0 and place.scores.scoring_runs():
+            (run,) = place.scores.scoring_runs()
+            if path == str(run.path) and run.record.exists():
+                n_refused += 1
+                refuse(path)
+
+    with watching(refuse_to_sync_the_record), pytest.raises(DiskError, match="Input/output error"):
+        place.score()
+    assert (n_refused, place.record()["ended"]) == (1, "failed")
+    assert "Input/output error" in str(place.record()["error"])
+
+
 def test_a_file_where_a_folder_has_to_be_is_one_sentence_and_the_next_run_publishes(place: Place) -> None:
     place.put("ward/1.png", 1)
     place.out.mkdir()

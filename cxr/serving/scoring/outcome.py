@@ -249,13 +249,13 @@ def recorded(run: ScoringRun, outcomes: Sequence[Outcome]) -> Iterator[None]:
         run: the scoring run.
         outcomes: grows while the block runs.
     """
-    write_record(run, outcomes)
     try:
+        write_record(run, outcomes)
         yield
+        write_record(run, outcomes, "done")
     except BaseException as error:
         _record_failure(run, outcomes, error)
         raise
-    write_record(run, outcomes, "done")
 
 
 def _record_failure(run: ScoringRun, outcomes: Sequence[Outcome], error: BaseException) -> None:
