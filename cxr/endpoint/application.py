@@ -131,7 +131,7 @@ def _add_paths(app: FastAPI, endpoint: Endpoint, package: Package, limits: Limit
     """Add every path with its description."""
     app.post(
         "/predict",
-        responses=openapi.predicted(package) | openapi.refusals(400, 401, 408, 413, 415, 429),
+        responses=openapi.predicted(package) | openapi.refusals(400, 401, 408, 413, 415, 422, 429),
         openapi_extra=openapi.body("images", limits.max_images),
     )(endpoint.predict)
     app.post(

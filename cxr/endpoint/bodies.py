@@ -27,7 +27,7 @@ class Upload:
 
 
 class Body(Protocol):
-    """Takes a body piece by piece; both methods raise HTTPException with status 400 or 413."""
+    """Takes a body piece by piece; both methods raise HTTPException with status 400 or 422."""
 
     def feed(self, piece: bytes) -> None:
         """Take the next bytes."""
@@ -78,7 +78,7 @@ class ImageBody:
 
 
 class FormBody:
-    """A form of which each part is an image, with or without a file name.
+    """A form of which each part is a file: a part without a file name is text to every program, and is refused.
 
     Args:
         boundary: what separates the parts.
@@ -128,7 +128,7 @@ class FormBody:
 
     def _begin_part(self) -> None:
         if len(self._files) == self._most:
-            raise HTTPException(413, f"the request has more than {self._most} images: send them in several.")
+            raise HTTPException(422, f"the request has more than {self._most} images: send them in several.")
         self._disposition, self._data = bytearray(), bytearray()
 
     def _end_header(self) -> None:
@@ -141,6 +141,10 @@ class FormBody:
         field, name = (_text(options.get(key, b"")) for key in (b"name", b"filename"))
         if field != self._field:
             raise HTTPException(400, f"a part of the form is named {field!r}: name each image {self._field!r}.")
+        if b"filename" not in options:
+            raise HTTPException(
+                422, f"a part of the form is no file: send a file with its name (curl: --form {field}=@image.png)."
+            )
         self._name = name or str(len(self._files))
 
     def _end(self) -> None:

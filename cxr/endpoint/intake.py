@@ -35,7 +35,7 @@ class Intake:
             deadline: for receiving them, by the clock of the event loop.
 
         Raises:
-            HTTPException: 400, 408, 413, 415 or 429, as the limits and the media type have it.
+            HTTPException: 400, 408, 413, 415, 422 or 429, as the limits and the media type have it.
         """
         body = body_of(request.headers.get("content-type", ""), field, most)
         self._require_length(request.headers.get("content-length", "0"))

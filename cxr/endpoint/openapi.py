@@ -12,10 +12,10 @@ REFUSALS = {
     400: ("The request is no whole image or form.", "the request has no body: send an image."),
     401: ("The request does not carry the token.", "send the header `Authorization: Bearer TOKEN`."),
     408: ("The request arrived too slowly.", "the request did not arrive whole in time: send fewer images in each."),
-    413: ("The request is too large.", "the request has more than 64 images: send them in several."),
+    413: ("The request is too large.", "the request has more than 64 MiB: send fewer images in each."),
     415: ("The body has another media type.", f"send an image as {', '.join(IMAGE_TYPES)}, or a form as {FORM_TYPE}."),
     422: (
-        "A parameter or the file cannot be used.",
+        "A parameter or a file cannot be used, or there are too many files.",
         "a file cannot be used: not an image: no JPEG, PNG or DICOM header",
     ),
     429: ("The endpoint is busy.", "too many images are being received: send the request again later."),

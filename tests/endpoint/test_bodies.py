@@ -31,7 +31,7 @@ def test_a_body_of_an_images_type_is_one_image_without_a_name() -> None:
 
 def test_each_part_of_a_form_is_an_image_wherever_its_bytes_are_cut() -> None:
     data = b"\r\n--y\r\n\x00--x\r\n-"
-    whole = part(data, 'name="images"', 'filename="a.png"') + part(b"2", 'name="images"') + b"--x--\r\n"
+    whole = part(data, 'name="images"', 'filename="a.png"') + part(b"2", 'name="images"', 'filename=""') + b"--x--\r\n"
     expected = [Upload("a.png", data), Upload("1", b"2")]
     assert received(FORM, whole) == expected
     for cut in range(1, len(whole)):
@@ -56,10 +56,11 @@ def test_a_file_name_is_made_harmless() -> None:
         ("multipart/form-data; boundary=" + "x" * 500, [b"1"], 400, "the body is no multipart/form-data: Boundary"),
         (FORM, [b"no form"], 400, "the body is no multipart/form-data"),
         (FORM, [], 400, "ends before its last boundary"),
-        (FORM, [part(b"1", 'name="images"')], 400, "ends before its last boundary"),
+        (FORM, [part(b"1", 'name="images"', 'filename="a"')], 400, "ends before its last boundary"),
         (FORM, [part(b"1", 'name="image"') + b"--x--\r\n"], 400, "a part of the form is named 'image': name each"),
         (FORM, [b"--x\r\n\r\n1\r\n--x--\r\n"], 400, "a part of the form is named ''"),
-        (FORM, [part(b"1", 'name="images"') * 4 + b"--x--\r\n"], 413, "more than 3 images"),
+        (FORM, [part(b"1", 'name="images"') + b"--x--\r\n"], 422, "is no file: send a file with its name"),
+        (FORM, [part(b"1", 'name="images"', 'filename="a"') * 4 + b"--x--\r\n"], 422, "more than 3 images"),
     ],
 )
 def test_a_body_that_is_none_is_refused_in_a_sentence(
