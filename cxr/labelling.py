@@ -3,6 +3,8 @@
 Without any of these options labels are the names of folders. What a table leaves open (uncertain and blank values, rows
 that disagree) has no default: `cxr.labels` asks for it where it occurs.
 
+`LabelTables` has what every verb that reads tables of labels asks for, `Labelling` what a training asks for besides.
+
 Each field's sentence under `Attributes` is the one that `--help` and the form in the Prefect UI show.
 """
 
@@ -45,7 +47,7 @@ CHOICES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labelling:
+class LabelTables:
     """Where labels come from, if not from folders.
 
     Attributes:
@@ -65,14 +67,9 @@ class Labelling:
         blank: What a blank value means: negative, or the image is left out (mask).
         rows: Which of an image's rows count where they disagree: any that is positive, the majority, or only unanimous.
         patient_column: Column with the patient's id, which is kept as a keyed hash.
-        split_column: Column with the split: train, val or test.
-        split_list: SPLIT=FILE, a list of the images of a split, one a line; may be repeated.
-        split_pattern: Regular expression whose first group, searched in an image's path, is its split.
         view_column: Column with the view.
         view_positions: Views that are used, such as PA,AP; by DICOM's ViewPosition if there is no view column.
         exclude: COLUMN=VALUE, rows that are left out; may be repeated.
-        weight_column: Column with each image's weight in the training loss; metrics are not weighted.
-        subgroup_column: Columns such as sex and age whose values become subgroups of the report, separated by commas.
         missing_films: Whether rows may name files that are not there: refuse, or allow.
     """
 
@@ -89,14 +86,9 @@ class Labelling:
     blank: Blank | None = None
     rows: Rows | None = None
     patient_column: str | None = None
-    split_column: str | None = None
-    split_list: tuple[str, ...] = ()
-    split_pattern: str | None = None
     view_column: str | None = None
     view_positions: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    weight_column: str | None = None
-    subgroup_column: tuple[str, ...] = ()
     missing_films: MissingFilms = "refuse"
 
     def __post_init__(self) -> None:
@@ -107,12 +99,8 @@ class Labelling:
             value = getattr(self, name)
             if value is not None and value not in choices:
                 raise ConfigError(f"{_flag(name)} must be one of {', '.join(choices)}, got {value!r}.")
-        for name in ("label_pattern", "split_pattern"):
-            _require_pattern(name, getattr(self, name))
-        for name, example in (("exclude", "modality=CT"), ("split_list", "test=test_list.txt")):
-            for text in getattr(self, name):
-                if "=" not in text:
-                    raise ConfigError(f"{_flag(name)} must look like {example}, got {text!r}.")
+        _require_pattern("label_pattern", self.label_pattern)
+        _require_pairs("exclude", self.exclude, "modality=CT")
         for text in self.value:
             if ":" not in text or "=" not in text.partition(":")[2]:
                 raise ConfigError(f"--value must look like Target:1=PNEUMONIA (COLUMN:VALUE=MEANING), got {text!r}.")
@@ -137,7 +125,7 @@ class Labelling:
         object.__setattr__(self, "describe", None)  # its values are written down in its place
 
     def _tidy_lists(self) -> None:
-        for name, default in LABELLING.items():
+        for name, default in self._defaults().items():
             if default != ():
                 continue
             texts = [str(text) for text in getattr(self, name)]
@@ -152,7 +140,7 @@ class Labelling:
             raise ConfigError(f"{' and '.join(map(_flag, given))} both say where labels are: give one of them.")
         if self.separator is not None and self.label_column is None:
             raise ConfigError("--separator is for --label-column: say which column holds several findings.")
-        for name, default in LABELLING.items():
+        for name, default in self._defaults().items():
             is_without = not self.reads_tables or (name in OF_TABLES and not self.labels)
             if is_without and getattr(self, name) != default:
                 raise ConfigError(f"{_flag(name)} is about tables of labels: give --labels FILE, or leave it out.")
@@ -175,9 +163,42 @@ class Labelling:
             return []
         return list(self.label_columns) or [self.label_column or "label"]
 
+    def alone(self) -> "Labelling":
+        """Return the options of a data set of which tables say the labels and nothing else."""
+        shared = (field.name for field in dataclasses.fields(LabelTables) if field.name != "describe")
+        return Labelling(**{name: getattr(self, name) for name in shared})
+
     def labelling(self) -> dict[str, Any]:
-        """Return the fields of this class alone."""
-        return {name: getattr(self, name) for name in LABELLING}
+        """Return the fields of `Labelling`; those that this class lacks have their defaults."""
+        return {name: getattr(self, name, default) for name, default in LABELLING.items()}
+
+    def _defaults(self) -> dict[str, Any]:
+        """Return the options that this class has, with their defaults."""
+        return {name: default for name, default in LABELLING.items() if hasattr(self, name)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelling(LabelTables):
+    """Where the labels of a training come from, if not from folders, and what else tables say of its images.
+
+    Attributes:
+        split_column: Column with the split: train, val or test.
+        split_list: SPLIT=FILE, a list of the images of a split, one a line; may be repeated.
+        split_pattern: Regular expression whose first group, searched in an image's path, is its split.
+        weight_column: Column with each image's weight in the training loss; metrics are not weighted.
+        subgroup_column: Columns such as sex and age whose values become subgroups of the report, separated by commas.
+    """
+
+    split_column: str | None = None
+    split_list: tuple[str, ...] = ()
+    split_pattern: str | None = None
+    weight_column: str | None = None
+    subgroup_column: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_pattern("split_pattern", self.split_pattern)
+        _require_pairs("split_list", self.split_list, "test=test_list.txt")
 
 
 LABELLING: dict[str, Any] = {
@@ -195,6 +216,12 @@ def _require_pattern(name: str, pattern: str | None) -> None:
         raise ConfigError(f"{_flag(name)} {pattern!r} is not a regular expression: {error}.") from error
     if n_groups < 1:
         raise ConfigError(f"{_flag(name)} needs a group for what it finds, got {pattern!r}.")
+
+
+def _require_pairs(name: str, texts: tuple[str, ...], example: str) -> None:
+    for text in texts:
+        if "=" not in text:
+            raise ConfigError(f"{_flag(name)} must look like {example}, got {text!r}.")
 
 
 def _flag(name: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from cxr.config import DataConfig, TrainConfig
 from cxr.errors import ConfigError
-from cxr.labelling import LABELLING, Labelling
+from cxr.labelling import LABELLING, Labelling, LabelTables
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,17 @@ def test_a_description_gives_what_is_not_given(tmp_path: Path) -> None:
     assert DataConfig.from_dict(config.as_dict()) == config, "the description is not read again"
     other = Labelling(describe="rsna", label_column="class", labels=("stage_2_detailed_class_info.csv",))
     assert (other.label_column, other.path_column) == ("class", "patientId")
+
+
+def test_where_labels_alone_are_asked_for_a_description_says_nothing_of_splits(tmp_path: Path) -> None:
+    (tmp_path / "set.toml").write_text(
+        'labels = ["a.csv"]\nlabel_column = "Target"\nsplit_column = "fold"\nweight_column = "w"\n'
+    )
+    tables = LabelTables(describe=str(tmp_path / "set.toml"))
+    assert tables.alone() == Labelling(labels=("a.csv",), label_column="Target")
+    assert Labelling(describe=str(tmp_path / "set.toml")).split_column == "fold"
+    with pytest.raises(TypeError, match="weight_column"):
+        LabelTables(labels=("a.csv",), weight_column="w")  # pyright: ignore[reportCallIssue]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from cyclopts import App, Argument, ArgumentCollection, Group, Parameter
 
 from cxr.config import Execution, ImagesConfig, RunLocation
 from cxr.endpoint.limits import Limits
-from cxr.labelling import Labelling
+from cxr.labelling import Labelling, LabelTables
 from cxr.prediction_columns import PredictionColumns
 from cxr.recipe import Recipe
 
@@ -22,9 +22,11 @@ SHELL = Group("Help and shell", sort_key=8)
 
 OUTPUT = Group("Output", sort_key=90)
 _PLACE = Group("Where it is computed and kept", sort_key=14)
+_TABLES = Group("Tables of labels", sort_key=12)
 OF_CLASS: dict[type, Group] = {
     ImagesConfig: Group("Images and folds", sort_key=11),
-    Labelling: Group("Tables of labels", sort_key=12),
+    LabelTables: _TABLES,
+    Labelling: _TABLES,
     Recipe: Group("Recipe", sort_key=13),
     PredictionColumns: Group("Columns of the table", sort_key=16),
     Limits: Group("Limits of a request", sort_key=17),

@@ -18,7 +18,7 @@ from cxr.feedback.labels import Given, read_labels
 from cxr.feedback.ledger import current, enter, read_ledger
 from cxr.feedback.scored import ScoredFiles, inbox_of, read_scored
 from cxr.images.dicom.patient import patient_key
-from cxr.labelling import Labelling
+from cxr.labelling import LabelTables
 from cxr.serving.package import Package
 from cxr.storage import events, files
 from cxr.storage.model_folder import ModelFolder
@@ -52,7 +52,7 @@ class Entered:
 
 
 def give_feedback(
-    scores: ScoresFolder, model: ModelFolder, champion: Package, labelling: Labelling, *, by: str, cache: Path
+    scores: ScoresFolder, model: ModelFolder, champion: Package, labelling: LabelTables, *, by: str, cache: Path
 ) -> Entered:
     """Enter labels of scored images, and judge each version of the model by all labels that were ever entered.
 

@@ -12,7 +12,7 @@ from cxr.classes import Classes
 from cxr.errors import ConfigError
 from cxr.feedback.matching import IMAGE_ID, ScoredImages
 from cxr.feedback.scored import ScoredFiles
-from cxr.labelling import Labelling
+from cxr.labelling import LabelTables
 from cxr.labels.matching import UID
 from cxr.labels.model_classes import resolve_for
 from cxr.labels.tables import read_tables
@@ -36,7 +36,7 @@ class Given:
 
 
 def read_labels(
-    labelling: Labelling, scored: pd.DataFrame, files: ScoredFiles, classes: Classes, key: Callable[[], bytes]
+    labelling: LabelTables, scored: pd.DataFrame, files: ScoredFiles, classes: Classes, key: Callable[[], bytes]
 ) -> Given:
     """Return the labels of scored images.
 
@@ -71,7 +71,7 @@ def read_labels(
     return Given(rows, images.unmatched, ", ".join(table["name"] for table in resolved.tables), sha256)
 
 
-def _identifier(labelling: Labelling, files: ScoredFiles) -> str | None:
+def _identifier(labelling: LabelTables, files: ScoredFiles) -> str | None:
     """Return the column that holds the images' ids or UIDs under their own name; None if there is none."""
     for table in read_tables(labelling.labels, files, labelling.header):
         for name, pattern in IDENTIFIERS.items():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from cxr.classes import Classes
 from cxr.errors import DataError
 from cxr.images.source import Source
-from cxr.labelling import Labelling
+from cxr.labelling import Labelling, LabelTables
 from cxr.labels.facts import PatientKey
 from cxr.labels.matching import Match, match_files
 from cxr.labels.resolution import Resolved, resolve, wanted_finding, with_classes
@@ -13,7 +13,7 @@ from cxr.labels.resolution import Resolved, resolve, wanted_finding, with_classe
 
 def resolve_for(
     classes: Classes,
-    labelling: Labelling,
+    tables: LabelTables,
     source: Source,
     files: Sequence[str],
     key: PatientKey,
@@ -23,7 +23,7 @@ def resolve_for(
 
     Args:
         classes: of the model.
-        labelling: which tables, and what their columns mean.
+        tables: which they are, and what their columns mean.
         source: holds the images.
         files: their paths in it.
         key: returns the key of the patients' hashes.
@@ -33,6 +33,7 @@ def resolve_for(
         ConfigError: an option names what is not there, or leaves open what has to be said.
         DataError: a table contradicts itself or the images, or a label is none of the classes.
     """
+    labelling = tables.alone()
     positive = _positive(labelling, classes)
     found = resolve(labelling, source, files, key, finding=wanted_finding(labelling, positive), match=match)
     resolved = with_classes(found, labelling, positive)

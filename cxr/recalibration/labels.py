@@ -17,7 +17,7 @@ from cxr.dataset.listing.layout import kinds_of
 from cxr.errors import ConfigError, DataError
 from cxr.images.dicom.patient import patient_key
 from cxr.images.source import Source, open_source
-from cxr.labelling import Labelling
+from cxr.labelling import Labelling, LabelTables
 from cxr.labels.model_classes import resolve_for
 from cxr.storage.files import require_local
 
@@ -36,7 +36,7 @@ class Labels:
     """Hash of all that the rows follow from: of the tables, and of what the options make of them."""
 
 
-def read_labels(labelling: Labelling, images: Path | None, classes: Classes, cache: Path) -> Labels:
+def read_labels(labelling: LabelTables, images: Path | None, classes: Classes, cache: Path) -> Labels:
     """Return the rows of the tables, one for each image.
 
     Args:
@@ -62,7 +62,7 @@ def read_labels(labelling: Labelling, images: Path | None, classes: Classes, cac
     rows = facts[["path", "label"]].assign(patient_id=facts["patient_id"].fillna(""))
     hashes = [table["sha256"] for table in resolved.tables]
     sha256 = hashes[0] if len(hashes) == 1 else hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
-    is_plain = labelling == Labelling(labels=labelling.labels) and len(hashes) == 1
+    is_plain = labelling.alone() == Labelling(labels=labelling.labels) and len(hashes) == 1
     return Labels(rows, source, sha256, sha256 if is_plain else resolved.sha256)
 
 

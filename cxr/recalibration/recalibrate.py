@@ -13,7 +13,7 @@ from cxr.config import OperatingPoint
 from cxr.errors import PackageError
 from cxr.export.fitted import require_operating_point, require_prevalence
 from cxr.export.versions import add_version, has_identity
-from cxr.labelling import Labelling
+from cxr.labelling import LabelTables
 from cxr.recalibration.fit import fit_labelled
 from cxr.recalibration.labelled_images import LabelledImages, predict_labelled
 from cxr.recalibration.labels import Labels, read_labels
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 def recalibrate_model(
     model: ModelFolder,
     package: Package,
-    labelling: Labelling,
+    labelling: LabelTables,
     *,
     images: Path | None = None,
     operating_point: OperatingPoint | None = None,

@@ -53,7 +53,9 @@ NO_NUMBERS = ("", "nan", "-1", "abc", "1e400", "1,5")
 
 @cache
 def collected(verb: str) -> list[Argument]:
-    return [argument for argument in VERBS[verb].assemble_argument_collection() if argument.name != "*"]
+    return [
+        argument for argument in VERBS[verb].assemble_argument_collection() if argument.name != "*" and argument.parse
+    ]
 
 
 def types_of(argument: Argument) -> set[Any]:
@@ -201,6 +203,30 @@ def test_an_empty_webhook_is_none(
     code, printed = ended(["deploy"], capsys)
     assert code == 2
     assert printed.startswith("error: PREFECT_API_URL names no Prefect server")
+
+
+OF_TRAINING = {"--split-column", "--split-list", "--split-pattern", "--weight-column", "--subgroup-column"}
+
+
+@pytest.mark.parametrize(
+    "verb", [verb for verb in VERBS if "--label-column" in {argument.name for argument in collected(verb)}]
+)
+def test_what_only_a_training_asks_of_label_tables_is_offered_by_no_other_verb(verb: str) -> None:
+    names = {argument.name for argument in collected(verb)}
+    if verb in ("train", "validate"):
+        assert OF_TRAINING | {"--missing-films"} <= names
+    elif verb != "appraise":  # it has columns of its own
+        assert not OF_TRAINING & names
+        assert ("--missing-films" in names) == (verb != "feedback")
+
+
+def test_an_option_that_means_nothing_to_a_verb_is_refused_by_name(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["feedback", "README.md", "--name=tiny"], ["recalibrate", "tiny"], ["report", "run"]):
+        for name in OF_TRAINING:
+            code, printed = ended([*words, f"{name}=a"], capsys)
+            assert (code, f"Unknown option: {name}" in printed) == (2, True), printed
 
 
 @pytest.mark.parametrize(

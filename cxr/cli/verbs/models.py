@@ -9,7 +9,7 @@ from cxr.cli import groups
 from cxr.cli.app import Device, Experiments, Json, Models, app
 from cxr.cli.terminal import say
 from cxr.config import OperatingPoint
-from cxr.labelling import Labelling
+from cxr.labelling import LabelTables
 
 if TYPE_CHECKING:
     from cxr.storage.model_folder import ModelFolder, PackageFolder
@@ -92,7 +92,7 @@ def recalibrate(
     name: str,
     /,
     *,
-    labelling: Annotated[Labelling, Parameter(name="*")] = Labelling(),  # noqa: B008 it is frozen
+    labelling: Annotated[LabelTables, Parameter(name="*")] = LabelTables(),  # noqa: B008 it is frozen
     version: str | None = None,
     images: Path | None = None,
     operating_point: OperatingPoint | None = None,

@@ -15,7 +15,7 @@ from cxr.cli import groups
 from cxr.cli.app import Experiments, Json, app
 from cxr.cli.terminal import say
 from cxr.errors import ConfigError
-from cxr.labelling import Labelling
+from cxr.labelling import LabelTables
 
 if TYPE_CHECKING:
     from cxr.storage.run_folder import RunFolder
@@ -29,7 +29,7 @@ def report(
     *,
     open_test: bool = False,
     external: tuple[str, ...] = (),
-    labelling: Annotated[Labelling, Parameter(name="*")] = Labelling(),  # noqa: B008 it is frozen
+    labelling: Annotated[LabelTables, Parameter(name="*")] = LabelTables(),  # noqa: B008 it is frozen
     experiments: Experiments = Path("experiments"),
 ) -> None:
     """Write a finished run's report again: one HTML file, its figures, and every figure's numbers.

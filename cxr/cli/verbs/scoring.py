@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from cxr.cli import groups
 from cxr.cli.app import Device, Json, Models, app
 from cxr.cli.terminal import say
-from cxr.labelling import Labelling
+from cxr.labelling import LabelTables, MissingFilms
 
 
 @app.command(group=groups.SCORING)
@@ -76,7 +76,7 @@ def release(batch: str, /, *, out: Annotated[Path, Parameter(help="Folder of the
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaterLabels(Labelling):
+class LaterLabels(LabelTables):
     """The tables of labels, named without an option.
 
     Attributes:
@@ -84,6 +84,8 @@ class LaterLabels(Labelling):
     """
 
     labels: tuple[str, ...] = field(default=(), kw_only=False)
+    missing_films: Annotated[MissingFilms, Parameter(parse=False)] = "refuse"
+    """Not offered: rows may always name images that are not scored."""
 
 
 @app.command(group=groups.SCORING)

@@ -21,7 +21,7 @@ from cxr.dataset.tables import outputs_in
 from cxr.errors import DataError, RunError
 from cxr.evaluation.outside.openings import open_test, weights_of
 from cxr.images.vitals import are_same_image, fingerprint, fingerprint_bits
-from cxr.labelling import Labelling
+from cxr.labelling import LabelTables
 from cxr.storage import files, verified
 from cxr.storage.run_folder import OutsideTestFolder, RunFolder
 from cxr.training.run import Run, require_complete
@@ -47,7 +47,7 @@ def open_held_out_test(run: Run) -> OutsideTestFolder:
     return open_test(run, run.folder.held_out_test, images, run.squares(images), left_out)
 
 
-def evaluate_external(run: Run, data: str, labelling: Labelling | None = None) -> OutsideTestFolder:
+def evaluate_external(run: Run, data: str, labelling: LabelTables | None = None) -> OutsideTestFolder:
     """Evaluate an external test set, without images that the run was made from; return the folder of the results.
 
     Args:
@@ -64,7 +64,7 @@ def evaluate_external(run: Run, data: str, labelling: Labelling | None = None) -
     require_complete(run)
     place = Path(data).expanduser().resolve() if data != KAGGLE else Path(KAGGLE)
     folder = run.folder.external_test(place)
-    config = _config_of_set(run, str(place), labelling or Labelling())
+    config = _config_of_set(run, str(place), labelling or LabelTables())
     examine(config, RunFolder(folder.path), cache=run.cache, size=run.config.size, is_test_set=True)
     manifest = verified.read_table(RunFolder(folder.path).manifest)
     _require_classes(manifest, config, run.outputs)
@@ -81,7 +81,7 @@ def evaluate_external(run: Run, data: str, labelling: Labelling | None = None) -
     return open_test(run, folder, images[~is_known].reset_index(drop=True), squares[~is_known], left_out)
 
 
-def _config_of_set(run: Run, data: str, labelling: Labelling) -> TrainConfig:
+def _config_of_set(run: Run, data: str, labelling: LabelTables) -> TrainConfig:
     """Return the run's config with a set's data and tables in place of the run's own."""
     is_of_table = labelling.reads_tables and not run.config.has_findings
     positive = run.classes.positive if is_of_table else run.config.positive
