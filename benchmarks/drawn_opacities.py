@@ -1,4 +1,4 @@
-"""Whether Grad-CAM lies on what was drawn: the share of a map's heat that is inside the opacities of drawn images.
+"""Whether maps lie on what was drawn: the share of a map's heat that is inside the opacities of drawn images.
 
     python -m benchmarks.drawn_opacities --run experiments/demo
 
@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.results import keep
 from cxr.images.decoding import decode_square
 from cxr.images.synthetic import draw_with_opacities
-from cxr.network.grad_cam import grad_cam
+from cxr.network.heat_map import heat_maps
 from cxr.storage.run_folder import RunFolder
 from cxr.training.predictions import load_network
 from cxr.training.run import load_run
@@ -34,7 +34,7 @@ def main() -> None:
     images, opacities = zip(*draw_with_opacities(N_IMAGES, SEED), strict=True)
     squares = np.stack([decode_square(image, run.config.size) for image in images])
     networks = [load_network(run, fold) for fold in range(run.config.folds)]
-    heat = grad_cam(networks, squares, np.full(N_IMAGES, len(run.classes) - 1))
+    heat = heat_maps(networks, squares, np.full(N_IMAGES, len(run.classes) - 1))
     shares = np.array([shares_of(*pair) for pair in zip(heat, opacities, strict=True)])
     n_blank = int(np.isnan(shares[:, 0]).sum())
     figures: dict[str, float] = {"size": run.config.size, "images": N_IMAGES, "blank maps, left out": n_blank}

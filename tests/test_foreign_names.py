@@ -253,7 +253,7 @@ def test_no_view_of_the_page_asks_for_anything_outside(served: Served, browser: 
     visit = next(visits)
     page = visit.page
     visit.upload((f"{FILE}{PICTURE}.jpeg", draw(np.random.default_rng(2), 120)))
-    expect(page.get_by_text("Grad-CAM for")).to_be_visible()
+    expect(page.get_by_text("HiResCAM (layer3")).to_be_visible()
     visit.settle()
     for view in VIEWS[1:]:
         visit.open(view)

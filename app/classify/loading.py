@@ -15,7 +15,7 @@ from cxr.images.decoding import decode_image
 from cxr.images.inbox import Arrival
 from cxr.images.synthetic import draw_examples
 from cxr.network.acceleration import compiled_graphs
-from cxr.network.grad_cam import overlay
+from cxr.network.heat_map import overlay
 from cxr.serving.explanations import PICTURE_PX
 from cxr.serving.package import Package, load_package
 from cxr.serving.predictor import Predictor

@@ -11,7 +11,7 @@ from app.classify.loading import LoadedModel
 from app.classify.uploads import Upload
 from cxr.classes import REFER
 from cxr.config import OperatingPoint
-from cxr.network.grad_cam import overlay
+from cxr.network.heat_map import map_method, overlay
 from cxr.serving.predictor import Prediction
 
 
@@ -123,7 +123,7 @@ def _show_map(model: LoadedModel, image: Upload, predicted: str) -> None:
     with right:
         laid_over = overlay(image.grey, heat, opacity=opacity)
         alt = f"The image, with where the networks looked for {target}"
-        st.image(laid_over, f"Grad-CAM for {name}", width="stretch", alt=alt)
+        st.image(laid_over, f"{map_method(model.package.size)} for {name}", width="stretch", alt=alt)
         if not heat.any():
             st.caption(f"Nothing in the image speaks for {name}.")
     st.caption("The map shows where the networks looked. It does not show why, or that there is a finding.")

@@ -346,7 +346,7 @@ def _show_explanation(row: dict[Any, Any], package: "Package", folder: "Explanat
         _show_class(row, package)
     if row["unlike_training"] is True:
         say(f"  unlike the training images (novelty {row['novelty']:.1f}, limit {package.novelty_limit:.1f})")
-    say(f"  where the model looked for {row['target']}: {folder.path / row['picture']}")
+    say(f"  where the model looked for {row['target']}: {folder.path / row['picture']}, {row['map']}")
 
 
 def _show_class(row: dict[Any, Any], package: "Package") -> None:

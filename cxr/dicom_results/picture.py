@@ -1,4 +1,4 @@
-"""A Grad-CAM picture as a Secondary Capture: the image, and beside it the image with the map.
+"""Where the networks looked, as a Secondary Capture: the image, and beside it the image with the map.
 
 A picture is seen among a patient's images, and its header is not: so its pixels say what it is. They do not say whose,
 hence its Burned In Annotation is NO.
@@ -17,6 +17,7 @@ from cxr.dicom_results.codes import text
 from cxr.dicom_results.identifiers import ResultUids
 from cxr.dicom_results.report import equipment
 from cxr.dicom_results.source import Source
+from cxr.network.heat_map import map_method
 from cxr.serving.package import Package
 from cxr.wording import DISCLAIMER
 
@@ -45,7 +46,7 @@ def make_picture(source: Source, package: Package, drawn: Image.Image, looked_fo
     from highdicom.sc import SCImage
 
     drawn.thumbnail((MAX_PX, MAX_PX))
-    what = f"Grad-CAM for {text(looked_for)} by {text(package.name)} version {package.version}"
+    what = f"{map_method(package.size)} for {text(looked_for)} by {text(package.name)} version {package.version}"
     instance = SCImage(
         pixel_array=np.asarray(with_caption(drawn, f"{what}. {DISCLAIMER}")),
         photometric_interpretation="RGB",
@@ -57,7 +58,7 @@ def make_picture(source: Source, package: Package, drawn: Image.Image, looked_fo
         series_number=SERIES_NUMBER,
         sop_instance_uid=uids.picture,
         instance_number=1,
-        series_description=f"{text(package.name, 20)}: Grad-CAM, for research use",
+        series_description=f"{text(package.name, 20)}: heat map, for research use",
         specific_character_set="ISO_IR 192",
         **equipment(package),  # pyright: ignore[reportArgumentType]
     )

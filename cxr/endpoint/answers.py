@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
+from cxr.network.heat_map import map_method
 from cxr.serving.origin import describe_origin
 from cxr.serving.package import Package
 from cxr.serving.scoring.scores import column_types
@@ -52,6 +53,7 @@ def models(package: Package) -> dict[str, Any]:
         "outputs": list(package.outputs),
         "has_findings": package.outputs.link == "sigmoid",
         "size": package.size,
+        "map": str(map_method(package.size)),
         "n_folds": package.n_folds,
         "operating_point": package.operating_point,
         "thresholds": package.thresholds_of or package.thresholds,

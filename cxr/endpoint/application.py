@@ -60,10 +60,10 @@ class Endpoint:
         target: Annotated[str | None, Query(alias="class", description="Class or finding to look for.")] = None,
         opacity: Annotated[float, Query(ge=0, le=1, description="Of the map where it is strongest.")] = 0.5,
     ) -> Response:
-        """Return the image beside the same image with a Grad-CAM map of where the networks looked, as PNG.
+        """Return the image beside the same image with a map of where the networks looked, as PNG.
 
         By default the map is that of the predicted class; of findings, of the one that is most surely predicted or is
-        nearest to it.
+        nearest to it. `/models` names how maps are made.
         """
         outputs = self._service.package.outputs
         if target is not None and target not in outputs:

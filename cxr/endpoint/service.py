@@ -56,7 +56,7 @@ class Service:
         return rows
 
     async def explain(self, upload: Upload, target: str | None, opacity: float) -> bytes:
-        """Return an image beside the same image with its Grad-CAM map, as PNG.
+        """Return an image beside the same image with the map of where the networks looked, as PNG.
 
         Args:
             upload: the image.

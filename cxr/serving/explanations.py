@@ -18,7 +18,7 @@ from cxr.classes import Findings
 from cxr.errors import ConfigError, DataError
 from cxr.images.decoding import decode_image
 from cxr.images.inbox import read_arrival, single_file
-from cxr.network.grad_cam import beside, overlay
+from cxr.network.heat_map import beside, map_method, overlay
 from cxr.serving.package import Package
 from cxr.serving.predictor import Predictor
 from cxr.serving.screening import FileReading, read_image
@@ -45,7 +45,7 @@ def explain_images(
 
     Columns: path, status, reason, detail, image_id, probability_<class>, predicted_label (for findings
     called_<finding>), fold_spread, in_training, novelty, unlike_training, arithmetic, answer, prediction_set, target,
-    picture.
+    map, picture.
 
     Args:
         package: the model.
@@ -72,8 +72,9 @@ def explain_images(
     targets = [target or default_target(package, each.probability, each.predicted) for each in predictions]
     heat = predictor.look(images, targets)
     pictures = _write_pictures(folder, numbers, images, heat, opacity)
+    method = str(map_method(package.size))
     answers = [
-        prediction.columns | {"target": looked_for, "picture": picture.name}
+        prediction.columns | {"target": looked_for, "map": method, "picture": picture.name}
         for prediction, looked_for, picture in zip(predictions, targets, pictures, strict=True)
     ]
     table = _table(readings, dict(zip(numbers, answers, strict=True)))

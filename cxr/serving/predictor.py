@@ -20,7 +20,7 @@ from cxr.config import Arithmetic, Compile, ScorePrecision
 from cxr.errors import ConfigError
 from cxr.images.vitals import are_same_image, fingerprint_bits
 from cxr.network.devices import resolve_device, uses_bf16
-from cxr.network.grad_cam import grad_cam
+from cxr.network.heat_map import heat_maps
 from cxr.network.int8 import int8_hindrance
 from cxr.network.resnet import Classifier
 from cxr.serving.ensemble import Ensemble
@@ -189,18 +189,18 @@ class Predictor:
 
     @cached_property
     def networks(self) -> list[Classifier]:
-        """The folds' networks in float32, for Grad-CAM."""
+        """The folds' networks in float32, for the maps of where they look; also of a package with 8-bit integers."""
         return [self.package.networks.model(fold).to(self.device) for fold in range(self.package.n_folds)]
 
     def look(self, readings: Sequence[FileReading], targets: Sequence[str]) -> NDArray[np.float32]:
-        """Return where the networks see a class in images, shape (n, size, size); see `grad_cam`.
+        """Return where the networks see a class in images, shape (n, size, size); see `heat_maps`.
 
         Args:
             readings: images, none of them refused.
             targets: the class or finding to look for in each image.
         """
         columns = np.array([self.package.outputs.index(name) for name in targets], dtype=np.int64)
-        return grad_cam(self.networks, _squares(readings), columns, self.package.outputs.link)
+        return heat_maps(self.networks, _squares(readings), columns, self.package.outputs.link)
 
     def _are_in_training(self, readings: Sequence[FileReading]) -> list[bool]:
         bits = fingerprint_bits([reading.fingerprint or "" for reading in readings])

@@ -230,7 +230,7 @@ def test_visitors_at_the_same_time_get_their_own_answers(
     expect(other.page.get_by_text("synthetic: one dense patch")).to_be_visible()
     for visitor, foreign in ((visit, "synthetic: one dense patch"), (other, "mine.jpeg")):
         visitor.settle()
-        expect(visitor.page.get_by_text("Grad-CAM for")).to_be_visible()
+        expect(visitor.page.get_by_text("HiResCAM (layer3")).to_be_visible()
         expect(visitor.page.get_by_text(foreign)).to_have_count(0)
     assert next(others, None) is None
 

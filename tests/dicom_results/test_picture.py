@@ -44,7 +44,7 @@ def test_a_picture_says_how_it_was_made_of_what_and_what_it_is_for(pictures: lis
         assert str(picture.PatientName) == str(image.PatientName)
         assert picture.PatientOrientation == image.PatientOrientation
         assert picture.SeriesInstanceUID != image.SeriesInstanceUID
-        assert picture.DerivationDescription.startswith("Grad-CAM for ")
+        assert picture.DerivationDescription.startswith("HiResCAM (layer3, ")
         assert picture.DerivationDescription.endswith("Academic and research use only; not a medical device.")
         assert "for research use" in picture.SeriesDescription
         assert (picture.BurnedInAnnotation, picture.ConversionType, picture.Modality) == ("NO", "WSD", "OT")

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from cxr.network.grad_cam import grad_cam
+from cxr.network.heat_map import heat_maps
 from cxr.network.preprocessing import Preprocessing
 from cxr.network.resnet import Classifier, predict_logits
 from cxr.network.views import seen_through, view_maps
@@ -96,5 +96,5 @@ def test_weights_carry_their_views_and_those_of_before_have_none(model: Classifi
 def test_a_map_of_where_the_network_looked_is_of_the_image_itself(model: Classifier) -> None:
     squares = np.random.default_rng(2).integers(0, 256, (2, 64, 64), dtype=np.uint8)
     target = np.array([0, 2])
-    found = grad_cam([model], squares, target)
-    np.testing.assert_array_equal(found, grad_cam([without_views(model)], squares, target))
+    found = heat_maps([model], squares, target)
+    np.testing.assert_array_equal(found, heat_maps([without_views(model)], squares, target))

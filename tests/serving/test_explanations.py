@@ -47,6 +47,7 @@ def test_each_image_has_its_probability_and_a_picture_at_its_own_aspect(
     np.testing.assert_allclose(table[[f"probability_{name}" for name in package.classes]].sum(axis=1), 1)
     predicted = np.where(table["probability_PNEUMONIA"] >= package.threshold, "PNEUMONIA", "NORMAL")
     assert table["predicted_label"].tolist() == table["target"].tolist() == predicted.tolist()
+    assert (table["map"] == "HiResCAM (layer3, 2 × 2 cells)").all()
     for path, name in zip(images, table["picture"], strict=True):
         with Image.open(folder.path / name) as picture, Image.open(path) as image:
             assert picture.width / picture.height == pytest.approx(2 * image.width / image.height, rel=0.02)
@@ -91,6 +92,7 @@ def test_the_command_goes_on_after_a_bad_file_and_says_so(
     assert "letter.jpeg': not predicted, not an image" in printed
     assert "absent.png': not predicted" in printed
     assert "where the model looked for NORMAL" in printed
+    assert "HiResCAM (layer3, 2 × 2 cells)" in printed
     table = pd.read_parquet(tmp_path / "out" / "explanations.parquet")
     assert table["status"].tolist() == ["quarantined", "quarantined", "ok"]
 

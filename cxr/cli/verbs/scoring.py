@@ -28,7 +28,7 @@ def explain(
     cache: Path = Path("cache"),
     json: Json = False,
 ) -> None:
-    """Show what the champion predicts for images, and where it looked (Grad-CAM); exit code 2 if a file is no image.
+    """Show what the champion predicts for images, and where it looked; exit code 2 if a file is no image.
 
     Example: cxr explain image.jpeg --name pneumonia
 

@@ -34,7 +34,7 @@ def serve(
     compile: Compile = "auto",
     cache: Path = Path("cache"),
 ) -> None:
-    """Answer HTTP requests with the champion: predictions, Grad-CAM pictures, metrics; nothing is kept; Ctrl-C ends it.
+    """Answer HTTP requests with the champion: predictions, maps of where it looked; nothing is kept; Ctrl-C ends it.
 
     A line of JSON on standard error tells of each request, without names.
 

@@ -1,7 +1,7 @@
 """The images that a run's report shows.
 
-Each of the most confident errors is beside the Grad-CAM map of the network that held it out; the label suspects are by
-themselves: whoever judges a label should not see what the network thinks.
+Each of the most confident errors is beside the map of where the network that held it out looked; the label suspects are
+by themselves: whoever judges a label should not see what the network thinks.
 """
 
 import logging
@@ -13,7 +13,7 @@ import pandas as pd
 
 from cxr.dataset.pictures import find_pictures, read_pictures
 from cxr.errors import DataError, UnreadableError
-from cxr.network.grad_cam import grad_cam, overlay
+from cxr.network.heat_map import heat_maps, overlay
 from cxr.report.markup import THUMBNAIL_PX, thumbnail
 from cxr.training.predictions import load_network
 from cxr.training.run import Run
@@ -39,7 +39,7 @@ def gallery(run: Run, errors: pd.DataFrame, columns: Mapping[str, int]) -> list[
         try:
             read = read or read_pictures(run.config, GALLERY_PX)
             targets = rows["predicted"].map(columns).to_numpy().astype(np.int64)
-            maps = grad_cam([load_network(run, int(str(fold)))], run.squares(rows), targets, run.outputs.link)
+            maps = heat_maps([load_network(run, int(str(fold)))], run.squares(rows), targets, run.outputs.link)
             for row, heat in zip(rows.itertuples(), maps, strict=True):
                 grey = read(str(row.path), str(row.image_id)).grey
                 overlaid = overlay(np.asarray(grey), heat)

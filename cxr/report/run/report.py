@@ -22,6 +22,7 @@ from cxr.evaluation.overview import STARTING_PROJECT
 from cxr.evaluation.published import PUBLISHED, is_kaggle
 from cxr.evaluation.tables import read_tables
 from cxr.metrics.classification import COUNTS
+from cxr.network.heat_map import map_method
 from cxr.report import figures
 from cxr.report.cells import Cells
 from cxr.report.drawing import Figure
@@ -166,6 +167,7 @@ def _page(
         not_applicable=NOT_APPLICABLE,
         command=command_of(run.config, folder.run_id),
         recipe=recipe_sentences(run.config),
+        map_method=map_method(run.config.size),
         display_name=display_name,
         disclaimer=DISCLAIMER,
     )

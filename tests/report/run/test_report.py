@@ -202,7 +202,7 @@ def test_wrongly_predicted_images_are_shown_with_where_the_network_looked(run: R
     assert len(errors), "a network of one epoch errs"
     pictures = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
     shown = [alt for alt in pictures if alt and not alt.startswith("Label suspect")]
-    assert shown == [f"{kind} {path}" for path in errors["path"] for kind in ("Image", "Grad-CAM of")]
+    assert shown == [f"{kind} {path}" for path in errors["path"] for kind in ("Image", "HiResCAM of")]
 
 
 def test_label_suspects_are_counted_and_the_first_are_shown(run: Run, page: Page) -> None:
