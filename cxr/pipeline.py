@@ -90,7 +90,7 @@ def score_inbox(inbox: Path, config: ScoreConfig, check: "Check") -> "tuple[Scor
     """Score the new images of an inbox with the champion; publish or hold each batch; write record and report.
 
     Args:
-        inbox: folder of batches, one folder each; read, never changed.
+        inbox: folder of batches, one folder each, or its URL in an object store; read, never changed.
         config: which model scores, how, and where the scores go.
         check: judges a batch's scores.
 

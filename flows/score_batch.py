@@ -34,7 +34,7 @@ def score_batch(inbox: Path, config: ScoreConfig, tolerances: Path | dict[str, f
     day on. If there are other models and none of this name, it fails, because a name may be misspelt.
 
     Args:
-        inbox: Folder of batches, one folder each; read, never changed.
+        inbox: Folder of batches, one folder each, or its URL, s3://bucket/inbox; read, never changed.
         tolerances: TOML file with limits that differ from the defaults, or these limits themselves.
     """
     limit = Tolerances.of(tolerances)

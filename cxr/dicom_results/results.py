@@ -33,6 +33,7 @@ def require_possible(inbox: Path, config: ScoreConfig) -> None:
             "[dicom-out]."
         )
     files.require_local("--dicom-out", config.dicom_out)
+    files.require_local("the inbox of --dicom-out", inbox)
     folder = _folder(config.dicom_out)
     for option, other in (("the inbox", inbox.expanduser().resolve()), ("--out", ScoresFolder.at(config.out).path)):
         if folder.path.is_relative_to(other):

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from cxr.errors import DataError, Reason, UnreadableError
 from cxr.images.source import MAX_IMAGE_BYTES, litter
+from cxr.storage import object_store
+from cxr.storage.object_store import StoredObject
 from cxr.wording import printable
 
 LOOSE = "."
@@ -36,14 +38,14 @@ class Arrival:
     path: str
     """Relative to the batch's folder, POSIX, as `cxr.images.source.printable` writes it."""
     file: str
-    """Its path on disk, as the file system spells it."""
+    """Its path on disk, as the file system spells it, or its URL in an object store."""
     n_bytes: int
     changed_ns: int
     """When its content last changed, in ns since 1970."""
     refused: UnreadableError | None = None
     """Why it is no image, if that is known without opening it."""
     signature: str | None = None
-    """What every change of its content changes: its size, both of its times and its inode.
+    """What every change of its content changes: its size, both of its times and its inode; of an object size and tag.
 
     The time of the content can be set, as `cp -p` does; the time of the inode's last change cannot. None if the file
     changed so recently that its next change may have the same times.
@@ -143,7 +145,7 @@ def _arrival(file: str, path: str, root: str, settled_before: float) -> Arrival 
         return Arrival(path, file, 0, 0, UnreadableError("broken_link", str(error.strerror)))
     if _changed_after(settled_before, own) or _changed_after(settled_before, facts):
         return None
-    refused = _too_large(facts)
+    refused = too_large(facts.st_size)
     if os.path.commonpath([root, os.path.realpath(target)]) != root:
         refused = UnreadableError("link_leaves_inbox", "a link to a file outside the inbox")
     elif stat.S_ISDIR(facts.st_mode):
@@ -174,18 +176,30 @@ def _changed_after(moment: float, facts: os.stat_result) -> bool:
 
 def single_file(path: Path) -> Arrival:
     """Return a file that is in no batch, with the reason if it is not there or too large; links are followed."""
+    if object_store.is_url(name := object_store.name_of(path)):
+        return _single_object(name)
     try:
         facts = path.stat()
     except OSError as error:
         return Arrival(printable(path), str(path), 0, 0, _refusal(error))
-    refused = _too_large(facts)
+    refused = too_large(facts.st_size)
     return Arrival(printable(path), os.path.realpath(path), facts.st_size, facts.st_mtime_ns, refused)
 
 
-def _too_large(facts: os.stat_result) -> UnreadableError | None:
-    if facts.st_size <= MAX_IMAGE_BYTES:
+def _single_object(url: str) -> Arrival:
+    try:
+        found = object_store.find_object(url)
+    except Exception as error:  # botocore and s3fs raise many types
+        return Arrival(url, url, 0, 0, UnreadableError("unreadable", f"the store does not give it ({error})"))
+    refused = too_large(found.n_bytes)
+    return Arrival(url, url, found.n_bytes, found.changed_ns, refused, signature_of_object(found))
+
+
+def too_large(n_bytes: int) -> UnreadableError | None:
+    """Return the reason why a file of this size is not read; None if it is."""
+    if n_bytes <= MAX_IMAGE_BYTES:
         return None
-    return UnreadableError("too_large", f"{facts.st_size:,} bytes, at most {MAX_IMAGE_BYTES:,}")
+    return UnreadableError("too_large", f"{n_bytes:,} bytes, at most {MAX_IMAGE_BYTES:,}")
 
 
 def read_arrival(arrival: Arrival) -> bytes:
@@ -196,6 +210,10 @@ def read_arrival(arrival: Arrival) -> bytes:
     """
     if arrival.refused:
         raise arrival.refused
+    return _read_object(arrival) if object_store.is_url(arrival.file) else _read_file(arrival)
+
+
+def _read_file(arrival: Arrival) -> bytes:
     try:
         descriptor = os.open(arrival.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -219,3 +237,23 @@ def read_arrival(arrival: Arrival) -> bytes:
     if len(data) != arrival.n_bytes or after.st_mtime_ns != arrival.changed_ns or not is_as_listed:
         raise UnreadableError("changed_while_read", "it is being written")
     return data
+
+
+def _read_object(arrival: Arrival) -> bytes:
+    try:
+        data, found = object_store.read_object(arrival.file, arrival.n_bytes)
+    except FileNotFoundError as error:
+        raise UnreadableError("changed_while_read", "it is gone") from error
+    except PermissionError as error:
+        raise UnreadableError("permission_denied", "the store refuses it") from error
+    except Exception as error:  # botocore and s3fs raise many types
+        raise UnreadableError("unreadable", f"the store does not give it ({error})") from error
+    is_as_listed = arrival.signature in (None, signature_of_object(found))
+    if len(data) != found.n_bytes or found.changed_ns != arrival.changed_ns or not is_as_listed:
+        raise UnreadableError("changed_while_read", "it is another object now")
+    return data
+
+
+def signature_of_object(entry: StoredObject) -> str:
+    """Return what every change of an object's bytes changes."""
+    return f"{entry.n_bytes} {entry.tag}"

@@ -83,8 +83,8 @@ def require_local(what: str, path: Path) -> None:
     """Raise ConfigError if a path is a URL, where only a folder of files will do."""
     if object_store.is_object(path) or object_store.names_object(path):
         raise ConfigError(
-            f"{what} needs a folder of files, got {object_store.url_of(path)!r}: only runs "
-            "(--experiments) can be in an object store."
+            f"{what} needs a folder of files, got {object_store.url_of(path)!r}: only runs (--experiments) and the "
+            "inbox of `cxr score` can be in an object store."
         )
 
 

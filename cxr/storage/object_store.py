@@ -25,6 +25,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from io import BytesIO
@@ -50,6 +51,16 @@ def is_object(path: Path) -> bool:
 def names_object(path: Path) -> bool:
     """Return whether a path is a URL as a user types it, perhaps joined to a folder; `pathlib` merges its slashes."""
     return "s3:" in path.parts
+
+
+def is_url(name: str) -> bool:
+    """Return whether the name of a file is the URL of an object."""
+    return name.startswith("s3://")
+
+
+def name_of(path: Path) -> str:
+    """Return a path as the name of a file, or as the URL that a user typed or joined to a folder."""
+    return url_of(path) if names_object(path) else str(path)
 
 
 def url_of(path: Path) -> str:
@@ -103,6 +114,73 @@ def _put(path: Path, data: bytes, **words: Any) -> str | None:
 def read_bytes(path: Path) -> bytes:
     """Return an object's bytes, in one request: all from before or all from after it was replaced."""
     return _fs(path).cat_file(str(path), max_concurrency=1)  # more would read a large object in parts
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object as a store lists it."""
+
+    url: str
+    n_bytes: int
+    changed_ns: int
+    """When it was written, by the store's clock, in ns since 1970; a store knows whole seconds."""
+    tag: str
+    """Its ETag, which differs wherever its bytes do."""
+
+
+def scan(folder: Path) -> Iterator[StoredObject | str]:
+    """Yield each object directly under a folder, and the name of each folder there."""
+    for answer in _pages(folder, Delimiter="/"):
+        yield from (_stored(folder, facts) for facts in answer.get("Contents", []))
+        yield from (found["Prefix"].rstrip("/").rpartition("/")[2] for found in answer.get("CommonPrefixes", []))
+
+
+def walk(folder: Path) -> Iterator[StoredObject]:
+    """Yield each object under a folder, at any depth."""
+    for answer in _pages(folder):
+        yield from (_stored(folder, facts) for facts in answer.get("Contents", []))
+
+
+def _pages(folder: Path, **words: str) -> Iterator[dict[str, Any]]:
+    bucket, prefix = _bucket_and_key(f"{str(folder).rstrip('/')}/")
+    more: dict[str, str] = {}
+    while True:
+        answer = _fs(folder).call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **words, **more)
+        yield answer
+        if not answer.get("IsTruncated"):
+            return
+        more = {"ContinuationToken": answer["NextContinuationToken"]}
+
+
+def _stored(folder: Path, facts: Mapping[str, Any]) -> StoredObject:
+    bucket, _ = _bucket_and_key(f"{folder}/")
+    changed_ns = int(facts["LastModified"].timestamp()) * 10**9
+    return StoredObject(f"s3://{bucket}/{facts['Key']}", facts["Size"], changed_ns, facts["ETag"])
+
+
+def read_object(url: str, n_bytes: int) -> tuple[bytes, StoredObject]:
+    """Return the first bytes of an object, in one request, and what the store says of it afterwards.
+
+    Args:
+        url: of the object.
+        n_bytes: at most so many are read.
+    """
+    bucket, key = _bucket_and_key(url)
+    data = _fs(open_path(f"s3://{bucket}")).cat_file(f"{bucket}/{key}", start=0, end=n_bytes) if n_bytes else b""
+    return data, find_object(url)
+
+
+def find_object(url: str) -> StoredObject:
+    """Return what the store says of an object."""
+    bucket, key = _bucket_and_key(url)
+    answer = _fs(open_path(f"s3://{bucket}")).call_s3("head_object", Bucket=bucket, Key=key)
+    changed_ns = int(answer["LastModified"].timestamp()) * 10**9
+    return StoredObject(url, answer["ContentLength"], changed_ns, answer["ETag"])
+
+
+def _bucket_and_key(url: str) -> tuple[str, str]:
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    return bucket, key
 
 
 def open_binary(path: Path) -> BytesIO:

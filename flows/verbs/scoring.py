@@ -34,7 +34,7 @@ def score(
     Example: cxr score inbox --name pneumonia
 
     Args:
-        inbox: Folder of batches, one folder each; read, never changed.
+        inbox: Folder of batches, one folder each, or its URL, s3://bucket/inbox; read, never changed.
     """
     from cxr.cli import documents, tables, terminal
     from cxr.pipeline import score_inbox, write_dicom_results

@@ -22,6 +22,12 @@ def test_where_other_files_are_no_results_are_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is inside --out"):
         require_possible(tmp_path / "inbox", config)
     require_possible(tmp_path / "inbox", ScoreConfig(name="m", dicom_out=tmp_path / "results"))
+
+
+def test_the_inbox_of_dicom_results_has_to_be_a_folder(tmp_path: Path) -> None:
+    config = ScoreConfig(name="m", dicom_out=tmp_path / "results")
+    with pytest.raises(ConfigError, match="the inbox of --dicom-out needs a folder of files, got 's3://bucket/inbox'"):
+        require_possible(Path("s3://bucket/inbox"), config)
     require_possible(tmp_path / "inbox", ScoreConfig(name="m"))
 
 

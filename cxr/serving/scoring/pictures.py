@@ -8,6 +8,7 @@ from cxr.errors import UnreadableError
 from cxr.images.decoding import Picture, decode_image
 from cxr.images.inbox import LOOSE, Arrival, read_arrival
 from cxr.images.reading import image_id_of
+from cxr.storage import object_store
 
 
 def find_picture(inbox: Path, batch: str, row: Mapping[str, Any], least_px: int) -> Picture | None:
@@ -19,8 +20,8 @@ def find_picture(inbox: Path, batch: str, row: Mapping[str, Any], least_px: int)
         row: of the scoring run's record: path, image_id, n_bytes and changed_ns.
         least_px: the picture has at least this many pixels a side, if the image has as many.
     """
-    folder = inbox if batch == LOOSE else inbox / batch
-    arrival = Arrival(row["path"], str(folder / row["path"]), row["n_bytes"], row["changed_ns"])
+    file = inbox / row["path"] if batch == LOOSE else inbox / batch / row["path"]
+    arrival = Arrival(row["path"], object_store.name_of(file), row["n_bytes"], row["changed_ns"])
     try:
         data = read_arrival(arrival)
         return decode_image(data, least_px) if image_id_of(data) == row["image_id"] else None

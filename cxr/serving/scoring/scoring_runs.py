@@ -8,9 +8,9 @@ reason.
 A file is known by its content. Its size, times and inode only save reading it again while all of them stay the same: a
 file that is touched or copied back gets no second row, and one that is replaced gets its own, whatever its times say.
 
-How images are decoded: on a CPU the forward pass uses every core, and decoding at the same time would only slow it
-down, so all cores decode a step's images before the network runs. For a GPU, separate processes decode the next step's
-images while the network runs (`--workers`). The rows depend on neither.
+How images are decoded in one process: on a CPU the forward pass uses every core, and decoding at the same time would
+only slow it down, so all cores decode a step's images before the network runs. For a GPU, separate processes decode the
+next step's images while the network runs (`--workers`). The rows depend on neither.
 """
 
 import logging
@@ -25,13 +25,14 @@ import pandas as pd
 
 from cxr.config import ScoreConfig
 from cxr.errors import ConfigError, UnreadableError
-from cxr.images.inbox import Arrival, Batch, batch_names, list_batch, read_arrival
+from cxr.images.batches import batch_names, list_batch
+from cxr.images.inbox import Arrival, Batch, read_arrival
 from cxr.images.reading import image_id_of
 from cxr.serving.package import Package, load_package
 from cxr.serving.registry import load_champion
 from cxr.serving.scoring import scores
 from cxr.serving.scoring.scores import Seen
-from cxr.storage import events
+from cxr.storage import events, files, object_store
 from cxr.storage.content_index import ContentIndex
 from cxr.storage.files import read_table
 from cxr.storage.model_folder import ModelFolder
@@ -96,19 +97,19 @@ def open_scoring_run(inbox: Path, config: ScoreConfig) -> tuple[ScoringRun, list
     this.
 
     Args:
-        inbox: folder of batches, one folder each; read, never changed.
+        inbox: folder of batches, one folder each, or its URL in an object store; read, never changed.
         config: how to score, and where the scores go.
 
     Raises:
-        ConfigError: the scores would be written into the inbox.
+        ConfigError: the scores would be written into the inbox, or the store of the inbox cannot be reached.
         DataError: the inbox cannot be listed.
         DeviceError: the device does not exist.
         PackageError: the model has no champion, its files were changed, its folder was copied or renamed, or its
             version is another package in these scores.
     """
-    inbox = inbox.expanduser().resolve()
+    inbox = files.located(inbox.expanduser())
     folder = ScoresFolder.at(config.out)
-    if folder.path.is_relative_to(inbox):
+    if not object_store.is_object(inbox) and folder.path.is_relative_to(inbox):
         raise ConfigError(f"--out {str(config.out)!r} is inside the inbox, which is never written to: give another.")
     if config.device != "auto":
         _require_device(config.device)
