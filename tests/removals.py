@@ -374,8 +374,7 @@ REMOVALS = (
         "cxr/images/inbox.py",
         "if len(data) != found.n_bytes or found.changed_ns != arrival.changed_ns or not is_as_listed:",
         "if False:",
-        "tests/images/test_batches.py::"
-        "test_an_object_that_was_replaced_or_removed_since_it_was_listed_is_not_read",
+        "tests/images/test_batches.py::test_an_object_that_was_replaced_or_removed_since_it_was_listed_is_not_read",
     ),
     Removal(
         "a Ray node is killed: the fold is not started elsewhere",
