@@ -27,8 +27,9 @@ def process(home: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     places = [f"--models={home / 'models'}", f"--cache={tmp_path / 'cache'}"]
     command = [str(BIN / "cxr"), "serve", "--name=tiny", "--port=0", "--device=cpu", "--compile=off", *places]
     (tmp_path / "empty").mkdir()
+    environment = os.environ | {"OMP_DISPLAY_ENV": "VERBOSE"}
     with subprocess.Popen(
-        command, cwd=tmp_path / "empty", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=tmp_path / "empty", env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         yield process
         if process.poll() is None:
@@ -74,6 +75,7 @@ def test_the_command_answers_many_clients_at_once_loses_none_keeps_nothing_and_e
     assert process.returncode == code
     lines = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
     assert len(lines) == N_CLIENTS * N_REQUESTS + 1
+    assert "GOMP_SPINCOUNT = '1000'" in err, "a busy neighbour would slow each image a hundredfold"
     assert "Mustermann" not in out + err
     assert not list((tmp_path / "empty").iterdir())
 

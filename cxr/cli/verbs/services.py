@@ -1,5 +1,6 @@
 """The verbs that answer other programs: serve and listen."""
 
+import os
 import signal
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,11 @@ from cxr.wording import DISCLAIMER
 
 if TYPE_CHECKING:
     from cxr.endpoint.listener import Listener
+
+
+SPINS = "1000"
+"""How often a thread of libgomp that waits looks for work before it sleeps: 300,000 times by default, and on a busy
+machine it then keeps a core from the very thread that it waits for (docs/decisions/threads-that-sleep-soon.md)."""
 
 
 @app.command(group=groups.SERVICES)
@@ -53,6 +59,7 @@ def serve(
     """
     from cxr.endpoint.listener import listen
 
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported, which is below
     listener = listen(host, port, token)
     from cxr.cli import terminal
     from cxr.serving.registry import load_champion
