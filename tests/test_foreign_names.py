@@ -19,7 +19,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from cxr.cli import tables
+from cxr.cli import model_results, run_results
 from cxr.cli.app import app
 from cxr.cli.terminal import log_lines
 from cxr.config import Execution, ScoreConfig, TrainConfig
@@ -147,9 +147,9 @@ def work(place: Path) -> list[str]:
         force=True,
     )
     scoring_run, outcomes = score_inbox(place / "inbox", scoring, partial(check_scores, limit=Tolerances()))
-    tables.show_results(folder)
-    tables.show_checks(folder)
-    tables.show_scoring_run(scoring_run.folder)
+    run_results.show_results(folder)
+    run_results.show_checks(folder)
+    model_results.show_scoring_run(scoring_run.folder)
     app(["runs", "--experiments", str(place / "experiments")])
     app(["models", "--models", str(place / "models")])
     app(["compare", "run", RUN, "--experiments", str(place / "experiments"), "--out", str(place / "compared")])

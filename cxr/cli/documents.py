@@ -1,8 +1,8 @@
-"""What a command prints with --json: one document on standard output, with what `tables` prints for people.
+"""What a command prints with --json: one document on standard output, with what verbs print for people.
 
-The functions have the names of those in `tables`. A verb that lists prints an array of rows; any other an object with
-one key for each table, and `files`. Fields are named like the columns of the tables on disk, and metrics are fractions
-as they are there, not percent; what is undefined is null.
+The functions have the names of those in `run_results` and `model_results`. A verb that lists prints an array of rows;
+any other an object with one key for each table, and `files`. Fields are named like the columns of the tables on disk,
+and metrics are fractions as they are there, not percent; what is undefined is null.
 """
 
 import json

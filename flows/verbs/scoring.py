@@ -36,7 +36,7 @@ def score(
     Args:
         inbox: Folder of batches, one folder each, or its URL, s3://bucket/inbox; read, never changed.
     """
-    from cxr.cli import documents, tables, terminal
+    from cxr.cli import documents, model_results, terminal
     from cxr.pipeline import score_inbox, write_dicom_results
     from cxr.serving.scoring.outcome import totals
     from cxr.storage.scores_folder import ScoresFolder
@@ -45,11 +45,11 @@ def score(
     folder = ScoresFolder.at(config.out)
     if config.runner == "ray":
         is_held = _score_as_flow(inbox, config, limit)
-        (documents if json else tables).show_scoring_run(folder.scoring_runs()[0])
+        (documents if json else model_results).show_scoring_run(folder.scoring_runs()[0])
         sys.exit(1 if is_held else 0)
     with terminal.log_lines():
         scoring_run, outcomes = score_inbox(inbox, config, partial(_check_scores, limit=limit))
-    (documents if json else tables).show_scoring_run(scoring_run.folder)
+    (documents if json else model_results).show_scoring_run(scoring_run.folder)
     with terminal.log_lines():
         write_dicom_results(scoring_run)
     sys.exit(1 if totals(outcomes)["held"] else 0)

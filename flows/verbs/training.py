@@ -33,7 +33,7 @@ def validate(
 
     Example: cxr validate --data chest_xray.zip
     """
-    from cxr.cli import documents, tables
+    from cxr.cli import documents, run_results
     from cxr.storage.run_folder import RunFolder
 
     limits = _as_values(checks)
@@ -45,9 +45,9 @@ def validate(
         try:
             validate_dataset(**asdict(config), **asdict(location), **asdict(limits))
         except ChecksFailedError:
-            (documents if json else tables).show_checks(folder)
+            (documents if json else run_results).show_checks(folder)
             sys.exit(1)
-    (documents if json else tables).show_checks(folder)
+    (documents if json else run_results).show_checks(folder)
 
 
 @app.command(group=groups.TRAINING)
@@ -64,7 +64,7 @@ def train(
 
     Example: cxr train --data chest_xray.zip --run-id first
     """
-    from cxr.cli import documents, tables
+    from cxr.cli import documents, run_results
     from cxr.storage.run_folder import RunFolder
 
     limits = _as_values(checks)
@@ -75,7 +75,7 @@ def train(
 
         require_address(execution)
         path = cast(Path, train_cv(**asdict(config), **asdict(execution), **asdict(limits)))
-    (documents if json else tables).show_results(RunFolder(path))
+    (documents if json else run_results).show_results(RunFolder(path))
 
 
 def _as_values(checks: Checking) -> Checking:

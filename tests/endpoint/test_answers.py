@@ -45,7 +45,8 @@ def test_a_model_is_described_by_what_its_package_holds(package: Package) -> Non
     (described,) = answers.models(package)["models"]
     assert described["outputs"] == facts["classes"]
     assert described["size"] == facts["size"]
-    assert described["map"] == "HiResCAM (layer3, 2 × 2 cells)"
+    cells = -(-facts["size"] // 16)
+    assert described["map"] == f"HiResCAM (layer3, {cells} × {cells} cells)"
     assert described["thresholds"] == facts["thresholds"]
     assert described["thresholds_from"] == "out of fold"
     assert described["has_findings"] is False

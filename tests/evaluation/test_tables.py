@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics as sk
 
 from cxr.classes import Classes
-from cxr.cli import tables
+from cxr.cli import run_results
 from cxr.errors import RunError
 from cxr.evaluation.overview import STARTING_PROJECT, headline, list_runs
 from cxr.evaluation.tables import estimates_by_class, evaluate, metrics_table, summary_table
@@ -91,7 +91,7 @@ def test_runs_are_listed_with_their_metrics_and_what_is_done(
     assert table.loc["banana", "roc_auc"] == pooled["roc_auc"]
     assert table.loc["begun", list(STARTING_PROJECT)].isna().all()
     assert table.loc["begun", "images"] == len(begun.images())
-    tables.show_runs(table.reset_index())
+    run_results.show_runs(table.reset_index())
     shown = capsys.readouterr().out
     assert "banana" in shown
     assert f"{pooled['roc_auc']:.1f}" in shown

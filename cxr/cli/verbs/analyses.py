@@ -37,7 +37,7 @@ def stress(
     from cxr.storage.run_folder import RunFolder
 
     folder = RunFolder.existing(run, experiments)
-    from cxr.cli import documents, tables
+    from cxr.cli import documents, run_results
     from cxr.evaluation.on_request.stress import stress
     from cxr.network.devices import resolve_device
     from cxr.report.run.report import write_report
@@ -46,7 +46,7 @@ def stress(
         table = stress(finished, n_images=images, seed=seed, device=resolve_device(device))
         path = write_report(finished)
     files = {"table": folder.table("stress"), "report": path}
-    (documents if json else tables).show_stress(table, finished.outputs, files)
+    (documents if json else run_results).show_stress(table, finished.outputs, files)
 
 
 @app.command(group=groups.FINISHED_RUNS)
@@ -73,7 +73,7 @@ def learning_curve(
     from cxr.storage.run_folder import RunFolder
 
     folder = RunFolder.existing(run, experiments)
-    from cxr.cli import documents, tables
+    from cxr.cli import documents, run_results
     from cxr.evaluation.on_request.learning_curve import learning_curve
     from cxr.network.devices import keep_freed_memory, resolve_device
     from cxr.report.run.report import write_report
@@ -83,7 +83,7 @@ def learning_curve(
         table = learning_curve(finished, share, device=resolve_device(device))
         path = write_report(finished)
     files = {"table": folder.table("learning_curve"), "report": path}
-    (documents if json else tables).show_learning_curve(table, finished.outputs, files)
+    (documents if json else run_results).show_learning_curve(table, finished.outputs, files)
 
 
 @app.command(group=groups.FINISHED_RUNS)

@@ -34,11 +34,11 @@ def appraise(
         file: Table of predictions: csv, tsv, txt, jsonl, parquet or xlsx, also .gz.
         name: Name of the appraisal; by default that of the file.
     """
-    from cxr.cli import documents, tables, terminal
+    from cxr.cli import documents, run_results, terminal
     from cxr.pipeline import appraise_predictions
     from cxr.storage.appraisal_folder import AppraisalFolder, default_name
 
     folder = AppraisalFolder.named(appraisals, name or default_name(file))
     with terminal.log_lines():
         appraise_predictions(file, columns, folder, cache)
-    (documents if json else tables).show_appraisal(folder)
+    (documents if json else run_results).show_appraisal(folder)

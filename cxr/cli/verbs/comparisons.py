@@ -39,14 +39,14 @@ def compare(
     from cxr.storage.run_folder import ComparisonFolder
 
     runs = [_run_or_appraisal(name, experiments, appraisals) for name in (first, second, *more)]
-    from cxr.cli import documents, tables
+    from cxr.cli import documents, run_results
     from cxr.evaluation.on_request import comparison
     from cxr.evaluation.on_request.comparison import write_comparison
 
     compared = comparison.compare(runs)
     folder = ComparisonFolder(out or Path("comparisons") / "_".join(run.path.name for run in runs))
     write_comparison(folder, compared)
-    (documents if json else tables).show_comparison(compared, folder)
+    (documents if json else run_results).show_comparison(compared, folder)
 
 
 def _run_or_appraisal(name: str, experiments: Path, appraisals: Path) -> "RunFolder | AppraisalFolder":

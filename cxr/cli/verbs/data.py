@@ -33,7 +33,7 @@ def sets(*, json: Json = False) -> None:
 
     Example: cxr sets
     """
-    from cxr.cli import documents, tables
+    from cxr.cli import documents, run_results
     from cxr.descriptions import shipped
 
-    (documents if json else tables).show_sets(shipped())
+    (documents if json else run_results).show_sets(shipped())

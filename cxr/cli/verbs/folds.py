@@ -64,7 +64,7 @@ def evaluate(
     from cxr.storage.run_folder import RunFolder
 
     folder = RunFolder.existing(run, experiments)
-    from cxr.cli import documents, tables
+    from cxr.cli import documents, run_results
     from cxr.evaluation.tables import evaluate as write_tables
     from cxr.network.devices import resolve_device
     from cxr.training.predictions import predict_fold
@@ -75,4 +75,4 @@ def evaluate(
         for fold in range(begun.config.folds):
             predict_fold(begun, fold, resolve_device(device))
         write_tables(begun)
-    (documents if json else tables).show_results(folder)
+    (documents if json else run_results).show_results(folder)

@@ -123,7 +123,7 @@ def recalibrate(
     from cxr.storage.model_folder import ModelFolder
 
     model = ModelFolder.named(models, name)
-    from cxr.cli import documents, tables, terminal
+    from cxr.cli import documents, model_results, terminal
     from cxr.recalibration.recalibrate import recalibrate_model
     from cxr.serving import registry
 
@@ -141,7 +141,7 @@ def recalibrate(
         )
         if promote:
             registry.promote(model, made.version)
-    (documents if json else tables).show_recalibration(registry.load_version(models, name, made.version))
+    (documents if json else model_results).show_recalibration(registry.load_version(models, name, made.version))
     if not json:
         say_made(model, made)
 
@@ -190,7 +190,7 @@ def models(*, models: Models = Path("models"), json: Json = False) -> None:
 
     Example: cxr models
     """
-    from cxr.cli import documents, tables
+    from cxr.cli import documents, model_results
     from cxr.serving import registry
 
-    (documents if json else tables).show_models(registry.list_models(models))
+    (documents if json else model_results).show_models(registry.list_models(models))

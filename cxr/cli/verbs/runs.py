@@ -66,10 +66,10 @@ def runs(*, experiments: Experiments = Path("experiments"), json: Json = False) 
 
     Example: cxr runs
     """
-    from cxr.cli import documents, tables
+    from cxr.cli import documents, run_results
     from cxr.evaluation.overview import list_runs
 
-    (documents if json else tables).show_runs(list_runs(experiments))
+    (documents if json else run_results).show_runs(list_runs(experiments))
 
 
 @contextmanager

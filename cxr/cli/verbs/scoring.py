@@ -45,14 +45,14 @@ def explain(
 
     if not images:
         raise ConfigError("name one or more images: cxr explain image.jpeg --name NAME.")
-    from cxr.cli import documents, tables
+    from cxr.cli import documents, model_results
     from cxr.serving.explanations import explain_images
     from cxr.serving.registry import load_champion
 
     package = load_champion(models, name)
     folder = ExplanationFolder(out)
     table = explain_images(package, images, folder, target=target, opacity=opacity, device=device, cache=cache)
-    (documents if json else tables).show_explanations(table, package, folder)
+    (documents if json else model_results).show_explanations(table, package, folder)
     if (table["status"] != "ok").any():
         sys.exit(2)
 
@@ -111,7 +111,7 @@ def feedback(
         name: Name of the model.
         by: Who gives the labels; by default the user of this process.
     """
-    from cxr.cli import documents, tables, terminal
+    from cxr.cli import documents, model_results, terminal
     from cxr.feedback.feedback import give_feedback
     from cxr.feedback.summary import verdict_of
     from cxr.serving.registry import load_champion
@@ -124,7 +124,7 @@ def feedback(
         champion = load_champion(models, name)
         entered = give_feedback(scores, model, champion, labelling, by=by or _user(), cache=cache)
     folder = scores.feedback(model.name)
-    (documents if json else tables).show_feedback(entered, folder)
+    (documents if json else model_results).show_feedback(entered, folder)
     verdict = verdict_of(folder, champion.version)
     sys.exit(1 if verdict and verdict["verdict"] == "surely below" else 0)
 

@@ -27,13 +27,13 @@ def train(
     Example: python -m cxr train --data chest_xray.zip --run-id first
     """
     require_possible(config, execution)
-    from cxr.cli import documents, tables, terminal
+    from cxr.cli import documents, run_results, terminal
     from cxr.pipeline import cross_validate
 
     terminal.stop_on_signals()
     with terminal.log_lines():
         folder = cross_validate(config, execution)
-    (documents if json else tables).show_results(folder)
+    (documents if json else run_results).show_results(folder)
 
 
 def require_possible(config: DataConfig, location: RunLocation) -> None:
@@ -69,7 +69,7 @@ def presets(*, weights: str = "imagenet-v1", json: Json = False) -> None:
     Args:
         weights: Where the network starts, as for `cxr train`; the recipes depend on whether it is none.
     """
-    from cxr.cli import documents, tables
+    from cxr.cli import documents, run_results
     from cxr.recipe import PRESETS
 
-    (documents if json else tables).show_recipes({name: options(weights) for name, options in PRESETS.items()})
+    (documents if json else run_results).show_recipes({name: options(weights) for name, options in PRESETS.items()})
