@@ -238,6 +238,30 @@ class Execution(RunLocation):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetrainConfig:
+    """Which model is trained again with the images that were labelled since, and when it becomes champion.
+
+    Attributes:
+        name: Name of the model; its champion's run is repeated on more images.
+        share: Share of the patients labelled since that is set aside: neither model is trained on them, and both are
+            compared on them.
+        margin: How much lower the ROC-AUC of the new version may be, with 95 % confidence, for it to become champion.
+        out: Folder of the scores, beside which the labels are kept.
+        models: Folder that holds all packaged models.
+    """
+
+    name: str
+    share: float = 0.3
+    margin: float = 0.01
+    out: Path = Path("scores")
+    models: Path = Path("models")
+
+    def __post_init__(self) -> None:
+        _require_range("share", self.share, 0.05, 0.95)
+        _require_range("margin", self.margin, 0, 0.2)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
     """Which model scores an inbox, how, and where the scores go.
 

@@ -21,6 +21,8 @@ from cxr.dataset.examination import examine
 from cxr.dicom_results.results import write_and_send
 from cxr.export.build import make_package
 from cxr.images.synthetic import draw_images, draw_inbox
+from cxr.retraining.outcome import conclude
+from cxr.retraining.plan import plan_retraining
 from cxr.serving import registry
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
@@ -32,6 +34,7 @@ from tests.support.disks import disk_of
 from tests.support.findings import hide_subtypes
 from tests.support.processes import run_on_a_terminal
 from tests.support.ray import RayNode, ray_nodes
+from tests.support.retraining import Site, copy_site, label_images, make_site, score_drawn
 from tests.support.runs import SMALL, Finished, finish_run, is_examined_alike, small_config, train_command
 from tests.support.scoring import score_to_dicom
 from tests.support.secrets import SECRETS
@@ -244,6 +247,30 @@ def head(finished: Finished, weights_file: str) -> Run:
 def three(finished: Finished, weights_file: str) -> Run:
     """A finished run with three classes."""
     return finished(weights=weights_file, trainable="head", label_from="subtype")
+
+
+@pytest.fixture(scope="session")
+def site(head: Run, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A site whose model `tiny` has scored 90 drawn images, of which all are labelled. Do not write into it."""
+
+    def make(place: Path) -> None:
+        made = make_site(place, head)
+        label_images(made, score_drawn(made))
+
+    return Site(make_once(tmp_path_factory, "site", make))
+
+
+@pytest.fixture(scope="session")
+def retrained(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """That site with the next version of the model, which was trained on half of these images too."""
+
+    def make(place: Path) -> None:
+        copy = copy_site(site, place)
+        plan = plan_retraining(copy.config, copy.location)
+        finish_run(place, plan.folder.run_id, plan.config)
+        conclude(plan, copy.config)
+
+    return Site(make_once(tmp_path_factory, "retrained", make))
 
 
 @pytest.fixture(scope="session")

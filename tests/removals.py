@@ -1185,6 +1185,35 @@ REMOVALS = (
         RECALIBRATION + "images_that_the_model_was_made_from_are_left_out_and_too_few_are_refused",
     ),
     Removal(
+        "a patient in the champion's training is set aside: it is compared on what it has learnt",
+        "cxr/retraining/set_aside.py",
+        "    return is_free & (place < share)\n",
+        "    return place < share\n",
+        "tests/retraining/test_set_aside.py::"
+        "test_a_group_with_an_image_that_the_champion_was_made_from_is_never_set_aside",
+    ),
+    Removal(
+        "few patients set aside: compared all the same",
+        "cxr/retraining/set_aside.py",
+        "    if (n_patients < LEAST).any():\n",
+        "    if False:\n",
+        "tests/retraining/test_set_aside.py::test_too_few_patients_of_a_class_and_nothing_to_train_on_are_refused",
+    ),
+    Removal(
+        "a labelled file is another by now: it is trained on under the label",
+        "cxr/images/image_table.py",
+        '        if image_id_of(data) != row["image_id"]:\n',
+        "        if False:\n",
+        "tests/retraining/test_images.py::test_a_file_that_changes_after_the_table_was_written_is_not_read",
+    ),
+    Removal(
+        "the champion changed while the next version was trained: it is replaced",
+        "cxr/serving/registry.py",
+        "        if over not in (None, before):\n",
+        "        if False:\n",
+        "tests/retraining/test_outcome.py::test_a_champion_that_changed_in_the_meantime_is_not_replaced",
+    ),
+    Removal(
         "few labelled images: fitted all the same",
         "cxr/recalibration/labelled_images.py",
         "    if (counts >= LEAST).all():\n",

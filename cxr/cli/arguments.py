@@ -61,13 +61,15 @@ HAS_TO_EXIST = {
         "mlflow",
         "package",
         "report",
+        "retrain",
         "runs",
         "stress",
         "train-fold",
     },
     "--images": {"recalibrate"},
     "--models": {
-        *("explain", "feedback", "models", "package push", "promote", "recalibrate", "rollback", "score", "serve"),
+        *("explain", "feedback", "models", "package push", "promote", "recalibrate", "retrain", "rollback", "score"),
+        "serve",
     },
 }
 """The folders that verbs list or read: where one is mistyped, nothing in it is no answer."""

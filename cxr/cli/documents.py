@@ -138,6 +138,14 @@ def show_recalibration(package: "Package") -> None:
     write({"name": package.name, "version": package.version, **origin, "files": files})
 
 
+def show_retraining(folder: "RunFolder") -> None:
+    """Print which version was made, how it compares with the champion, and whether it has become that."""
+    from cxr.storage import verified
+
+    paths = {"images": folder.retraining.images, "set_aside": folder.retraining.set_aside, "report": folder.report}
+    write({"run": folder.run_id, **verified.read_json(folder.retraining.outcome), "files": paths})
+
+
 def show_runs(table: "pd.DataFrame") -> None:
     """Print a row for each run."""
     from cxr.evaluation.overview import STARTING_PROJECT

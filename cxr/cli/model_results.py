@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from cxr.feedback.feedback import Entered
     from cxr.serving.package import Package
-    from cxr.storage.run_folder import ExplanationFolder
+    from cxr.storage.run_folder import ExplanationFolder, RunFolder
     from cxr.storage.scores_folder import FeedbackFolder, ScoringRunFolder
 
 N_WEEKS = 12
@@ -105,6 +105,21 @@ def show_models(table: "pd.DataFrame") -> None:
     print_table(shown, 120)
     if table.empty:
         say("no model yet: `cxr package RUN --name NAME` makes one from a finished run")
+
+
+def show_retraining(folder: "RunFolder") -> None:
+    """Print what was added, which version was made, and whether it has become champion."""
+    from cxr.storage import verified
+
+    outcome = verified.read_json(folder.retraining.outcome)
+    retrained = outcome["retrained"]
+    added = ", ".join(f"{n:,} {visible(name)}" for name, n in retrained["n_added"].items())
+    aside = ", ".join(f"{n:,} {visible(name)}" for name, n in retrained["n_patients_compared"].items())
+    say(f"added    {added} labelled since version {retrained['from']} was trained")
+    say(f"compared on patients that neither was trained on: {aside}")
+    say(f"run      {folder.path}")
+    say(f"verdict  {visible(outcome['sentence'])}")
+    say(DISCLAIMER)
 
 
 def show_recalibration(package: "Package") -> None:

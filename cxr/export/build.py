@@ -1,6 +1,8 @@
 """From a finished run to a package, the next version of a model."""
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from cxr.classes import Findings
 from cxr.config import OperatingPoint
@@ -25,6 +27,7 @@ def make_package(
     refer: float | None = None,
     onnx: bool = False,
     int8: bool = False,
+    retrained: Mapping[str, Any] | None = None,
 ) -> PackageFolder:
     """Write a finished run as the next version of a model; return its folder.
 
@@ -39,6 +42,7 @@ def make_package(
             referred. None to predict a class for every image.
         onnx: also write an ONNX graph from squares to probabilities.
         int8: write the layers in 8-bit integers, which alone score then, on CPUs that support them.
+        retrained: `retrained` of package.json, of a run that `cxr retrain` has made; None for any other.
 
     Raises:
         ConfigError: a package needed for ONNX graphs or 8-bit integers is missing, or both are asked for; or the
@@ -63,9 +67,11 @@ def make_package(
         identity["prevalence"] = prevalence
     if refer is not None:
         identity["refer"] = refer
-    return add_version(
-        target, has_identity(identity), partial(write_contents, run=run, name=target.name, identity=identity)
-    )
+    more = {} if retrained is None else {"retrained": retrained}
+    if retrained is not None:
+        identity["retrained"] = retrained["package"]
+    write = partial(write_contents, run=run, name=target.name, identity=identity, more=more)
+    return add_version(target, has_identity(identity), write)
 
 
 def _require_possible(

@@ -20,7 +20,15 @@ from cxr.storage.model_folder import PackageFolder
 from cxr.training.run import Run
 
 
-def write_contents(folder: PackageFolder, version: str, *, run: Run, name: str, identity: Mapping[str, Any]) -> None:
+def write_contents(
+    folder: PackageFolder,
+    version: str,
+    *,
+    run: Run,
+    name: str,
+    identity: Mapping[str, Any],
+    more: Mapping[str, Any],
+) -> None:
     """Write every file of a package into its folder.
 
     Args:
@@ -29,6 +37,7 @@ def write_contents(folder: PackageFolder, version: str, *, run: Run, name: str, 
         run: the finished run.
         name: of the model.
         identity: what is packaged, and how.
+        more: what else package.json says.
 
     Raises:
         PackageError: 8-bit integers may be worse than float32 by more than is allowed.
@@ -48,4 +57,4 @@ def write_contents(folder: PackageFolder, version: str, *, run: Run, name: str, 
     compared = run.squares(evenly_spread(out_of_fold.predictions, N_COMPARED))
     bfloat16 = measure_rounding(networks, fitted.calibration, compared, run.cache)
     facts = package_facts(run, evaluated, fitted, name, version, identity, bfloat16)
-    describe(folder, facts | {"novelty": limit} | fit_refer(out_of_fold, fitted, identity.get("refer")))
+    describe(folder, facts | {"novelty": limit, **more} | fit_refer(out_of_fold, fitted, identity.get("refer")))

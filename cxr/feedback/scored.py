@@ -1,6 +1,7 @@
 """The published scores of a model, as what labels are joined to."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -87,7 +88,12 @@ def read_scored(folder: ScoresFolder, name: str, classes: Classes) -> pd.DataFra
     return rows.assign(key=key)
 
 
+def inboxes_of(folder: ScoresFolder) -> Iterator[Path]:
+    """Yield the inbox of each scoring run that has left a record, that of the latest first."""
+    for run in folder.scoring_runs():
+        yield Path(files.read_record(run.record)["inbox"])
+
+
 def inbox_of(folder: ScoresFolder) -> Path | None:
     """Return the inbox of the latest scoring run; None if no run has left a record."""
-    runs = folder.scoring_runs()
-    return Path(files.read_record(runs[0].record)["inbox"]) if runs else None
+    return next(inboxes_of(folder), None)

@@ -1,4 +1,4 @@
-"""Where the bytes of images come from: a folder, an archive, a folder in an archive, or the Kaggle set.
+"""Where the bytes of images come from: a folder, an archive, a folder in one, the Kaggle set, or a table of images.
 
 A source lists its files and reads one at a time. Nothing is unpacked, moved or written, so a path in a hostile archive
 cannot do harm. A path names one file: an archive in which two members have the same path is refused. Which files are
@@ -16,6 +16,7 @@ from cxr.config import KAGGLE
 from cxr.errors import DataError
 from cxr.images.archives.tar_archive import TarArchive, is_tar
 from cxr.images.archives.zip_archive import ZipArchive
+from cxr.images.image_table import SUFFIX, ImageTable
 from cxr.wording import printable
 
 KAGGLE_DATASET = "paultimothymooney/chest-xray-pneumonia"
@@ -61,9 +62,10 @@ class Source(Protocol):
 
 
 def open_source(data: str) -> Source:
-    """Return the source that `--data` names: a folder, an archive, a folder in an archive, or the word kaggle.
+    """Return the source that `--data` names: a folder, an archive, a folder in one, kaggle, or a table of images.
 
     Raises:
+        DamagedError: a table of images is none that cxr wrote, or was changed.
         DataError: the path does not exist, the archive is damaged or unsafe, or Kaggle cannot be reached. A tar is
             looked into when it is first asked for a file, and raises it then.
     """
@@ -73,6 +75,8 @@ def open_source(data: str) -> Source:
     file = next((place for place in (path, *path.parents) if place.is_file()), None)
     if file is None:
         raise DataError(f"--data {data!r} does not exist: give a folder, a .zip, .tar or .tar.gz, or the word kaggle.")
+    if file == path and file.suffix == SUFFIX:
+        return ImageTable.at(file, open_source)
     archive = _open_archive(file, data)
     return archive if file == path else FolderInArchive(archive, path.relative_to(file).as_posix(), data)
 

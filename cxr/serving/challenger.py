@@ -3,6 +3,8 @@
 The comparison is paired: patients are drawn with replacement, the same for both.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -10,6 +12,21 @@ from numpy.typing import NDArray
 from cxr.classes import Classes, Findings
 from cxr.metrics.bootstrap import CONFIDENCE, draw_groups, percentile_interval, replicate_metrics
 from cxr.serving.package import Package
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How the ROC-AUCs of two versions differ on the same images; for more than two classes, their means."""
+
+    before: float
+    after: float
+    value: float
+    """The second less the first."""
+    ci_low: float
+    ci_high: float
+    """95 % interval of the difference, over groups."""
+    n_images: int
+    n_groups: int
 
 
 def compare(champion: Package, challenger: Package) -> tuple[str, bool]:
@@ -64,17 +81,29 @@ def compare_classes(before: pd.DataFrame, after: pd.DataFrame, classes: Classes)
     shared = before.merge(after, on=["image_id", "label"], suffixes=("_before", "_after"))
     if shared["label"].nunique() < len(classes):
         return f"it shares {len(shared)} images with the champion, too few to compare the two on", True
-    group = shared["group_before"].factorize()[0].astype(np.int64)
-    drawn = draw_groups(int(group.max()) + 1)
-    replicates = [_auc_replicates(shared, classes, when, group, drawn) for when in ("before", "after")]
-    once = np.ones((1, drawn.shape[1]))  # every patient once: the images themselves
-    point = [float(_auc_replicates(shared, classes, when, group, once)[0]) for when in ("before", "after")]
-    low, high = percentile_interval(replicates[1] - replicates[0])
+    found = paired_difference(shared.assign(group_id=shared["group_before"]), classes)
     sentence = (
-        f"ROC-AUC {point[1]:.4f} against {point[0]:.4f} on {len(shared):,} shared images, "
-        f"difference {point[1] - point[0]:+.4f} [{low:+.4f}, {high:+.4f}]"
+        f"ROC-AUC {found.after:.4f} against {found.before:.4f} on {len(shared):,} shared images, "
+        f"difference {found.value:+.4f} [{found.ci_low:+.4f}, {found.ci_high:+.4f}]"
     )
-    return sentence, high < 0
+    return sentence, found.ci_high < 0
+
+
+def paired_difference(images: pd.DataFrame, classes: Classes) -> Difference:
+    """Return how the ROC-AUCs of two versions differ: groups are drawn with replacement, the same for both.
+
+    Args:
+        images: columns label, group_id, and probability_<class>_before and _after; each class has an image.
+        classes: two or more.
+    """
+    group = images["group_id"].factorize()[0].astype(np.int64)
+    n_groups = int(group.max()) + 1
+    drawn = draw_groups(n_groups)
+    before, after = (_auc_replicates(images, classes, when, group, drawn) for when in ("before", "after"))
+    once = np.ones((1, n_groups))  # every patient once: the images themselves
+    first, second = (float(_auc_replicates(images, classes, when, group, once)[0]) for when in ("before", "after"))
+    low, high = percentile_interval(after - before)
+    return Difference(first, second, second - first, low, high, len(images), n_groups)
 
 
 def _auc_replicates(

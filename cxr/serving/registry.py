@@ -73,12 +73,22 @@ def load_version(models: Path, name: str, version: str | None) -> Package:
     return load_package(model.version(version))
 
 
-def promote(model: ModelFolder, version: str, *, force: bool = False) -> str:
+def promote(
+    model: ModelFolder, version: str, *, force: bool = False, over: str | None = None, because: str | None = None
+) -> str:
     """Make a version the champion; return a sentence on how it compares with the champion before.
 
+    Args:
+        model: of the version.
+        version: its number.
+        force: promote a version that is shown to be worse, or cannot be compared, and where the champion before is
+            unknown.
+        over: the champion that it may replace; None for any.
+        because: what else was found, which is recorded before the comparison.
+
     Raises:
-        PackageError: the version does not exist or is damaged; or it is shown to be worse, or cannot be compared, or
-            the champion before is unknown, which `force` overrides.
+        PackageError: the version does not exist or is damaged; another version than `over` is the champion; or what
+            `force` overrides.
     """
     _require(model)
     with files.locked(model.lock, f"model {model.name}", patience_s=60):
@@ -87,7 +97,13 @@ def promote(model: ModelFolder, version: str, *, force: bool = False) -> str:
         before = _or_none(champion_version, model, force=force)
         if before == version:
             return f"version {version} of {model.name} is already champion"
+        if over not in (None, before):
+            raise PackageError(
+                f"version {before} of {model.name} has become champion in place of {over}, which version {version} was "
+                f"compared with: `cxr promote {model.name} {version}` compares them."
+            )
         verdict = _verdict(model, before, challenger, force=force)
+        verdict = f"{because}; {verdict}" if because else verdict
         _set_champion(model, before, version, verdict, force=force)
     log.info("champion of %s: version %s (%s)", model.name, version, verdict)
     return verdict

@@ -34,6 +34,7 @@ WAYS_OUT = {
     "external_tests/*/*": "type `cxr report {2}` with that --external again",
     "held_out_test/openings.json": "delete its folder, which loses the record of earlier openings",
     "held_out_test/*": "type `cxr report {1} --open-test` again",
+    "retraining/*": "type `cxr retrain` again",
     "run_id": "delete it if it is there, then type `cxr train` with --run-id {0} again",
     "config.json": "delete it if it is there, then type `cxr train` with --run-id {0} again: the folds are kept",
     "*": "delete config.json and type `cxr train` with --run-id {0} again: the folds are kept",
@@ -48,6 +49,7 @@ FOLDERS = (
     "metrics",
     "figures",
     "checks",
+    "retraining",
 )
 """The folders within a run."""
 
@@ -131,6 +133,27 @@ class OutsideTestFolder:
     @property
     def openings(self) -> Path:
         return self.path / "openings.json"
+
+
+@dataclass(frozen=True)
+class RetrainingFolder:
+    """What a run of `cxr retrain` is made from, and how its model compares with the champion."""
+
+    path: Path
+
+    @property
+    def images(self) -> Path:
+        """The data set: the images of the champion's run and those that were labelled since, with their labels."""
+        return self.path / "data_set.parquet"
+
+    @property
+    def set_aside(self) -> Path:
+        """What both models predict for the images that neither was trained on."""
+        return self.path / "set_aside.parquet"
+
+    @property
+    def outcome(self) -> Path:
+        return self.path / "outcome.json"
 
 
 @dataclass(frozen=True)
@@ -255,6 +278,10 @@ class RunFolder:
     @property
     def events(self) -> Path:
         return self.path / "events.jsonl"
+
+    @property
+    def retraining(self) -> RetrainingFolder:
+        return RetrainingFolder(self.path / "retraining")
 
     @property
     def held_out_test(self) -> OutsideTestFolder:

@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 from cxr.cli import groups
 from cxr.cli.app import Json, app
 from cxr.cli.verbs.training import require_possible
-from cxr.config import DataConfig, Execution, RunLocation, TrainConfig
+from cxr.config import DataConfig, Execution, RetrainConfig, RunLocation, TrainConfig
 from cxr.errors import ChecksFailedError
 from data_checks.tolerances import Checking, Tolerances
 from flows.prefect_session import prefect_session
@@ -76,6 +76,52 @@ def train(
         require_address(execution)
         path = cast(Path, train_cv(**asdict(config), **asdict(execution), **asdict(limits)))
     (documents if json else run_results).show_results(RunFolder(path))
+
+
+@app.command(group=groups.MODELS)
+def retrain(
+    *,
+    config: Annotated[RetrainConfig, Parameter(name="*")],
+    execution: Annotated[Execution, Parameter(name="*")] = Execution(),  # noqa: B008 it is frozen
+    checks: Annotated[Checking, Parameter(name="*")] = Checking(),  # noqa: B008
+    json: Json = False,
+) -> None:
+    """Train a model again with the images that `cxr feedback` has labels of, as the Prefect flow retrain.
+
+    The champion's recipe is trained on its own images and on these, less a share of the patients, on whose images the
+    new version and the champion are compared. It becomes champion if its ROC-AUC is lower by no more than the margin,
+    with 95 % confidence. Exit code 0 if it is the champion, 1 if it stays a challenger. If the process is killed, rerun
+    the same command to resume it.
+
+    Example: cxr retrain --name pneumonia
+    """
+    from cxr.cli import documents, model_results
+    from cxr.storage import verified
+    from cxr.storage.run_folder import RunFolder
+
+    limits = _as_values(checks)
+    require_retrainable(config, execution)
+    with prefect_session():
+        from flows.retrain import retrain as flow
+        from tasks.training import require_address
+
+        require_address(execution)
+        folder = RunFolder(cast(Path, flow(**asdict(config), **asdict(execution), **asdict(limits))))
+    (documents if json else model_results).show_retraining(folder)
+    sys.exit(0 if verified.read_json(folder.retraining.outcome)["promoted"] else 1)
+
+
+def require_retrainable(config: RetrainConfig, execution: Execution) -> None:
+    """Check, before a server starts, that there is a champion whose run is here, and that something is labelled.
+
+    Raises:
+        CxrError: the first thing that is wrong.
+    """
+    from cxr.cli import terminal
+    from cxr.retraining.plan import require_possible as require_plannable
+
+    with terminal.log_lines():
+        require_plannable(config, execution)
 
 
 def _as_values(checks: Checking) -> Checking:

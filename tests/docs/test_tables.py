@@ -21,6 +21,7 @@ from cxr.training.run import load_run
 from data_checks.gate import check_data, check_results
 from data_checks.tolerances import Tolerances
 from tests.support.processes import PROJECT
+from tests.support.retraining import Site
 from tests.support.shared import NewFolder
 
 PAGE = PROJECT / "docs" / "reference" / "tables.md"
@@ -65,7 +66,7 @@ def described() -> Tables:
 
 
 @pytest.fixture(scope="module")
-def written(sample: Path, home: Path, scored: Path, new_folder: NewFolder) -> list[tuple[str, Path]]:
+def written(sample: Path, home: Path, scored: Path, retrained: Site, new_folder: NewFolder) -> list[tuple[str, Path]]:
     """Every Parquet file of two runs with all that can be asked of them, of a package and of a scored inbox.
 
     Each with its path as a user sees it.
@@ -86,11 +87,10 @@ def written(sample: Path, home: Path, scored: Path, new_folder: NewFolder) -> li
     app(["explain", str(image), "--name=tiny", *folders])
     roots = {name: place / name for name in ("experiments", "appraisals", "comparisons", "explanations")}
     roots |= {"models": home / "models", "scores": label_scores(home, scored, place)}
-    return [
-        (f"{name}/{path.relative_to(root).as_posix()}", path)
-        for name, root in roots.items()
-        for path in root.rglob("*.parquet")
-    ]
+    found = [(name, root, path) for name, root in roots.items() for path in root.rglob("*.parquet")]
+    again = retrained.path / "experiments"
+    found += [("experiments", again, path) for path in again.glob("retrain-*/retraining/*.parquet")]
+    return [(f"{name}/{path.relative_to(root).as_posix()}", path) for name, root, path in found]
 
 
 def label_scores(home: Path, scored: Path, place: Path) -> Path:

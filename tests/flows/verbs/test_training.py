@@ -1,10 +1,13 @@
+import json
 import os
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.support.processes import BIN
+from tests.support.retraining import Site, copy_site
 
 CXR = str(BIN / "cxr")
 
@@ -36,3 +39,19 @@ def test_what_can_be_known_at_once_is_said_before_a_server_starts(
     assert result.stderr.startswith(sentence)
     assert len(result.stderr.splitlines()) == 1, "neither a server nor a log line"
     assert not (tmp_path / "experiments").exists()
+
+
+def test_a_retraining_that_was_made_before_trains_nothing_and_says_again_what_came_of_it(
+    retrained: Site, server: dict[str, str], tmp_path: Path
+) -> None:
+    site = copy_site(retrained, tmp_path)
+    places = [f"--experiments={tmp_path / 'experiments'}", f"--cache={tmp_path / 'cache'}"]
+    places += [f"--models={tmp_path / 'models'}", f"--out={tmp_path / 'scores'}"]
+    command = [CXR, "retrain", "--name=tiny", "--share=0.5", *places, "--json", "--quiet"]
+    result = subprocess.run(command, env=server, capture_output=True, text=True, timeout=200, check=False)
+    document = json.loads(result.stdout)
+    assert (result.returncode, result.stderr) == (0 if document["promoted"] else 1, "")
+    assert document["version"] == "2"
+    assert document["retrained"]["sentence"] in document["sentence"]
+    assert site.model.versions() == ["1", "2"]
+    assert pd.read_parquet(document["files"]["images"])["is_set_aside"].any()

@@ -1,0 +1,1 @@
+"""A model, trained again with the images that were labelled since, and compared with its champion before it scores."""

@@ -1,0 +1,175 @@
+"""The new model beside the champion, on the images that neither was trained on: packaged, and promoted if no worse.
+
+The rule: the new version becomes champion if the lower bound of the paired 95 % interval of the ROC-AUC's difference
+(new less champion, patients drawn with replacement, the same for both) is no lower than the margin allows, and
+`cxr promote` does not find it worse on the images that both predicted out of fold. Otherwise it stays a challenger.
+Nothing is chosen on these images: calibration and thresholds of both come from others.
+"""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cxr.config import RetrainConfig
+from cxr.errors import PackageError
+from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.export.build import make_package
+from cxr.images.inbox import Arrival
+from cxr.images.source import open_source
+from cxr.metrics.calibration import average_folds
+from cxr.network.resnet import predict_logits
+from cxr.retraining.images import FROM_FEEDBACK
+from cxr.retraining.plan import Plan
+from cxr.retraining.set_aside import LEAST
+from cxr.serving import registry
+from cxr.serving.challenger import Difference, paired_difference
+from cxr.serving.package import Package, load_package
+from cxr.serving.predictor import Predictor
+from cxr.serving.screening import FileReading, examine_image
+from cxr.storage import verified
+from cxr.storage.model_folder import ModelFolder, PackageFolder
+from cxr.training.predictions import load_network
+from cxr.training.run import Run, load_run
+
+log = logging.getLogger(__name__)
+
+WHEN = {"champion": "before", "challenger": "after"}
+"""How a comparison of versions calls them."""
+
+
+def conclude(plan: Plan, config: RetrainConfig) -> dict[str, Any]:
+    """Compare, package and, by the rule, promote what a plan has trained; return the outcome, which is also written.
+
+    Called again, it finds what it has packaged, and promotes what was to be promoted.
+
+    Args:
+        plan: its run is finished.
+        config: the model and the margin.
+
+    Returns:
+        Fields: version, champion (after this), promoted, sentence, and `retrained` of package.json.
+    """
+    run = load_run(plan.folder)
+    model = ModelFolder.named(config.models, config.name)
+    known = version_of(model, plan)
+    package = load_package(known or _packaged(run, model, plan, config))
+    retrained = package.facts["retrained"]
+    promoted, sentence = _promoted(model, package)
+    outcome = {"version": package.version, "champion": registry.champion_version(model), "promoted": promoted}
+    outcome |= {"sentence": sentence, "retrained": retrained}
+    verified.write_json(run.folder.retraining.outcome, outcome)
+    log.info("retrain: %s", sentence)
+    return outcome
+
+
+def version_of(model: ModelFolder, plan: Plan) -> PackageFolder | None:
+    """Return the version that was retrained from the same table of images before; None without one."""
+    for version in model.versions():
+        folder = model.version(version)
+        if verified.read_json(folder.description).get("retrained", {}).get("images") == plan.images:
+            return folder
+    return None
+
+
+def _packaged(run: Run, model: ModelFolder, plan: Plan, config: RetrainConfig) -> PackageFolder:
+    """Return the next version of the model, made as the champion was, with the outcome of the comparison."""
+    made_as = plan.champion.facts["identity"]
+    return make_package(
+        run,
+        model,
+        operating_point=plan.champion.operating_point,
+        prevalence=made_as.get("prevalence"),
+        refer=made_as.get("refer"),
+        onnx=made_as["onnx"],
+        int8=bool(made_as["int8"]),
+        retrained=_compared(run, plan, config),
+    )
+
+
+def _compared(run: Run, plan: Plan, config: RetrainConfig) -> dict[str, Any]:
+    """Return `retrained` of package.json: from what a version was retrained, and how it compares."""
+    images = verified.read_table(run.folder.retraining.images)
+    is_trained = (images["origin"] == FROM_FEEDBACK) & ~images["is_set_aside"]
+    table = _predicted_by_both(run, plan.champion, images[images["is_set_aside"]].reset_index(drop=True))
+    verified.write_table(run.folder.retraining.set_aside, table)
+    compared = table[~table["in_training"]]
+    n_patients = compared.groupby("label")["group_id"].nunique().reindex(run.classes, fill_value=0)
+    origin = {
+        "from": plan.champion.version,
+        "package": plan.champion.file_hash,
+        "images": plan.images,
+        "n_added": images.loc[is_trained, "label"].value_counts().reindex(run.classes, fill_value=0).to_dict(),
+        "n_patients_compared": n_patients.to_dict(),
+        "share": config.share,
+        "seed": run.config.seed,
+        "margin": config.margin,
+    }
+    if (n_patients < LEAST).any():
+        few = ", ".join(f"{n} of {name}" for name, n in n_patients.items())
+        sentence = f"too few patients are left to compare on ({few}; {LEAST} of each needed)"
+        return origin | {"compared": None, "is_no_worse": False, "sentence": sentence}
+    names = {f"{who}_{c}": f"probability_{c}_{when}" for c in run.classes for who, when in WHEN.items()}
+    difference = paired_difference(compared.rename(columns=names), run.classes)
+    is_no_worse = bool(difference.ci_low >= -config.margin)
+    sentence = _sentence(difference, plan.champion.version, config.margin, is_no_worse=is_no_worse)
+    return origin | {"compared": vars(difference), "is_no_worse": is_no_worse, "sentence": sentence}
+
+
+def _sentence(difference: Difference, champion: str, margin: float, *, is_no_worse: bool) -> str:
+    verdict = "is lower by no more than" if is_no_worse else "is not shown to be lower by no more than"
+    return (
+        f"its ROC-AUC {verdict} {margin:g}: {difference.after:.4f} against {difference.before:.4f} of version "
+        f"{champion}, difference {difference.value:+.4f} [{difference.ci_low:+.4f}, {difference.ci_high:+.4f}] on "
+        f"{difference.n_images:,} images of {difference.n_groups:,} patients that neither was trained on"
+    )
+
+
+def _predicted_by_both(run: Run, champion: Package, images: pd.DataFrame) -> pd.DataFrame:
+    """Return what champion and run predict for images.
+
+    Columns: image_id, path, group_id, label, in_training (whether the champion was made from a copy), and the
+    probabilities champion_<class> and challenger_<class>. What the champion refuses is left out.
+    """
+    source = open_source(run.config.data)
+    read = [_read(source.read(path), path, run.config.size) for path in images["path"]]
+    readings = [reading for reading in read if reading.refused is None]
+    images = images[[reading.refused is None for reading in read]]
+    precision = "int8" if champion.has_int8 else "fp32"
+    predictor = Predictor(champion, device=run.devices[0], precision=precision, compile="off", cache=run.cache)
+    predictions = predictor.predict(readings)
+    after = _ensemble(run, np.stack([reading.square for reading in readings if reading.square is not None]))
+    table = images[["image_id", "path", "group_id", "label"]].reset_index(drop=True)
+    table["in_training"] = [prediction.in_training for prediction in predictions]
+    for column, name in enumerate(run.classes):
+        table[f"champion_{name}"] = [prediction.probability[name] for prediction in predictions]
+        table[f"challenger_{name}"] = after[:, column]
+    return table
+
+
+def _read(data: bytes, path: str, size: int) -> FileReading:
+    return examine_image(Arrival(path, path, len(data), 0), data, size)
+
+
+def _ensemble(run: Run, squares: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the calibrated probabilities of a run's networks, averaged, shape (n, n_classes)."""
+    inside = OutOfFold(verified.read_table(run.folder.predictions), run.classes)
+    logits = np.stack([predict_logits(load_network(run, fold), squares, "cpu") for fold in range(run.config.folds)])
+    return average_folds(inside.calibration, logits)[0]
+
+
+def _promoted(model: ModelFolder, package: Package) -> tuple[bool, str]:
+    """Return whether a version is the champion by now, and a sentence that says why or why not."""
+    retrained = package.facts["retrained"]
+    name = f"version {package.version} of {model.name}"
+    if registry.champion_version(model) == package.version:
+        return True, f"{name} is the champion: {retrained['sentence']}"
+    if not retrained["is_no_worse"]:
+        return False, f"{name} stays a challenger: {retrained['sentence']}"
+    try:
+        registry.promote(model, package.version, over=retrained["from"], because=retrained["sentence"])
+    except PackageError as error:
+        return False, f"{name} stays a challenger, although {retrained['sentence']}: {error}"
+    return True, f"{name} is the champion: {retrained['sentence']}"
