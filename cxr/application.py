@@ -16,7 +16,7 @@ import cxr
 
 CARRIED = "_application"
 """The folder within `cxr` that holds the application in a wheel; `hatch_build.py` puts it there."""
-FLOWS = ("train_cv", "train_fold", "validate_dataset", "score_batch", "retrain")
+FLOWS = ("train_cv", "train_fold", "validate_dataset", "score_batch", "feedback", "retrain")
 
 
 def is_carried() -> bool:

@@ -11,13 +11,17 @@ import pandas as pd
 from cxr.classes import Classes, Findings, outputs_of
 from cxr.config import DataConfig
 from cxr.evaluation.acquisition_baseline import measure_acquisition_baseline
+from cxr.feedback.ledger import read_ledger
+from cxr.feedback.scored import read_scored
 from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
+from cxr.storage.scores_folder import ScoresFolder
 from cxr.training.run import Run
 from cxr.verdict import Finding, Verdict
 from data_checks import (
     acquisition_baseline,
     drift,
+    feedback,
     findings,
     folds,
     left_aside,
@@ -105,6 +109,21 @@ def check_scores(
     verdicts = [run_suite(context, scores.TABLE, scores.describe(rows, outputs), suite)]
     described = drift.describe(compared, limit)
     verdicts.append(run_suite(context, drift.TABLE, described, drift.expectations(limit)))
+    log_failed(verdicts)
+    return verdicts
+
+
+def check_feedback(folder: ScoresFolder, name: str, classes: Classes, limit: Tolerances) -> list[Verdict]:
+    """Check every label that came after the scores of a model; return the verdicts.
+
+    Args:
+        folder: of the scores.
+        name: of the model.
+        classes: of its champion.
+        limit: what is still acceptable.
+    """
+    rows = feedback.describe(read_ledger(folder.feedback(name)), read_scored(folder, name, classes))
+    verdicts = [run_suite(open_context(), feedback.TABLE, rows, feedback.expectations(classes, limit))]
     log_failed(verdicts)
     return verdicts
 

@@ -66,6 +66,8 @@ class Tolerances:
     """Probability of such a difference by chance, corrected for the number of statistics."""
     accuracy_loss: float = 0.1
     """The estimate uses probabilities alone, so it is coarse, and a batch of hard images is not an error."""
+    corrected_share: float = 0.1
+    """If more labels that came after the scores were corrected, the first word on an image is not to be relied on."""
     acquisition_auc: float = 0.7
     """If acquisition alone ranks the classes better, a model may be reading the scanner instead of the lung."""
 

@@ -113,6 +113,7 @@ def up(
     model: str = MODEL,
     silent_for_s: int = SILENT_FOR_S,
     notify: str | None = None,
+    retrain: bool = False,
 ) -> list[str]:
     """Start what is not running: server, workers, page and endpoint; register pools, automations and deployments.
 
@@ -124,6 +125,7 @@ def up(
         model: the endpoint's; it need not be there yet.
         silent_for_s: a run without a sign of life for this long is marked as crashed.
         notify: address that is told of failed, crashed and held runs; None leaves it as it is.
+        retrain: whether a model that is surely below its promise is trained again; False leaves it as it is.
 
     Returns:
         A sentence for each thing that was done, or was done already.
@@ -143,7 +145,7 @@ def up(
         if server.process and (other := files.read_json(server.record)["address"]) != address:
             raise RunError(f"the server is up at {other}: type `cxr down` first to start it at {address}.")
         done = [_start_server(server, address, port, environment)]
-        done += deploy(environment, silent_for_s=silent_for_s, notify=notify)
+        done += deploy(environment, silent_for_s=silent_for_s, notify=notify, retrain=retrain)
         for companion in companions(visible_gpus(), page_port, endpoint_port, model):
             service = Service(server.folder, companion.name)
             if service.process:
@@ -234,13 +236,20 @@ def _answers_now(address: str) -> bool:
         return False
 
 
-def deploy(environment: Mapping[str, str], *, silent_for_s: int = SILENT_FOR_S, notify: str | None = None) -> list[str]:
+def deploy(
+    environment: Mapping[str, str],
+    *,
+    silent_for_s: int = SILENT_FOR_S,
+    notify: str | None = None,
+    retrain: bool = False,
+) -> list[str]:
     """Register pools, automations and deployments at the server that `environment` names.
 
     Args:
         environment: of a client of the server.
         silent_for_s: as for `up`.
         notify: as for `up`.
+        retrain: as for `up`.
 
     Returns:
         A sentence for each thing that the server does by itself from now on.
@@ -262,6 +271,9 @@ def deploy(environment: Mapping[str, str], *, silent_for_s: int = SILENT_FOR_S, 
     if ended.returncode:
         lines = (ended.stderr or ended.stdout).strip().splitlines()
         raise RunError(f"`prefect deploy --all` failed: {lines[-1] if lines else 'it printed nothing'}")
+    if retrain:
+        with talking_to_server(environment):
+            done.append(server.set_retraining_up())
     return done
 
 

@@ -435,9 +435,17 @@ REMOVALS = (
     Removal(
         "a scoring run is held: nobody is told",
         "deployments/server.py",
-        '_events("Failed", "Crashed", "Held")',
-        '_events("Failed", "Crashed")',
+        '_events("Failed", "Crashed", "Held", "SurelyBelow")',
+        '_events("Failed", "Crashed", "SurelyBelow")',
         "tests/deployments/test_postgresql.py",
+    ),
+    Removal(
+        "a model is surely below its promise: it is not trained again, although that was asked for",
+        "deployments/services.py",
+        "    if retrain:\n",
+        "    if False:\n",
+        "tests/flows/test_feedback.py::"
+        "test_a_model_that_is_surely_below_its_promise_is_trained_again_once_that_is_asked_for",
     ),
     Removal(
         "server and worker are killed: up takes their records for them",

@@ -25,6 +25,7 @@ def up(
     endpoint_port: int = 8600,
     name: str = "pneumonia",
     notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = None,
+    retrain: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Start Prefect's server, deployments, workers, the page and the endpoint here; what is up stays as it is.
 
@@ -36,17 +37,24 @@ def up(
         endpoint_port: Port of the endpoint, as `cxr serve` runs it, likewise.
         name: Name of the endpoint's model; without a champion it waits for one.
         notify: Address of a webhook that is notified of runs that failed, crashed, or are held.
+        retrain: From now on, start retrain/default whenever a run of feedback/default finds a model surely below what
+            its package promises.
     """
     from deployments import services as parts
 
     ports = {"page_port": page_port, "endpoint_port": endpoint_port}
-    for line in parts.up(services, port, **ports, model=name, notify=notify):
+    for line in parts.up(services, port, **ports, model=name, notify=notify, retrain=retrain):
         say(line)
     say("`cxr status` shows what runs, `cxr down` stops it")
 
 
 @app.command(group=groups.SERVICES)
-def deploy(*, wait: int = 0, notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = None) -> None:
+def deploy(
+    *,
+    wait: int = 0,
+    notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = None,
+    retrain: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
     """Create pools, automations and deployments on the Prefect server that PREFECT_API_URL names, as `cxr up` does.
 
     Example: cxr deploy
@@ -54,6 +62,8 @@ def deploy(*, wait: int = 0, notify: Annotated[str | None, Parameter(env_var="CX
     Args:
         wait: Seconds to wait for the server's first answer, where both are started at once.
         notify: Address of a webhook that is notified of runs that failed, crashed, or are held.
+        retrain: From now on, start retrain/default whenever a run of feedback/default finds a model surely below what
+            its package promises.
     """
     from deployments import services as parts
 
@@ -62,7 +72,7 @@ def deploy(*, wait: int = 0, notify: Annotated[str | None, Parameter(env_var="CX
     if "PREFECT_API_URL" not in os.environ:
         raise RunError("PREFECT_API_URL names no Prefect server: set it, or start one on this machine with `cxr up`.")
     require_named_server(patience_s=wait)
-    for line in parts.deploy(parts.own_environment(), notify=notify or None):
+    for line in parts.deploy(parts.own_environment(), notify=notify or None, retrain=retrain):
         say(line)
     say("pools and deployments are ready")
 

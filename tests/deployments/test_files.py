@@ -212,7 +212,7 @@ def test_the_image_has_a_list_of_what_was_installed_into_its_environment_where_i
 
 def test_every_deployment_names_a_flow_that_is_imported_from_the_project() -> None:
     described = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
-    assert len(described) == 5
+    assert len(described) == 6
     for deployment in described:
         module, _, name = deployment["entrypoint"].rpartition(".")
         flow = getattr(importlib.import_module(module), name)
@@ -224,8 +224,9 @@ def test_the_endpoint_has_the_model_of_the_nightly_deployment_and_waits_for_it()
     described = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
     (nightly,) = [deployment for deployment in described if deployment["name"] == "nightly"]
     assert nightly["parameters"]["name"] == MODEL
-    (again,) = [deployment for deployment in described if deployment["entrypoint"].endswith(".retrain")]
-    assert again["parameters"]["name"] == MODEL
+    for flow in ("feedback", "retrain"):
+        (of_flow,) = [deployment for deployment in described if deployment["entrypoint"].endswith(f".{flow}")]
+        assert of_flow["parameters"]["name"] == MODEL
     command = ["cxr", "serve", "--name", MODEL, "--wait"]
     assert SERVICES["endpoint"]["command"] == command
     unit = (DEPLOYMENTS / "systemd" / "cxr-endpoint.service").read_text()
