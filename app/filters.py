@@ -8,8 +8,8 @@ import streamlit as st
 
 from cxr.wording import visible
 
-WIDTH_PX = 240
-"""Of each filter."""
+WIDTH_PX = 165
+"""Of each filter: two stand side by side on a telephone."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def narrow(images: pd.DataFrame, filters: Filters, name: str) -> pd.DataFrame:
         name: of these images, unlike that of any others in the view.
     """
     kept = pd.Series(True, images.index)
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         for column, label in filters.values.items():
             kept &= _choose_values(images[column], label, f"{name}, {column}")
         for column, label in filters.probabilities.items():

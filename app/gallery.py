@@ -8,8 +8,10 @@ import streamlit as st
 PER_PAGE = 24
 PICTURE_PX = 320
 """Longest side of a picture."""
-CELL_PX = 200
-"""Least width of a cell; a narrow screen has fewer cells in a row."""
+CELL_PX = 140
+"""Least width of a cell: two stand side by side on a telephone."""
+IN_A_ROW = 6
+"""Cells, at most."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def choose_page(name: str, n_images: int) -> slice:
 
 def show(tiles: Sequence[Tile]) -> None:
     """Show images in a grid, and how many of them are not available."""
-    grid = st.grid(min_column_width=CELL_PX, border=True)
+    grid = st.grid(IN_A_ROW, min_column_width=CELL_PX, gap="xsmall", border=True)
     for tile in tiles:
         with grid.cell():
             show_picture(tile.picture, tile.alt)

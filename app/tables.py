@@ -56,6 +56,10 @@ COUNTS = ("images", "n_images", "other_files", "quarantined")
 TIMES = ("at", "begun_at", "judged_at", "made_at", "scored_at")
 
 
+MISSING = "–"
+"""Stands where a value is missing."""
+
+
 def show(table: pd.DataFrame, alt: str, *, row_height: int | None = None) -> None:
     """Show a table without its index.
 
@@ -65,7 +69,14 @@ def show(table: pd.DataFrame, alt: str, *, row_height: int | None = None) -> Non
         row_height: in pixels; None for one line of text.
     """
     shown = values_in_words(table)
-    st.dataframe(shown, hide_index=True, column_config=headings(shown.columns), row_height=row_height, alt=alt)
+    st.dataframe(
+        shown,
+        hide_index=True,
+        column_config=headings(shown.columns),
+        row_height=row_height,
+        placeholder=MISSING,
+        alt=alt,
+    )
 
 
 def choose_row(table: pd.DataFrame, name: str, alt: str) -> int:
@@ -85,6 +96,7 @@ def choose_row(table: pd.DataFrame, name: str, alt: str) -> int:
         key=key,
         on_select=partial(_open_row_of_cell, key),
         selection_mode=["single-row-required", "single-cell"],
+        placeholder=MISSING,
         alt=alt,
     )
     return state.selection.rows[0]
@@ -125,9 +137,7 @@ def label_of(name: str) -> str:
 
 
 def values_in_words(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with times as times, codes of reasons as words, and nothing where a text is missing."""
+    """Return a table with times as times, and codes of reasons as words."""
     times = {name: pd.to_datetime(table[name], format="ISO8601", utc=True) for name in TIMES if name in table}
     reasons = {"reason": table["reason"].map(display_name, na_action="ignore")} if "reason" in table else {}
-    shown = table.assign(**times, **reasons)
-    texts = [name for name in shown if pd.api.types.is_string_dtype(shown[name])]
-    return shown.fillna(dict.fromkeys(texts, ""))
+    return table.assign(**times, **reasons)

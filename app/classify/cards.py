@@ -14,16 +14,18 @@ CARD_PX = 260
 """Least width of a card."""
 
 
-def choose_image(decision: Decision, scored: Sequence[Scored]) -> Scored:
-    """Show a card for each image; return the image that the visitor looks at closer, at first the first one."""
+def show(decision: Decision, scored: Sequence[Scored]) -> None:
+    """Show a card for each image, and below its row the image that the visitor looks at closer."""
     st.subheader(f"{len(scored)} images")
-    opened = next((item for item in scored if id(item.image) == st.session_state.get(OPENED)), scored[0])
     page = scored[gallery.choose_page("cards", len(scored))]
-    grid = st.grid(min_column_width=CARD_PX, border=True)
+    grid = st.grid(min_column_width=CARD_PX, border=True, dense=True)
     for item in page:
+        is_opened = id(item.image) == st.session_state.get(OPENED)
         with grid.cell():
-            _show_card(decision, item, is_opened=item is opened)
-    return opened
+            _show_card(decision, item, is_opened=is_opened)
+        if is_opened:
+            with grid.cell(column_span="all"):
+                prediction.show(decision, item)
 
 
 def _show_card(decision: Decision, item: Scored, *, is_opened: bool) -> None:
@@ -35,13 +37,12 @@ def _show_card(decision: Decision, item: Scored, *, is_opened: bool) -> None:
         st.markdown(words.probability(decision.model.package.classes, item.prediction))
     st.caption(words.escape(item.image.name))
     st.button(
-        "Shown below" if is_opened else "Look closer",
+        "Close" if is_opened else "Look closer",
         key=f"card {id(item.image)}",
-        disabled=is_opened,
         on_click=_open,
-        args=(id(item.image),),
+        args=(None if is_opened else id(item.image),),
     )
 
 
-def _open(image: int) -> None:
+def _open(image: int | None) -> None:
     st.session_state[OPENED] = image

@@ -62,17 +62,16 @@ def show(decision: Decision, scored: Scored) -> None:
 
     The prediction of an image that the model does not know is folded up: an unusual patient may be among these.
     """
-    with st.container(border=True):
-        st.caption(words.escape(scored.image.name))
-        for caution in cautions(decision.model, scored):
-            st.warning(caution)
-        st.header(scored.headline, anchor=False)
-        if not scored.is_stranger:
-            _show_prediction(decision, scored)
-            return
-        st.image(scored.image.picture, width=gallery.PICTURE_PX, alt=f"Image {scored.image.name}")
-        with st.expander("What the model predicts all the same"):
-            _show_prediction(decision, scored)
+    st.caption(words.escape(scored.image.name))
+    for caution in cautions(decision.model, scored):
+        st.warning(caution)
+    st.header(scored.headline, anchor=False)
+    if not scored.is_stranger:
+        _show_prediction(decision, scored)
+        return
+    st.image(scored.image.picture, width=gallery.PICTURE_PX, alt=f"Image {scored.image.name}")
+    with st.expander("What the model predicts all the same"):
+        _show_prediction(decision, scored)
 
 
 def _show_prediction(decision: Decision, scored: Scored) -> None:

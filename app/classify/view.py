@@ -38,7 +38,11 @@ def show(folders: Folders) -> None:
     scored = _decide(decision, images)
     if not scored:
         return
-    prediction.show(decision, cards.choose_image(decision, scored) if len(scored) > 1 else scored[0])
+    if len(scored) > 1:
+        cards.show(decision, scored)
+    else:
+        with st.container(border=True):
+            prediction.show(decision, scored[0])
     _offer_tables(model, images)
 
 

@@ -18,7 +18,10 @@ from cxr.wording import display_name, format_estimate, format_p
 def show(experiments: Path, run_id: str, others: list[str]) -> None:
     """Show a run beside one of the others, which the visitor chooses."""
     if not others:
-        st.info("There is no other run to compare with: none is finished and has the same classes.")
+        st.info(
+            "There is no other run to compare with: none is finished, has the same classes, and has images in common "
+            "with this one, under the same labels."
+        )
         return
     other = st.selectbox(f"Compare {words.escape(run_id)} with", others, width=420)
     folders = [RunFolder.existing(name, experiments) for name in (run_id, other)]

@@ -73,6 +73,13 @@ def comparison(folders: list[RunFolder]) -> Comparison:
     return _compare(folders, [_version(folder) for folder in folders])
 
 
+def have_common_images(first: RunFolder, second: RunFolder) -> bool:
+    """Return whether two runs predict an image in common, and give all that they have in common the same labels."""
+    labels, others = (_labels(folder, _version(folder)) for folder in (first, second))
+    common = labels.index.intersection(others.index)
+    return len(common) > 0 and labels[common].equals(others[common])
+
+
 def _outputs(folder: RunFolder) -> Classes | Findings:
     return outputs_of_record(verified.read_record(folder.config))
 
@@ -80,6 +87,12 @@ def _outputs(folder: RunFolder) -> Classes | Findings:
 def _version(folder: RunFolder) -> str:
     """Return the hash of the predictions, which everything here is computed from."""
     return verified.sha256_of(folder.predictions)
+
+
+@st.cache_data(max_entries=64, show_spinner="Reading the runs …", hash_funcs=HASHES)
+def _labels(folder: RunFolder, version: str) -> pd.Series:
+    """Return the label of each image, by image_id."""
+    return verified.read_table(folder.predictions).set_index("image_id")["label"]
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner="Reading the run …", hash_funcs=HASHES)

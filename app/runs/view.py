@@ -46,11 +46,12 @@ def show(folders: Folders) -> None:
 
 
 def _comparable(folder: RunFolder, experiments: Path, runs: Sequence[str]) -> list[str]:
-    """Return the other runs that are finished and have the same classes, or findings."""
+    """Return the other runs that are finished, have the same classes or findings, and images in common."""
     outputs = outputs_of_record(verified.read_record(folder.config))
     others = [RunFolder.existing(name, experiments) for name in runs if name != folder.run_id]
     finished = [other for other in others if verified.exists(other.summary)]
-    return [other.run_id for other in finished if outputs_of_record(verified.read_record(other.config)) == outputs]
+    alike = [other for other in finished if outputs_of_record(verified.read_record(other.config)) == outputs]
+    return [other.run_id for other in alike if results.have_common_images(folder, other)]
 
 
 def _show_run(folder: RunFolder, experiments: Path, all_runs: list[str]) -> None:
@@ -189,7 +190,9 @@ def _show_levels(table: pd.DataFrame, level: str, heading: str) -> None:
     wide.columns = [tables.label_of(f"{display_name(name)}, %") for name in wide.columns]
     wide.index.name = heading
     shown = wide.assign(n_images=n_images)
-    st.dataframe(shown, column_config=tables.headings(shown.columns), alt="The same as a table")
+    st.dataframe(
+        shown, column_config=tables.headings(shown.columns), placeholder=tables.MISSING, alt="The same as a table"
+    )
 
 
 def _show_training(folder: RunFolder) -> None:

@@ -25,14 +25,22 @@ def test_a_run_and_its_copy_do_not_differ(folders: Folders, tmp_path: Path) -> N
     assert not view.image
 
 
-def test_a_run_that_is_not_finished_or_has_other_classes_is_not_offered(folders: Folders, tmp_path: Path) -> None:
+def test_a_run_that_cannot_be_compared_is_not_offered(folders: Folders, tmp_path: Path) -> None:
     weights = shutil.ignore_patterns("*.safetensors")
-    for name in ("one", "same", "begun", "unlike"):
+    for name in ("one", "same", "begun", "unlike", "strange", "relabelled"):
         shutil.copytree(folders.experiments / "run", tmp_path / name, ignore=weights)
     shutil.rmtree(RunFolder(tmp_path / "begun").summary.parent)
     config = RunFolder(tmp_path / "unlike").config
     verified.write_json(config, files.read_record(config) | {"classes": ["sick", "well"]})
-    assert _comparable(RunFolder(tmp_path / "one"), tmp_path, ["unlike", "begun", "same", "one"]) == ["same"]
+    predictions = RunFolder(tmp_path / "one").predictions
+    table = files.read_table(predictions)
+    verified.write_table(
+        RunFolder(tmp_path / "strange").predictions, table.assign(image_id="other " + table["image_id"])
+    )
+    swapped = table["label"].map({"NORMAL": "PNEUMONIA", "PNEUMONIA": "NORMAL"})
+    verified.write_table(RunFolder(tmp_path / "relabelled").predictions, table.assign(label=swapped))
+    names = ["unlike", "begun", "same", "one", "strange", "relabelled"]
+    assert _comparable(RunFolder(tmp_path / "one"), tmp_path, names) == ["same"]
 
 
 def test_images_that_two_runs_predict_differently_are_shown(folders: Folders, tmp_path: Path) -> None:
