@@ -125,6 +125,11 @@ def _reasons(images: pd.DataFrame) -> list[tuple[str, str]]:
     return list(zip(unreadable["path"], unreadable["reason"], strict=True))
 
 
+def _plain(value: float) -> str:
+    """Return a measure with four digits, or in whole numbers, and never as a power of ten."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 def _chart(images: pd.DataFrame, name: str, labels: Sequence[str], limit: Tolerances) -> dict[str, Any]:
     """Return the title of a measure and its histogram by label as an SVG, or the single value that it has."""
     title, tolerance = MEASURES[name]
@@ -135,7 +140,7 @@ def _chart(images: pd.DataFrame, name: str, labels: Sequence[str], limit: Tolera
     edges = np.histogram_bin_edges(values[name], bins=N_BINS)
     by_label = {label: values.loc[values["label"] == label, name] for label in labels}
     counts = {label: np.histogram(of_label, bins=edges)[0] for label, of_label in by_label.items() if len(of_label)}
-    medians = ", ".join(f"{label} {by_label[label].median():.4g}" for label in counts)
+    medians = ", ".join(f"{label} {_plain(by_label[label].median())}" for label in counts)
     figure = histogram(
         f"chart-{name}",
         title,

@@ -31,6 +31,7 @@ from cxr.evaluation.findings import (
     known_counts,
 )
 from cxr.evaluation.out_of_fold import OutOfFold, predicted_images
+from cxr.evaluation.outside.comparison import outside_tests, write_comparison
 from cxr.evaluation.referral import referral_table
 from cxr.evaluation.subgroups import label_suspects, most_confident_errors, subgroup_table, with_subgroups
 from cxr.metrics.bootstrap import Replicates
@@ -63,11 +64,13 @@ N_SQUARES = 4096
 
 
 def evaluate(run: Run) -> None:
-    """Write the out-of-fold table from the folds' predictions, and every table that `table_names` names.
+    """Write the out-of-fold table from the folds' predictions, every table that `table_names` names, and comparisons.
+
+    Tests outside cross-validation that were made before are compared with the new tables.
 
     Raises:
         RunError: a fold is not complete.
-        DamagedError: a fold's predictions are missing, or were changed.
+        DamagedError: predictions of a fold, or of such a test, are missing or were changed.
     """
     with events.stage(run.folder.events, "evaluate") as stage:
         require_complete(run)
@@ -78,6 +81,9 @@ def evaluate(run: Run) -> None:
         stage.n_images = len(predictions)
         verified.write_table(folder.predictions, predictions)
         write_tables(run, predictions)
+        for test in outside_tests(folder).values():
+            if verified.exists(test.metrics):  # not where its opening was ended halfway
+                write_comparison(run, test)
         log.info("tables: %s", folder.metrics.parent)
 
 

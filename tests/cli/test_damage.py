@@ -142,7 +142,9 @@ TABLES = {f"metrics/{name}.parquet" for name in ("predictions", *TABLE_NAMES)}
 REPORT = DONE | EPOCHS | WEIGHTS | TABLES
 REPORT |= {"manifest.parquet", "data.json", "leakage_certificate.json"}
 REPORT |= {"checks/acquisition_baseline.parquet", "checks/expectations.parquet"}
-REPORT |= {f"external_tests/elsewhere/{name}" for name in ("openings.json", "predictions.parquet", "metrics.parquet")}
+ELSEWHERE = {f"external_tests/elsewhere/{name}.parquet" for name in ("predictions", "metrics")}
+REPORT |= {f"external_tests/elsewhere/{name}" for name in ("openings.json", "predictions.parquet")}
+REPORT |= {f"external_tests/elsewhere/{name}.parquet" for name in ("gap", "referral")}
 STRESS = {"metrics/stress.parquet"}
 HELD_OUT = {f"folds/fold={fold}/predictions.parquet" for fold in (0, 1)}
 ARTIFACTS = TABLES | STRESS | {"leakage_certificate.json", "report.html"}
@@ -152,7 +154,7 @@ READ: dict[str, set[str]] = {
     "train-fold run 0": BEGUN | {"folds/fold=0/complete.json"},
     "report run": REPORT | STRESS,
     "stress run --images=4": REPORT | IMAGES,
-    "evaluate run": DONE | IMAGES | WEIGHTS,
+    "evaluate run": DONE | IMAGES | WEIGHTS | ELSEWHERE,
     "package run --name=new": DONE | WEIGHTS | PREDICTIONS | {"manifest.parquet", "metrics/summary.parquet"},
     "learning-curve run --share=0.5": REPORT | IMAGES | STRESS | HELD_OUT,
     "mlflow run": DONE | EPOCHS | ARTIFACTS | HELD_OUT,

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -73,6 +74,7 @@ def test_the_counts_are_those_of_the_tables(examined: tuple[RunFolder, DataConfi
         assert f'<td>{label}</td><td class="n">{n}</td><td class="n">{n / len(used):.1%}</td>' in text
     groups = pd.read_parquet(examined[0].folds)["group_id"].nunique()
     assert f"<b>{groups}</b> groups (patients)" in text
+    assert r"first group of &#39;^(person\d+|" in text, "a pattern is shown as it is written"
 
 
 def test_a_chart_has_axes_with_units_and_marks_the_limit(examined: tuple[RunFolder, DataConfig]) -> None:
@@ -80,4 +82,5 @@ def test_a_chart_has_axes_with_units_and_marks_the_limit(examined: tuple[RunFold
     assert ">Share of the class<" in text
     assert ">Contrast: standard deviation of grey levels<" in text
     varying = [name for name in ("width", "height") if pd.read_parquet(examined[0].manifest)[name].nunique() > 1]
+    assert not re.search(r"\de\+\d", text), "no number is a power of ten"
     assert text.count(">least: 123<") == len(varying) > 0

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cxr.classes import Findings
 from cxr.evaluation.findings import FindingsOutOfFold
 from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.evaluation.outside.comparison import write_comparison
 from cxr.evaluation.outside.metrics import outside_metrics
 from cxr.metrics.calibration import average_folds
 from cxr.network.resnet import predict_logits
@@ -39,7 +40,7 @@ def open_test(
 
     Args:
         run: finished.
-        folder: gets predictions, metrics and the record.
+        folder: gets predictions, metrics, what these are compared with, and the record.
         images: columns image_id, path, group_id, label, subtype, and finding_<name> of several findings.
         squares: of the images, shape (n, size, size).
         left_out: how many images of the set were left out, by reason.
@@ -61,6 +62,7 @@ def open_test(
     _record_opening(run, folder, predictions, left_out)
     verified.write_table(folder.predictions, predictions)
     verified.write_table(folder.metrics, metrics)
+    write_comparison(run, folder)
     log.info("%d images evaluated by the finished ensemble: %s", len(images), folder.path)
     return folder
 

@@ -1,5 +1,6 @@
 """The overview of a run with several findings per image: each finding in one line, with the page that is about it."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pandas as pd
 from cxr import __version__
 from cxr.classes import MACRO
 from cxr.report.cells import Cells
+from cxr.report.drawing import Figure
 from cxr.report.markup import render
 from cxr.report.results import HEADLINE
 from cxr.report.run.cautions import is_surely_better
@@ -20,7 +22,11 @@ SHOWN = ("summary", "operating_points")
 
 
 def overview_page(
-    run: Run, tables: Mapping[str, pd.DataFrame], pages: Mapping[str, Path], acquisition: Mapping[str, Path]
+    run: Run,
+    tables: Mapping[str, pd.DataFrame],
+    pages: Mapping[str, Path],
+    acquisition: Mapping[str, Path],
+    training: Figure,
 ) -> str:
     """Return the overview as HTML.
 
@@ -29,6 +35,7 @@ def overview_page(
         tables: of all findings.
         pages: the page of each finding.
         acquisition: the table of each finding in which the networks are compared with acquisition alone.
+        training: the figure of how the networks were trained, which predict all findings.
     """
     folder = run.folder
     facts = {file.name: verified.read_json(file) for file in (folder.config, folder.data, folder.certificate)}
@@ -48,6 +55,8 @@ def overview_page(
         certificate=facts["leakage_certificate.json"],
         recipe=recipe_sentences(run.config),
         command=command_of(run.config, folder.run_id),
+        figures={training.name: training},
+        count=itertools.count(1).__next__,
         made_at=files.now(),
         version=__version__,
         display_name=display_name,

@@ -1,7 +1,7 @@
 """The report of a run: one HTML file that needs no network, and its figures and tables as files beside it.
 
-The tables are read as the checks left them; only those behind the figures are computed here. Every number on the page
-names the table that it comes from. An analysis that was not done is reported as not done.
+The tables are read as they were evaluated and checked; only those behind the figures are computed here. Every number on
+the page names the table that it comes from. An analysis that was not done is reported as not done.
 """
 
 import itertools
@@ -18,6 +18,7 @@ from cxr.classes import Classes, Findings
 from cxr.evaluation.acquisition_baseline import compare_with_networks
 from cxr.evaluation.findings import FindingsOutOfFold, tables_of
 from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.evaluation.outside.comparison import outside_tests
 from cxr.evaluation.overview import STARTING_PROJECT
 from cxr.evaluation.published import PUBLISHED, is_kaggle
 from cxr.evaluation.tables import read_tables
@@ -33,8 +34,7 @@ from cxr.report.run.findings_overview import overview_page
 from cxr.report.run.flow import image_flow
 from cxr.report.run.gallery import gallery, suspects
 from cxr.report.run.guidelines import NOT_APPLICABLE, NOT_DONE, crosswalk
-from cxr.report.run.outside import openings, tests_of, write_gaps
-from cxr.report.run.referral import write_outside_referrals
+from cxr.report.run.outside import openings
 from cxr.storage import events, files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.recipe_text import command_of, recipe_sentences
@@ -45,6 +45,21 @@ log = logging.getLogger(__name__)
 
 REQUESTED = {"stress": "robustness", "learning_curve": "learning-curve"}
 """Tables that a run has only on request, and the sections of the report that show them."""
+
+WORDS: dict[str, Any] = {
+    "has_package": True,
+    "has_folds": True,
+    "unit": "patients",
+    "part": "fold",
+    "subject": "this run",
+    "model": "these networks",
+    "counts": COUNTS,
+    "not_done": NOT_DONE,
+    "not_applicable": NOT_APPLICABLE,
+    "display_name": display_name,
+    "disclaimer": DISCLAIMER,
+}
+"""What the page of any run is written with; the templates that it shares with an appraisal's are told it."""
 
 
 def write_report(run: Run) -> Path:
@@ -62,15 +77,19 @@ def write_report(run: Run) -> Path:
         requested = [name for name in (*REQUESTED, "int8") if verified.exists(folder.table(name))]
         tables |= {name: verified.read_table(folder.table(name)) for name in requested}
         predictions = verified.read_table(folder.predictions)
-        gaps = write_gaps(folder, tables)
-        tables |= write_outside_referrals(folder, predictions, run.outputs)
+        tests = outside_tests(folder)
+        gaps = {f"{name}/gap": verified.read_table(test.gap) for name, test in tests.items()}
+        tables |= {f"{name}/referral": verified.read_table(test.referral) for name, test in tests.items()}
         if isinstance(run.outputs, Findings):
+            training = _training(run)
             pages = {name: folder.report_of(k, name) for k, name in enumerate(run.outputs, 1)}
             for part, subject in _each_finding(FindingsOutOfFold(predictions, run.outputs), pages):
                 own, gaps_of = (tables_of(each, subject.finding) for each in (tables, gaps))
                 _write_page(run, part, own, gaps_of, pages[subject.finding], subject)
             acquisition = {name: folder.figures / f"finding-{k}-acquisition.parquet" for k, name in enumerate(pages, 1)}
-            verified.write_text(folder.report, overview_page(run, tables, pages, acquisition))
+            page = overview_page(run, tables, pages, acquisition, training)
+            _write_figure(folder, training)
+            verified.write_text(folder.report, page)
         else:
             images = OutOfFold(predictions, run.outputs)
             _write_page(run, images, tables, gaps, folder.report, _Subject(_columns(run.outputs)))
@@ -108,69 +127,86 @@ def _write_page(run: Run, images: OutOfFold, tables: Tables, gaps: Tables, path:
     drawn = {
         name: replace(figure, name=subject.prefix + name) for name, figure in _figures(run, images, tables).items()
     }
+    if not subject.finding:
+        drawn["training"] = _training(run)
     flow = run.folder.figures / f"{subject.prefix}images.parquet"
     verified.write_table(flow, image_flow(verified.read_table(run.folder.manifest), run.config.holdout, images))
     page = _page(run, images, tables, gaps, drawn, subject)
     for figure in drawn.values():
-        verified.write_text(run.folder.figures / f"{figure.name}.svg", figure.svg)
-        verified.write_table(run.folder.figures / f"{figure.name}.parquet", figure.table)
+        _write_figure(run.folder, figure)
     verified.write_text(path, page)
+
+
+def _write_figure(folder: RunFolder, figure: Figure) -> None:
+    verified.write_text(folder.figures / f"{figure.name}.svg", figure.svg)
+    verified.write_table(folder.figures / f"{figure.name}.parquet", figure.table)
 
 
 def _page(
     run: Run, images: OutOfFold, tables: Tables, gaps: Tables, drawn: Mapping[str, Figure], subject: _Subject
 ) -> str:
     folder = run.folder
-    tests = tests_of(folder)
-    on_kaggle = images.is_binary and not subject.finding and is_kaggle(verified.read_table(folder.manifest)["path"])
     facts = {file.name: verified.read_json(file) for file in (folder.config, folder.data, folder.certificate)}
-    opened = {name: openings(run, test, images.classes) for name, test in tests.items()}
-    done = {section for table, section in REQUESTED.items() if table in tables}
-    done |= {"held-out-test" if name == "held_out_test" else "external" for name in tests}
+    opened = {name: openings(run, test, images.classes) for name, test in outside_tests(folder).items()}
+    sources = _sources(folder, tables, gaps, subject, drawn["acquisition"])
     return render(
         Path(__file__).with_name("report.html.j2"),
         run=run,
-        classes=images.classes,
         finding=subject.finding,
         pages=subject.pages,
-        is_checked=verified.exists(folder.checks_report),
-        cells=Cells(
-            _sources(folder, tables, gaps, subject, drawn["acquisition"]),
-            facts,
-            {"class": subject.finding} if subject.finding else {},
-        ),
-        record=facts["config.json"],
+        cells=Cells(sources, facts, {"class": subject.finding} if subject.finding else {}),
         certificate=facts["leakage_certificate.json"],
-        made_at=files.now(),
-        version=__version__,
-        positive=images.classes.headline,
-        starting=STARTING_PROJECT if on_kaggle else {},
-        counts=COUNTS,
-        published=PUBLISHED if on_kaggle else (),
         figures=drawn,
-        headline_point=headline_point(drawn),
-        has_package=True,
         count=itertools.count(1).__next__,
-        **_verdict(folder, facts["leakage_certificate.json"], drawn["acquisition"].table, opened, gaps),
-        has_int8="int8" in tables,
-        undefined=undefined(tables),
-        has_folds=True,
-        unit="patients",
-        part="fold",
-        subject="this run",
-        model="these networks",
-        most_confident_errors=gallery(run, tables["most_confident_errors"], subject.columns),
-        suspects=suspects(run, tables["label_suspects"]),
         tests=opened,
-        crosswalk=crosswalk(done),
-        not_done=NOT_DONE,
-        not_applicable=NOT_APPLICABLE,
-        command=command_of(run.config, folder.run_id),
-        recipe=recipe_sentences(run.config),
-        map_method=map_method(run.config.size),
-        display_name=display_name,
-        disclaimer=DISCLAIMER,
+        crosswalk=crosswalk(_done(tables, opened)),
+        **_verdict(folder, facts["leakage_certificate.json"], drawn["acquisition"].table, opened, gaps),
+        **_results(run, images, tables, subject),
+        **_published(run, images, subject),
+        **_provenance(run, facts["config.json"]),
+        **WORDS,
+        headline_point=headline_point(drawn),
     )
+
+
+def _done(tables: Tables, tests: Mapping[str, object]) -> set[str]:
+    """Return the sections of what a run has on request alone, and has."""
+    done = {section for table, section in REQUESTED.items() if table in tables}
+    return done | {"held-out-test" if name == "held_out_test" else "external" for name in tests}
+
+
+def _results(run: Run, images: OutOfFold, tables: Tables, subject: _Subject) -> dict[str, Any]:
+    """Return what the page shows of the predictions besides numbers."""
+    ranked = tables["label_suspects"]
+    return {
+        "classes": images.classes,
+        "positive": images.classes.headline,
+        "has_int8": "int8" in tables,
+        "undefined": undefined(tables),
+        "most_confident_errors": gallery(run, tables["most_confident_errors"], subject.columns),
+        "map_method": map_method(run.config.size),
+        "suspects": suspects(run, ranked),
+        "suspect_paths": set(ranked.loc[ranked["is_suspect"], "path"]),
+    }
+
+
+def _published(run: Run, images: OutOfFold, subject: _Subject) -> dict[str, Any]:
+    """Return the published results that stand beside those of a run on the Kaggle set."""
+    of_classes = images.is_binary and not subject.finding
+    on_kaggle = of_classes and is_kaggle(verified.read_table(run.folder.manifest)["path"])
+    return {"starting": STARTING_PROJECT if on_kaggle else {}, "published": PUBLISHED if on_kaggle else ()}
+
+
+def _provenance(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the run was made."""
+    return {
+        "record": record,
+        "is_checked": verified.exists(run.folder.checks_report),
+        "made_at": files.now(),
+        "version": __version__,
+        "command": command_of(run.config, run.folder.run_id),
+        "recipe": recipe_sentences(run.config),
+    }
 
 
 def _verdict(
@@ -211,13 +247,17 @@ def _sources(
 
 
 def _figures(run: Run, images: OutOfFold, tables: Tables) -> dict[str, Figure]:
-    """Return the figures of predictions, and those of how the networks were trained and what else was asked for."""
-    folder = run.folder
-    epochs = [verified.read_table(folder.fold(fold).epochs) for fold in range(run.config.folds)]
-    comparison = compare_with_networks(images, verified.read_table(folder.manifest))
-    drawn = [figures.training(pd.concat(epochs, ignore_index=True)), figures.acquisition(comparison)]
+    """Return the figures of predictions, of what acquisition alone predicts, and of what else was asked for."""
+    comparison = compare_with_networks(images, verified.read_table(run.folder.manifest))
+    drawn = [figures.acquisition(comparison)]
     shown = images.classes.headline
     for name, draw in (("stress", figures.robustness), ("learning_curve", figures.learning)):
         if name in tables:
             drawn.append(draw(tables[name][tables[name]["class"] == shown], FOLD_METRICS))
     return figures_of(images, tables) | {figure.name: figure for figure in drawn}
+
+
+def _training(run: Run) -> Figure:
+    """Return the figure of how the networks were trained."""
+    epochs = [verified.read_table(run.folder.fold(fold).epochs) for fold in range(run.config.folds)]
+    return figures.training(pd.concat(epochs, ignore_index=True))

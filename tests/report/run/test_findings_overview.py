@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxr.report import figures
 from cxr.report.run.findings_overview import overview_page
 from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
@@ -31,7 +32,8 @@ def test_the_overview_has_each_finding_at_the_operating_point_of_a_package_besid
     folder = run.folder
     tables = {name: verified.read_table(folder.table(name)) for name in ("summary", "operating_points")}
     pages = {name: folder.report_of(k, name) for k, name in enumerate(LOWEST, 1)}
-    page = overview_page(run, tables, pages, {name: folder.figures / f"{name}.parquet" for name in LOWEST})
+    losses = figures.training(verified.read_table(folder.fold(0).epochs))
+    page = overview_page(run, tables, pages, {name: folder.figures / f"{name}.parquet" for name in LOWEST}, losses)
     words = " ".join(re.sub(r"<[^>]+>", " ", page).replace("\N{NO-BREAK SPACE}", " ").split())
     points = tables["operating_points"].query("operating_point == 'youden'").set_index(["class", "metric"])
     for name in LOWEST:
@@ -39,3 +41,5 @@ def test_the_overview_has_each_finding_at_the_operating_point_of_a_package_besid
         assert not np.isnan(value)
         assert f"60.0 [50.0, 70.0] {value:.1f} [{low:.1f}, {high:.1f}]" in words
     assert "Not surely better than acquisition alone: virus." in words
+    assert "Figure 1. Training loss" in words
+    assert "config, SHA-256" in words

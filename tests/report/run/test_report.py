@@ -113,6 +113,8 @@ def test_the_summary_shows_the_tables_numbers(run: Run, page: Page) -> None:
     for row in files.read_table(run.folder.table("operating_points")).itertuples():
         assert row.value != row.value or f"{100 * row.value:.1f} [{100 * row.ci_low:.1f}, " in text
     assert "Not done" in text
+    assert "Pooled [95 %]" in text
+    assert "\\x" not in text, "no character is shown as an escape"
     for row in files.read_table(run.folder.table("auc")).itertuples():
         assert f"{100 * row.value:.2f} [{100 * row.ci_low:.2f}, {100 * row.ci_high:.2f}]" in text
 
@@ -208,7 +210,10 @@ def test_wrongly_predicted_images_are_shown_with_where_the_network_looked(run: R
 def test_label_suspects_are_counted_and_the_first_are_shown(run: Run, page: Page) -> None:
     ranked = files.read_table(run.folder.table("label_suspects"))
     suspects = ranked[ranked["is_suspect"]]
-    assert f"{len(suspects)} labels are suspects" in " ".join("".join(page.words).split())
+    text = " ".join("".join(page.words).split())
+    assert f"{len(suspects)} labels are suspects" in text
+    errors = files.read_table(run.folder.table("most_confident_errors"))
+    assert text.count("its label is a suspect") == errors["path"].isin(suspects["path"]).sum()
     pictures = [alt for alt in page.values("alt") if alt.startswith("Label suspect")]
     assert pictures == [f"Label suspect {path}" for path in suspects["path"].head(N_SUSPECTS)]
 
