@@ -281,10 +281,10 @@ class ScoreConfig:
             and no other then; else bf16 if the device has it and it moves no probability by more than 0.01.
         compile: Compile the network: on, off, or if the number of images repays it (auto).
         workers: Processes that decode ahead of the network; by default none for a CPU, all cores but one for a GPU.
-        runner: What scores the chunks of a batch: this process, one after another (local), or the nodes of a Ray
-            cluster, all at once (ray).
+        runner: Where a batch is scored: in this process (local), or on a Ray cluster (ray), where any CPU reads and
+            decodes files, and the network runs on the nodes with a GPU.
         ray_address: Address of the cluster: HOST:PORT on one of its nodes, ray://HOST:PORT elsewhere, or auto.
-        gpus_per_chunk: GPUs for each chunk on the cluster, 0 to 1; 0 for nodes without GPUs.
+        gpus_per_chunk: GPUs for each process of the cluster that holds the model, 0 to 1; 0 for nodes without GPUs.
         dicom_out: Folder for a Structured Report and a picture of each published image that came as DICOM.
         dicom_to: Node that they are also sent to, as AETITLE@HOST:PORT.
         dicom_as: AE title of this program, when it calls that node.
@@ -312,6 +312,10 @@ class ScoreConfig:
         _require_range("gpus-per-chunk", self.gpus_per_chunk, 0, 1)
         _require_range("settle", self.settle, 0, 86400)
         _require_range("workers", self.workers or 0, 0, 256)
+        if self.runner == "ray" and self.workers is not None:
+            raise ConfigError(
+                f"--workers {self.workers} is for --runner local: on a Ray cluster every CPU reads files; leave it out."
+            )
         _require_choice("precision", self.precision, ("auto", "fp32", "bf16", "int8"))
         _require_choice("compile", self.compile, ("auto", "on", "off"))
         require_ae_title("--dicom-as", self.dicom_as)

@@ -16,7 +16,7 @@ from cxr.storage.scores_folder import ScoresFolder
 from data_checks.tolerances import Tolerances
 from flows.parameters import flat_parameters
 from flows.run_names import scoring_run_name
-from tasks.serving import chunk_runner, conclude_batch, open_scoring_run, report_scoring_run, write_dicom_results
+from tasks.serving import batch_scorer, conclude_batch, open_scoring_run, report_scoring_run, write_dicom_results
 
 
 def _is_without_champion(model: ModelFolder) -> bool:
@@ -42,12 +42,12 @@ def score_batch(inbox: Path, config: ScoreConfig, tolerances: Path | dict[str, f
         return Completed(message=f"no champion yet: `cxr package RUN --name {config.name} --promote` makes one")
     require_possible(inbox, config)
     folder = ScoresFolder.at(config.out)
-    with scores.exclusive(folder), chunk_runner(config) as score_chunks:
+    with scores.exclusive(folder), batch_scorer(config) as score_new:
         scoring_run, batches = open_scoring_run(inbox, config)
         outcomes: list[Outcome] = []
         with recorded(scoring_run, outcomes):
             for batch in batches:
-                score_chunks(scoring_run, batch)
+                score_new(scoring_run, batch)
                 outcomes.append(conclude_batch(scoring_run, batch, limit))
                 carry_out(scoring_run, outcomes)
             report_scoring_run(scoring_run, outcomes)

@@ -5,9 +5,9 @@ Another writes and sends what is asked for as DICOM.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from prefect import task
@@ -26,7 +26,10 @@ from data_checks.gate import check_scores
 from data_checks.tolerances import Tolerances
 from tasks.artifacts import artifact_key, table_rows
 from tasks.logs import core_logs
-from tasks.ray_cluster import Submit, ray_cluster
+from tasks.ray_cluster import connected
+
+if TYPE_CHECKING:
+    from tasks.ray_scoring import Stream
 
 
 @task(task_run_name="open-scoring-run", cache_policy=NO_CACHE)
@@ -37,13 +40,16 @@ def open_scoring_run(inbox: Path, config: ScoreConfig) -> tuple[ScoringRun, list
 
 
 @contextmanager
-def chunk_runner(config: ScoreConfig) -> Iterator[Callable[[ScoringRun, Batch], None]]:
-    """Yield a function that scores a batch's new images, with a task run for each chunk, and waits for all of them."""
+def batch_scorer(config: ScoreConfig) -> Iterator[Callable[[ScoringRun, Batch], None]]:
+    """Yield a function that scores a batch's new images: chunk by chunk in this process, or on a Ray cluster."""
     if config.runner == "local":
         yield _in_turn
     else:
-        with ray_cluster(config.ray_address, n_gpus=config.gpus_per_chunk) as submit:
-            yield partial(_at_once, submit)
+        with connected(config.ray_address, n_gpus=config.gpus_per_chunk):
+            from tasks.ray_scoring import Stream
+
+            stream_of = lru_cache(maxsize=1)(Stream)
+            yield lambda scoring_run, batch: _on_cluster(stream_of(scoring_run), batch)
 
 
 def _in_turn(scoring_run: ScoringRun, batch: Batch) -> None:
@@ -52,16 +58,9 @@ def _in_turn(scoring_run: ScoringRun, batch: Batch) -> None:
         score_chunk(scoring_run, batch.name, arrivals, number)
 
 
-def _at_once(submit: Submit, scoring_run: ScoringRun, batch: Batch) -> None:
-    """Score all chunks at once; raise an error once all have ended, if any has failed. Staged rows are kept."""
-    pending = [
-        submit(score_chunk, {"scoring_run": scoring_run, "batch": batch.name, "arrivals": chunk, "number": number})
-        for number, chunk in enumerate(chunks(batch))
-    ]
-    for future in pending:
-        future.wait()
-    for future in pending:
-        future.result()
+def _on_cluster(stream: "Stream", batch: Batch) -> None:
+    quoted: Any = quote(batch)
+    score_on_cluster(stream, quoted, batch.name)
 
 
 @task(task_run_name="score-{batch}-{number}", retries=1, cache_policy=NO_CACHE)
@@ -69,6 +68,13 @@ def score_chunk(scoring_run: ScoringRun, batch: str, arrivals: Sequence[Arrival]
     """Score a chunk of images and stage a row for each, unless its rows are staged already."""
     with core_logs():
         scorer.score_chunk(scoring_run, batch, arrivals)
+
+
+@task(task_run_name="score-{name}", retries=1, cache_policy=NO_CACHE)
+def score_on_cluster(stream: "Stream", batch: Batch, name: str) -> None:
+    """Score the new images of a batch on a cluster and stage a row for each, unless its rows are staged already."""
+    with core_logs():
+        stream.score(batch)
 
 
 @task(task_run_name="conclude-{batch.name}", cache_policy=NO_CACHE)

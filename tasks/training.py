@@ -18,7 +18,7 @@ from cxr.training.run import Run
 from cxr.training.scheduling import RETRY_DELAYS_S
 from tasks import workers
 from tasks.logs import core_log, core_logs
-from tasks.ray_cluster import ray_cluster, require_cluster
+from tasks.ray_cluster import ray_cluster, require_cluster, require_server
 
 
 def _may_be_retried(task: Task[..., Any], run: TaskRun, state: State) -> bool:
@@ -45,6 +45,7 @@ def require_address(execution: Execution) -> None:
         workers.require_address()
     if execution.runner == "ray":
         require_cluster(execution.ray_address)
+        require_server()
 
 
 def require_runner(execution: Execution) -> None:
@@ -53,6 +54,7 @@ def require_runner(execution: Execution) -> None:
         workers.require_workers()
     if execution.runner == "ray":
         require_cluster(execution.ray_address)
+        require_server()
 
 
 def train_folds(run: Run, execution: Execution) -> list[State]:

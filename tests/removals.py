@@ -370,13 +370,6 @@ REMOVALS = (
         "tests/flows/test_prefect_session.py::test_without_a_folder_for_prefects_files_the_way_out_is_named",
     ),
     Removal(
-        "an object was replaced since it was listed: its bytes are taken for those listed",
-        "cxr/images/inbox.py",
-        "if len(data) != found.n_bytes or found.changed_ns != arrival.changed_ns or not is_as_listed:",
-        "if False:",
-        "tests/images/test_batches.py::test_an_object_that_was_replaced_or_removed_since_it_was_listed_is_not_read",
-    ),
-    Removal(
         "a Ray node is killed: the fold is not started elsewhere",
         "tasks/ray_cluster.py",
         '"max_retries": TRIES_AFTER_A_LOST_NODE',
@@ -384,11 +377,33 @@ REMOVALS = (
         RAY + "a_node_killed_amid_a_fold_costs_nothing_and_the_tables_equal_the_undisturbed_ones",
     ),
     Removal(
-        "a Ray node is killed: the chunk is not scored elsewhere",
-        "tasks/ray_cluster.py",
-        '"max_retries": TRIES_AFTER_A_LOST_NODE',
-        '"max_retries": 0',
-        RAY + "chunks_scored_on_the_cluster_with_a_node_killed_amid_one_are_the_rows_of_one_process_each_once",
+        "a Ray node is killed: its files are not read elsewhere",
+        "tasks/ray_scoring.py",
+        "max_retries=TRIES_AFTER_A_LOST_NODE",
+        "max_retries=0",
+        RAY + "a_batch_scored_with_a_node_killed_in_each_stage_has_the_rows_of_one_process_each_once",
+    ),
+    Removal(
+        "a Ray node is killed: its images are not predicted elsewhere",
+        "tasks/ray_networks.py",
+        "if question.n_tries > TRIES_AFTER_A_LOST_NODE:",
+        "if True:",
+        RAY + "a_batch_scored_with_a_node_killed_in_each_stage_has_the_rows_of_one_process_each_once",
+    ),
+    Removal(
+        "an image changed between a Ray node's reading and the network: it is predicted under the old name",
+        "tasks/ray_stages.py",
+        "squares[r.image_id]) for r in readings if r.image_id in squares]",
+        "next(iter(squares.values()))) for r in readings]",
+        "tests/tasks/test_ray_stages.py::"
+        "test_an_image_that_changed_before_it_was_read_again_is_not_predicted_and_gets_no_row",
+    ),
+    Removal(
+        "an object was replaced since it was listed: its bytes are taken for those listed",
+        "cxr/images/inbox.py",
+        "if len(data) != found.n_bytes or found.changed_ns != arrival.changed_ns or not is_as_listed:",
+        "if False:",
+        "tests/images/test_batches.py::test_an_object_that_was_replaced_or_removed_since_it_was_listed_is_not_read",
     ),
     Removal(
         "the server is killed amid a run: the run does not wait for it",

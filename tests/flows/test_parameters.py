@@ -109,6 +109,11 @@ def test_the_inbox_comes_first_and_limits_may_be_typed_into_the_form() -> None:
         (train_cv, {"data": "x", "gpus_per_fold": 2}, "--gpus-per-fold must lie between 0 and 1, got 2"),
         (validate_dataset, {"data": "x", "folds": "21"}, "--folds must lie between 2 and 20, got 21"),
         (score_batch, {"inbox": "x", "name": "y", "workers": 300}, "--workers must lie between 0 and 256, got 300"),
+        (
+            score_batch,
+            {"inbox": "x", "name": "y", "runner": "ray", "workers": 2},
+            "--workers 2 is for --runner local: on a Ray cluster every CPU reads files",
+        ),
     ],
 )
 def test_a_wrong_value_in_a_form_is_refused_in_one_sentence(flow: Flow, values: dict[str, Any], sentence: str) -> None:

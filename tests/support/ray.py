@@ -20,7 +20,7 @@ class RayNode:
 
     def __init__(self, log: Path, *words: str) -> None:
         always = ["--num-cpus=1", "--num-gpus=0", "--object-store-memory=80000000", "--dashboard-agent-listen-port=0"]
-        environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
+        environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120"}
         with log.open("w") as stream:
             self.process = subprocess.Popen(
                 [BIN / "ray", "start", "--block", *always, *words],

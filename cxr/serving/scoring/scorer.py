@@ -1,6 +1,5 @@
-"""Scores a chunk of images with the champion, and stages the rows as one part of the scores."""
+"""Scores a chunk of images with the champion in this process, and stages the rows as one part of the scores."""
 
-import logging
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
@@ -10,19 +9,12 @@ from functools import lru_cache, partial
 import pandas as pd
 
 from cxr.images.inbox import Arrival
-from cxr.images.other_files import OTHER_FILE
 from cxr.network.devices import keep_freed_memory, resolve_device
 from cxr.serving.predictor import Predictor
-from cxr.serving.scoring import scores
-from cxr.serving.scoring.scores import score_row
+from cxr.serving.scoring.batch_rows import Answers, BatchRows, is_staged, steps_of
 from cxr.serving.scoring.scoring_runs import ScoringRun
 from cxr.serving.screening import FileReading, read_image
 from cxr.storage import events
-
-log = logging.getLogger(__name__)
-
-STEP = 128
-"""Images that are decoded before the network runs."""
 
 
 def score_chunk(run: ScoringRun, batch: str, arrivals: Sequence[Arrival]) -> None:
@@ -30,22 +22,38 @@ def score_chunk(run: ScoringRun, batch: str, arrivals: Sequence[Arrival]) -> Non
 
     A chunk may be scored again after its process was lost; a part that was staged already is kept.
     """
-    part = run.part(batch, arrivals)
-    if part.exists():
-        log.info("batch %r: a chunk of %d files was staged already", batch, len(arrivals))
+    if is_staged(run, batch, arrivals):
         return
     with events.stage(run.folder.events, "score", batch=batch, device=resolve_device(run.config.device)) as stage:
         scorer = scorer_of(run)
         table = scorer.score(batch, arrivals)
-        scores.stage(part, table)
-        scorer.take_note(table)  # only now: rows that could not be written have to be scored again
+        scorer.rows_of(batch).stage(arrivals, table)
         stage.n_images = len(table)
-    n_scored = int((table["status"] == "ok").sum())
-    n_other = int((table["reason"] == OTHER_FILE).sum())
-    n_quarantined = len(table) - n_scored - n_other
-    log.info(
-        "batch %r: %d images scored, %d files quarantined, %d other files", batch, n_scored, n_quarantined, n_other
+
+
+def predictor_of(run: ScoringRun) -> Predictor:
+    """Return the scoring run's champion, loaded in this process as the run's config has it."""
+    keep_freed_memory()
+    config = run.config
+    return Predictor(
+        run.package(),
+        device=config.device,
+        precision=config.precision,
+        compile=config.compile,
+        cache=config.cache,
+        n_images=run.n_images,
     )
+
+
+def answer(predictor: Predictor, readings: Sequence[FileReading]) -> dict[str, dict[str, object]]:
+    """Return predictions and measures of images under the column names of the scores, by image_id.
+
+    Args:
+        predictor: the model.
+        readings: images, none of them refused.
+    """
+    predictions = zip(readings, predictor.predict(readings), strict=True)
+    return {reading.image_id or "": prediction.columns | reading.measures for reading, prediction in predictions}
 
 
 @lru_cache(maxsize=1)
@@ -58,20 +66,11 @@ class Scorer:
     """The champion, loaded, with the threads or processes that decode for it."""
 
     def __init__(self, run: ScoringRun) -> None:
-        keep_freed_memory()
-        config = run.config
         self.run = run
         self.package = run.package()
-        self.predictor = Predictor(
-            self.package,
-            device=config.device,
-            precision=config.precision,
-            compile=config.compile,
-            cache=config.cache,
-            n_images=run.n_images,
-        )
-        self._n_ahead, self._pool = self._decoders(config.workers)
-        self._batch: str | None = None
+        self.predictor = predictor_of(run)
+        self._n_ahead, self._pool = self._decoders(run.config.workers)
+        self._rows: BatchRows | None = None
 
     def _decoders(self, workers: int | None) -> tuple[int, Executor]:
         """Return how many steps are decoded ahead, and the pool that decodes them."""
@@ -86,44 +85,26 @@ class Scorer:
 
         A copy of an image in the same batch gets the answer of the first; the network runs once for each image.
         """
-        if batch != self._batch:
-            self._batch = batch
-            self._seen = self.run.seen(batch)
-        rows: list[dict[str, object]] = []
-        answers: dict[str, dict[str, object]] = {}
-        for readings in self._read(arrivals):
-            new = [reading for reading in readings if not self._is_known(reading)]
-            images = {r.image_id: r for r in new if r.image_id and r.refused is None and r.image_id not in answers}
-            stored = {image_id: row for image_id in images if (row := self._seen.answer(image_id)) is not None}
-            answers |= stored | self._predict([r for image_id, r in images.items() if image_id not in stored])
-            rows += [score_row(self.package, batch, r, answers.get(r.image_id or "", {})) for r in new]
-        table = scores.scores_table(rows, self.package.outputs)
-        return table.drop_duplicates(["path", "image_id"], ignore_index=True)  # of names that print alike
+        rows = self.rows_of(batch)
+        return rows.table([file for readings in self._read(arrivals) for file in rows.ask(readings, self._ask)])
 
-    def take_note(self, table: pd.DataFrame) -> None:
-        """Remember that these rows of the batch are on disk."""
-        self._seen.add(table)
-
-    def _is_known(self, reading: FileReading) -> bool:
-        """Return whether a file needs no row: it is being written, or has one for its content or refusal."""
-        path = reading.arrival.path
-        refused = reading.refused
-        is_refused_again = refused is not None and self._seen.has_refusal(path, reading.image_id, refused.reason)
-        return reading.is_changing or is_refused_again or self._seen.has_content(path, reading.image_id)
+    def rows_of(self, batch: str) -> BatchRows:
+        """Return the rows of a batch; those of the batch that was asked for last are kept."""
+        if self._rows is None or self._rows.batch != batch:
+            self._rows = BatchRows(self.run, batch)
+        return self._rows
 
     def _read(self, arrivals: Sequence[Arrival]) -> Iterator[list[FileReading]]:
         """Yield the readings step by step, decoding ahead where processes do it."""
         read = partial(read_image, size=self.package.size)
-        steps = [arrivals[start : start + STEP] for start in range(0, len(arrivals), STEP)]
         pending = []
-        for step in steps:
+        for step in steps_of(arrivals):
             pending.append(self._pool.map(read, step, chunksize=8))
             if len(pending) > self._n_ahead:
                 yield list(pending.pop(0))
         for readings in pending:
             yield list(readings)
 
-    def _predict(self, readings: Sequence[FileReading]) -> dict[str, dict[str, object]]:
-        """Return predictions and measures of images under the column names of the scores, by image_id."""
-        predictions = zip(readings, self.predictor.predict(readings), strict=True)
-        return {reading.image_id or "": prediction.columns | reading.measures for reading, prediction in predictions}
+    def _ask(self, readings: Sequence[FileReading]) -> Answers:
+        answers = answer(self.predictor, readings)
+        return lambda: answers
