@@ -194,7 +194,10 @@ def _memory(endpoint: Endpoint, n_requests: int) -> dict[str, Any]:
         answers = endpoint.ask(CLIENTS[-1], n_requests=n_requests // N_STEPS)
         memory.append(endpoint.reading("process_resident_memory_bytes") / 2**20)
         lost += answers.lost
-        print({"step": step, "images/s": round(answers.rate, 1), "memory, MiB": round(memory[-1], 1)}, flush=True)
+        print(
+            {"step": step, "lost": len(lost), "images/s": round(answers.rate, 1), "MiB": round(memory[-1], 1)},
+            flush=True,
+        )
     n_sent = n_requests // N_STEPS * N_STEPS
     return {
         "many: requests": n_sent,
