@@ -59,12 +59,12 @@ def test_explanations_say_what_is_predicted_and_why_a_file_is_not(
     label = classes[1]
     good = {"path": "a.png", "status": "ok", "predicted_label": label, f"probability_{label}": 0.75}
     bad = {"path": "b.txt", "status": "quarantined", "reason": "not_an_image", "detail": "text"}
-    good |= {"fold_spread": 0.1, "target": "NORMAL", "picture": "1-a.png"}
+    good |= {"fold_spread": 0.1, "target": "NORMAL", "picture": "1-a.png", "map": "HiResCAM of layer3"}
     far = good | {"path": "c.png", "novelty": 31.26, "unlike_training": True}
     table = pd.DataFrame([good | {"unlike_training": None}, bad, far]).astype({"unlike_training": "boolean"})
     model_results.show_explanations(table, package, ExplanationFolder(tmp_path))
     lines = printed()
     assert f"{label} with probability 0.750{limit}; the folds differ by 0.100" in lines
-    assert f"where the model looked for NORMAL: {tmp_path / '1-a.png'}" in lines
+    assert f"where the model looked for NORMAL: {tmp_path / '1-a.png'}, HiResCAM of layer3" in lines
     assert "'b.txt': not predicted, not an image: text" in lines
     assert [line for line in lines if "unlike" in line] == ["unlike the training images (novelty 31.3, limit 20.0)"]
