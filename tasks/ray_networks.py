@@ -9,7 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -45,14 +45,22 @@ class Question:
 
 @dataclass
 class Waiting:
-    """How long networks computed, and how long they waited for images in between."""
+    """How long networks computed for a batch, and how long they waited for images in between."""
 
     waited_s: float = 0.0
     computed_s: float = 0.0
+    _begun: set["_Place"] = field(default_factory=set)
+
+    def add(self, place: "_Place", answered: Answered) -> None:
+        """Count a step; the wait before a network's first of the batch is none for images in between."""
+        if place in self._begun:
+            self.waited_s += answered.waited_s
+        self._begun.add(place)
+        self.computed_s += answered.computed_s
 
     @property
     def share(self) -> float:
-        """The share of their time, from their first image on, that the networks waited."""
+        """The share of their time, from their first image of the batch on, that the networks waited."""
         return self.waited_s / max(self.waited_s + self.computed_s, 1e-9)
 
 
@@ -159,8 +167,7 @@ class Networks:
             self._ask_again(question, error)
             return
         self._show(answered.lines)
-        self.waiting.waited_s += answered.waited_s
-        self.waiting.computed_s += answered.computed_s
+        self.waiting.add(place, answered)
         question.answers = answered.answers
         question.squares = None
 
