@@ -59,6 +59,14 @@ def lines_in_prefect(server: dict[str, str]) -> list[str]:
         return [line.message for line in client.read_logs(wanted, limit=200)]
 
 
+def test_a_cluster_without_gpus_is_told_at_once(ray_cluster: Cluster) -> None:
+    with (
+        pytest.raises(ConfigError, match=r"no node of the Ray cluster at '127.0.0.1:\d+' has a GPU"),
+        connected(ray_cluster[0], n_gpus=1),
+    ):
+        pass
+
+
 def test_a_node_killed_amid_a_fold_costs_nothing_and_the_tables_equal_the_undisturbed_ones(
     undisturbed: Path, ray_cluster: Cluster, server: dict[str, str], sample: Path, tmp_path: Path
 ) -> None:
@@ -133,14 +141,6 @@ def test_a_batch_scored_with_a_node_killed_in_each_stage_has_the_rows_of_one_pro
     assert len(rows) == 566
     pd.testing.assert_frame_equal(rows, expected, check_exact=True)
     assert "a process with the model was lost" in log.read_text()
-
-
-def test_a_cluster_without_gpus_is_told_at_once(ray_cluster: Cluster) -> None:
-    with (
-        pytest.raises(ConfigError, match=r"no node of the Ray cluster at '127.0.0.1:\d+' has a GPU"),
-        connected(ray_cluster[0], n_gpus=1),
-    ):
-        pass
 
 
 @pytest.mark.parametrize(
