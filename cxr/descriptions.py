@@ -4,6 +4,7 @@ A description is a TOML file. Its keys are the names of options, with `_` for `-
 the values of a column mean. `title` and `note` are for people. The files in `cxr/sets/` come with the program.
 """
 
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Any
 from cxr.errors import ConfigError
 
 SETS = Path(__file__).parent / "sets"
+LISTS = ("header", "label_columns", "view_positions", "subgroup_column")
+"""Options whose values may be given at once, separated by commas."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,15 @@ class Description:
     """What a person should know before using it."""
     options: Mapping[str, Any]
     """Values of options by name; `value` has one text COLUMN:VALUE=MEANING for each value of `[values]`."""
+
+    @property
+    def typed(self) -> list[str]:
+        """The options as one types them in a shell."""
+        return [
+            f"--{name.replace('_', '-')} {shlex.quote(str(text))}"
+            for name, value in self.options.items()
+            for text in ([",".join(value)] if name in LISTS else value if isinstance(value, list) else [value])
+        ]
 
 
 def shipped() -> list[Description]:

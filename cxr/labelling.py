@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cxr.descriptions import read_description
+from cxr.descriptions import LISTS, read_description
 from cxr.errors import ConfigError
 
 Uncertain = Literal["mask", "positive", "negative"]
@@ -21,8 +21,6 @@ Blank = Literal["negative", "mask"]
 Rows = Literal["any", "majority", "unanimous"]
 MissingFilms = Literal["refuse", "allow"]
 
-LISTS = ("header", "label_columns", "view_positions", "subgroup_column")
-"""Options whose values may be given at once, separated by commas."""
 DESCRIBED_ELSEWHERE = ("positive", "holdout", "patient_pattern")
 """What a description may also set where the config has it."""
 OF_TABLES = (

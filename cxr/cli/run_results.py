@@ -1,7 +1,6 @@
 """What verbs about images and runs print at their end: tables, where the files are, and a query that reads them."""
 
 import math
-import shlex
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,6 @@ from rich.console import Console
 from cxr.classes import Classes, Findings
 from cxr.cli.tables import Files, add_row, new_table, print_table, say_files
 from cxr.cli.terminal import say
-from cxr.labelling import LISTS
 from cxr.wording import DASH, DISCLAIMER, format_estimate, format_p
 
 if TYPE_CHECKING:
@@ -98,10 +96,8 @@ def show_sets(descriptions: "Iterable[Description]") -> None:
         say(f"{description.name:<12} {description.title}")
         if description.note:
             say(f"{'':<12} {description.note}")
-        for name, value in description.options.items():
-            texts = [",".join(value)] if name in LISTS else value if isinstance(value, list) else [value]
-            for text in texts:
-                say(f"{'':<12}   --{name.replace('_', '-')} {shlex.quote(str(text))}")
+        for words in description.typed:
+            say(f"{'':<12}   {words}")
     say("to use one: cxr validate --data FOLDER --describe NAME; options that are given count more")
 
 

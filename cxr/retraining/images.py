@@ -14,45 +14,22 @@ import pandas as pd
 from cxr.classes import Classes
 from cxr.dataset.listing.file_kinds import kind_of
 from cxr.dataset.listing.layout import list_images
-from cxr.errors import DataError, RunError
+from cxr.errors import DataError
 from cxr.feedback.ledger import current, read_ledger
 from cxr.feedback.scored import inboxes_of, read_scored
 from cxr.images.image_table import COLUMNS
 from cxr.images.inbox import LOOSE
 from cxr.images.reading import image_id_of
 from cxr.images.source import Source, open_source
-from cxr.serving.package import Package
 from cxr.storage import verified
-from cxr.storage.run_folder import RunFolder
 from cxr.storage.scores_folder import ScoresFolder
-from cxr.training.run import Run, load_run
+from cxr.training.run import Run
 
 log = logging.getLogger(__name__)
 
 HASHED = re.compile(r"^(?:table|dicom)-(?=[0-9a-f]{16}$)")
 """What says where a keyed hash is from; the hash of an id is the same for both."""
 FROM_DATA, FROM_FEEDBACK = "data", "feedback"
-
-
-def run_of(champion: Package, experiments: Path) -> Run:
-    """Return the finished run that a version was made from.
-
-    Raises:
-        RunError: it is not there, is another run, or was trained with weights of images, which labels do not have.
-    """
-    run_id = champion.facts["run_id"]
-    run = load_run(RunFolder.existing(run_id, experiments))
-    if run.config_hash != champion.facts["identity"]["run"]:
-        raise RunError(
-            f"run {run_id!r} in {str(experiments)!r} is not the one that version {champion.version} of "
-            f"{champion.name} was made from: give the --experiments that holds that."
-        )
-    if run.config.weight_column is not None:
-        raise RunError(
-            f"run {run_id!r} was trained with --weight-column {run.config.weight_column}, and labels that come later "
-            "have no weights: train with `cxr train` and a table that has."
-        )
-    return run
 
 
 def images_of_run(run: Run) -> pd.DataFrame:

@@ -9,29 +9,18 @@ Nothing is chosen on these images: calibration and thresholds of both come from 
 import logging
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
 from cxr.config import RetrainConfig
 from cxr.errors import PackageError
-from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.export.build import make_package
-from cxr.images.inbox import Arrival
-from cxr.images.source import open_source
-from cxr.metrics.calibration import average_folds
-from cxr.network.resnet import predict_logits
 from cxr.retraining.images import FROM_FEEDBACK
 from cxr.retraining.plan import Plan
+from cxr.retraining.predictions import predict_by_both
 from cxr.retraining.set_aside import LEAST
 from cxr.serving import registry
 from cxr.serving.challenger import Difference, paired_difference
 from cxr.serving.package import Package, load_package
-from cxr.serving.predictor import Predictor
-from cxr.serving.screening import FileReading, examine_image
 from cxr.storage import verified
 from cxr.storage.model_folder import ModelFolder, PackageFolder
-from cxr.training.predictions import load_network
 from cxr.training.run import Run, load_run
 
 log = logging.getLogger(__name__)
@@ -93,7 +82,7 @@ def _compared(run: Run, plan: Plan, config: RetrainConfig) -> dict[str, Any]:
     """Return `retrained` of package.json: from what a version was retrained, and how it compares."""
     images = verified.read_table(run.folder.retraining.images)
     is_trained = (images["origin"] == FROM_FEEDBACK) & ~images["is_set_aside"]
-    table = _predicted_by_both(run, plan.champion, images[images["is_set_aside"]].reset_index(drop=True))
+    table = predict_by_both(run, plan.champion, images[images["is_set_aside"]].reset_index(drop=True))
     verified.write_table(run.folder.retraining.set_aside, table)
     compared = table[~table["in_training"]]
     n_patients = compared.groupby("label")["group_id"].nunique().reindex(run.classes, fill_value=0)
@@ -125,39 +114,6 @@ def _sentence(difference: Difference, champion: str, margin: float, *, is_no_wor
         f"{champion}, difference {difference.value:+.4f} [{difference.ci_low:+.4f}, {difference.ci_high:+.4f}] on "
         f"{difference.n_images:,} images of {difference.n_groups:,} patients that neither was trained on"
     )
-
-
-def _predicted_by_both(run: Run, champion: Package, images: pd.DataFrame) -> pd.DataFrame:
-    """Return what champion and run predict for images.
-
-    Columns: image_id, path, group_id, label, in_training (whether the champion was made from a copy), and the
-    probabilities champion_<class> and challenger_<class>. What the champion refuses is left out.
-    """
-    source = open_source(run.config.data)
-    read = [_read(source.read(path), path, run.config.size) for path in images["path"]]
-    readings = [reading for reading in read if reading.refused is None]
-    images = images[[reading.refused is None for reading in read]]
-    precision = "int8" if champion.has_int8 else "fp32"
-    predictor = Predictor(champion, device=run.devices[0], precision=precision, compile="off", cache=run.cache)
-    predictions = predictor.predict(readings)
-    after = _ensemble(run, np.stack([reading.square for reading in readings if reading.square is not None]))
-    table = images[["image_id", "path", "group_id", "label"]].reset_index(drop=True)
-    table["in_training"] = [prediction.in_training for prediction in predictions]
-    for column, name in enumerate(run.classes):
-        table[f"champion_{name}"] = [prediction.probability[name] for prediction in predictions]
-        table[f"challenger_{name}"] = after[:, column]
-    return table
-
-
-def _read(data: bytes, path: str, size: int) -> FileReading:
-    return examine_image(Arrival(path, path, len(data), 0), data, size)
-
-
-def _ensemble(run: Run, squares: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the calibrated probabilities of a run's networks, averaged, shape (n, n_classes)."""
-    inside = OutOfFold(verified.read_table(run.folder.predictions), run.classes)
-    logits = np.stack([predict_logits(load_network(run, fold), squares, "cpu") for fold in range(run.config.folds)])
-    return average_folds(inside.calibration, logits)[0]
 
 
 def _promoted(model: ModelFolder, package: Package) -> tuple[bool, str]:

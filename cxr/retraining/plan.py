@@ -16,18 +16,15 @@ import pandas as pd
 from cxr.classes import Classes
 from cxr.config import RetrainConfig, RunLocation, TrainConfig
 from cxr.dataset.tables import write_identity
-from cxr.errors import DataError, RunError
-from cxr.feedback.scored import read_scored
+from cxr.errors import RunError
 from cxr.labelling import Labelling
-from cxr.labels.meanings import MEANING_OF_WORD
-from cxr.retraining.images import FROM_FEEDBACK, images_of_run, labelled_since, require_labels, run_of
+from cxr.retraining.champion import images_met, require_possible
+from cxr.retraining.images import FROM_FEEDBACK, images_of_run, labelled_since
 from cxr.retraining.set_aside import are_set_aside, require_enough, with_groups
 from cxr.serving.package import Package
-from cxr.serving.registry import load_champion
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.storage.scores_folder import ScoresFolder
-from cxr.training.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +68,7 @@ def plan_retraining(config: RetrainConfig, location: RunLocation) -> Plan:
     classes, scores = champion.classes, ScoresFolder.at(config.out)
     table = _enlarged(images_of_run(run), labelled_since(scores, config.name, classes))
     images = with_groups(table, run.config, location.cache)
-    trained = _trained(champion, scores, classes)
+    trained = images_met(champion, scores)
     is_set_aside = are_set_aside(images, trained, config.share, run.config.seed)
     require_enough(images, is_set_aside, classes, config.share)
     holdout = run.config.holdout or SET_ASIDE
@@ -79,29 +76,6 @@ def plan_retraining(config: RetrainConfig, location: RunLocation) -> Plan:
     return _written(
         champion, _on_table(run.config, classes, holdout), images[COLUMNS].astype({"split": "str"}), location
     )
-
-
-def require_possible(config: RetrainConfig, location: RunLocation) -> tuple[Package, Run]:
-    """Return the champion and its run, before an image is read; errors as for `plan_retraining`."""
-    for name, path in (("--out", config.out), ("--experiments", location.experiments), ("--cache", location.cache)):
-        files.require_local(name, path)
-    champion = load_champion(config.models, config.name)
-    _require_plain(champion.classes)
-    run = run_of(champion, location.experiments)
-    scores = ScoresFolder.at(config.out)
-    if not scores.path.is_dir():
-        raise RunError(f"there are no scores in {str(scores.path)!r}: score some images first, or give --out.")
-    require_labels(scores, config.name)
-    return champion, run
-
-
-def _require_plain(classes: Classes) -> None:
-    words = [name for name in classes if name.casefold() in MEANING_OF_WORD]
-    if words:
-        raise DataError(
-            f"the class {words[0]!r} is a word that a table of labels reads as a finding that is there or not: rename "
-            "the class, and train a first version anew."
-        )
 
 
 def _enlarged(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
@@ -112,13 +86,6 @@ def _enlarged(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     added = new[label.isna()]
     log.info("retrain: %d images of the data set, and %d labelled since", len(old), len(added))
     return pd.concat([old, added], ignore_index=True)
-
-
-def _trained(champion: Package, scores: ScoresFolder, classes: Classes) -> set[str]:
-    """Return the images that the champion was made from, and the copies that it has met since."""
-    scored = read_scored(scores, champion.name, classes)
-    is_copy = (scored["model_version"] == champion.version) & scored["in_training"].astype(bool)
-    return set(champion.images()["image_id"]) | set(scored.loc[is_copy, "image_id"])
 
 
 def _on_table(config: TrainConfig, classes: Classes, holdout: str) -> TrainConfig:

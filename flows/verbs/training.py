@@ -118,7 +118,7 @@ def require_retrainable(config: RetrainConfig, execution: Execution) -> None:
         CxrError: the first thing that is wrong.
     """
     from cxr.cli import terminal
-    from cxr.retraining.plan import require_possible as require_plannable
+    from cxr.retraining.champion import require_possible as require_plannable
 
     with terminal.log_lines():
         require_plannable(config, execution)

@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 
 from cxr.classes import Classes
-from cxr.errors import DataError, RunError
+from cxr.errors import DataError
 from cxr.images.image_table import ImageTable
 from cxr.images.source import open_source
-from cxr.retraining.images import images_of_run, labelled_since, run_of
-from cxr.serving.registry import load_champion
+from cxr.retraining.images import images_of_run, labelled_since
 from cxr.storage import verified
 from cxr.training.run import Run
 from tests.support.retraining import Site
@@ -54,14 +53,6 @@ def test_a_file_that_changes_after_the_table_was_written_is_not_read(tmp_path: P
             source.read(path)
 
 
-def test_without_labels_or_with_another_run_of_that_name_one_sentence_says_so(
-    site: Site, three: Run, tmp_path: Path
-) -> None:
+def test_without_labels_one_sentence_says_what_to_type(site: Site) -> None:
     with pytest.raises(DataError, match="no image that 'other' has scored has a label yet: `cxr feedback LABELS"):
         labelled_since(site.scores, "other", CLASSES)
-    champion = load_champion(site.path / "models", "tiny")
-    with pytest.raises(RunError, match="no run"):
-        run_of(champion, tmp_path)
-    (tmp_path / champion.facts["run_id"]).symlink_to(three.folder.path)
-    with pytest.raises(RunError, match="is not the one that version 1 of tiny was made from"):
-        run_of(champion, tmp_path)
