@@ -24,7 +24,7 @@ def test_scoring_runs_show_counts_reasons_and_images_worth_a_second_look(folders
         "colour photograph",
         "unsupported format",
     }
-    has_picture = quarantined.set_index("reason")["picture"] != ""
+    has_picture = quarantined.set_index("reason")["picture"].notna()
     assert set(has_picture.index[has_picture]) == {"blank", "colour photograph"}
     assert "Worth a second look: nearest to the threshold" in texts(view)
     assert len(pictures(view)) == 12, "six images, twice"
