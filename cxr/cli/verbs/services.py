@@ -65,12 +65,13 @@ def serve(
     from cxr.serving.registry import load_champion
 
     with listener.socket, terminal.log_lines():
+        package = None if wait else load_champion(models, name)  # before torch is imported, which takes seconds
         from cxr.endpoint import guard, server
 
         with terminal.bare_lines(guard.__name__):
-            if wait:
+            if package is None:
                 _wait_for_champion(models, name, listener)
-            package = load_champion(models, name)
+                package = load_champion(models, name)
             from cxr.serving.predictor import Predictor
             from cxr.storage.scores_folder import ScoresFolder
 
