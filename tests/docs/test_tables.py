@@ -10,18 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from cxr.cli.main import app
-from cxr.config import Execution, TrainConfig
+from cxr.config import TrainConfig
 from cxr.errors import PackageError
 from cxr.images.synthetic import draw_images
 from cxr.metrics.classification import COUNTS
-from cxr.pipeline import cross_validate
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import load_run
 from data_checks.gate import check_data, check_results
 from data_checks.tolerances import Tolerances
 from tests.support.processes import PROJECT
 from tests.support.retraining import Site
+from tests.support.runs import SMALL, finish_run
 from tests.support.shared import NewFolder
 
 PAGE = PROJECT / "docs" / "reference" / "tables.md"
@@ -115,13 +114,11 @@ def appraise(place: Path) -> None:
 
 def train(place: Path, data: str) -> None:
     """Train a small run of clusters, with the data checks; and make another one that predicts the opposite."""
-    small = {"preset": "quick", "weights": "none", "size": 32, "folds": 2, "epochs": 1, "batch_size": 16}
-    config = TrainConfig(data=data, holdout="test", leave_out="cluster", **small)
+    config = TrainConfig(data=data, holdout="test", leave_out="cluster", **SMALL)
     first, second = (RunFolder.named(place / "experiments", run_id) for run_id in RUNS)
-    folders = {"experiments": place / "experiments", "cache": place / "cache"}
-    cross_validate(config, Execution(run_id=first.run_id, devices="cpu", compile="off", **folders))
+    run = finish_run(place, first.run_id, config)
     check_data(first, config, Tolerances())
-    check_results(load_run(first), Tolerances())
+    check_results(run, Tolerances())
     shutil.copytree(first.path, second.path, ignore=shutil.ignore_patterns("*.safetensors"))
     predictions = files.read_table(first.predictions)
     one, other = (f"probability_{name}" for name in CLASSES)
