@@ -144,7 +144,8 @@ REPORT |= {"manifest.parquet", "data.json", "leakage_certificate.json"}
 REPORT |= {"checks/acquisition_baseline.parquet", "checks/expectations.parquet"}
 ELSEWHERE = {f"external_tests/elsewhere/{name}.parquet" for name in ("predictions", "metrics")}
 REPORT |= {f"external_tests/elsewhere/{name}" for name in ("openings.json", "predictions.parquet")}
-REPORT |= {f"external_tests/elsewhere/{name}.parquet" for name in ("gap", "referral")}
+COMPARED = {f"external_tests/elsewhere/{name}.parquet" for name in ("gap", "referral")}
+REPORT |= COMPARED
 STRESS = {"metrics/stress.parquet"}
 HELD_OUT = {f"folds/fold={fold}/predictions.parquet" for fold in (0, 1)}
 ARTIFACTS = TABLES | STRESS | {"leakage_certificate.json", "report.html"}
@@ -203,8 +204,9 @@ def test_a_run_that_is_resumed_names_each_damaged_file_that_it_goes_on_from(
     execution = Execution(experiments=place / "experiments", run_id="run", cache=place / "cache", devices="cpu")
     named = walk(place, damaged, whole, lambda: outcome_of(lambda: cross_validate(run.config, execution), capsys))
     trained_anew = {path for path in READ["report run"] | HELD_OUT if "fold=1" in path}
-    evaluated_anew = TABLES - STRESS
-    read = (READ["report run"] | IMAGES | HELD_OUT | {"left_aside.parquet"}) - trained_anew - evaluated_anew
+    evaluated_anew = (TABLES - STRESS) | COMPARED
+    read = READ["report run"] | IMAGES | HELD_OUT | ELSEWHERE | {"left_aside.parquet"}
+    read -= trained_anew | evaluated_anew
     assert named | {"experiments/run/run_id"} == {f"experiments/run/{name}" for name in read}
 
 
