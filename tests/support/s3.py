@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
+from s3fs import S3FileSystem
 
 from tests.support.secrets import SECRET
 
@@ -51,6 +52,7 @@ def s3_server(log_file: Path) -> Iterator[Any]:
         client = boto3.client("s3")
         client.create_bucket(Bucket="bucket")
         yield client
+    S3FileSystem.clear_instance_cache()  # of this server; the next one has another address
     process.kill()
     process.wait()
     process.stdout.close()
