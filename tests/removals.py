@@ -731,8 +731,8 @@ REMOVALS = (
     Removal(
         "the endpoint: its service ends for want of a model",
         "cxr/cli/verbs/services.py",
-        "            if wait:\n",
-        "            if False:\n",
+        "package = None if wait else load_champion(models, name)",
+        "package = load_champion(models, name)",
         ENDPOINT + "waiting.py::test_the_command_waits_for_its_first_champion_answers_with_it_and_ends_at_a_signal",
     ),
     Removal(
