@@ -59,7 +59,7 @@ WORDS: dict[str, Any] = {
     "display_name": display_name,
     "disclaimer": DISCLAIMER,
 }
-"""What the page of any run is written with; the templates that it shares with an appraisal's are told it."""
+"""Facts that the templates of a run need; an appraisal shares the templates and passes its own."""
 
 
 def write_report(run: Run) -> Path:
