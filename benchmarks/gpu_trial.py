@@ -1,12 +1,14 @@
 """A trial on a machine with a GPU: does the CUDA path hold, how fast does it train and score, what does it reach.
 
     python -m benchmarks.gpu_trial --data chest_xray_224.zip --out trial
+    python -m benchmarks.gpu_trial --data chest_xray_224.zip --out trial --stages tests training
     python -m benchmarks.gpu_trial --data chest_xray_224.zip --pack gpu_trial
     python -m benchmarks.gpu_trial --data drawn/ --out trial --device cpu --small
 
 The stages stand in the order of their worth. Each is a process of its own and writes each figure to its JSON under
-`--out` at once, so that what was measured is kept whatever ends the trial; one that fails says why in its JSON. It
-needs the core and torch alone, no Prefect. `--pack` makes a folder for a machine without a network, with the core, the
+`--out` at once, so that what was measured is kept whatever ends the trial; one that fails says why in its JSON. With
+`--originals`, images as they come from a hospital, scoring is measured on them too. It needs the core and torch alone,
+no Prefect. `--pack` makes a folder for a machine without a network, with the core, the
 data and the packages that such a machine may lack; there, `bash run.sh` starts the trial.
 """
 
@@ -19,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -54,7 +56,7 @@ from cxr.training.run import load_run
 from cxr.training.trainer import train_fold
 
 MINUTES = 8.0
-SIDE_BY_SIDE = (1, 2, 5)
+SIDE_BY_SIDE = (2, 5)
 """Folds that train on one device at the same time."""
 N_SCORED = 4096
 
@@ -70,6 +72,12 @@ class Trial:
     seconds: float
     """That the stage may take."""
     open_test: bool
+    originals: str = ""
+    """Images as they come, to score; none by default."""
+    stages: Sequence[str] = ()
+    """That are run; all by default."""
+    epochs: int | None = None
+    """Of cross-validation, at most; those of the preset by default."""
 
     @property
     def size(self) -> int:
@@ -79,7 +87,7 @@ class Trial:
     @property
     def rounds(self) -> int:
         """How often a rate is measured, the first time to warm up."""
-        return 2 if self.small else 4
+        return 2 if self.small else 8
 
     @property
     def home(self) -> Path:
@@ -120,27 +128,30 @@ def run_tests(trial: Trial, figures: Figures) -> None:
 
 
 def measure_training(trial: Trial, figures: Figures) -> None:
-    """Time a fold's steps against the same step on a random batch, folds side by side, and compiled layers."""
+    """Time a fold's steps against the same step on a random batch, alone and beside other folds."""
     trainer = _trainer(trial)
     trainer.model.train()
-    layers = trainer.layers
     figures["batch"] = trainer.run.config.batch_size
     figures["images of a fold"] = trainer.n_images
     figures["random batches"] = _rate(trainer, bare_step(trainer), trial.rounds)
     figures["a fold"] = _rate(trainer, trainer._step, trial.rounds)
     figures["a fold / random batches"] = round(figures["a fold"] / figures["random batches"], 3)
-    for n_folds in SIDE_BY_SIDE[1:2] if trial.small else SIDE_BY_SIDE:
+    for n_folds in SIDE_BY_SIDE[:1] if trial.small else SIDE_BY_SIDE:
         figures[f"{n_folds} folds side by side"] = _side_by_side(trial, n_folds)
-    for name, mode in () if trial.small else (("compiled", "default"), ("CUDA graphs", "reduce-overhead")):
-        try:
-            compiled: Any = torch.compile(layers, mode=mode)
-            trainer.layers = compiled
-            start = time.perf_counter()
-            images_per_s(trainer, trainer._step)
-            figures[f"a fold, {name}, first steps, s"] = round(time.perf_counter() - start, 1)
-            figures[f"a fold, {name}"] = _rate(trainer, trainer._step, trial.rounds)
-        except Exception as error:
-            figures[f"a fold, {name}"] = f"{type(error).__name__}: {error}"
+
+
+def train_on_cuda_graphs(trial: Trial, figures: Figures) -> None:
+    """Time a fold's steps whose layers are compiled and replayed as CUDA graphs; a CPU has none."""
+    if trial.device == "cpu":
+        return
+    trainer = _trainer(trial)
+    trainer.model.train()
+    compiled: Any = torch.compile(trainer.layers, mode="reduce-overhead")
+    trainer.layers = compiled
+    start = time.perf_counter()
+    images_per_s(trainer, trainer._step)
+    figures["first steps, s"] = round(time.perf_counter() - start, 1)
+    figures["a fold"] = _rate(trainer, trainer._step, trial.rounds)
 
 
 def _trainer(trial: Trial) -> FoldTrainer:
@@ -195,9 +206,8 @@ def cross_validate_from_scratch(trial: Trial, figures: Figures) -> None:
     rates = [value for name, value in measured.items() if name.endswith("side by side")]
     n_training = measured["images of a fold"] * recipe.folds
     possible = int(0.7 * trial.seconds * max(rates) / n_training) if rates else 1
-    config = replace(
-        recipe, epochs=1 if trial.small else max(1, min(recipe.epochs, possible)), folds=2 if trial.small else 5
-    )
+    epochs = 1 if trial.small else max(1, min(trial.epochs or recipe.epochs, possible))
+    config = replace(recipe, epochs=epochs, folds=2 if trial.small else 5)
     start = time.perf_counter()
     folder = cross_validate(config, trial.execution("scratch"))
     figures["epochs"] = config.epochs
@@ -212,38 +222,57 @@ def score(trial: Trial, figures: Figures) -> None:
     """Time decoding by processes, the networks alone, and scoring runs as a whole."""
     run = load_run(RunFolder.named(trial.home / "experiments", "scratch"))
     model = ModelFolder.named(trial.home / "models", "trial")
+    start = time.perf_counter()
     registry.promote(model, make_package(run, model).version)
-    source = open_source(trial.data)
-    images = [source.read(image.key) for image in list_images(source).images[: 64 if trial.small else N_SCORED]]
-    figures["images"] = len(images)
+    figures["packaging, s"] = round(time.perf_counter() - start, 1)
+    package = registry.load_champion(trial.home / "models", "trial")
+    squares = run.squares(run.images())
+    n_folds = run.config.folds
+    for folds, compile in (((0,), "off"),) if trial.small else ((range(n_folds), "off"), ((0,), "off"), ((0,), "on")):
+        predictor = Predictor(package, device=trial.device, compile=compile, cache=trial.home / "cache")
+        taken = [_timed(lambda predictor=predictor, folds=folds: predictor.ensemble.run(squares, folds)) for _ in "abc"]
+        figures[f"networks alone: {len(folds)}, compile {compile}, first time, s"] = round(taken[0], 1)
+        figures[f"networks alone: {len(folds)}, compile {compile}, images/s"] = round(len(squares) / min(taken))
+    _score_images(trial, figures, trial.data, "")
+    if trial.originals:
+        _score_images(trial, figures, trial.originals, " of originals")
+
+
+def _score_images(trial: Trial, figures: Figures, data: str, of_what: str) -> None:
+    """Time decoding and scoring runs on N_SCORED images of a data set, each as often as that takes."""
+    source = open_source(data)
+    files = [source.read(image.key) for image in list_images(source).images]
+    n_images = min(len(files), 64) if trial.small else N_SCORED
+    images = [_numbered(files[k % len(files)], k) for k in range(n_images)]
+    figures[f"images{of_what}"] = f"{n_images}, of {len(files)} different ones"
     for n_processes in (1, 2) if trial.small else (1, 4, os.cpu_count() or 1):
         with ProcessPoolExecutor(n_processes) as pool:
             decode = partial(_decode, size=trial.size)
             list(pool.map(decode, images[:n_processes]))
-            taken = _timed(lambda pool=pool, decode=decode: list(pool.map(decode, images, chunksize=16)))
-        figures[f"decoded by {n_processes} processes, images/s"] = round(len(images) / taken)
-    package = registry.load_champion(trial.home / "models", "trial")
-    squares = run.squares(run.images())
-    for compile in ("off",) if trial.small else ("off", "on"):
-        predictor = Predictor(package, device=trial.device, compile=compile, cache=trial.home / "cache")
-        predictor.ensemble.run(squares[:256])
-        taken = min(_timed(lambda predictor=predictor: predictor.ensemble.run(squares)) for _ in range(2))
-        figures[f"{run.config.folds} networks alone, compile {compile}, images/s"] = round(len(squares) / taken)
-    inbox = trial.home / "inbox"
+            some = images[: 256 * n_processes]
+            taken = _timed(lambda pool=pool, decode=decode, some=some: list(pool.map(decode, some, chunksize=16)))
+        figures[f"decoded by {n_processes} processes{of_what}, images/s"] = round(len(some) / taken)
+    inbox = trial.home / f"inbox{of_what}"
     (inbox / "batch").mkdir(parents=True)
-    for number, data in enumerate(images):
-        (inbox / "batch" / f"{number:05d}.jpeg").write_bytes(data)
-    for scores in ("first", "second"):  # the first compiles
-        config = ScoreConfig(
-            name="trial",
-            out=trial.home / scores,
-            models=trial.home / "models",
-            cache=trial.home / "cache",
-            settle=0,
-            device=trial.device,
-        )
-        taken = _timed(lambda config=config: score_inbox(inbox, config, lambda *_: []))
-        figures[f"a whole scoring run, {scores}, images/s"] = round(len(images) / taken)
+    for number, image in enumerate(images):
+        (inbox / "batch" / f"{number:05d}.jpeg").write_bytes(image)
+    config = ScoreConfig(
+        name="trial",
+        out=trial.home / f"scores{of_what}",
+        models=trial.home / "models",
+        cache=trial.home / "cache",
+        settle=0,
+        device=trial.device,
+        compile="off",  # five networks would take minutes to compile
+    )
+    taken = _timed(lambda: score_inbox(inbox, config, lambda *_: []))
+    figures[f"a whole scoring run{of_what}, images/s"] = round(n_images / taken)
+
+
+def _numbered(jpeg: bytes, number: int) -> bytes:
+    """Return a JPEG with a number as its comment: another file, which is not taken for one that was scored before."""
+    comment = str(number).encode()
+    return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]
 
 
 def _decode(data: bytes, size: int) -> int:
@@ -271,7 +300,8 @@ STAGES: Mapping[str, tuple[Stage, float]] = {
     "training": (measure_training, 0.35),
     "cross-validation": (cross_validate_from_scratch, 0.7),
     "scoring": (score, 0.7),
-    "frozen-trunk": (train_head, 1.0),
+    "frozen-trunk": (train_head, 0.7),
+    "cuda-graphs": (train_on_cuda_graphs, 1.0),
 }
 """Each stage with the share of the time that is left which it may take."""
 
@@ -286,13 +316,26 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="32 pixels, few images, one epoch")
     parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--open-test", action="store_true", help="open the held-out test split, once")
-    parser.add_argument("--stage", choices=[*STAGES, "steps"])
+    parser.add_argument("--originals", default="", help="images as they come, to score as well")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--epochs", type=int, help="of cross-validation, at most")
+    parser.add_argument("--stage", choices=[*STAGES, "steps"], help="run one stage, in this process")
     arguments = parser.parse_args()
     if arguments.pack:
         pack(arguments.pack, arguments.data)
         return
     out = arguments.out.resolve()
-    trial = Trial(arguments.data, out, arguments.device, arguments.small, 60 * arguments.minutes, arguments.open_test)
+    trial = Trial(
+        arguments.data,
+        out,
+        arguments.device,
+        arguments.small,
+        60 * arguments.minutes,
+        arguments.open_test,
+        arguments.originals,
+        arguments.stages,
+        arguments.epochs,
+    )
     if arguments.stage:
         if arguments.stage == "steps":
             train_steps(trial)
@@ -313,6 +356,8 @@ def run_stages(trial: Trial) -> list[str]:
     failed = []
     _file(trial, "machine").write_text(json.dumps(_machine(trial.device), indent=1))
     for name, (_, share) in STAGES.items():
+        if trial.stages and name not in trial.stages:
+            continue
         allowed = share * (deadline - time.monotonic())
         words = [sys.executable, "-m", "benchmarks.gpu_trial", "--stage", name]
         started = time.monotonic()
@@ -358,7 +403,8 @@ def _machine(device: str) -> Mapping[str, Any]:
 
 def _words(trial: Trial) -> list[str]:
     words = [f"--data={trial.data}", f"--out={trial.out}", f"--device={trial.device}"]
-    words += [f"--minutes={trial.seconds / 60}"]
+    words += [f"--minutes={trial.seconds / 60}", f"--originals={trial.originals}"]
+    words += [f"--epochs={trial.epochs}"] * (trial.epochs is not None)
     return words + ["--small"] * trial.small + ["--open-test"] * trial.open_test
 
 

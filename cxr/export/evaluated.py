@@ -14,6 +14,7 @@ from cxr.classes import Findings
 from cxr.evaluation.findings import FindingsOutOfFold
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.network.acceleration import accelerate
+from cxr.network.devices import resolve_device
 from cxr.network.resnet import BATCH_SIZE, Classifier
 from cxr.serving.networks import PackagedNetworks
 from cxr.storage import verified
@@ -45,12 +46,13 @@ def in_float32(networks: PackagedNetworks, run: Run) -> Evaluated:
 
 def features_of(model: Classifier, run: Run) -> Features:
     """Return the function that a fold's network computes features with: everything in front of its last layer."""
-    preprocessing = model.preprocessing
+    device = resolve_device("auto")  # the machine need not have those that it was trained on
+    preprocessing = model.preprocessing.to(device)
     trunk, _ = model.stages("head")
     forward: Callable[[Tensor], Tensor] = accelerate(
         lambda: trunk,
         "a fold of a package in the making",
-        run.devices[0],
+        device,
         bf16=False,
         n_images=0,
         compile="off",
@@ -59,8 +61,8 @@ def features_of(model: Classifier, run: Run) -> Features:
 
     def features(squares: NDArray[np.uint8]) -> NDArray[np.float32]:
         parts = torch.from_numpy(squares).split(BATCH_SIZE)
-        outputs = (forward(preprocessing.inputs(part)) for part in parts)
-        return torch.cat([preprocessing.mean_over_views(output) for output in outputs]).numpy()
+        outputs = (forward(preprocessing.inputs(part.to(device))) for part in parts)
+        return torch.cat([preprocessing.mean_over_views(output) for output in outputs]).cpu().numpy()
 
     return features
 

@@ -55,7 +55,7 @@ def accelerate(
     compile: Compile,
     cache: Path,
 ) -> Callable[[Tensor], Tensor]:
-    """Return a function from inputs (n, …) to the layers' outputs (n, …), which are float32 on the CPU.
+    """Return a function from inputs (n, …) to the layers' outputs (n, …), which are float32 on the device.
 
     Args:
         layers: makes the layers, in evaluation mode; they are changed. Not called where a compiled graph is cached.
@@ -99,7 +99,7 @@ class _Accelerated:
         for part_N in inputs_N.split(size):
             batch_N = _filled_up(part_N, size) if self._graph else part_N
             batch_N = batch_N.to(self._device, self._dtype, memory_format=torch.channels_last)
-            outputs.append(self._ready(batch_N)(batch_N)[: len(part_N)].float().cpu())
+            outputs.append(self._ready(batch_N)(batch_N)[: len(part_N)].float())
         return torch.cat(outputs)
 
     def _ready(self, example_N: Tensor) -> Callable[[Tensor], Tensor]:

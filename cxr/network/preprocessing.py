@@ -32,6 +32,11 @@ class Preprocessing:
     percentiles: Tensor | None = None
     view_maps: Tensor | None = None
 
+    def to(self, device: str) -> "Preprocessing":
+        """Return the same constants on a device."""
+        percentiles, view_maps = (None if t is None else t.to(device) for t in (self.percentiles, self.view_maps))
+        return Preprocessing(self.mean.to(device), self.std.to(device), percentiles, view_maps)
+
     @property
     def n_views(self) -> int:
         """How many views of an image a network predicts from, the image itself among them."""

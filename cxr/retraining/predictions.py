@@ -8,12 +8,11 @@ from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.images.inbox import Arrival
 from cxr.images.source import open_source
 from cxr.metrics.calibration import average_folds
-from cxr.network.resnet import predict_logits
 from cxr.serving.package import Package
 from cxr.serving.predictor import Predictor
 from cxr.serving.screening import FileReading, examine_image
 from cxr.storage import verified
-from cxr.training.predictions import load_network
+from cxr.training.predictions import ensemble_logits
 from cxr.training.run import Run
 
 
@@ -28,7 +27,7 @@ def predict_by_both(run: Run, champion: Package, images: pd.DataFrame) -> pd.Dat
     readings = [reading for reading in read if reading.refused is None]
     images = images[[reading.refused is None for reading in read]]
     precision = "int8" if champion.has_int8 else "fp32"
-    predictor = Predictor(champion, device=run.devices[0], precision=precision, compile="off", cache=run.cache)
+    predictor = Predictor(champion, device="auto", precision=precision, compile="off", cache=run.cache)
     predictions = predictor.predict(readings)
     after = _ensemble(run, np.stack([reading.square for reading in readings if reading.square is not None]))
     table = images[["image_id", "path", "group_id", "label"]].reset_index(drop=True)
@@ -46,5 +45,4 @@ def _read(data: bytes, path: str, size: int) -> FileReading:
 def _ensemble(run: Run, squares: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the calibrated probabilities of a run's networks, averaged, shape (n, n_classes)."""
     inside = OutOfFold(verified.read_table(run.folder.predictions), run.classes)
-    logits = np.stack([predict_logits(load_network(run, fold), squares, "cpu") for fold in range(run.config.folds)])
-    return average_folds(inside.calibration, logits)[0]
+    return average_folds(inside.calibration, ensemble_logits(run, squares))[0]

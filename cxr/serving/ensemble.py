@@ -57,7 +57,8 @@ class Ensemble:
                 cache=cache,
             )
 
-        self._preprocessing = networks.preprocessing()
+        self._device = device
+        self._preprocessing = networks.preprocessing().to(device)
         loaded = {(part, fold): load(part, fold) for part, fold in parts_of(networks)}
         folds = range(networks.n_folds)
         self._shared = loaded.get(("shared", 0))
@@ -79,10 +80,10 @@ class Ensemble:
         features: list[Tensor] = []
         preprocessing = self._preprocessing
         for batch in torch.from_numpy(squares).split(max(1, STEP // preprocessing.n_views)):
-            inputs = preprocessing.inputs(batch)
+            inputs = preprocessing.inputs(batch.to(self._device))  # a byte a pixel travels, once for all folds
             shared = self._shared(inputs) if self._shared else inputs
             parts = (self._own[fold] for fold in wanted)
-            own = [preprocessing.mean_over_views(layers(shared) if layers else shared) for layers in parts]
+            own = [preprocessing.mean_over_views(layers(shared) if layers else shared).cpu() for layers in parts]
             logits.append(torch.stack([self._heads[fold](x) for fold, x in zip(wanted, own, strict=True)]))
             features.append(own[0])
         return torch.cat(logits, dim=1).double().numpy(), torch.cat(features).numpy()

@@ -115,7 +115,7 @@ def _fill(
         for start in range(0, len(lacking), CHUNK):
             chunk = lacking.iloc[start : start + CHUNK]
             grey_B1HW = _view(run, chunk, view, preprocessing)
-            features = forward(preprocessing.normalise(grey_B1HW)).numpy().astype(kept.dtype)
+            features = forward(preprocessing.normalise(grey_B1HW)).cpu().numpy().astype(kept.dtype)
             kept.add(dict(zip(chunk["image_id"], features, strict=True)))
             done += len(chunk)
             log.info(
@@ -127,7 +127,7 @@ def _fill(
 
 
 def _frozen_layers(run: Run, device: str, n_images: int) -> tuple[Preprocessing, Callable[[Tensor], Tensor]]:
-    """Return the preprocessing, and a function from inputs (n, 3, H, W) to features (n, …), which are on the CPU."""
+    """Return the preprocessing, and a function from inputs (n, 3, H, W) to features (n, …), on the device."""
     config = run.config
     model = Classifier(len(run.outputs), load_pretrained(config.weights), config.standardise).eval()
     frozen, _ = model.stages(config.trainable)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cxr.classes import Findings
 from cxr.metrics.link import probabilities
+from cxr.network.devices import resolve_device
 from cxr.network.resnet import BATCH_SIZE, Classifier, predict_logits
 from cxr.storage import events, verified
 from cxr.storage.image_arrays import ImageArrays
@@ -30,6 +31,22 @@ N_COMPARED = 16
 def load_network(run: Run, fold: int) -> Classifier:
     """Return a trained fold's network, on the CPU; raise as `read_weights` does."""
     return Classifier.from_weights(len(run.outputs), read_weights(run, fold))
+
+
+def ensemble_logits(run: Run, squares: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return what every fold's network says of images, in float32, on a GPU if there is one.
+
+    Args:
+        run: finished; the machine need not have the devices that it was trained on.
+        squares: shape (n, size, size).
+
+    Returns:
+        Logits, shape (n_folds, n, n_classes).
+    """
+    device = resolve_device("auto")
+    return np.stack(
+        [predict_logits(load_network(run, fold).to(device), squares, device) for fold in range(run.config.folds)]
+    )
 
 
 def predict_fold(run: Run, fold: int, device: str, views: Sequence[ImageArrays] = ()) -> float:

@@ -44,6 +44,11 @@ def test_packaging_a_run_again_gives_the_same_version(head: Run, models: Path) -
     assert make_package(head, model, operating_point="specificity_95") == other
 
 
+def test_a_run_is_packaged_where_the_device_that_trained_it_is_not(head: Run, tmp_path: Path) -> None:
+    trained_elsewhere = dataclasses.replace(head, devices=["cuda:7"])
+    assert make_package(trained_elsewhere, ModelFolder.named(tmp_path, "tiny")).version == "1"
+
+
 def test_the_number_of_a_version_that_was_deleted_is_not_given_again(head: Run, tmp_path: Path) -> None:
     model = ModelFolder.named(tmp_path / "models", "head")
     make_package(head, model)

@@ -17,6 +17,7 @@ from cxr.dataset.examination import examine
 from cxr.export.build import make_package
 from cxr.images.synthetic import draw_images
 from cxr.network.devices import resolve_devices
+from cxr.network.heat_map import heat_maps
 from cxr.network.resnet import predict_logits
 from cxr.pipeline import cross_validate
 from cxr.serving.ensemble import Ensemble
@@ -76,13 +77,15 @@ def weights(trainer: FoldTrainer) -> torch.Tensor:
 def first_loss(run: Run, device: str) -> float:
     trainer = FoldTrainer(run, 0, device)
     trainer.model.train()
-    return float(trainer._step(torch.arange(8).to(device)))
+    return float(trainer._step(torch.arange(16).to(device)))
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.25)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.1)])
 def test_the_first_step_is_that_of_a_cpu_in_float32(begin: Begin, precision: str, tolerance: float) -> None:
-    expected = first_loss(begin("on-cpu", precision="fp32"), "cpu")
-    assert first_loss(begin(f"in-{precision}", precision=precision), DEVICE) == pytest.approx(expected, rel=tolerance)
+    shape = {"size": 64, "batch_size": 16}  # batch norm over a few values magnifies what bfloat16 rounds
+    expected = first_loss(begin("on-cpu", precision="fp32", **shape), "cpu")
+    found = first_loss(begin(f"in-{precision}", precision=precision, **shape), DEVICE)
+    assert found == pytest.approx(expected, rel=tolerance)
 
 
 def test_logits_in_float32_are_those_of_a_cpu(begin: Begin) -> None:
@@ -114,7 +117,7 @@ def test_a_batch_that_does_not_fit_goes_through_in_parts(begin: Begin) -> None:
     total = torch.cuda.get_device_properties(DEVICE).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(DEVICE) + 2**30) / total, DEVICE)
     try:
-        loss = float(trainer._step(torch.arange(32).to(DEVICE)))
+        loss = float(trainer._step((torch.arange(32) % trainer.n_images).to(DEVICE)))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, DEVICE)
     assert trainer.micro_batch < 32
@@ -170,9 +173,19 @@ def test_scoring_gives_what_a_cpu_gives_in_float32_in_any_company(
         return Ensemble(networks, device=device, arithmetic=arithmetic, n_images=0, compile=compile, cache=cache)
 
     squares = side_by_side.squares(side_by_side.images())
-    expected = ensemble("cpu", "fp32", "off").run(squares)[0]
+    folds = [0] if compile == "on" else None  # a network takes its time to compile
+    expected = ensemble("cpu", "fp32", "off").run(squares, folds)[0]
     fast = ensemble(DEVICE, arithmetic, compile)
-    together = fast.run(squares)[0]
-    alone = np.concatenate([fast.run(squares[k : k + 1])[0] for k in range(8)], axis=1)
+    together = fast.run(squares, folds)[0]
+    alone = np.concatenate([fast.run(squares[k : k + 1], folds)[0] for k in range(8)], axis=1)
     assert np.linalg.norm(together - expected) < tolerance * np.linalg.norm(expected)
     assert np.linalg.norm(alone - expected[:, :8]) < tolerance * np.linalg.norm(expected[:, :8])
+
+
+def test_a_map_shows_what_a_cpu_shows(side_by_side: Run, networks: PackagedNetworks) -> None:
+    squares = side_by_side.squares(side_by_side.images())[:8]
+    target = np.arange(8) % 2
+    models = [networks.model(fold) for fold in range(2)]
+    expected = heat_maps(models, squares, target)
+    found = heat_maps([model.to(DEVICE) for model in models], squares, target)
+    np.testing.assert_allclose(found, expected, atol=0.02)

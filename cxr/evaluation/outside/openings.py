@@ -19,10 +19,9 @@ from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.outside.comparison import write_comparison
 from cxr.evaluation.outside.metrics import outside_metrics
 from cxr.metrics.calibration import average_folds
-from cxr.network.resnet import predict_logits
 from cxr.storage import files, verified
 from cxr.storage.run_folder import OutsideTestFolder
-from cxr.training.predictions import load_network
+from cxr.training.predictions import ensemble_logits
 from cxr.training.run import Run, require_complete
 
 log = logging.getLogger(__name__)
@@ -53,8 +52,7 @@ def open_test(
     inside = verified.read_table(run.folder.predictions)
     findings = run.outputs if isinstance(run.outputs, Findings) else Findings()
     internal = FindingsOutOfFold(inside, findings) if findings else OutOfFold(inside, run.classes)
-    logits = np.stack([predict_logits(load_network(run, fold), squares, "cpu") for fold in range(run.config.folds)])
-    probability, spread = average_folds(internal.calibration, logits)
+    probability, spread = average_folds(internal.calibration, ensemble_logits(run, squares))
     columns = dict(zip(run.outputs.probability_columns, probability.T, strict=True))
     identity = images[["image_id", "path", "group_id", "label", "subtype", *findings.columns]]
     predictions = identity.assign(**columns, fold_spread=spread)

@@ -7,7 +7,7 @@ images of other sites. Source: Polyak & Juditsky 1992; Tarvainen & Valpola, Mean
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 RAMP = 10
@@ -15,10 +15,10 @@ RAMP = 10
 
 
 class MovingAverage:
-    """The average of all parameters and batch statistics of the trained layers.
+    """The average of all parameters and batch statistics of the trained layers; counters are the layers' own.
 
     Args:
-        layers: those that are trained.
+        layers: those that are trained; their tensors are changed in place, never replaced.
         decay: share of the average that a step keeps; 0 for no average.
     """
 
@@ -26,7 +26,10 @@ class MovingAverage:
         self._layers = layers
         self._decay = decay
         self._n_steps = 0
-        self._average = {name: tensor.clone() for name, tensor in layers.state_dict().items()} if decay else {}
+        # listed once: in each step this would take a GPU's host longer than all that is sent to the GPU
+        tensors = layers.state_dict() if decay else {}
+        self._current = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+        self._average = {name: tensor.clone() for name, tensor in self._current.items()}
 
     @torch.no_grad()
     def update(self) -> None:
@@ -35,18 +38,13 @@ class MovingAverage:
             return
         self._n_steps += 1
         decay = min(self._decay, (1 + self._n_steps) / (RAMP + self._n_steps))
-        pairs = [(self._average[name], tensor) for name, tensor in self._layers.state_dict().items()]
-        smooth = [pair for pair in pairs if pair[1].is_floating_point()]
-        averages, current = map(list, zip(*smooth, strict=True))
-        get_ema_multi_avg_fn(decay)(averages, current, None)  # one launch on a GPU, not 300
-        for average, counter in pairs:
-            if not counter.is_floating_point():
-                average.copy_(counter)
+        # one launch on a GPU, not 300
+        get_ema_multi_avg_fn(decay)([*self._average.values()], [*self._current.values()], None)
 
     def apply(self) -> None:
         """Put the average in the place of the weights."""
         if self._decay:
-            self._layers.load_state_dict(self._average)
+            self._layers.load_state_dict(self._layers.state_dict() | self._average)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a checkpoint has to hold."""
@@ -55,6 +53,5 @@ class MovingAverage:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self._n_steps = state["n_steps"]
-        average: dict[str, Tensor] = state["average"]
-        for name, tensor in average.items():
-            self._average[name].copy_(tensor)
+        for name, tensor in self._average.items():
+            tensor.copy_(state["average"][name])

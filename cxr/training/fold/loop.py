@@ -66,11 +66,7 @@ class FoldTrainer:
         images = run.training_images(fold)
         self.n_images = len(images)
         self._start_from_nothing()
-        weights = run.image_weights(images)
-        self.image_weight = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=device)
-        """Of each training image, shape (n,); None if all weigh alike."""
-        self.objective = Objective(run.outputs)
-        self._weigh_labels(self.objective.targets(images))
+        self._set_labels(images)
         self._make_network()
         self.views = features.extract(run, device)
         """The store of each view's features; empty if no layer is frozen."""
@@ -94,10 +90,19 @@ class FoldTrainer:
         self.micro_batch = self.run.config.batch_size
         """Images that go through the network together; halved where memory is too small."""
 
-    def _weigh_labels(self, targets: Tensor) -> None:
-        weights = self.objective.weights(targets, balanced=self.run.config.class_weights)
-        self.targets = targets.to(self.device)
-        self.class_weight = torch.tensor(weights, dtype=torch.float32, device=self.device)
+    def _set_labels(self, images: pd.DataFrame) -> None:
+        """Set the labels of the training images as the loss takes them, and the weight of each of its terms."""
+        config = self.run.config
+        objective = Objective(self.run.outputs)
+        targets = objective.targets(images)
+        labels_NC = objective.soft_labels(targets, config.label_smoothing)
+        weights = self.run.image_weights(images)
+        if weights is not None:  # the loss is linear in the labels
+            labels_NC = labels_NC * torch.tensor(weights, dtype=torch.float32).unsqueeze(1)
+        self.labels = labels_NC.to(self.device)
+        """Soft labels, each image's times its weight, shape (n, n_terms)."""
+        class_weights = objective.weights(targets, balanced=config.class_weights)
+        self.class_weight = torch.tensor(class_weights, dtype=torch.float32, device=self.device)
 
     def _make_network(self) -> None:
         """Make the network, its optimiser and the schedule of its learning rate."""
@@ -191,9 +196,7 @@ class FoldTrainer:
     def _step(self, batch: Tensor) -> Tensor:
         config = self.run.config
         x_B = self.inputs.take(batch, self.generator, self.epoch)
-        labels_BC = self.objective.soft_labels(self.targets[batch], config.label_smoothing)
-        if self.image_weight is not None:  # the loss is linear in the labels
-            labels_BC = labels_BC * self.image_weight[batch].unsqueeze(1)
+        labels_BC = self.labels[batch]
         if config.mixup:
             x_B, labels_BC = blend(x_B, labels_BC, config.mixup, self.generator)
         loss = self._accumulate(x_B, labels_BC)

@@ -136,7 +136,7 @@ def test_an_image_that_does_not_fit_alone_is_an_error(begin: Begin) -> None:
 def test_an_image_that_weighs_twice_counts_as_if_it_were_there_twice(begin: Begin) -> None:
     trainer = FoldTrainer(begin(augment="none"), 0, "cpu")
     trainer.model.eval()  # batch norm would take its statistics from the batch
-    labels_BC = torch.eye(2)[trainer.targets[:4]]
+    labels_BC = trainer.labels[:4]
     x_B = trainer.inputs.take(torch.arange(4), torch.Generator(), 0)
     twice = trainer._backward(torch.cat([x_B, x_B[:1]]), torch.cat([labels_BC, labels_BC[:1]]))
     trainer.optimiser.zero_grad()
@@ -155,9 +155,8 @@ def test_weights_of_a_table_reach_the_loss(tmp_path: Path) -> None:
     run = begin_run(config, folder, Execution(cache=tmp_path / "cache", devices="cpu"))
     trainer = FoldTrainer(run, 0, "cpu")
     paths = run.training_images(0)["path"]
-    assert trainer.image_weight is not None
-    assert trainer.image_weight.tolist() == [1 + int(path.removesuffix(".png")) for path in paths]
+    weights = [1 + int(path.removesuffix(".png")) for path in paths]
     seen = []
     trainer._accumulate = lambda x_B, labels_BC: seen.append(labels_BC) or torch.zeros(())  # pyright: ignore
     trainer._step(torch.arange(len(paths)))
-    assert seen[0].sum(dim=1).tolist() == trainer.image_weight.tolist()
+    assert seen[0].sum(dim=1).tolist() == weights
