@@ -15,7 +15,7 @@ Caution = Literal[
     "falls off",  # a test outside cross-validation is surely lower
     "not opened",  # the held-out test set was not evaluated
     "no test",  # there is no test outside cross-validation
-    "opened again",  # a held-out test set was opened more than once
+    "opened again",  # a held-out test set was opened by several ensembles: folds were trained again in between
     "out of date",  # a test is of weights from before
     "patients",  # of some images or of all, the patient is unknown
     "checks",  # expectations of the data failed
@@ -44,7 +44,7 @@ def cautions_of(
         "acquisition": not is_surely_better(comparison),
         "falls off": any(drops(gap) for gap in gaps.values()),
         "out of date": not all(test["is_current"] for test in tests.values()),
-        "opened again": held_out is not None and len(held_out["openings"]) > 1,
+        "opened again": held_out is not None and held_out["n_ensembles"] > 1,
         "not opened": bool(certificate["holdout"]) and held_out is None,
         "no test": not certificate["holdout"] and not tests,
         "patients": bool(certificate["n_images_without_patient_id"] or certificate.get("patients_remark")),

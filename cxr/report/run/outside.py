@@ -12,7 +12,9 @@ from cxr.training.run import Run
 
 
 def openings(run: Run, test: OutsideTestFolder, classes: Collection[str]) -> dict[str, Any]:
-    """Return what a page says of a test: name, openings, counts, and whether it is of the run's present weights.
+    """Return what a page says of a test: its openings and by how many ensembles, counts, and whether it is up to date.
+
+    Networks that open it again see nothing new: a command that was stopped while it wrote the report is typed again.
 
     Args:
         run: finished.
@@ -25,4 +27,10 @@ def openings(run: Run, test: OutsideTestFolder, classes: Collection[str]) -> dic
         counts = {name: n for name, n in count_by_class(images).items() if name in classes}
     else:
         counts = images["label"].value_counts().to_dict()
-    return {"name": test.path.name, "openings": record, "counts": counts, "is_current": is_current(run, test)}
+    return {
+        "name": test.path.name,
+        "openings": record,
+        "n_ensembles": len({tuple(opening["weights"]) for opening in record}),
+        "counts": counts,
+        "is_current": is_current(run, test),
+    }

@@ -11,6 +11,7 @@ from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.evaluation.outside.tests import open_held_out_test
 from cxr.metrics.calibration import fit_calibration, fit_thresholds
 from cxr.network.resnet import Classifier, predict_logits
+from cxr.report.run.outside import openings
 from cxr.storage import files
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, load_run
@@ -57,6 +58,7 @@ def test_a_second_opening_is_recorded_with_a_warning(run: Run, caplog: pytest.Lo
     assert {**first, "opened_at": None} == {**second, "opened_at": None}
     assert "this test set was opened before: 1 times" in caplog.text
     assert "are the same" in caplog.text
+    assert openings(run, folder, run.classes)["n_ensembles"] == 1
 
 
 def test_openings_are_written_before_the_results(run: Run) -> None:

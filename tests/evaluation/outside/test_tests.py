@@ -14,6 +14,7 @@ from cxr.errors import ConfigError, DataError, RunError
 from cxr.evaluation.outside.tests import evaluate_external, is_current, open_held_out_test
 from cxr.images.synthetic import draw_images
 from cxr.labelling import Labelling
+from cxr.report.run.outside import openings
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, load_run
@@ -34,6 +35,8 @@ def test_results_of_weights_that_were_replaced_are_out_of_date(run: Run) -> None
     with verified.replacing(run.folder.fold(1).weights) as temporary:
         shutil.copy(run.folder.fold(0).weights, temporary)
     assert not is_current(run, folder)
+    open_held_out_test(run)
+    assert openings(run, folder, run.classes)["n_ensembles"] == 2
 
 
 def test_the_report_sets_the_test_beside_cross_validation(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

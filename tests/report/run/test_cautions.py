@@ -10,7 +10,7 @@ SURELY_BETTER = pd.DataFrame(
     columns=["class", "model", "ci_low"],
 )
 CERTIFICATE: dict[str, Any] = {"holdout": "test", "n_images_without_patient_id": 0}
-TEST: dict[str, Any] = {"openings": [{}], "is_current": True}
+TEST: dict[str, Any] = {"n_ensembles": 1, "is_current": True}
 PASSED = pd.DataFrame({"passed": [True], "severity": "warning", "sentence": "All is well."})
 
 
@@ -41,7 +41,7 @@ def test_a_run_that_gives_no_reason_has_no_caution() -> None:
         ({"gaps": {"held_out_test/gap": gap(0.89)}}, "falls off"),
         ({"tests": {}}, "not opened"),
         ({"tests": {}, "certificate": CERTIFICATE | {"holdout": None}}, "no test"),
-        ({"tests": {"held_out_test": TEST | {"openings": [{}, {}]}}}, "opened again"),
+        ({"tests": {"held_out_test": TEST | {"n_ensembles": 2}}}, "opened again"),
         ({"tests": {"held_out_test": TEST, "external_tests/a": TEST | {"is_current": False}}}, "out of date"),
         ({"certificate": CERTIFICATE | {"n_images_without_patient_id": 3}}, "patients"),
         ({"certificate": CERTIFICATE | {"patients_remark": "no patient is known to have two images"}}, "patients"),
