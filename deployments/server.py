@@ -1,29 +1,27 @@
 """What is set up once at the Prefect server: work pools, and automations.
 
-The server marks a silent run as crashed, and posts a message about each run that ended badly. If it is asked to, it
-trains a model again that is surely below its promise.
+The server marks a silent run as crashed, and posts a message about each run that ended badly. An automation acts at
+least once: a busy server may post a message twice.
 """
 
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
-from uuid import UUID
 
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import StateType
-from prefect.events.actions import CallWebhook, ChangeFlowRunState, RunDeployment
+from prefect.events.actions import CallWebhook, ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 from cxr.errors import ConfigError
 
 GIVE_UP = "cxr: mark silent runs as crashed"
 TELL = "cxr: tell of runs that ended badly"
-RETRAIN = "cxr: train a model again that is surely below its promise"
-RETRAIN_DEPLOYMENT = "retrain/default"
+FEEDBACK_DEPLOYMENT = "feedback/default"
 MESSAGE = (
     '{"text": {{ ("cxr: " ~ flow.name ~ " " ~ flow_run.name ~ " ended as " ~ event.resource["prefect.state-name"]'
     ' ~ ": " ~ event.resource["prefect.state-message"] ~ " " ~ (flow_run | ui_url)) | tojson }}}'
@@ -111,29 +109,20 @@ def tell_of_bad_ends(address: str) -> AutomationCore:
     )
 
 
+def starts_retrainings() -> bool:
+    """Return whether runs of the deployment feedback/default start retrainings by now."""
+    with get_client(sync_client=True) as client, suppress(ObjectNotFound):
+        return bool(client.read_deployment_by_name(FEEDBACK_DEPLOYMENT).parameters.get("retrain"))
+    return False
+
+
 def set_retraining_up() -> str:
-    """Create or update the automation that trains a model again; the deployment has to be there. Return a sentence."""
+    """Have runs of feedback/default start retrainings; the deployment has to be there. Return a sentence."""
     with get_client(sync_client=True) as client:
-        deployment = client.read_deployment_by_name(RETRAIN_DEPLOYMENT)
-    _put(retrain_what_is_below(deployment.id))
-    return f"a run of feedback that ends in state SurelyBelow starts {RETRAIN_DEPLOYMENT}"
-
-
-def retrain_what_is_below(deployment: UUID) -> AutomationCore:
-    """Return the automation that starts a deployment for the model of a run that ended in state SurelyBelow."""
-    trigger = {
-        "match": {"prefect.resource.id": "prefect.flow-run.*"},
-        "for_each": ["prefect.resource.id"],
-        "expect": _events("SurelyBelow"),
-        "posture": Posture.Reactive,
-        "threshold": 1,
-        "within": timedelta(0),
-    }
-    name = {"__prefect_kind": "jinja", "template": "{{ flow_run.parameters['name'] }}"}
-    action = {"source": "selected", "deployment_id": deployment, "parameters": {"name": name}}
-    return AutomationCore(
-        name=RETRAIN, trigger=EventTrigger.model_validate(trigger), actions=[RunDeployment.model_validate(action)]
-    )
+        deployment = client.read_deployment_by_name(FEEDBACK_DEPLOYMENT)
+        update = DeploymentUpdate(parameters=deployment.parameters | {"retrain": True})
+        client.update_deployment(deployment.id, update)
+    return f"a run of {FEEDBACK_DEPLOYMENT} that finds a model surely below its promise starts retrain/default"
 
 
 def _put(wanted: AutomationCore) -> None:

@@ -113,7 +113,7 @@ def up(
     model: str = MODEL,
     silent_for_s: int = SILENT_FOR_S,
     notify: str | None = None,
-    retrain: bool = False,
+    retrain: bool | None = None,
 ) -> list[str]:
     """Start what is not running: server, workers, page and endpoint; register pools, automations and deployments.
 
@@ -125,7 +125,7 @@ def up(
         model: the endpoint's; it need not be there yet.
         silent_for_s: a run without a sign of life for this long is marked as crashed.
         notify: address that is told of failed, crashed and held runs; None leaves it as it is.
-        retrain: whether a model that is surely below its promise is trained again; False leaves it as it is.
+        retrain: whether a model that is surely below its promise is trained again; None leaves it as it is.
 
     Returns:
         A sentence for each thing that was done, or was done already.
@@ -241,7 +241,7 @@ def deploy(
     *,
     silent_for_s: int = SILENT_FOR_S,
     notify: str | None = None,
-    retrain: bool = False,
+    retrain: bool | None = None,
 ) -> list[str]:
     """Register pools, automations and deployments at the server that `environment` names.
 
@@ -264,6 +264,7 @@ def deploy(
     with talking_to_server(environment):
         server.create_pools(POOLS)
         done = server.set_automations_up(silent_for_s, notify)
+        retrain = server.starts_retrainings() if retrain is None else retrain
     command = [PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", str(described)]
     # prefect.yaml asks for both; a systemd unit or a container has no PWD
     here = {"PWD": str(Path.cwd()), "TZ": environment.get("TZ") or get_localzone_name() or "UTC"}

@@ -15,7 +15,6 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.settings import get_current_settings
 
@@ -23,6 +22,7 @@ from cxr.config import Execution
 from cxr.errors import FoldFailedError, RunError
 from cxr.training.run import Run
 from cxr.training.scheduling import RETRY_DELAYS_S
+from tasks.deployed import read_deployment
 from tasks.logs import core_log
 
 DEPLOYMENT = "train-fold/default"
@@ -46,13 +46,8 @@ def require_workers() -> None:
         RunError: no server is named, or it does not know the deployment.
     """
     require_address()
+    pool = read_deployment(DEPLOYMENT).work_pool_name
     with get_client(sync_client=True) as client:
-        try:
-            pool = client.read_deployment_by_name(DEPLOYMENT).work_pool_name
-        except ObjectNotFound as error:
-            raise RunError(
-                f"the Prefect server does not know the deployment {DEPLOYMENT}: type `cxr deploy`."
-            ) from error
         status = client.read_work_pool(pool).status if pool else None
     if status is None or status.value != "READY":
         get_run_logger().warning("no worker polls the pool %s: the folds wait until one does", pool)

@@ -52,6 +52,7 @@ FOREIGN = "tests/test_foreign_names.py::test_"
 TRAIN = "tests/flows/test_train_cv.py::test_"
 CROSS = "tests/test_pipeline.py::test_"
 SERVICES = "tests/deployments/test_services.py::test_"
+FEEDBACK = "tests/flows/test_feedback.py::test_"
 WORKERS = "tests/tasks/test_workers.py::test_"
 RAY = "tests/tasks/test_ray_cluster.py::test_"
 ARRAYS = "tests/storage/test_image_arrays.py::test_"
@@ -459,8 +460,21 @@ REMOVALS = (
         "deployments/services.py",
         "    if retrain:\n",
         "    if False:\n",
-        "tests/flows/test_feedback.py::"
-        "test_a_model_that_is_surely_below_its_promise_is_trained_again_once_that_is_asked_for",
+        FEEDBACK + "a_model_that_is_surely_below_its_promise_is_trained_again_once_for_the_same_labels",
+    ),
+    Removal(
+        "a run of feedback is repeated with the same labels: each of them starts a retraining",
+        "tasks/retraining.py",
+        '        idempotency_key=f"retrain {model.name} {version} {ledger.digest(scores.feedback(model.name))}",\n',
+        "",
+        FEEDBACK + "a_model_that_is_surely_below_its_promise_is_trained_again_once_for_the_same_labels",
+    ),
+    Removal(
+        "cxr deploy is typed again: models are not trained again any more",
+        "deployments/services.py",
+        "server.starts_retrainings() if retrain is None else retrain",
+        "bool(retrain)",
+        FEEDBACK + "whether_models_are_trained_again_stays_as_it_was_until_it_is_asked_for_again",
     ),
     Removal(
         "server and worker are killed: up takes their records for them",

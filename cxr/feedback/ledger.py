@@ -4,6 +4,8 @@ Each entry is one file, written whole or not at all, so a process that is killed
 The number of the entry is the order; clocks may be set back.
 """
 
+import hashlib
+
 import pandas as pd
 
 from cxr.feedback.labels import Given
@@ -26,6 +28,12 @@ def read_ledger(folder: FeedbackFolder) -> pd.DataFrame:
     """Return every row that was ever entered, in order, with COLUMNS."""
     parts = [files.read_table(part) for part in folder.all_labels()]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def digest(folder: FeedbackFolder) -> str:
+    """Return a hash of all that was ever entered, in hexadecimal."""
+    parts = [files.sha256_of(part) for part in folder.all_labels()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def current(ledger: pd.DataFrame) -> pd.DataFrame:

@@ -25,7 +25,7 @@ def up(
     endpoint_port: int = 8600,
     name: str = "pneumonia",
     notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = None,
-    retrain: Annotated[bool, Parameter(negative="")] = False,
+    retrain: bool | None = None,
 ) -> None:
     """Start Prefect's server, deployments, workers, the page and the endpoint here; what is up stays as it is.
 
@@ -37,8 +37,8 @@ def up(
         endpoint_port: Port of the endpoint, as `cxr serve` runs it, likewise.
         name: Name of the endpoint's model; without a champion it waits for one.
         notify: Address of a webhook that is notified of runs that failed, crashed, or are held.
-        retrain: From now on, start retrain/default whenever a run of feedback/default finds a model surely below what
-            its package promises.
+        retrain: Whether runs of feedback/default start retrain/default from now on if they find a model surely below
+            what its package promises; not given, as before.
     """
     from deployments import services as parts
 
@@ -53,7 +53,7 @@ def deploy(
     *,
     wait: int = 0,
     notify: Annotated[str | None, Parameter(env_var="CXR_NOTIFY")] = None,
-    retrain: Annotated[bool, Parameter(negative="")] = False,
+    retrain: bool | None = None,
 ) -> None:
     """Create pools, automations and deployments on the Prefect server that PREFECT_API_URL names, as `cxr up` does.
 
@@ -62,8 +62,8 @@ def deploy(
     Args:
         wait: Seconds to wait for the server's first answer, where both are started at once.
         notify: Address of a webhook that is notified of runs that failed, crashed, or are held.
-        retrain: From now on, start retrain/default whenever a run of feedback/default finds a model surely below what
-            its package promises.
+        retrain: Whether runs of feedback/default start retrain/default from now on if they find a model surely below
+            what its package promises; not given, as before.
     """
     from deployments import services as parts
 

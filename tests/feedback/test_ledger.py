@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxr.feedback.labels import Given
-from cxr.feedback.ledger import current, enter, read_ledger
+from cxr.feedback.ledger import current, digest, enter, read_ledger
 from cxr.storage.scores_folder import FeedbackFolder
 
 
@@ -37,6 +37,16 @@ def test_what_was_said_before_is_not_entered_again(tmp_path: Path) -> None:
     assert enter(folder, given({"a": "X"}), "bob") == (0, 0)
     assert len(folder.all_labels()) == 1
     assert len(read_ledger(folder)) == 1
+
+
+def test_the_digest_is_of_all_that_was_entered_and_changes_with_nothing_else(tmp_path: Path) -> None:
+    folder = FeedbackFolder(tmp_path)
+    enter(folder, given({"a": "X"}), "ada")
+    first = digest(folder)
+    enter(folder, given({"a": "X"}), "bob")
+    assert digest(folder) == first
+    enter(folder, given({"b": "X"}), "ada")
+    assert digest(folder) != first
 
 
 def test_a_patient_who_is_named_later_is_a_correction_and_one_who_is_not_named_again_stays(tmp_path: Path) -> None:
