@@ -19,7 +19,7 @@ from cxr.retraining.set_aside import LEAST
 from cxr.serving import registry
 from cxr.serving.challenger import Difference, paired_difference
 from cxr.serving.package import Package, load_package
-from cxr.storage import verified
+from cxr.storage import files, verified
 from cxr.storage.model_folder import ModelFolder, PackageFolder
 from cxr.training.run import Run, load_run
 
@@ -40,16 +40,19 @@ def conclude(plan: Plan, config: RetrainConfig) -> dict[str, Any]:
 
     Returns:
         Fields: version, champion (after this), promoted, sentence, and `retrained` of package.json.
+
+    Raises:
+        RunError: another process is at the run.
     """
     run = load_run(plan.folder)
     model = ModelFolder.named(config.models, config.name)
-    known = version_of(model, plan)
-    package = load_package(known or _packaged(run, model, plan, config))
-    retrained = package.facts["retrained"]
-    promoted, sentence = _promoted(model, package)
-    outcome = {"version": package.version, "champion": registry.champion_version(model), "promoted": promoted}
-    outcome |= {"sentence": sentence, "retrained": retrained}
-    verified.write_json(run.folder.retraining.outcome, outcome)
+    with files.locked(run.folder.lock, f"run {run.folder.run_id}"):
+        files.sweep(run.folder.retraining.path)
+        package = load_package(version_of(model, plan) or _packaged(run, model, plan, config))
+        promoted, sentence = _promoted(model, package)
+        outcome = {"version": package.version, "champion": registry.champion_version(model), "promoted": promoted}
+        outcome |= {"sentence": sentence, "retrained": package.facts["retrained"]}
+        verified.write_json(run.folder.retraining.outcome, outcome)
     log.info("retrain: %s", sentence)
     return outcome
 

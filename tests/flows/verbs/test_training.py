@@ -1,15 +1,26 @@
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.support.processes import BIN
+from cxr.serving import registry
+from tests.support.processes import BIN, run_to_the_end
 from tests.support.retraining import Site, copy_site
+from tests.support.runs import TABLES
 
 CXR = str(BIN / "cxr")
+KILLED = """
+import os, signal, sys
+def kill(event, args):
+    if event == "os.rename" and os.fspath(args[1]).endswith(os.environ["KILLED_BEFORE"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(kill)
+"""
+"""A sitecustomize.py: the process kills itself when a file is written, before the file gets its name."""
 
 
 @pytest.mark.parametrize(
@@ -55,3 +66,30 @@ def test_a_retraining_that_was_made_before_trains_nothing_and_says_again_what_ca
     assert document["retrained"]["sentence"] in document["sentence"]
     assert site.model.versions() == ["1", "2"]
     assert pd.read_parquet(document["files"]["images"])["is_set_aside"].any()
+
+
+@pytest.mark.faults
+def test_a_retraining_that_is_killed_again_and_again_ends_as_one_that_was_not(
+    site: Site, retrained: Site, server: dict[str, str], tmp_path: Path
+) -> None:
+    copy = copy_site(site, tmp_path / "site")
+    places = [f"--{name}={copy.path / name}" for name in ("experiments", "cache", "models")]
+    command = [CXR, "retrain", "--name=tiny", "--share=0.5", "--devices=cpu", f"--out={copy.scores.path}", *places]
+    (tmp_path / "sitecustomize.py").write_text(KILLED)
+    searched = [str(tmp_path), *filter(None, [server.get("PYTHONPATH")])]
+    killing = server | {"PYTHONPATH": os.pathsep.join(searched)}
+    for file in ("data_set.parquet", "package.json", "outcome.json"):
+        killed = run_to_the_end(command, killing | {"KILLED_BEFORE": file})
+        assert killed.returncode == -signal.SIGKILL, (file, killed.stderr)
+    ended = run_to_the_end(command, server)
+    (undisturbed,) = (retrained.path / "experiments").glob("retrain-*")
+    run = copy.path / "experiments" / undisturbed.name
+    for table in (*TABLES, "retraining/data_set.parquet", "retraining/set_aside.parquet"):
+        pd.testing.assert_frame_equal(pd.read_parquet(run / table), pd.read_parquet(undisturbed / table))
+    outcome = json.loads((run / "retraining" / "outcome.json").read_text())
+    assert outcome == json.loads((undisturbed / "retraining" / "outcome.json").read_text())
+    assert ended.returncode == (0 if outcome["promoted"] else 1)
+    assert copy.model.versions() == ["1", "2"]
+    assert registry.champion_version(copy.model) == registry.champion_version(retrained.model)
+    left = [file for file in copy.path.rglob(".*") if file.suffix == ".tmp" or "making" in file.name]
+    assert left == []
