@@ -20,22 +20,26 @@ from cxr.config import Execution
 from cxr.dataset.examination import examine
 from cxr.dicom_results.results import write_and_send
 from cxr.export.build import make_package
+from cxr.feedback.feedback import give_feedback
 from cxr.images.synthetic import draw_images, draw_inbox
 from cxr.retraining.outcome import conclude
 from cxr.retraining.plan import plan_retraining
 from cxr.serving import registry
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
+from cxr.storage.scores_folder import ScoresFolder
 from cxr.training.beginning import begin_run
 from cxr.training.run import Run, load_run
 from flows.cli import app as cli
 from tests.support.dicom import draw_study
 from tests.support.disks import disk_of
 from tests.support.findings import hide_subtypes
+from tests.support.labels import from_table
 from tests.support.processes import run_on_a_terminal
 from tests.support.ray import RayNode, ray_nodes
 from tests.support.retraining import Site, copy_site, label_images, make_site, score_drawn
 from tests.support.runs import SMALL, Finished, finish_run, is_examined_alike, small_config, train_command
+from tests.support.scores import draw_class_scores, write_labels
 from tests.support.scoring import score_to_dicom
 from tests.support.secrets import SECRETS
 from tests.support.servers import PrefectServer, make_database
@@ -247,6 +251,26 @@ def head(finished: Finished, weights_file: str) -> Run:
 def three(finished: Finished, weights_file: str) -> Run:
     """A finished run with three classes."""
     return finished(weights=weights_file, trainable="head", label_from="subtype")
+
+
+@pytest.fixture(scope="session")
+def labelled_three(three: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`models` and `scores` of a model `three` of three classes, and `labels.csv`, which was entered.
+
+    It ranks its last class at random. Do not write into it.
+    """
+
+    def make(place: Path) -> None:
+        model = ModelFolder.named(place / "models", "three")
+        registry.promote(model, make_package(three, model).version)
+        champion = registry.load_champion(place / "models", "three")
+        shift = dict.fromkeys(champion.classes, 4.0) | {champion.classes[-1]: 0.0}
+        labels = draw_class_scores(place / "scores", champion.classes, shift)
+        file = write_labels(place / "labels.csv", {f"monday/{k}.png": label for k, label in enumerate(labels)})
+        scores = ScoresFolder.at(place / "scores")
+        give_feedback(scores, model, champion, from_table(file), by="ada", cache=place / "cache")
+
+    return make_once(tmp_path_factory, "labelled-three", make)
 
 
 @pytest.fixture(scope="session")

@@ -1488,16 +1488,23 @@ REMOVALS = (
     ),
     Removal(
         "a patient who is labelled again counts again",
-        "cxr/feedback/verdicts.py",
+        "cxr/feedback/looks.py",
         '    arrived = arrived[arrival == arrival.groupby(arrived["group"]).transform("min")]\n',
         "",
         "tests/feedback/test_verdicts.py::test_a_patient_is_in_one_look_alone",
     ),
     Removal(
+        "three classes are judged as often as three models are",
+        "cxr/feedback/looks.py",
+        "_judged_looks(of_version, name, promise, share=1 / len(classes.evaluated))",
+        "_judged_looks(of_version, name, promise, share=1)",
+        "tests/feedback/test_verdicts.py::test_the_classes_share_the_wealth_and_one_broken_promise_is_enough",
+    ),
+    Removal(
         "a verdict is taken back",
-        "cxr/feedback/verdicts.py",
-        "            most = float(found[:number].max())\n",
-        "            most = float(value)\n",
+        "cxr/feedback/looks.py",
+        "        most = float(found[:number].max())\n",
+        "        most = float(value)\n",
         "tests/feedback/test_verdicts.py::test_what_was_surely_below_once_stays_so_for_this_version",
     ),
     Removal(

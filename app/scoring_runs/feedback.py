@@ -4,11 +4,12 @@ import pandas as pd
 import streamlit as st
 
 from app import charts, tables, words
-from cxr.feedback.summary import by_week, performance_of, verdicts_of
+from cxr.feedback.summary import by_week, performance_of, verdicts_by_class, verdicts_of
 from cxr.storage.scores_folder import FeedbackFolder, ScoresFolder
 
 COLUMNS = [
     "model_version",
+    "class",
     "verdict",
     "promised",
     "roc_auc",
@@ -40,9 +41,10 @@ def _show_model(name: str, feedback: FeedbackFolder) -> None:
         sentence = f"Version {words.escape(row['model_version'])}: {row['verdict']}"
         reason = f" ({words.escape(row['reason'])})" if row["reason"] else ""
         (st.error if row["verdict"] == "surely below" else st.info)(f"{sentence}{reason}.")
-    table = pd.DataFrame(verdicts)[COLUMNS]
+    by_class = [row for verdict in verdicts for row in verdicts_by_class(feedback, verdict["model_version"])]
+    table = pd.DataFrame([*verdicts, *by_class])[COLUMNS]
     shown = table.assign(**{column: 100 * table[column].astype(float) for column in PERCENT})
-    tables.show(shown, "What later labels say of each version; ROC-AUC in percent")
+    tables.show(shown, "What later labels say of each version and class; ROC-AUC in percent")
     promised_by = {str(row["model_version"]): row["promised"] for row in verdicts}
     *_, latest = promised_by
     version = st.selectbox("Version", promised_by, len(promised_by) - 1, key=f"feedback {name}", width=420) or latest

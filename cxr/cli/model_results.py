@@ -56,7 +56,7 @@ def _show_held_earlier(record: dict[str, Any]) -> None:
 
 def show_feedback(entered: "Entered", folder: "FeedbackFolder") -> None:
     """Print what was entered, how the model does by week and by version, and the verdict on each version."""
-    from cxr.feedback.summary import by_week, performance_of, verdicts_of
+    from cxr.feedback.summary import by_week, performance_of, verdicts_by_class, verdicts_of
 
     say(f"entered  {entered.n_new:,} new labels, {entered.n_corrected:,} corrections, {entered.n_known:,} as before")
     if not entered.n_added:
@@ -67,7 +67,9 @@ def show_feedback(entered: "Entered", folder: "FeedbackFolder") -> None:
         say(f"left out {entered.n_left_out:,} labelled images, which the model was made from")
     for row in verdicts_of(folder):
         _show_weeks(row["model_version"], by_week(performance_of(folder, row["model_version"])))
-        _show_verdict(row)
+        _show_verdict(f"version {row['model_version']}", row)
+        for of_class in verdicts_by_class(folder, row["model_version"]):
+            _show_verdict(f"  {visible(of_class['class'])}", of_class)
     say(f"tables   {folder.path}")
     say(DISCLAIMER)
 
@@ -82,9 +84,9 @@ def _show_weeks(version: str, weeks: list[dict[str, Any]]) -> None:
     print_table(shown, 120)
 
 
-def _show_verdict(row: dict[str, Any]) -> None:
-    reason = f" ({row['reason']})" if row["reason"] else ""
-    say(f"version {row['model_version']}: {row['verdict']}{reason}")
+def _show_verdict(of: str, row: dict[str, Any]) -> None:
+    reason = f" ({visible(row['reason'])})" if row["reason"] else ""
+    say(f"{of}: {row['verdict']}{reason}")
     if row["promised"] is not None:
         auc = format_estimate(row["roc_auc"], row["ci_low"], row["ci_high"])
         promised = format_estimate(row["promised"])

@@ -96,14 +96,21 @@ def metrics_of(summary: pd.DataFrame, outputs: Classes | Findings) -> list[dict[
 
 
 def _decided(evaluated: Evaluated, fitted: Fitted | FittedFindings) -> dict[str, Any]:
-    """Return calibration and metrics; of findings, those of each."""
+    """Return calibration and metrics; of findings, and of more than two classes, those of each."""
     out_of_fold, summary = evaluated.out_of_fold, evaluated.summary
     if isinstance(out_of_fold, OutOfFold):
         metrics = metrics_of(summary, out_of_fold.classes)
-        return {"calibration": _calibration(out_of_fold, fitted.calibration), "metrics": metrics}
+        decided = {"calibration": _calibration(out_of_fold, fitted.calibration), "metrics": metrics}
+        return decided if out_of_fold.classes.is_binary else decided | {"metrics_by_class": _metrics_by_class(summary)}
     calibration = {name: _calibration(images, images.calibration) for name, images in out_of_fold.by_finding.items()}
     by_finding = {"calibration": {"by_finding": calibration}, "metrics_by_finding": _metrics_by_finding(summary)}
     return by_finding | {"metrics": metrics_of(summary, out_of_fold.findings)}
+
+
+def _metrics_by_class(summary: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the pooled metrics of each class against the rest, from 0 to 1."""
+    rows = summary[summary["class"].notna() & (summary["class"] != MACRO)]
+    return json.loads(rows[["class", "metric", "pooled", "ci_low", "ci_high"]].to_json(orient="records"))
 
 
 def _metrics_by_finding(summary: pd.DataFrame) -> list[dict[str, Any]]:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr.classes import Classes
-from cxr.errors import RunError, TaskError
+from cxr.errors import RunError
 from cxr.feedback.judgement import judge
 from cxr.feedback.labels import Given, read_labels
 from cxr.feedback.ledger import current, enter, read_ledger
@@ -68,12 +67,12 @@ def give_feedback(
         ConfigError: no table is given, a path is not usable, or an option leaves open what has to be said.
         DataError: nothing is scored, or the tables are not usable.
         RunError: the scores are not there, or another process enters labels.
-        TaskError: the model has more than two classes, or several findings per image.
+        TaskError: the model has several findings per image.
     """
     files.require_local("--out", scores.path)
     if not scores.path.is_dir():
         raise RunError(f"there are no scores in {str(scores.path)!r}: score some images first, or give --out.")
-    classes = _two_classes(champion)
+    classes = champion.classes
     folder = scores.feedback(model.name)
     locked = files.locked(folder.lock, f"feedback on {model.name!r}", patience_s=PATIENCE_S)
     with locked, events.stage(folder.events, "feedback") as stage:
@@ -89,16 +88,6 @@ def give_feedback(
     n_left_out = scored.loc[labelled, "image_id"].nunique() - images["image_id"].nunique()
     n_known = len(given.rows) - n_new - n_corrected
     return Entered(n_new, n_corrected, n_known, len(given.unmatched), n_left_out)
-
-
-def _two_classes(champion: Package) -> Classes:
-    classes = champion.classes
-    if not classes.is_binary:
-        raise TaskError(
-            f"feedback judges models of two classes, and {champion.name!r} has {len(classes)}: give the labels of one "
-            "class against the rest to a model of these two."
-        )
-    return classes
 
 
 def _write_unmatched(folder: FeedbackFolder, given: Given) -> None:

@@ -6,8 +6,10 @@ import pandas as pd
 
 from cxr.classes import Classes
 from cxr.feedback.ledger import current, read_ledger
+from cxr.feedback.looks import looks_table
 from cxr.feedback.performance import labelled_images, performance_table
-from cxr.feedback.verdicts import looks_table, promises_of, verdicts_table
+from cxr.feedback.promises import promises_of
+from cxr.feedback.verdicts import verdicts_table
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.scores_folder import FeedbackFolder
@@ -27,7 +29,7 @@ def judge(folder: FeedbackFolder, model: ModelFolder, scored: pd.DataFrame, clas
     ledger = read_ledger(folder)
     images = labelled_images(scored, current(ledger))
     performance = performance_table(images, classes)
-    promises = promises_of(model, sorted(images["model_version"].unique(), key=int))
+    promises = promises_of(model, sorted(images["model_version"].unique(), key=int), classes)
     looks = looks_table(images, classes, promises)
     first = ledger.drop_duplicates("entry")
     entered = dict(zip(first["entry"].tolist(), first["given_at"].tolist(), strict=True))
@@ -37,5 +39,6 @@ def judge(folder: FeedbackFolder, model: ModelFolder, scored: pd.DataFrame, clas
     files.write_table(folder.verdicts, verdicts)
     for row in verdicts.to_dict("records"):
         level = logging.ERROR if row["verdict"] == "surely below" else logging.INFO
-        log.log(level, "feedback: %s version %s: %s", model.name, row["model_version"], row["verdict"])
+        where = (model.name, row["model_version"], row["class"])
+        log.log(level, "feedback: %s version %s, %s: %s", *where, row["verdict"])
     return images

@@ -1,4 +1,6 @@
-"""How well a model scored the images whose labels came later: by version and week, and over all weeks.
+"""How well a model scored the images whose labels came later: by version, week and class, and over all weeks.
+
+Of two classes the positive one is evaluated, of more each against the rest, and `macro`, their mean.
 
 Weeks are those of ISO 8601, by the time of scoring in UTC. Intervals are from a bootstrap over patients; those of the
 calibration's slope and intercept from standard errors over patients. What a week is too small for is NaN, with the
@@ -12,15 +14,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr.classes import Classes
+from cxr.classes import MACRO, Classes
 from cxr.metrics.bootstrap import Floats, Replicates, percentile_interval
-from cxr.metrics.estimates import estimate
+from cxr.metrics.estimates import estimate_by_class
 from cxr.metrics.logistic import log_odds, logistic_recalibration
 
 RATES = ("roc_auc", "sensitivity", "specificity")
-COLUMNS = ["model_version", "week", "metric", "value", "ci_low", "ci_high", "n_images", "n_positive", "n_patients"]
+COLUMNS = [
+    "model_version",
+    "week",
+    "class",
+    "metric",
+    "value",
+    "ci_low",
+    "ci_high",
+    "n_images",
+    "n_positive",
+    "n_patients",
+]
 METRICS = (*RATES, "brier", "calibration_in_the_large", "calibration_slope", "calibration_intercept")
-TYPES = {"model_version": "str", "week": "str", "metric": "str", "reason": "str"}
+UNDEFINED = (np.nan, np.nan, np.nan)
+"""A value and its bounds."""
+TYPES = {"model_version": "str", "week": "str", "class": "str", "metric": "str", "reason": "str"}
 
 
 def labelled_images(scored: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
@@ -42,16 +57,16 @@ def labelled_images(scored: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def performance_table(images: pd.DataFrame, classes: Classes) -> pd.DataFrame:
-    """Return one row for each version, week and metric; the week is missing in the rows of all weeks together.
+    """Return one row for each version, week, class and metric; the week is missing in the rows of all weeks together.
 
     Columns: COLUMNS and reason (why a value is NaN). Metrics: roc_auc; sensitivity and specificity of the predicted
-    label, which was at the version's operating point; brier (the mean squared error of the positive class's
-    probability); calibration_in_the_large (the mean probability less the observed share); calibration_slope and
-    calibration_intercept.
+    label, which was at the version's operating point; brier (the mean squared error of the class's probability);
+    calibration_in_the_large (the mean probability less the observed share); calibration_slope and
+    calibration_intercept. Calibration is of each class, not of `macro`, whose n_positive is that of the rarest class.
 
     Args:
         images: as `labelled_images` returns them.
-        classes: two, of the model.
+        classes: of the model.
     """
     rows = [row for part in _parts(images) for row in _rows(*part, classes)]
     table = pd.DataFrame(rows, columns=[*COLUMNS, "reason"])
@@ -68,34 +83,46 @@ def _parts(images: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]
 
 
 def _rows(where: dict[str, Any], images: pd.DataFrame, classes: Classes) -> Iterator[dict[str, Any]]:
-    truth = (images["label"] == classes[1]).to_numpy()
-    counts = {"n_images": len(images), "n_positive": int(truth.sum()), "n_patients": images["group"].nunique()}
-    for row in [*_rates(images, truth, classes), *_calibration(images, truth, classes)]:
-        yield where | counts | row
-
-
-def _rates(images: pd.DataFrame, truth: NDArray[np.bool_], classes: Classes) -> list[dict[str, Any]]:
-    predicted = (images["predicted_label"] == classes[1]).to_numpy()
-    probability = images[classes.probability_columns[1]].to_numpy(float)
-    return estimate(truth, predicted, probability, Replicates.of(images["group"])).rows(RATES)
-
-
-def _calibration(images: pd.DataFrame, truth: NDArray[np.bool_], classes: Classes) -> list[dict[str, Any]]:
-    probability = images[classes.probability_columns[1]].to_numpy(float)
     replicates = Replicates.of(images["group"])
-    means: dict[str, Floats] = {
-        "brier": (probability - truth) ** 2,
-        "calibration_in_the_large": probability - truth,
-    }
+    rates = _rates(images, classes, replicates)
+    counts = {"n_images": len(images), "n_patients": images["group"].nunique()}
+    n_positive = {name: int((images["label"] == name).sum()) for name in classes.evaluated}
+    for name in classes.evaluated:
+        found = counts | {"class": name, "n_positive": n_positive[name]}
+        for row in [*rates[name], *_calibration(images, name, replicates)]:
+            yield where | found | row
+    if not classes.is_binary:
+        found = counts | {"class": MACRO, "n_positive": min(n_positive.values())}
+        for row in [*rates[MACRO], *_macro_calibration(images, classes, replicates)]:
+            yield where | found | row
+
+
+def _rates(images: pd.DataFrame, classes: Classes, replicates: Replicates) -> dict[str | None, list[dict[str, Any]]]:
+    truth, predicted = (images[name].to_numpy(str) for name in ("label", "predicted_label"))
+    probability = images[classes.probability_columns].to_numpy(float)
+    found = estimate_by_class(truth, predicted, probability, classes, replicates)
+    return {name: estimates.rows(RATES) for name, estimates in found.items()}
+
+
+def _calibration(images: pd.DataFrame, name: str, replicates: Replicates) -> list[dict[str, Any]]:
+    truth = (images["label"] == name).to_numpy()
+    probability = images[f"probability_{name}"].to_numpy(float)
     rows = [
-        _row(name, float(values.mean()), *percentile_interval(replicates.mean(values)))
-        for name, values in means.items()
+        _mean_row("brier", (probability - truth) ** 2, replicates),
+        _mean_row("calibration_in_the_large", probability - truth, replicates),
     ]
     reason = _without_line(truth, probability)
     line = logistic_recalibration(truth, probability, replicates.group) if reason is None else {}
-    undefined = (np.nan, np.nan, np.nan)
     names = ("slope", "intercept")
-    return rows + [_row(f"calibration_{name}", *line.get(name, undefined), reason) for name in names]
+    return rows + [_row(f"calibration_{name}", *line.get(name, UNDEFINED), reason) for name in names]
+
+
+def _macro_calibration(images: pd.DataFrame, classes: Classes, replicates: Replicates) -> list[dict[str, Any]]:
+    truth = images["label"].to_numpy(str)[:, None] == np.array(classes)
+    squares = (images[classes.probability_columns].to_numpy(float) - truth) ** 2
+    names = ("calibration_in_the_large", "calibration_slope", "calibration_intercept")
+    of_each = [_row(name, *UNDEFINED, "calibration is of each class") for name in names]
+    return [_mean_row("brier", squares.mean(axis=1), replicates), *of_each]
 
 
 def _without_line(truth: NDArray[np.bool_], probability: Floats) -> str | None:
@@ -107,6 +134,10 @@ def _without_line(truth: NDArray[np.bool_], probability: Floats) -> str | None:
     odds = log_odds(probability)
     is_apart = odds[truth].min() >= odds[~truth].max() or odds[truth].max() <= odds[~truth].min()
     return "the probabilities separate the classes" if is_apart else None
+
+
+def _mean_row(metric: str, values: Floats, replicates: Replicates) -> dict[str, Any]:
+    return _row(metric, float(values.mean()), *percentile_interval(replicates.mean(values)))
 
 
 def _row(metric: str, value: float, low: float, high: float, reason: str | None = None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from cxr.classes import MACRO
 from cxr.storage import files
 from cxr.storage.scores_folder import FeedbackFolder
 
@@ -12,12 +13,24 @@ ESTIMATE = ["value", "ci_low", "ci_high"]
 
 
 def verdicts_of(folder: FeedbackFolder) -> list[dict[str, Any]]:
-    """Return the rows of `verdicts.parquet`, None where a value is missing; empty if no label has come.
+    """Return the row of `verdicts.parquet` on each version, None where a value is missing; empty if no label has come.
+
+    It is that of the positive class; of more than two classes that of all together.
 
     Raises:
         DamagedError: the table is not as it was written.
     """
-    return _records(files.read_table(folder.verdicts)) if folder.verdicts.exists() else []
+    return _records(_headline(files.read_table(folder.verdicts))) if folder.verdicts.exists() else []
+
+
+def verdicts_by_class(folder: FeedbackFolder, version: str) -> list[dict[str, Any]]:
+    """Return the verdict on each of more than two classes of a version, as `verdicts_of` does; empty for two classes.
+
+    Raises:
+        DamagedError: the table is not as it was written.
+    """
+    table = files.read_table(folder.verdicts, filters=[("model_version", "==", version)])
+    return _records(table.drop(index=_headline(table).index))
 
 
 def verdict_of(folder: FeedbackFolder, version: str) -> dict[str, Any] | None:
@@ -26,12 +39,18 @@ def verdict_of(folder: FeedbackFolder, version: str) -> dict[str, Any] | None:
 
 
 def performance_of(folder: FeedbackFolder, version: str) -> pd.DataFrame:
-    """Return the rows of `performance.parquet` of a version.
+    """Return the rows of `performance.parquet` of a version; of more than two classes those of `macro`.
 
     Raises:
         DamagedError: the table is not as it was written.
     """
-    return files.read_table(folder.performance, filters=[("model_version", "==", version)])
+    return _headline(files.read_table(folder.performance, filters=[("model_version", "==", version)]))
+
+
+def _headline(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that sum a version up; all where there are two classes."""
+    is_macro = table["class"] == MACRO
+    return table[is_macro] if is_macro.any() else table
 
 
 def by_week(performance: pd.DataFrame) -> list[dict[str, Any]]:

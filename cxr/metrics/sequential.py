@@ -9,6 +9,9 @@ A bet is the likelihood ratio of a pair under a lower ROC-AUC, one of `FALLS` be
 fall begins is unknown, so a part of the wealth waits for each later look. Which patients are paired is left to chance:
 the wealth is the mean over `N_PAIRINGS` pairings of a look, and each patient is in one look alone.
 
+Several promises share the wealth: with a share of 1 / k each, the chance that any promise which is kept is ever called
+broken is at most 1 in 20 (Bonferroni), however the k depend on each other.
+
 Source: Ville, Étude critique de la notion de collectif, 1939; Waudby-Smith & Ramdas, Estimating means of bounded random
 variables by betting, J R Stat Soc B 2024; bets that begin at each time: Shin, Ramdas & Rinaldo, E-detectors, N Engl J
 Stat Data Sci 2024.
@@ -70,17 +73,19 @@ def wins_of(positive: Sequence[Floats], negative: Sequence[Floats]) -> Floats:
     return summed / (sizes[0][:, None] * sizes[1])
 
 
-def evidence(looks: Sequence[Look], promised: float) -> Floats:
+def evidence(looks: Sequence[Look], promised: float, *, share: float = 1.0) -> Floats:
     """Return the evidence after each look that the ROC-AUC is below the promise, shape (n_looks,).
 
     At least SURE, it is sure: if the ROC-AUC of every look is at least what was promised, that ever happens with a
-    chance of FALSE_ALARMS at most.
+    chance of share × FALSE_ALARMS at most.
 
     Args:
         looks: in the order in which their labels came.
         promised: the ROC-AUC, above 0; MOST_PROMISED if it is higher.
+        share: of the wealth, 1, that this promise begins with.
     """
     promised = min(promised, MOST_PROMISED)
+    log_share = math.log(share)
     log_wealth = np.full(len(FALLS), -np.inf)
     found: list[float] = []
     for number, look in enumerate(looks, 1):
@@ -88,7 +93,9 @@ def evidence(looks: Sequence[Look], promised: float) -> Floats:
         log_wealth = np.logaddexp(log_wealth, begun) + _log_factors(look, promised, seed=number)
         waiting = -math.log(number + 1)
         log_mean = np.logaddexp.reduce(log_wealth) - math.log(len(FALLS))
-        found.append(float(np.exp(min(np.logaddexp(log_mean, waiting), 700.0))))  # the largest number is e^709
+        found.append(
+            float(np.exp(min(log_share + np.logaddexp(log_mean, waiting), 700.0)))
+        )  # the largest number is e^709
     return np.array(found)
 
 
@@ -105,13 +112,14 @@ def _log_factors(look: Look, promised: float, *, seed: int) -> Floats:
     return np.logaddexp.reduce(log_products, axis=1) - math.log(N_PAIRINGS)
 
 
-def pairs_needed(promised: float) -> int:
+def pairs_needed(promised: float, *, share: float = 1.0) -> int:
     """Return how many pairs it takes, on average, to be sure of a fall by NOTICED from the first look on.
 
     Args:
         promised: the ROC-AUC, above 0; MOST_PROMISED if it is higher.
+        share: as for `evidence`.
     """
     promised = min(promised, MOST_PROMISED)
     fallen = max(promised - NOTICED, promised / 2)
     growth = fallen * math.log(fallen / promised) + (1 - fallen) * math.log((1 - fallen) / (1 - promised))
-    return math.ceil(math.log(2 * SURE) / growth)
+    return math.ceil(math.log(2 * SURE / share) / growth)

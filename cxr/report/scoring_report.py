@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cxr import __version__
-from cxr.feedback.summary import by_week, performance_of, verdict_of
+from cxr.feedback.summary import by_week, performance_of, verdict_of, verdicts_by_class
 from cxr.report.drawing import Figure, legible
 from cxr.report.histograms import Mark, histogram, shares_of
 from cxr.report.markup import THUMBNAIL_PX, render, thumbnail
@@ -55,10 +55,16 @@ def write_scoring_report(scoring_run: ScoringRun, outcomes: Sequence[Outcome]) -
 
 
 def _later_labels(scoring_run: ScoringRun) -> dict[str, Any] | None:
-    """Return what later labels say of the version that scores: its verdict, and `weeks`; None without labels."""
+    """Return what later labels say of the version that scores; None without labels.
+
+    Fields: those of its verdict, `weeks`, and `by_class`, the verdicts on each of more than two classes.
+    """
     folder = scoring_run.scores.feedback(scoring_run.model)
     verdict = verdict_of(folder, scoring_run.version)
-    return verdict and verdict | {"weeks": by_week(performance_of(folder, scoring_run.version))[:N_WEEKS]}
+    if verdict is None:
+        return None
+    weeks = by_week(performance_of(folder, scoring_run.version))[:N_WEEKS]
+    return verdict | {"weeks": weeks, "by_class": verdicts_by_class(folder, scoring_run.version)}
 
 
 def _held_first(outcome: Outcome) -> tuple[bool, bool]:

@@ -199,6 +199,28 @@ def test_the_exit_code_says_if_the_champion_is_surely_below(
     assert document["entered"]["n_new"] == len(truth)
 
 
+def test_a_model_of_three_classes_is_judged_by_each_of_them(
+    labelled_three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(labelled_three / "scores", tmp_path / "scores")
+    package = load_champion(labelled_three / "models", "three")
+    *others, last = package.classes
+    places = [f"--models={labelled_three / 'models'}", f"--out={tmp_path / 'scores'}", f"--cache={tmp_path / 'cache'}"]
+    with pytest.raises(SystemExit) as ended:
+        app(["feedback", str(labelled_three / "labels.csv"), "--name=three", "--by=ada", *places])
+    said = capsys.readouterr().out
+    verdicts = files.read_table(ScoresFolder.at(tmp_path / "scores").feedback("three").verdicts).set_index("class")
+    assert verdicts.index.tolist() == [*package.classes, "macro"]
+    bounds = {row["class"]: row["ci_low"] for row in package.facts["metrics_by_class"] if row["metric"] == "roc_auc"}
+    assert verdicts["promised"].drop("macro").to_dict() == pytest.approx({k: min(v, 0.99) for k, v in bounds.items()})
+    assert (verdicts.loc[others, "verdict"] != "surely below").all()
+    is_below = verdicts.loc[last, "verdict"] == "surely below"
+    assert ended.value.code == int(is_below)
+    for name, row in verdicts.drop("macro").iterrows():
+        assert f"  {name}: {row['verdict']}" in said
+    assert f"version 1: {verdicts.loc['macro', 'verdict']} (of " in said
+
+
 def _give_and_die(step: int, home: Path, out: Path, file: Path) -> None:
     with watching(at_step(step, out, lambda _: os.kill(os.getpid(), signal.SIGKILL))):
         give(home, out, file)

@@ -55,6 +55,34 @@ def test_each_week_and_all_weeks_have_the_numbers_of_scikit_learn(tmp_path) -> N
         assert ((rows["ci_low"] < rows["value"]) & (rows["value"] < rows["ci_high"])).all()
 
 
+def test_each_of_three_classes_and_their_mean_have_the_numbers_of_scikit_learn() -> None:
+    classes = Classes(("NORMAL", "BACTERIA", "VIRUS"))
+    generator = np.random.default_rng(0)
+    label = generator.choice(classes, 90, p=[0.5, 0.3, 0.2])
+    probability = generator.dirichlet([1, 1, 1], 90)
+    probability[np.arange(90), [classes.index(name) for name in label]] += 1
+    probability /= 2
+    predicted = np.array(classes)[probability.argmax(axis=1)]
+    group = [f"patient {number // 2}" for number in range(90)]
+    facts = {"model_version": "1", "week": "2026-W45", "label": label, "predicted_label": predicted, "group": group}
+    images = pd.DataFrame(facts | dict(zip(classes.probability_columns, probability.T, strict=True)))
+    table = performance_table(images, classes).query("week.isna()").set_index(["class", "metric"])
+    found = table["value"]
+    for column, name in enumerate(classes):
+        truth = label == name
+        assert found[name, "roc_auc"] == pytest.approx(sk.roc_auc_score(truth, probability[:, column]))
+        assert found[name, "sensitivity"] == pytest.approx(sk.recall_score(truth, predicted == name))
+        assert found[name, "brier"] == pytest.approx(sk.brier_score_loss(truth, probability[:, column]))
+        assert table.loc[(name, "roc_auc"), "n_positive"] == truth.sum()
+    in_order = probability[:, np.argsort(classes)]
+    mean = sk.roc_auc_score(label, in_order, multi_class="ovr", labels=sorted(classes), average="macro")
+    assert found["macro", "roc_auc"] == pytest.approx(mean)
+    assert found["macro", "brier"] == pytest.approx(np.mean([found[name, "brier"] for name in classes]))
+    assert table.loc[("macro", "brier"), "n_positive"] == min(table["n_positive"])
+    assert table.loc[("macro", "calibration_slope"), "reason"] == "calibration is of each class"
+    assert np.isnan(found["macro", "calibration_slope"])
+
+
 def test_intervals_are_wider_where_images_share_patients(tmp_path) -> None:
     images = labelled(tmp_path)
     widths = []

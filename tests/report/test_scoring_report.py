@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -136,6 +137,22 @@ def test_the_report_says_what_later_labels_say_of_the_version_that_scores(home: 
         ("2026-W45", "400"),
     ]
     assert "Labels that came later: surely below, 400 images." in markdown(scoring_run, outcomes)
+
+
+def test_the_report_has_a_row_for_each_of_three_classes(labelled_three: Path, tmp_path: Path) -> None:
+    draw_inbox(tmp_path / "inbox", n_images=2, seed=2)
+    shutil.copytree(labelled_three / "scores", tmp_path / "scores")
+    folders = {"out": tmp_path / "scores", "models": labelled_three / "models", "cache": tmp_path / "cache"}
+    config = ScoreConfig(name="three", settle=0, device="cpu", precision="fp32", compile="off", **folders)
+    scoring_run, _ = score_inbox(tmp_path / "inbox", config, lambda *_: [])
+    page = scoring_run.folder.report.read_text()
+    verdicts = pd.read_parquet(tmp_path / "scores" / "_feedback" / "three" / "verdicts.parquet").set_index("class")
+    together = verdicts.loc["macro"]
+    assert f"Labels that came later: {together['verdict']}" in page
+    auc = format_estimate(together["roc_auc"], together["ci_low"], together["ci_high"])
+    assert f"ROC-AUC {auc} %, the mean over the classes" in page
+    for name, row in verdicts.drop("macro").iterrows():
+        assert re.search(f"<tr><td>{name}</td><td>{row['verdict']}.*{format_estimate(row['promised'])}", page)
 
 
 def test_without_later_labels_the_report_is_silent_about_them(concluded: tuple[ScoringRun, list[Outcome]]) -> None:

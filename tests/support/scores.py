@@ -1,6 +1,6 @@
 """Scores of a model that never was, and the package that they promise something by."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,31 @@ def draw_scores(
     batch = ScoresFolder.at(out).published(common["batch"])
     files.write_table(batch.part(f"{first} {seed} {common['model_version']}"), table)
     return table
+
+
+def draw_class_scores(out: Path, classes: Sequence[str], shift: Mapping[str, float], n: int = 300) -> list[str]:
+    """Publish scores of a model `three` for drawn images, of the classes in turn; return their labels.
+
+    Args:
+        out: folder of the scores.
+        classes: of the model.
+        shift: how much higher each class scores where it is the label, in standard deviations.
+        n: images.
+    """
+    labels = [classes[number % len(classes)] for number in range(n)]
+    odds = np.random.default_rng(0).normal(0, 1, (n, len(classes)))
+    odds += [[shift[name] * (name == label) for name in classes] for label in labels]
+    probability = np.exp(odds) / np.exp(odds).sum(axis=1, keepdims=True)
+    facts: dict[str, Any] = {"batch": "monday", "model": "three", "model_version": "1", "in_training": False}
+    facts |= {"status": "ok", "n_bytes": 1, "changed_ns": 0, "scored_at": pd.Timestamp("2026-11-02T02:00Z")}
+    rows = [
+        {"path": f"{number}.png", "image_id": image_id_of(number), "predicted_label": classes[int(row.argmax())]}
+        | {f"probability_{name}": value for name, value in zip(classes, row, strict=True)}
+        | facts
+        for number, row in enumerate(probability)
+    ]
+    files.write_table(ScoresFolder.at(out).published("monday").part("three"), scores_table(rows, classes))
+    return labels
 
 
 def write_labels(file: Path, labels: dict[str, str], **columns: Sequence[str]) -> Path:
