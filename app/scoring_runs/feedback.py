@@ -42,7 +42,7 @@ def _show_model(name: str, feedback: FeedbackFolder) -> None:
         reason = f" ({words.escape(row['reason'])})" if row["reason"] else ""
         (st.error if row["verdict"] == "surely below" else st.info)(f"{sentence}{reason}.")
     by_class = [row for verdict in verdicts for row in verdicts_by_class(feedback, verdict["model_version"])]
-    table = pd.DataFrame([*verdicts, *by_class])[COLUMNS]
+    table = pd.DataFrame([*verdicts, *by_class]).reindex(columns=COLUMNS)
     shown = table.assign(**{column: 100 * table[column].astype(float) for column in PERCENT})
     tables.show(shown, "What later labels say of each version and class; ROC-AUC in percent")
     promised_by = {str(row["model_version"]): row["promised"] for row in verdicts}

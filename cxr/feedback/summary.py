@@ -48,8 +48,8 @@ def performance_of(folder: FeedbackFolder, version: str) -> pd.DataFrame:
 
 
 def _headline(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that sum a version up; all where there are two classes."""
-    is_macro = table["class"] == MACRO
+    """Return the rows that sum a version up; all where there are two classes, as in tables without the column."""
+    is_macro = table.reindex(columns=["class"])["class"] == MACRO
     return table[is_macro] if is_macro.any() else table
 
 
