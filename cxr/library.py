@@ -326,7 +326,8 @@ def appraise(
     """Appraise a table of predictions that another program made, and write its tables and report, as `cxr appraise`.
 
     Args:
-        file: csv, tsv, txt, jsonl, parquet or xlsx, also compressed with gzip; one row per image.
+        file: csv, tsv, txt, jsonl, parquet or xlsx, also compressed with gzip; one row per image, with one label or
+            the labels of several findings.
         columns: Which of its columns mean what, where their names do not say so.
         name: Name of the appraisal; by default that of the file.
         appraisals: Folder that holds all appraisals; the report is `NAME/report.html` in it.

@@ -1430,6 +1430,27 @@ REMOVALS = (
         "tests/evaluation/on_request/test_comparison.py::test_the_images_of_a_patient_change_together_and_count_once",
     ),
     Removal(
+        "an appraised finding's label is named as its probability: a perfect model",
+        "cxr/dataset/prediction_outputs.py",
+        "if column in taken]",
+        "if column in ()]",
+        "tests/dataset/test_prediction_labels.py::test_what_would_have_to_be_guessed_of_findings_is_one_sentence",
+    ),
+    Removal(
+        "appraised labels have columns named as classes: taken for probabilities",
+        "cxr/dataset/predictions.py",
+        "_outputs(replace(source, rows=source.rows[is_known])",
+        "_outputs(replace(table, rows=table.rows[is_known])",
+        "tests/dataset/test_predictions.py::test_columns_of_another_table_are_no_outputs",
+    ),
+    Removal(
+        "an appraised image is in no row of the labels: free of every finding",
+        "cxr/dataset/predictions.py",
+        'if missing and columns.blank != "mask":',
+        "if missing and columns.blank is None:",
+        "tests/dataset/test_prediction_labels.py::test_labels_of_another_table_stand_beside_outputs_of_the_same_name",
+    ),
+    Removal(
         "scores from before a column was added: a traceback",
         "cxr/serving/scoring/scores.py",
         "for name, kind in ADDED.items() if name not in rows}",

@@ -56,12 +56,12 @@ def show_results(folder: "RunFolder") -> None:
 
 def show_appraisal(folder: "AppraisalFolder") -> None:
     """Print the metrics of appraised predictions, what is known of the images, and where the files are."""
-    from cxr.evaluation.on_request.appraisal import classes_of_record
+    from cxr.evaluation.on_request.appraisal import outputs_of_appraisal
     from cxr.evaluation.overview import headline_of
     from cxr.storage import verified
 
     record = verified.read_record(folder.record)
-    table = headline_of(verified.read_table(folder.table("summary")), classes_of_record(record))
+    table = headline_of(verified.read_table(folder.table("summary")), outputs_of_appraisal(record))
     counts = ("images", "n_patients", "n_groups", "n_folds", "n_parts", "n_patients_in_several_folds")
     write(
         {"name": folder.name}

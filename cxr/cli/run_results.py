@@ -52,13 +52,13 @@ def show_results(folder: "RunFolder") -> None:
 
 def show_appraisal(folder: "AppraisalFolder") -> None:
     """Print the metrics of appraised predictions in percent, what the intervals are over, and where the files are."""
-    from cxr.evaluation.on_request.appraisal import classes_of_record
+    from cxr.evaluation.on_request.appraisal import outputs_of_appraisal
     from cxr.evaluation.overview import headline_of
     from cxr.report.appraisal_report import unit_of
     from cxr.storage import verified
 
     record = verified.read_record(folder.record)
-    rows = headline_of(verified.read_table(folder.table("summary")), classes_of_record(record))
+    rows = headline_of(verified.read_table(folder.table("summary")), outputs_of_appraisal(record))
     has_folds = record["n_folds"] is not None
     columns = ("metric", *(("mean ± sd",) if has_folds else ()), "pooled [95 %]")
     table = new_table(columns, left=("metric",), title=f"{folder.name}: {record['images']['used']:,} images, %")

@@ -1,18 +1,19 @@
-"""Which columns of a table of predictions are outputs, of which classes, and whether they are what they seem."""
+"""Which columns of a table of predictions are outputs, of which classes or findings, and whether they are such."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import softmax
 
-from cxr.classes import MACRO, Classes, spell_apart, spelt_alike
+from cxr.classes import MACRO, Classes, Findings, Link, spell_apart, spelt_alike
+from cxr.dataset.prediction_labels import require_own_columns
 from cxr.errors import ConfigError, DataError
 from cxr.labels.columns import require_column
 from cxr.labels.tables import Table
+from cxr.metrics.link import probabilities
 from cxr.prediction_columns import PredictionColumns
 
 Kind = Literal["probability", "logit"]
@@ -25,42 +26,55 @@ TOP_K = ("index_0", "label_0")
 """Columns of a table that ranks classes in each row, so that its columns belong to no class."""
 ROUNDING = 0.01
 """Probabilities of an image may sum to 1 within this much, as rounded ones do; they are divided by their sum."""
+OF_CLASSES = "CLASS=COLUMN for each class, or say with --value which label is which class"
+OF_FINDINGS = "FINDING=COLUMN for each finding"
 LEAST = 1e-15
 """The least probability that a logarithm is taken of, as in the log loss."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs of each image, by class."""
+    """The outputs of each image, by class or finding."""
 
     kind: Kind
     columns: Mapping[str, str]
     """The column of each class that has one."""
     values: pd.DataFrame
-    """One column per class: probabilities that sum to 1, or logits."""
+    """One column per class: probabilities, which sum to 1 over classes, or logits."""
     single: str | None = None
     """The class whose probability is the only column."""
 
     @property
     def names(self) -> list[str]:
-        """The classes."""
+        """The classes or findings."""
         return list(map(str, self.values))
 
-    @property
-    def n_certain(self) -> int:
-        """How many images have a class of probability 0."""
-        return int((self.values == 0).any(axis=1).sum()) if self.kind == "probability" else 0
-
-    def table(self, classes: Classes) -> pd.DataFrame:
-        """Return logit_<class> and probability_<class>; the logits of probabilities are their logarithms."""
-        values = self.values[list(classes)].to_numpy(float)
+    def n_certain(self, names: Classes | Findings) -> int:
+        """Return how many images have a class of probability 0, or a finding of probability 0 or 1."""
         if self.kind == "logit":
-            logits, probability = values, softmax(values, axis=1)
+            return 0
+        is_certain = self.values.isin((0, 1) if isinstance(names, Findings) else (0,))
+        return int(is_certain.any(axis=1).sum())
+
+    def table(self, names: Classes | Findings) -> pd.DataFrame:
+        """Return logit_<class> and probability_<class>.
+
+        The logit of a class's probability is its logarithm, that of a finding's probability the logarithm of the odds.
+        """
+        values = self.values[list(names)].to_numpy(float)
+        if self.kind == "logit":
+            logits, probability = values, probabilities(values, names.link)
         else:
-            logits, probability = np.log(np.clip(values, LEAST, 1)), values
-        columns = dict(zip(classes.logit_columns, logits.T, strict=True))
-        columns |= dict(zip(classes.probability_columns, probability.T, strict=True))
+            logits, probability = _logarithm(values), values
+            if isinstance(names, Findings):
+                logits = logits - _logarithm(1 - values)
+        columns = dict(zip(names.logit_columns, logits.T, strict=True))
+        columns |= dict(zip(names.probability_columns, probability.T, strict=True))
         return pd.DataFrame(columns, self.values.index)
+
+
+def _logarithm(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.log(np.clip(shares, LEAST, 1))
 
 
 def find_outputs(table: Table, labels: pd.Series, columns: PredictionColumns, path: str) -> Outputs:
@@ -77,7 +91,7 @@ def find_outputs(table: Table, labels: pd.Series, columns: PredictionColumns, pa
         DataError: the outputs are no probabilities or logits of the labels' classes.
     """
     known = sorted(labels.unique())
-    kind, by_class = _chosen(columns, table) or _found(columns, table, known)
+    kind, by_class = _chosen(columns, table) or _found(columns, table, known, OF_CLASSES)
     _require_names([*known, *by_class])
     values = pd.DataFrame({name: _numbers(table, column, path) for name, column in by_class.items()}, table.rows.index)
     images = table.rows[path]
@@ -87,17 +101,63 @@ def find_outputs(table: Table, labels: pd.Series, columns: PredictionColumns, pa
         return _of_single_column(kind, by_class, values, known)
     _require_same_classes(known, by_class, labels, images)
     if kind == "logit":
-        _require_agreement(values, table, columns, path)
+        _require_agreement(values, table, columns, path, "softmax")
         return Outputs(kind, by_class, values)
     total = values.sum(axis=1)
     is_wrong = (total - 1).abs() > ROUNDING
     if is_wrong.any():
         raise DataError(
             f"the probabilities of an image must sum to 1, got {total[is_wrong].iloc[0]:.4g} for "
-            f"{images[is_wrong].iloc[0]!r} ({is_wrong.sum():,} such rows): give logits with --logit-column, or of "
-            "independent findings one at a time."
+            f"{images[is_wrong].iloc[0]!r} ({is_wrong.sum():,} such rows): give logits with --logit-column, or name "
+            "the label of each of several findings with --label-columns."
         )
     return Outputs(kind, by_class, values.div(total, axis=0))
+
+
+def find_outputs_of_findings(
+    table: Table, findings: list[str], taken: Collection[str], columns: PredictionColumns, path: str
+) -> Outputs:
+    """Return the outputs of several findings per image, each a probability or a logit of its own.
+
+    Args:
+        table: of the images in which a finding is known.
+        findings: that have labels.
+        taken: columns of the same table that hold labels.
+        columns: which columns mean what.
+        path: the column that names the image, for messages.
+
+    Raises:
+        ConfigError: which finding a column belongs to has to be said.
+        DataError: a finding has no outputs, or they are no probabilities or logits; or an output has no label.
+    """
+    rest = replace(table, rows=table.rows[[name for name in table.rows if name == path or name not in taken]])
+    chosen = _chosen(columns, table)
+    if chosen and (labels := [column for column in chosen[1].values() if column in taken]):
+        raise ConfigError(
+            f"column {labels[0]!r} holds the label of a finding, and --{chosen[0]}-column names it as an output: give "
+            "the column of the output."
+        )
+    kind, by_finding = chosen or _found(columns, rest, findings, OF_FINDINGS)
+    require_own_columns(by_finding)
+    if lacking := [name for name in findings if name not in by_finding]:
+        raise DataError(
+            f"finding {lacking[0]!r} has labels and no output; there are {', '.join(map(repr, list(by_finding)[:6]))}: "
+            f"give its column with --{kind}-column {lacking[0]}=COLUMN, or leave the finding out of the labels."
+        )
+    if extra := [name for name in by_finding if name not in findings and (chosen or not columns.label_columns)]:
+        raise DataError(
+            f"finding {extra[0]!r} has an output and no label; labels are of {', '.join(map(repr, findings[:6]))}: "
+            "give its label, or name with --label-columns those to appraise."
+        )
+    by_finding = {name: by_finding[name] for name in findings}
+    values = pd.DataFrame(
+        {name: _numbers(table, column, path) for name, column in by_finding.items()}, table.rows.index
+    )
+    if kind == "probability":
+        _require_probabilities(values, by_finding, table.rows[path])
+    else:
+        _require_agreement(values, rest, columns, path, "sigmoid")
+    return Outputs(kind, by_finding, values)
 
 
 def _chosen(columns: PredictionColumns, table: Table) -> tuple[Kind, dict[str, str]] | None:
@@ -116,8 +176,8 @@ def _chosen(columns: PredictionColumns, table: Table) -> tuple[Kind, dict[str, s
     return (kind, by_class) if by_class else None
 
 
-def _found(columns: PredictionColumns, table: Table, known: list[str]) -> tuple[Kind, dict[str, str]]:
-    """Return the columns whose names say of which class they are."""
+def _found(columns: PredictionColumns, table: Table, known: list[str], way_out: str) -> tuple[Kind, dict[str, str]]:
+    """Return the columns whose names say of which class or finding they are."""
     names = list(map(str, table.rows))
     ranked = [name for name in TOP_K if name in names]
     if ranked:
@@ -146,8 +206,7 @@ def _found(columns: PredictionColumns, table: Table, known: list[str]) -> tuple[
         return "probability", {str(columns.positive): single[0]}
     raise ConfigError(
         f"no columns of {table.name!r} are named after its labels {', '.join(map(repr, known[:6]))} (such as "
-        f"{PROBABILITIES[0]}{known[0]}): give --probability-column or --logit-column CLASS=COLUMN for each class, or "
-        "say with --value which label is which class."
+        f"{PROBABILITIES[0]}{known[0]}): give --probability-column or --logit-column {way_out}."
     )
 
 
@@ -231,7 +290,7 @@ def _require_same_classes(known: list[str], by_class: Mapping[str, str], labels:
         )
 
 
-def _require_agreement(logits: pd.DataFrame, table: Table, columns: PredictionColumns, path: str) -> None:
+def _require_agreement(logits: pd.DataFrame, table: Table, columns: PredictionColumns, path: str, link: Link) -> None:
     """Raise DataError if a table has logits and probabilities, and they do not belong together."""
     if columns.logit_column:
         return
@@ -239,8 +298,8 @@ def _require_agreement(logits: pd.DataFrame, table: Table, columns: PredictionCo
     if not set(by_class.values()) <= set(table.rows):
         return
     stated = np.stack([_numbers(table, column, path) for column in by_class.values()], axis=1)
-    if (np.abs(stated - softmax(logits.to_numpy(float), axis=1)) > ROUNDING).any():
+    if (np.abs(stated - probabilities(logits.to_numpy(float), link)) > ROUNDING).any():
         raise DataError(
-            f"the columns {LOGIT}… of {table.name!r} are no logits of its columns {PROBABILITIES[0]}…, whose softmax "
+            f"the columns {LOGIT}… of {table.name!r} are no logits of its columns {PROBABILITIES[0]}…, as their {link} "
             "differs: give --probability-column or --logit-column CLASS=COLUMN, whichever is right."
         )

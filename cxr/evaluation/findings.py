@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from cxr.classes import MACRO, Findings
+from cxr.classes import MACRO, Classes, Findings
 from cxr.config import OperatingPoint
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.metrics.bootstrap import Floats, Replicates
@@ -29,6 +29,11 @@ class FindingsOutOfFold:
 
     predictions: pd.DataFrame
     findings: Findings
+
+    @property
+    def has_folds(self) -> bool:
+        """Return whether it is known which fold held out each image."""
+        return bool(self.predictions["fold"].notna().all())
 
     @cached_property
     def replicates(self) -> Replicates:
@@ -60,6 +65,11 @@ class FindingsOutOfFold:
     def thresholds(self) -> dict[str, dict[OperatingPoint, float]]:
         """The thresholds of each finding, chosen on all images where it is known."""
         return {name: images.thresholds for name, images in self.by_finding.items()}
+
+
+def out_of_fold_of(predictions: pd.DataFrame, outputs: Classes | Findings) -> OutOfFold | FindingsOutOfFold:
+    """Return the out-of-fold table of classes, or of several findings per image."""
+    return FindingsOutOfFold(predictions, outputs) if isinstance(outputs, Findings) else OutOfFold(predictions, outputs)
 
 
 def is_known(images: pd.DataFrame, name: str) -> np.ndarray:

@@ -29,6 +29,7 @@ from cxr.evaluation.findings import (
     estimates_by_finding,
     for_each_finding,
     known_counts,
+    out_of_fold_of,
 )
 from cxr.evaluation.out_of_fold import OutOfFold, predicted_images
 from cxr.evaluation.outside.comparison import outside_tests, write_comparison
@@ -90,20 +91,29 @@ def evaluate(run: Run) -> None:
 def write_tables(run: Run, predictions: pd.DataFrame) -> None:
     """Write every table that `table_names` names, computed from the out-of-fold table."""
     manifest = verified.read_table(run.folder.manifest)
-    metrics = metrics_table(predictions, run.outputs)
-    tables = {"metrics": metrics, "summary": summary_of(predictions, run.outputs, metrics)}
-    described = with_subgroups(run.folder, manifest)
-    if isinstance(run.outputs, Findings):
-        images = FindingsOutOfFold(predictions, run.outputs)
-        tables |= for_each_finding(images, lambda part: tables_of_classes(part, metrics, described))
-    else:
-        tables |= tables_of_classes(OutOfFold(predictions, run.outputs), metrics, described)
+    tables = tables_of_predictions(out_of_fold_of(predictions, run.outputs), with_subgroups(run.folder, manifest))
     tables["drift_reference"] = drift_reference_table(_measured(run, predictions, manifest))
     if run.config.leave_out == "cluster":
         images = OutOfFold(predictions, run.classes)
         tables |= {"clusters": cluster_table(images, manifest), "cluster_metrics": cluster_metrics_table(images)}
     for name in table_names(run):
         verified.write_table(run.folder.table(name), tables[name])
+
+
+def tables_of_predictions(images: OutOfFold | FindingsOutOfFold, manifest: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the tables that are computed from predictions alone, of classes or of each finding, by name.
+
+    Args:
+        images: the predictions; without folds, metrics are pooled alone.
+        manifest: the images, with what divides them into subgroups.
+    """
+    outputs = images.findings if isinstance(images, FindingsOutOfFold) else images.classes
+    of_scope = metrics_table if images.has_folds else pooled_metrics_table
+    metrics = of_scope(images.predictions, outputs)
+    tables = {"metrics": metrics, "summary": summary_of(images.predictions, outputs, metrics)}
+    if isinstance(images, FindingsOutOfFold):
+        return tables | for_each_finding(images, lambda part: tables_of_classes(part, metrics, manifest))
+    return tables | tables_of_classes(images, metrics, manifest)
 
 
 def tables_of_classes(images: OutOfFold, metrics: pd.DataFrame, manifest: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cxr.classes import Findings
-from cxr.evaluation.findings import FindingsOutOfFold
+from cxr.evaluation.findings import FindingsOutOfFold, out_of_fold_of
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.network.acceleration import accelerate
 from cxr.network.devices import resolve_device
@@ -41,7 +40,7 @@ def in_float32(networks: PackagedNetworks, run: Run) -> Evaluated:
     """Return how the networks of a finished run predict."""
     predictions = verified.read_table(run.folder.predictions)
     summary = verified.read_table(run.folder.summary)
-    return Evaluated(out_of_fold_of(predictions, run), summary, features_of(networks.model(0), run))
+    return Evaluated(out_of_fold_of(predictions, run.outputs), summary, features_of(networks.model(0), run))
 
 
 def features_of(model: Classifier, run: Run) -> Features:
@@ -65,9 +64,3 @@ def features_of(model: Classifier, run: Run) -> Features:
         return torch.cat([preprocessing.mean_over_views(output) for output in outputs]).cpu().numpy()
 
     return features
-
-
-def out_of_fold_of(predictions: pd.DataFrame, run: Run) -> OutOfFold | FindingsOutOfFold:
-    """Return a run's out-of-fold table, or one with its columns, as arrays."""
-    outputs = run.outputs
-    return FindingsOutOfFold(predictions, outputs) if isinstance(outputs, Findings) else OutOfFold(predictions, outputs)

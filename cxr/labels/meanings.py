@@ -47,13 +47,21 @@ def findings_of(rows: pd.DataFrame, labelling: Labelling, finding: str | None) -
         columns = [name for name in labelling.label_columns if finding in (None, name)]
         if not columns:
             raise ConfigError(_no_finding(str(finding), labelling.label_columns))
-        return pd.DataFrame({name: _of_column(rows[name], labelling) for name in columns}, index=rows.index)
+        return pd.DataFrame({name: finding_of_column(rows[name], labelling) for name in columns}, index=rows.index)
     name = PATH_LABEL if labelling.label_pattern else labelling.label_names[0]
     return _of_label_column(rows[name], labelling, finding)
 
 
-def _of_column(values: pd.Series, labelling: Labelling) -> pd.Series:
-    """Return what each value of a column with one finding means, as nullable booleans."""
+def finding_of_column(values: pd.Series, labelling: Labelling) -> pd.Series:
+    """Return what each value of a column with one finding means, as nullable booleans.
+
+    Args:
+        values: of the column, which has its name; missing where blank.
+        labelling: what values mean.
+
+    Raises:
+        ConfigError: nobody has said what a value means.
+    """
     name = str(values.name)
     meaning = values.map({value: _meaning(name, value, labelling.meanings) for value in values.dropna().unique()})
     meaning = meaning.astype("object").where(values.notna(), BLANK)

@@ -1,6 +1,7 @@
 """What a report shows of predictions, whoever made them: their figures, and which values are undefined."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.metrics.classification import COUNTS
 from cxr.report import figures
 from cxr.report.drawing import Figure
+from cxr.storage import verified
 from cxr.wording import display_name, format_estimate
 
 Tables = dict[str, pd.DataFrame]
@@ -66,6 +68,12 @@ def figures_of(images: OutOfFold, tables: Tables) -> dict[str, Figure]:
     if images.is_binary:
         drawn.append(figures.net_benefit(analyses.decision_table(images)))
     return {figure.name: figure for figure in drawn}
+
+
+def write_figure(folder: Path, figure: Figure) -> None:
+    """Write a figure, and its numbers as a table, into the folder of figures."""
+    verified.write_text(folder / f"{figure.name}.svg", figure.svg)
+    verified.write_table(folder / f"{figure.name}.parquet", figure.table)
 
 
 def _calibration_points(images: OutOfFold) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cxr.errors import RunError
 from cxr.storage.files import require_local
-from cxr.storage.run_folder import require_name
+from cxr.storage.run_folder import page_of, require_name
 
 RECORD = "appraisal.json"
 
@@ -86,6 +86,10 @@ class AppraisalFolder:
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+    def report_of(self, number: int, finding: str) -> Path:
+        """Return the page of one of several findings, named as that of a run is."""
+        return self.path / page_of(number, finding)
 
 
 def default_name(file: Path) -> str:

@@ -71,6 +71,11 @@ def depth(folder: Path) -> int:
     return next((pattern.count("/") + 1 for pattern in FOLDERS if place.match(pattern)), 0)
 
 
+def page_of(number: int, finding: str) -> str:
+    """Return the name of the page of one of several findings: its number, and the plain characters of its name."""
+    return f"report-{number}-{re.sub(r'[^A-Za-z0-9_-]+', '-', finding)[:60]}.html"
+
+
 def require_name(flag: str, name: str) -> None:
     """Raise ConfigError unless the name that an option gives is a plain folder name."""
     if not NAME.fullmatch(name):
@@ -277,7 +282,7 @@ class RunFolder:
 
     def report_of(self, number: int, finding: str) -> Path:
         """Return the page of one of several findings, named by its number and the plain characters of its name."""
-        return self.path / f"report-{number}-{re.sub(r'[^A-Za-z0-9_-]+', '-', finding)[:60]}.html"
+        return self.path / page_of(number, finding)
 
     @property
     def events(self) -> Path:

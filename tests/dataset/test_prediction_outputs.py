@@ -38,7 +38,7 @@ def test_logits_come_before_probabilities_and_give_their_softmax() -> None:
     table = outputs.table(Classes("cab"))
     assert table.columns.tolist() == [f"{kind}_{name}" for kind in ("logit", "probability") for name in "cab"]
     np.testing.assert_allclose(table[["probability_a", "probability_b"]], softmax(logits, axis=1)[:, :2])
-    assert outputs.n_certain == 0
+    assert outputs.n_certain(Classes("cab")) == 0
 
 
 def test_the_logit_of_a_probability_is_its_logarithm_finite_also_for_0() -> None:
@@ -46,7 +46,7 @@ def test_the_logit_of_a_probability_is_its_logarithm_finite_also_for_0() -> None
     shares[0] = (0, 0.25, 0.75)
     outputs = found({name: shares[:, k] for k, name in enumerate("abc")})
     table = outputs.table(Classes("abc"))
-    assert outputs.n_certain == 1
+    assert outputs.n_certain(Classes("abc")) == 1
     assert table.loc[0, "logit_a"] == np.log(LEAST)
     np.testing.assert_allclose(softmax(table[["logit_a", "logit_b", "logit_c"]], axis=1), shares, atol=1e-14)
 

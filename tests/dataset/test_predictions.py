@@ -52,7 +52,7 @@ def refused(place: Path, content: pd.DataFrame | str, **options: object) -> str:
 
 def test_the_probability_of_one_of_two_classes_is_enough(tmp_path: Path) -> None:
     predictions = read(tmp_path, table().sample(frac=1, random_state=0))
-    assert predictions.classes == ("NORMAL", "PNEUMONIA")
+    assert predictions.outputs == ("NORMAL", "PNEUMONIA")
     assert predictions.table["path"].tolist() == PATHS
     np.testing.assert_array_equal(predictions.table["probability_PNEUMONIA"], PNEUMONIA)
     np.testing.assert_array_equal(predictions.table["probability_NORMAL"], 1 - PNEUMONIA)
@@ -64,9 +64,9 @@ def test_the_probability_of_one_of_two_classes_is_enough(tmp_path: Path) -> None
 def test_the_only_probability_is_of_the_positive_class_unless_another_is_named(tmp_path: Path) -> None:
     renamed = table().rename(columns={"probability_PNEUMONIA": "probability_sick"})
     renamed["label"] = renamed["label"].map({"NORMAL": "well", "PNEUMONIA": "sick"})
-    assert read(tmp_path, renamed).classes == ("well", "sick")
+    assert read(tmp_path, renamed).outputs == ("well", "sick")
     turned = read(tmp_path, renamed, positive="well")
-    assert turned.classes == ("sick", "well")
+    assert turned.outputs == ("sick", "well")
     np.testing.assert_array_equal(turned.table["probability_sick"], PNEUMONIA)
 
 
@@ -82,7 +82,7 @@ def test_the_only_probability_is_of_the_positive_class_unless_another_is_named(t
 )
 def test_what_other_programs_write_is_read(tmp_path: Path, content: pd.DataFrame | str, options: dict) -> None:
     predictions = read(tmp_path, content, **options)
-    assert predictions.classes == ("NORMAL", "PNEUMONIA")
+    assert predictions.outputs == ("NORMAL", "PNEUMONIA")
     assert predictions.table["label"].tolist() == LABELS
     np.testing.assert_allclose(predictions.table["probability_PNEUMONIA"], PNEUMONIA, atol=1e-6)
     np.testing.assert_allclose(predictions.table["probability_NORMAL"], 1 - PNEUMONIA, atol=1e-6)
@@ -136,6 +136,15 @@ def test_labels_of_another_table_are_found_by_path(tmp_path: Path) -> None:
     assert masked.facts["images"] == {"rows": 8, "without_label": 1, "used": 7}
 
 
+def test_columns_of_another_table_are_no_outputs(tmp_path: Path) -> None:
+    outputs = pd.DataFrame({"path": PATHS, "NORMAL": 1 - PNEUMONIA, "PNEUMONIA": PNEUMONIA})
+    is_sick = [label == "PNEUMONIA" for label in LABELS]
+    truth = pd.DataFrame({"path": PATHS, "label": LABELS, "PNEUMONIA": np.multiply(is_sick, 1)})
+    truth.assign(NORMAL=1 - truth["PNEUMONIA"]).to_csv(tmp_path / "labels.csv", index=False)
+    images = read(tmp_path, outputs, labels=str(tmp_path / "labels.csv")).table
+    np.testing.assert_array_equal(images["probability_PNEUMONIA"], PNEUMONIA)
+
+
 def test_rows_without_a_label_are_refused_or_left_out_and_counted(tmp_path: Path) -> None:
     holes = table(label=[None, *LABELS[1:]])
     assert "1 of 8 rows have no label" in refused(tmp_path, holes)
@@ -163,7 +172,7 @@ def test_three_classes_are_in_order_and_take_no_positive_class(tmp_path: Path) -
     columns = {f"prob_{name}": probability[:, k] for k, name in enumerate("CAB")}
     content = pd.DataFrame({"image_id": [f"i{k}" for k in range(30)], "label": list("ABC") * 10} | columns)
     predictions = read(tmp_path, content)
-    assert predictions.classes == ("A", "B", "C")
+    assert predictions.outputs == ("A", "B", "C")
     by_id = predictions.table.set_index("image_id").loc[content["image_id"]]
     np.testing.assert_allclose(by_id["probability_C"], probability[:, 0])
     assert "--positive is for two classes" in refused(tmp_path, content, positive="A")

@@ -12,6 +12,7 @@ from cxr.evaluation.findings import (
     count_present,
     estimates_by_finding,
     for_each_finding,
+    out_of_fold_of,
     tables_of,
 )
 from cxr.evaluation.out_of_fold import OutOfFold
@@ -19,6 +20,7 @@ from cxr.evaluation.tables import metrics_table, summary_table
 from cxr.metrics.bootstrap import Replicates
 from cxr.metrics.classification import COUNTS
 from tests.support.findings import FINDINGS, by_scikit_learn, simulate_findings
+from tests.support.predictions import CLASSES, simulate
 
 RATES = (
     "accuracy",
@@ -30,6 +32,11 @@ RATES = (
     "roc_auc",
     "average_precision",
 )
+
+
+def test_the_kind_of_outputs_decides_how_predictions_are_seen() -> None:
+    assert type(out_of_fold_of(simulate_findings(20).predictions, FINDINGS)) is FindingsOutOfFold
+    assert type(out_of_fold_of(simulate(20).predictions, CLASSES)) is OutOfFold
 
 
 def test_every_value_of_a_finding_is_what_scikit_learn_computes_where_it_is_known() -> None:

@@ -3,12 +3,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr.evaluation.findings import FindingsOutOfFold
-from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.export.evaluated import in_float32, out_of_fold_of
+from cxr.export.evaluated import in_float32
 from cxr.serving.registry import load_champion
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import Run, load_run
+from cxr.training.run import load_run
 
 
 def test_predictions_in_float32_are_those_that_the_run_has_published(home: Path) -> None:
@@ -21,9 +19,3 @@ def test_predictions_in_float32_are_those_that_the_run_has_published(home: Path)
     features = found.features(squares)
     assert features.shape == (3, 2048)
     assert np.isfinite(features).all()
-
-
-def test_the_kind_of_outputs_decides_how_predictions_are_seen(home: Path, several: Run) -> None:
-    single = load_run(RunFolder.named(home / "experiments", "run"))
-    for run, kind in ((single, OutOfFold), (several, FindingsOutOfFold)):
-        assert type(out_of_fold_of(pd.read_parquet(run.folder.predictions), run)) is kind

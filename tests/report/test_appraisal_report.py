@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.report_numbers import disagreements
 from cxr.storage.appraisal_folder import AppraisalFolder
+from tests.support.findings import FINDINGS, simulate_findings
 from tests.support.predictions import CLASSES, simulate
 from tests.support.shared import NewFolder
 from tests.support.tables_of_others import appraised
@@ -14,7 +15,11 @@ from tests.support.tables_of_others import appraised
 
 def text_of(folder: AppraisalFolder) -> str:
     """The words of a report, without styles and figures."""
-    page = re.sub(r"<(style|svg).*?</\1>", "", folder.report.read_text(), flags=re.DOTALL)
+    return words_of(folder.report)
+
+
+def words_of(file: Path) -> str:
+    page = re.sub(r"<(style|svg).*?</\1>", "", file.read_text(), flags=re.DOTALL)
     return " ".join(re.sub(r"<[^>]+>", " ", page).split())
 
 
@@ -39,6 +44,14 @@ def full(table: pd.DataFrame, new_folder: NewFolder) -> AppraisalFolder:
     label = table["label"].where(np.arange(200) > 0)
     changed = table.assign(sex=sex, fold=fold, label=label)
     return appraised(new_folder("full"), "full", changed, "--subgroup-column=sex", "--blank=mask")
+
+
+@pytest.fixture(scope="module")
+def findings(new_folder: NewFolder) -> AppraisalFolder:
+    """An appraisal of three findings, without folds, of patients; nothing is known of some images."""
+    images = simulate_findings(200).predictions.drop(columns=["label", "fold", *FINDINGS.logit_columns])
+    images.loc[:2, FINDINGS.columns] = None
+    return appraised(new_folder("findings"), "findings", images, "--blank=mask")
 
 
 def test_every_number_is_that_of_a_table(bare: AppraisalFolder, full: AppraisalFolder) -> None:
@@ -85,6 +98,33 @@ def test_what_cannot_be_known_is_said_to_be_missing(bare: AppraisalFolder) -> No
     assert all(
         word in missing for word in ("Leakage", "near-duplicates", "maps of where", "learning curve", "guidelines")
     )
+
+
+def test_findings_have_an_overview_that_leads_to_a_page_of_each(findings: AppraisalFolder) -> None:
+    names = [f"report-{k}-{name}.html" for k, name in enumerate(FINDINGS, 1)]
+    assert sorted(path.name for path in findings.path.glob("report-*.html")) == names
+    for file in (findings.report, *(findings.path / name for name in names)):
+        page = file.read_text()
+        links = set(re.findall(r'href="(?!data:)([^"#]+)', page))
+        assert links == {*names, "report.html"} - {file.name}
+        for target, place in re.findall(r'href="([^"#]*)#([^"]+)"', page):
+            assert f'id="{place}"' in (findings.path / (target or file.name)).read_text()
+    n_compared, wrong = disagreements(findings.path)
+    assert n_compared > 600
+    assert not wrong
+
+
+def test_a_page_of_a_finding_is_about_the_images_in_which_it_is_known(findings: AppraisalFolder) -> None:
+    rows = pd.read_parquet(findings.predictions)
+    known = rows["finding_Mass"].notna()
+    text = words_of(findings.report_of(2, "Mass"))
+    assert "predictions of whether an image shows Mass" in text
+    assert f"This page is about the {known.sum()} images in which that is known; in {(~known).sum()} it is" in text
+    assert (findings.figures / "finding-2-roc.svg").exists()
+    overview = text_of(findings)
+    assert "3 without a known finding" in overview
+    assert "What is missing The report of a run" in overview
+    assert "over folds" not in overview
 
 
 def test_names_from_the_table_cannot_become_markup(table: pd.DataFrame, tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ def appraise(
     """Appraise predictions that another program made: tables, intervals over patients, and the report of a run.
 
     No image is read and no model is run. The table has one row per image, with its label and a probability or a logit
-    per class, or the probability of one of two classes.
+    per class, or the probability of one of two classes; or, of several findings per image, with a label and a
+    probability or a logit for each finding (--label-columns).
 
     Example: cxr appraise predictions.csv --positive PNEUMONIA --patient-column patient
 

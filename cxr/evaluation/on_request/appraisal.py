@@ -11,27 +11,25 @@ from typing import Any
 
 import pandas as pd
 
-from cxr.classes import Classes
+from cxr.classes import Classes, Findings, outputs_of
 from cxr.dataset.predictions import Predictions
 from cxr.errors import RunError
+from cxr.evaluation.findings import FindingsOutOfFold, out_of_fold_of
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.evaluation.tables import metrics_table, pooled_metrics_table, summary_of, tables_of_classes
+from cxr.evaluation.tables import tables_of_predictions
 from cxr.storage import files, verified
 from cxr.storage.appraisal_folder import AppraisalFolder
 
 log = logging.getLogger(__name__)
 
-IDENTITY = ("source", "labels", "columns", "outputs", "value", "classes")
+IDENTITY = ("source", "labels", "columns", "findings", "outputs", "value", "classes")
 """What makes an appraisal the same one: which files and columns were read, and how."""
 
 
-def appraise(predictions: Predictions) -> tuple[OutOfFold, dict[str, pd.DataFrame]]:
+def appraise(predictions: Predictions) -> tuple[OutOfFold | FindingsOutOfFold, dict[str, pd.DataFrame]]:
     """Return the predictions as arrays, and the tables that are computed from them, by name."""
-    images = OutOfFold(predictions.table, predictions.classes)
-    of_scope = metrics_table if images.has_folds else pooled_metrics_table
-    metrics = of_scope(images.predictions, images.classes)
-    tables = {"metrics": metrics, "summary": summary_of(images.predictions, images.classes, metrics)}
-    return images, tables | tables_of_classes(images, metrics, images.predictions)
+    images = out_of_fold_of(predictions.table, predictions.outputs)
+    return images, tables_of_predictions(images, images.predictions)
 
 
 @contextmanager
@@ -47,7 +45,8 @@ def being_made(
         _require_same(folder, predictions.facts)
         with files.replacing_folder(folder.path) as path:
             made = AppraisalFolder(path)
-            record = {"format": files.FORMAT, "name": folder.name, "made_at": files.now()} | predictions.facts
+            number = files.FINDINGS_FORMAT if isinstance(predictions.outputs, Findings) else files.FORMAT
+            record = {"format": number, "name": folder.name, "made_at": files.now()} | predictions.facts
             verified.write_json(made.record, record)
             verified.write_table(made.predictions, predictions.table)
             for name, table in tables.items():
@@ -60,7 +59,7 @@ def _require_same(folder: AppraisalFolder, facts: Mapping[str, Any]) -> None:
     if not folder.path.exists():
         return
     before = verified.read_record(folder.record)
-    differing = [name for name in IDENTITY if before[name] != facts[name]]
+    differing = [name for name in IDENTITY if before.get(name) != facts[name]]
     if differing:
         raise RunError(
             f"the appraisal {folder.name!r} is of {before['source']['name']!r} and differs in its {differing[0]}: give "
@@ -68,6 +67,6 @@ def _require_same(folder: AppraisalFolder, facts: Mapping[str, Any]) -> None:
         )
 
 
-def classes_of_record(record: Mapping[str, Any]) -> Classes:
-    """Return the classes of an appraisal, in output order."""
-    return Classes(record["classes"])
+def outputs_of_appraisal(record: Mapping[str, Any]) -> Classes | Findings:
+    """Return the classes or the findings of an appraisal, in output order; records of before hold classes alone."""
+    return outputs_of(record["classes"], several=record.get("findings") is not None)

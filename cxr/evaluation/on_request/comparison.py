@@ -21,9 +21,10 @@ from scipy.stats import permutation_test
 
 from cxr.classes import Classes, Findings, outputs_of_record
 from cxr.config import ADDED
+from cxr.dataset.findings import describe_findings
 from cxr.errors import RunError
 from cxr.evaluation.findings import as_two_classes, is_known
-from cxr.evaluation.on_request.appraisal import classes_of_record
+from cxr.evaluation.on_request.appraisal import outputs_of_appraisal
 from cxr.evaluation.out_of_fold import predicted_images
 from cxr.evaluation.tables import estimates_by_class
 from cxr.labels.matching import match_files
@@ -87,7 +88,7 @@ def compare(runs: Sequence[RunFolder | AppraisalFolder]) -> Comparison:
     if not common:
         raise RunError(f"runs {', '.join(names)} have no image in common: compare runs on the same data.")
     images = {name: table.loc[common] for name, table in zip(names, tables, strict=True)}
-    _require_same_labels(images)
+    _require_same_labels(images, classes)
     n_others = {name: len(table) - len(common) for name, table in zip(names, tables, strict=True)}
     is_unlike = len({subject.leave_out for subject in subjects if subject.leave_out}) > 1
     knowing = next((subject.name for subject in subjects if subject.knows_patients), names[0])
@@ -108,7 +109,7 @@ def _of_run(run: RunFolder) -> _Subject:
 def _of_appraisal(folder: AppraisalFolder) -> _Subject:
     record = verified.read_record(folder.record)
     predictions = verified.read_table(folder.predictions).set_index("image_id")
-    return _Subject(folder.name, classes_of_record(record), predictions, None, bool(record["n_patients"]))
+    return _Subject(folder.name, outputs_of_appraisal(record), predictions, None, bool(record["n_patients"]))
 
 
 def _on_the_same_ids(subjects: Sequence[_Subject]) -> list[pd.DataFrame]:
@@ -154,16 +155,32 @@ def permute_runs(right_before: NDArray[np.bool_], right_after: NDArray[np.bool_]
 def _common_classes(subjects: Sequence[_Subject]) -> Classes | Findings:
     first, *others = subjects
     for other in others:
-        if other.outputs != first.outputs or type(other.outputs) is not type(first.outputs):
+        if not _are_alike(first.outputs, other.outputs):
             raise RunError(
-                f"{other.title} has classes {', '.join(other.outputs)}, {first.title} has {', '.join(first.outputs)}: "
-                "compare runs with the same classes."
+                f"{other.title} has {_kind(other.outputs)} {', '.join(other.outputs)}, {first.title} has "
+                f"{_kind(first.outputs)} {', '.join(first.outputs)}: compare runs with the same {_kind(first.outputs)}."
             )
     return first.outputs
 
 
-def _require_same_labels(images: dict[str, pd.DataFrame]) -> None:
-    (first, labels), *others = ((name, table["label"]) for name, table in images.items())
+def _are_alike(first: Classes | Findings, other: Classes | Findings) -> bool:
+    """Return whether outputs are the same classes in the same order, or the same findings in any order."""
+    if isinstance(first, Findings) and isinstance(other, Findings):
+        return set(first) == set(other)
+    return type(first) is type(other) and first == other
+
+
+def _kind(outputs: Classes | Findings) -> str:
+    return "findings" if isinstance(outputs, Findings) else "classes"
+
+
+def _labels(images: pd.DataFrame, outputs: Classes | Findings) -> pd.Series:
+    """Return the label of each image, as one text, with findings in the order of `outputs`."""
+    return describe_findings(images[outputs.columns]) if isinstance(outputs, Findings) else images["label"]
+
+
+def _require_same_labels(images: dict[str, pd.DataFrame], outputs: Classes | Findings) -> None:
+    (first, labels), *others = ((name, _labels(table, outputs)) for name, table in images.items())
     for name, other in others:
         n_differ = int((labels.to_numpy() != other.to_numpy()).sum())
         if n_differ:

@@ -6,9 +6,7 @@ every test again when the tables of its run are.
 
 import pandas as pd
 
-from cxr.classes import Findings
-from cxr.evaluation.findings import FindingsOutOfFold
-from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.evaluation.findings import out_of_fold_of
 from cxr.evaluation.referral import outside_referral_table
 from cxr.metrics.classification import COUNTS
 from cxr.storage import verified
@@ -26,10 +24,7 @@ def outside_tests(folder: RunFolder) -> dict[str, OutsideTestFolder]:
 def write_comparison(run: Run, test: OutsideTestFolder) -> None:
     """Write the tables `gap` and `referral` of a test from its own tables and the run's."""
     predictions = verified.read_table(run.folder.predictions)
-    if isinstance(run.outputs, Findings):
-        internal = FindingsOutOfFold(predictions, run.outputs)
-    else:
-        internal = OutOfFold(predictions, run.outputs)
+    internal = out_of_fold_of(predictions, run.outputs)
     verified.write_table(test.gap, _gap(run, verified.read_table(test.metrics)))
     verified.write_table(test.referral, outside_referral_table(verified.read_table(test.predictions), internal))
 

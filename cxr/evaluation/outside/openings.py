@@ -14,8 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.classes import Findings
-from cxr.evaluation.findings import FindingsOutOfFold
-from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.evaluation.findings import out_of_fold_of
 from cxr.evaluation.outside.comparison import write_comparison
 from cxr.evaluation.outside.metrics import outside_metrics
 from cxr.metrics.calibration import average_folds
@@ -51,7 +50,7 @@ def open_test(
     require_complete(run)
     inside = verified.read_table(run.folder.predictions)
     findings = run.outputs if isinstance(run.outputs, Findings) else Findings()
-    internal = FindingsOutOfFold(inside, findings) if findings else OutOfFold(inside, run.classes)
+    internal = out_of_fold_of(inside, run.outputs)
     probability, spread = average_folds(internal.calibration, ensemble_logits(run, squares))
     columns = dict(zip(run.outputs.probability_columns, probability.T, strict=True))
     identity = images[["image_id", "path", "group_id", "label", "subtype", *findings.columns]]

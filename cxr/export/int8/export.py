@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from cxr.config import OperatingPoint
+from cxr.evaluation.findings import out_of_fold_of
 from cxr.evaluation.tables import metrics_table, summary_of
 from cxr.export.description import metrics_of
-from cxr.export.evaluated import Evaluated, out_of_fold_of
+from cxr.export.evaluated import Evaluated
 from cxr.export.int8.layers import write_int8_layers
 from cxr.export.int8.verdict import require_noninferior
 from cxr.metrics.link import probabilities
@@ -39,7 +40,7 @@ def in_integers(exact: Evaluated, networks: PackagedNetworks, run: Run, operatin
     write_int8_layers(networks, run, images)
     integers = Ensemble(networks, device="cpu", arithmetic="int8", n_images=0, compile="off", cache=run.cache)
     predictions = _predict(integers, run, images)
-    out_of_fold = out_of_fold_of(predictions, run)
+    out_of_fold = out_of_fold_of(predictions, run.outputs)
     judged = require_noninferior(run, exact.out_of_fold, out_of_fold, operating_point)
     summary = summary_of(predictions, run.outputs, metrics_table(predictions, run.outputs))
     metrics = metrics_of(exact.summary, run.outputs)

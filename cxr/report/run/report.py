@@ -28,7 +28,7 @@ from cxr.report import figures
 from cxr.report.cells import Cells
 from cxr.report.drawing import Figure
 from cxr.report.markup import render
-from cxr.report.results import FOLD_METRICS, Tables, figures_of, headline_point, undefined
+from cxr.report.results import FOLD_METRICS, Tables, figures_of, headline_point, undefined, write_figure
 from cxr.report.run.cautions import cautions_of, drops, failed
 from cxr.report.run.findings_overview import overview_page
 from cxr.report.run.flow import image_flow
@@ -88,7 +88,7 @@ def write_report(run: Run) -> Path:
                 _write_page(run, part, own, gaps_of, pages[subject.finding], subject)
             acquisition = {name: folder.figures / f"finding-{k}-acquisition.parquet" for k, name in enumerate(pages, 1)}
             page = overview_page(run, tables, pages, acquisition, training)
-            _write_figure(folder, training)
+            write_figure(folder.figures, training)
             verified.write_text(folder.report, page)
         else:
             images = OutOfFold(predictions, run.outputs)
@@ -133,13 +133,8 @@ def _write_page(run: Run, images: OutOfFold, tables: Tables, gaps: Tables, path:
     verified.write_table(flow, image_flow(verified.read_table(run.folder.manifest), run.config.holdout, images))
     page = _page(run, images, tables, gaps, drawn, subject)
     for figure in drawn.values():
-        _write_figure(run.folder, figure)
+        write_figure(run.folder.figures, figure)
     verified.write_text(path, page)
-
-
-def _write_figure(folder: RunFolder, figure: Figure) -> None:
-    verified.write_text(folder.figures / f"{figure.name}.svg", figure.svg)
-    verified.write_table(folder.figures / f"{figure.name}.parquet", figure.table)
 
 
 def _page(

@@ -11,7 +11,7 @@ from cxr.cli.main import app
 from cxr.storage import verified
 from cxr.storage.appraisal_folder import AppraisalFolder
 from tests.support.processes import PROJECT
-from tests.support.tables_of_others import AUC, AUTOGLUON, RATE, TIMM, lightning, scikit_learn
+from tests.support.tables_of_others import AUC, AUTOGLUON, RATE, TIMM, lightning, of_findings, scikit_learn
 
 PAGE = PROJECT / "docs" / "how-to" / "appraise-predictions.md"
 
@@ -33,6 +33,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "autogluon.csv").write_text(AUTOGLUON)
     lightning().to_parquet(tmp_path / "lightning.parquet", index=False)
     scikit_learn().to_csv(tmp_path / "scikit-learn.csv", index=False)
+    of_findings().to_csv(tmp_path / "findings.csv", index=False)
     return tmp_path
 
 
@@ -68,10 +69,32 @@ def test_the_guide_has_a_command_for_each_program() -> None:
     }
 
 
+def test_the_command_of_the_guide_for_several_findings_has_a_line_and_a_page_for_each(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (words,) = re.findall(r"^cxr (appraise findings.csv .*)$", PAGE.read_text(), re.MULTILINE)
+    code, out, err = ended(shlex.split(words), capsys)
+    assert code == 0, err
+    folder = AppraisalFolder(place / "appraisals" / "findings")
+    values = verified.read_table(folder.table("summary")).set_index(["class", "metric"])["pooled"]
+    assert values["Effusion", "roc_auc"] == AUC
+    assert values["Mass", "roc_auc"] == 1
+    assert values["macro", "roc_auc"] == (AUC + 1) / 2
+    assert "macro roc_auc" in out
+    assert [path.name for path in sorted(place.glob("appraisals/findings/report*.html"))] == [
+        "report-1-Effusion.html",
+        "report-2-Mass.html",
+        "report.html",
+    ]
+    code, out, err = ended(["appraise", "findings.csv", "--label-columns=Effusion,Mass", "--name=other"], capsys)
+    assert (code, out) == (2, "")
+    assert err == "error: column 'Mass' is blank in 1 of 8 rows: say what that means with --blank negative or mask.\n"
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "give --label-column, --label-pattern, or --labels FILE"),
+        ([], "give --label-column, --label-columns, --label-pattern, or --labels FILE"),
         (["--label-pattern=([^/]+)/[^/]+$"], "give --probability-column or --logit-column CLASS=COLUMN for each class"),
         (["--label-pattern=("], "--label-pattern '(' is not a regular expression"),
         (["--name=../up"], "--name must be letters, digits"),

@@ -5,14 +5,19 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
+from cxr.classes import Classes
 from cxr.dataset.predictions import Predictions, read_predictions
 from cxr.errors import RunError
+from cxr.evaluation.analyses import calibration_table, operating_point_table
 from cxr.evaluation.on_request.appraisal import appraise, being_made
-from cxr.evaluation.tables import metrics_table, summary_of, tables_of_classes
+from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.evaluation.tables import TABLES, confusion_table, metrics_table, summary_of, tables_of_classes
 from cxr.prediction_columns import PredictionColumns
-from cxr.storage import verified
+from cxr.storage import files, verified
 from cxr.storage.appraisal_folder import AppraisalFolder
+from tests.support.findings import FINDINGS, by_scikit_learn, simulate_findings
 from tests.support.predictions import CLASSES, metrics_by_scikit_learn, simulate
+from tests.support.shared import NewFolder
 
 CROSS_FITTED = ("calibration", "operating_points", "predictive_values")
 
@@ -52,7 +57,7 @@ def test_without_folds_calibration_and_thresholds_are_fitted_on_the_other_parts(
     predictions = exported(tmp_path, leave_out=("fold",))
     _, tables = appraise(predictions)
     with_folds = predictions.table.assign(fold=predictions.table["part"])
-    _, of_folds = appraise(Predictions(with_folds, predictions.classes, predictions.facts))
+    _, of_folds = appraise(Predictions(with_folds, predictions.outputs, predictions.facts))
     for name in CROSS_FITTED:
         pd.testing.assert_frame_equal(tables[name], of_folds[name])
 
@@ -116,3 +121,72 @@ def test_an_appraisal_is_whole_or_not_there_and_never_replaces_another_one(tmp_p
     ):
         pass
     assert [path.name for path in folder.path.parent.iterdir() if not path.name.startswith(".locks")] == ["first"]
+
+
+def of_findings(place: Path, **options: object) -> Predictions:
+    """Three findings, some of them unknown, through a file of probabilities."""
+    images = findings_drawn()
+    images.drop(columns=["label", *FINDINGS.logit_columns]).to_csv(place / "findings.csv", index=False)
+    return read_predictions(place / "findings.csv", PredictionColumns(**options), lambda: b"k" * 32)
+
+
+def findings_drawn() -> pd.DataFrame:
+    images = simulate_findings(200).predictions
+    return images[images[FINDINGS.columns].notna().any(axis=1)].sort_values("path", ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def tables(new_folder: NewFolder) -> dict[str, pd.DataFrame]:
+    """The tables of the three findings, with folds."""
+    return appraise(of_findings(new_folder("findings"), blank="mask"))[1]
+
+
+def test_each_finding_has_the_values_of_scikit_learn_where_it_is_known(tables: dict[str, pd.DataFrame]) -> None:
+    images = findings_drawn()
+    pooled = tables["metrics"].query("scope == 'pooled'").set_index(["class", "metric"])["value"]
+    for name in FINDINGS:
+        assert pooled[name].to_dict() == pytest.approx(by_scikit_learn(images, name))
+        known = images[images[f"finding_{name}"].notna()]
+        truth, probability = known[f"finding_{name}"].astype(bool), known[f"probability_{name}"]
+        errors = tables["calibration"].query("`class` == @name and stage == 'before'").set_index("measure")["value"]
+        assert errors["log_loss"] == pytest.approx(sk.log_loss(truth, probability))
+        assert errors["brier"] == pytest.approx(2 * sk.brier_score_loss(truth, probability))
+    mean = np.mean([by_scikit_learn(images, name)["roc_auc"] for name in FINDINGS])
+    assert pooled["macro", "roc_auc"] == pytest.approx(mean)
+
+
+def test_findings_have_every_table_of_a_run_and_its_metrics(tables: dict[str, pd.DataFrame]) -> None:
+    assert {*tables, "drift_reference"} == set(TABLES)
+    metrics = metrics_table(findings_drawn(), FINDINGS)
+    pd.testing.assert_frame_equal(tables["metrics"], metrics, rtol=1e-6, atol=1e-9)
+    for name in set(tables) - {"metrics", "summary", "subgroups"}:
+        assert set(tables[name]["class"]) == set(FINDINGS)
+
+
+def test_a_finding_of_several_is_appraised_as_when_it_is_the_only_one(
+    tables: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    images = findings_drawn()
+    label = images["finding_Mass"].map({True: "Mass", False: "no Mass"})
+    alone = images[["path", "group_id", "fold", "probability_Mass"]].assign(label=label).dropna()
+    alone.to_csv(tmp_path / "mass.csv", index=False)
+    read = read_predictions(tmp_path / "mass.csv", PredictionColumns(), lambda: b"k" * 32)
+    single = OutOfFold(read.table, Classes(("no Mass", "Mass")))
+    for name, own in (
+        ("operating_points", operating_point_table(single)),
+        ("calibration", calibration_table(single)),
+        ("confusion", confusion_table(single.predictions, single.classes).rename(columns={"n": "value"})),
+    ):
+        of_mass = tables[name].query("`class` == 'Mass'").rename(columns={"n": "value"})
+        np.testing.assert_allclose(of_mass["value"], own["value"], rtol=1e-4, atol=1e-6)
+
+
+def test_another_meaning_of_blank_findings_is_another_appraisal(tmp_path: Path) -> None:
+    predictions = of_findings(tmp_path, blank="mask")
+    folder = AppraisalFolder.named(tmp_path / "appraisals", "findings")
+    with being_made(folder, predictions, {}):
+        pass
+    assert verified.read_record(folder.record)["format"] == files.FINDINGS_FORMAT
+    other = of_findings(tmp_path, blank="negative")
+    with pytest.raises(RunError, match="differs in its findings: give another --name"), being_made(folder, other, {}):
+        pass

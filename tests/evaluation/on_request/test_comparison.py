@@ -6,8 +6,9 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics as sk
 
-from cxr.classes import Classes
+from cxr.classes import Classes, Findings
 from cxr.cli.app import app
+from cxr.dataset.findings import describe_findings
 from cxr.dataset.predictions import read_predictions
 from cxr.errors import ConfigError, RunError
 from cxr.evaluation.on_request.appraisal import being_made
@@ -17,6 +18,7 @@ from cxr.prediction_columns import PredictionColumns
 from cxr.storage import files, verified
 from cxr.storage.appraisal_folder import AppraisalFolder
 from cxr.storage.run_folder import RunFolder
+from tests.support.findings import FINDINGS, simulate_findings
 from tests.support.predictions import CLASSES, simulate
 
 THREE = Classes("ABC")
@@ -188,6 +190,45 @@ def test_an_appraisal_beside_a_run_is_compared_as_another_run_is(
     assert not with_appraisal.is_unlike
 
 
+def test_appraised_findings_beside_a_run_are_compared_as_those_of_another_run(tmp_path: Path) -> None:
+    images = described(simulate_findings(300).predictions)
+    drawn = np.random.default_rng(1).random(len(images))
+    worse = images.assign(**{name: (images[name] + drawn) / 2 for name in FINDINGS.probability_columns})
+    runs = [write_run_of_findings(tmp_path, name, table) for name, table in (("run", images), ("theirs", worse))]
+    turned = [*FINDINGS[::-1]]
+    worse[["image_id", "path", *Findings(turned).columns, *FINDINGS.probability_columns]].to_csv(
+        tmp_path / "theirs.csv", index=False
+    )
+    read = read_predictions(tmp_path / "theirs.csv", PredictionColumns(blank="mask"), lambda: b"k" * 32)
+    assert read.outputs == (*turned,)
+    folder = AppraisalFolder.named(tmp_path / "appraisals", "theirs")
+    with being_made(folder, read, {}):
+        pass
+    expected, found = compare(runs), compare([runs[0], folder])
+    pd.testing.assert_frame_equal(found.metrics, expected.metrics, rtol=1e-9, atol=1e-12)
+    assert set(found.metrics["class"]) == {*FINDINGS, "macro"}
+    assert found.changed[["path", "class", "right"]].equals(expected.changed[["path", "class", "right"]])
+    other = write_run_of_findings(tmp_path, "fewer", images, Findings(FINDINGS[:2]))
+    with pytest.raises(RunError, match="appraisal 'theirs' has findings Hernia, Mass, Effusion, run 'fewer' has find"):
+        compare([other, folder])
+
+
+def described(images: pd.DataFrame) -> pd.DataFrame:
+    """Images in which a finding is known, with their label as runs write it."""
+    known = images[images[FINDINGS.columns].notna().any(axis=1)].reset_index(drop=True)
+    return known.assign(label=describe_findings(known[FINDINGS.columns]))
+
+
+def write_run_of_findings(
+    place: Path, name: str, predictions: pd.DataFrame, findings: Findings = FINDINGS
+) -> RunFolder:
+    folder = RunFolder(place / name)
+    record = {"format": files.FINDINGS_FORMAT, "classes": findings, "config": {"task": "multi"}}
+    verified.write_json(folder.config, record)
+    verified.write_table(folder.predictions, predictions)
+    return folder
+
+
 def test_appraisals_are_compared_with_each_other_by_path(tmp_path: Path) -> None:
     images = simulate(100).predictions
     first = write_appraisal(tmp_path, "first", images, columns=("path", "label"))
@@ -208,7 +249,9 @@ def test_an_appraisal_of_other_classes_or_labels_is_not_compared(tmp_path: Path)
     odd = write_appraisal(
         tmp_path, "odd", images.assign(label=images["label"].replace("NORMAL", "well")), columns=("path", "label")
     )
-    with pytest.raises(RunError, match="appraisal 'odd' has classes well, PNEUMONIA, run 'run' has NORMAL, PNEUMONIA"):
+    with pytest.raises(
+        RunError, match="appraisal 'odd' has classes well, PNEUMONIA, run 'run' has classes NORMAL, PNEU"
+    ):
         compare([run, odd])
 
 
