@@ -16,6 +16,7 @@ from markupsafe import Markup
 from cxr.wording import format_estimate
 
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
+MINUS = "\N{MINUS SIGN}"
 
 
 class Cells:
@@ -77,7 +78,7 @@ class Cells:
         source = {"file": file, "where": place, "columns": columns, "scale": scale}
         sd = {"sd": values.pop()} if len(values) == 2 else {}
         text = format_estimate(*values, **sd, scale=scale, decimals=decimals, sign=sign)
-        return _span(text.replace(", ", f",{NO_BREAK_SPACE}"), source)
+        return _span(text.replace(", ", f",{NO_BREAK_SPACE}").replace("-", MINUS), source)
 
     def fact(self, file: str, *path: str | int) -> Markup:
         """Return an integer from a JSON file; 0 if the last step of the path is missing."""

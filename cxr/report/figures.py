@@ -48,12 +48,14 @@ def roc(table: pd.DataFrame, points: pd.DataFrame, auc: str) -> Figure:
             for marker, (name, row) in zip(MARKERS, wide.iterrows(), strict=False):
                 style: dict[str, Any] = {"color": INK, "fillstyle": "none", "linestyle": ""}
                 panel.plot(1 - row["specificity"], row["sensitivity"], marker, label=display_name(name), **style)
-        axes.set(xlabel="False positive rate (1 − specificity)", ylabel="Sensitivity", xlim=(-0.01, 1), ylim=(0, 1.01))
+        axes.set(
+            xlabel="False positive rate (1 − specificity)", ylabel="Sensitivity", xlim=(-0.01, 1.01), ylim=(0, 1.01)
+        )
         axes.legend(loc="lower right", ncols=2)
 
     out_of_fold = ", out of fold" if table["fold"].notna().any() else ""
     description = f"Sensitivity against false positive rate{out_of_fold}; {auc}."
-    caption = f"ROC curve{out_of_fold} and before calibration, with 95 % band"
+    caption = f"ROC curve, {'out of fold and ' if out_of_fold else ''}before calibration, with 95 % band"
     caption += "; thin lines are folds" if out_of_fold else ""
     if len(points):
         part = "fold" if out_of_fold else "part"
@@ -138,7 +140,10 @@ def net_benefit(table: pd.DataFrame) -> Figure:
         axes.axhline(0, color=INK, linestyle=":", linewidth=0.8, label="none predicted positive")
         top = max(curve["net_benefit"].max(), curve["net_benefit_of_all"].max())
         axes.set(xlabel="Threshold probability", ylabel="Net benefit per image", ylim=(-0.1 * top - 0.02, 1.1 * top))
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 0.2))
+        if top < 0.5:  # of a rare class the curves fall at once, and leave the right side free
+            axes.legend(loc="upper right")
+        else:
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 0.2))
 
     description = (
         "Net benefit by threshold probability: of the model, and of predicting all images or none as positive."
@@ -235,10 +240,12 @@ def forest(name: str, caption: str, table: pd.DataFrame, level: str, metrics: Se
             shown = rows[rows["metric"] == metric].dropna(subset="value")
             y = [levels.index(row_name) for row_name in shown[level]]
             style = _line_style(k, display_name(metric), with_line=False)
-            axes.errorbar(shown["value"] * PERCENT, y, xerr=_error_bars(shown, "value", PERCENT), **style)
+            bars = _error_bars(shown, "value", PERCENT)
+            axes.errorbar(shown["value"] * PERCENT, y, xerr=bars, clip_on=False, **style)
+            axes.set_xlim(_within_bounds(shown))
             for place, value, low, high in zip(y, shown["value"], shown["ci_low"], shown["ci_high"], strict=True):
                 text = format_estimate(value, low, high)
-                axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7)
+                axes.text(1.06, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7)
             axes.set_title(display_name(metric), fontsize=9)
             axes.set(xlabel="%")
             axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -257,6 +264,20 @@ def forest(name: str, caption: str, table: pd.DataFrame, level: str, metrics: Se
     return draw(name, caption, description, table, plot, **size, grid=(1, len(metrics)))
 
 
+def _within_bounds(rows: pd.DataFrame) -> tuple[float, float] | None:
+    """Return the limits of an axis in percent that leave out no value or interval, and show no impossible share.
+
+    Args:
+        rows: columns value, ci_low and ci_high; values below 0 are differences, which have no bounds.
+    """
+    known = rows[["value", "ci_low", "ci_high"]] * PERCENT
+    low, high = known.min().min(), known.max().max()
+    if not len(rows) or low < 0:
+        return None
+    margin = max(0.05 * (high - low), 0.2)
+    return max(low - margin, 0), min(high + margin, PERCENT)
+
+
 def training(table: pd.DataFrame) -> Figure:
     """Return the training loss by epoch, one line per fold."""
     from matplotlib.ticker import MaxNLocator
@@ -265,7 +286,7 @@ def training(table: pd.DataFrame) -> Figure:
         for k, (fold, rows) in enumerate(epochs.groupby("fold")):
             style = MARKERS[k % len(MARKERS)] + DASHES[k % len(DASHES)]
             axes.plot(rows["epoch"], rows["training_loss"], style, markersize=3, label=f"fold {fold}")
-        axes.set(xlabel="Epoch", ylabel="Training loss", ylim=(0, None))
+        axes.set(xlabel="Epoch", ylabel="Training loss", xlim=(0, None), ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(ncols=2)
 

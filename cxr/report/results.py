@@ -53,18 +53,15 @@ def figures_of(images: OutOfFold, tables: Tables) -> dict[str, Figure]:
             _mean_threshold(tables["operating_points"]),
         ),
     ]
+    at = f"95 % intervals; sensitivity and specificity are {WITHOUT_THRESHOLD[images.is_binary]}"
     if images.has_folds:
         by_fold = metrics[(metrics["scope"] == "fold") & positive]
         by_fold = by_fold.assign(level="fold " + by_fold["fold"].astype("string"))
-        drawn.append(
-            figures.forest("folds", "Metrics of each fold, with 95 % intervals", by_fold, "level", FOLD_METRICS)
-        )
+        drawn.append(figures.forest("folds", f"Metrics of each fold, with {at}", by_fold, "level", FOLD_METRICS))
     subgroups = tables["subgroups"]
     if len(subgroups):
         subgroups = subgroups.assign(line=_lines(subgroups, images.is_binary))
-        drawn.append(
-            figures.forest("subgroups", "Metrics of subgroups, with 95 % intervals", subgroups, "line", FOLD_METRICS)
-        )
+        drawn.append(figures.forest("subgroups", f"Metrics of subgroups, with {at}", subgroups, "line", FOLD_METRICS))
     if images.is_binary:
         drawn.append(figures.net_benefit(analyses.decision_table(images)))
     return {figure.name: figure for figure in drawn}

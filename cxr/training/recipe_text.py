@@ -89,9 +89,10 @@ def _optimisation(config: TrainConfig) -> str:
     weighted = f"class-weighted {loss} (weights from the training folds)" if config.class_weights else loss
     smoothed = f", labels smoothed by {config.label_smoothing:g}" if config.label_smoothing else ""
     rate = DECLINES[config.schedule].format(config.learning_rate)
+    epochs = f"{config.epochs} epoch" + ("" if config.epochs == 1 else "s")
     small = f", the first {config.half_size_epochs} of them on half the side" if config.progressive else ""
     return (
-        f"{config.epochs} epochs, fixed in advance{small}; batches of {config.batch_size}, {weighted}{smoothed}, AdamW "
+        f"{epochs}, fixed in advance{small}; batches of {config.batch_size}, {weighted}{smoothed}, AdamW "
         f"with a weight decay of {config.weight_decay:g}, and {rate}, warmed up over {config.warm_up:.0%} of the steps."
     )
 

@@ -34,6 +34,7 @@ def test_a_number_is_shown_with_its_interval_or_its_standard_deviation_and_names
     assert json.loads(html.unescape(attribute[1])) == source
     assert text(CELLS.number("t", ["value", "sd"], at, scale=1, decimals=2)) == "0.12 ± 0.01"
     assert text(CELLS.number("t", ["value"], at, sign=True)) == "+12.3"
+    assert text(CELLS.number("t", ["value"], at, scale=-100)) == "\N{MINUS SIGN}12.3"
 
 
 def test_a_missing_value_is_a_dash() -> None:

@@ -56,6 +56,15 @@ def test_a_forest_describes_every_defined_value_and_draws_undefined_ones_nowhere
     assert "fold 1 (n = 12)" in texts(figures.forest("folds", "Folds", rows.assign(n=12), "level", ("sensitivity",)))
 
 
+@pytest.mark.parametrize("value", [0.0, 0.999, 1.0])
+def test_the_axis_of_a_share_ends_at_its_bounds(value: float) -> None:
+    row = {"level": "fold 0", "metric": "sensitivity", "value": value, "ci_low": value, "ci_high": value}
+    figure = figures.forest("folds", "Folds", pd.DataFrame([row]), "level", ("sensitivity",))
+    ticks = [float(text.replace("−", "-")) for text in texts(figure) if re.fullmatch(r"[−\d.]+", text)]
+    assert ticks
+    assert all(0 <= tick <= 100 for tick in ticks)
+
+
 def curve(sensitivity: float) -> pd.DataFrame:
     return pd.DataFrame(
         {

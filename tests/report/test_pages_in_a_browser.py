@@ -23,13 +23,13 @@ NARROW = {"width": 360, "height": 800}
 WIDE = {"width": 1200, "height": 900}
 PAPER = {"width": 703, "height": 1017}
 """A sheet of A4 without its margins, at 96 pixels an inch."""
-PAGES = ("run", "checks", "scoring run", "appraisal", "findings", "finding")
+PAGES = ("run", "checks", "scoring run", "appraisal", "appraised findings", "findings", "finding")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; on Debian: apt install chromium")
 
 
 @pytest.fixture(scope="module")
 def pages(finished: Finished, several: Run, sample: Path, scored: Path, new_folder: NewFolder) -> dict[str, Path]:
-    """The reports of a run, its data checks, a scoring run, an appraisal, several findings, and one of these."""
+    """The reports of a run, its data checks, a scoring run, appraisals, several findings, and one of these."""
     made = finished()
     folder = RunFolder(new_folder("pages") / "first")
     shutil.copytree(made.folder.path, folder.path)
@@ -42,7 +42,10 @@ def pages(finished: Finished, several: Run, sample: Path, scored: Path, new_fold
     first = run_of_findings.report_of(1, several.outputs[0])
     table = read_table(folder.predictions)[["path", "label", "fold", *made.outputs.probability_columns]]
     appraisal = appraised(new_folder("appraised"), "table", table).report
-    reports = (folder.report, folder.checks_report, scoring_run, appraisal, run_of_findings.report, first)
+    several_labels = read_table(run_of_findings.predictions)
+    appraised_findings = appraised(new_folder("appraised"), "findings", several_labels, "--blank=mask").report
+    reports = (folder.report, folder.checks_report, scoring_run, appraisal, appraised_findings)
+    reports = (*reports, run_of_findings.report, first)
     return dict(zip(PAGES, reports, strict=True))
 
 

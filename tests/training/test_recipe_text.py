@@ -6,6 +6,7 @@ def test_a_recipe_says_what_its_views_are_and_how_many_epochs_have_half_the_side
     plain = TrainConfig(data="images", weights="none", epochs=10)
     text = " ".join(recipe_sentences(plain))
     assert "10 epochs, fixed in advance; batches" in text
+    assert "1 epoch, fixed" in " ".join(recipe_sentences(TrainConfig(data="images", weights="none", epochs=1)))
     assert "views" not in text
     assert "corners" not in text
     changed = TrainConfig(data="images", weights="none", epochs=10, progressive=0.3, test_views="zoom")
