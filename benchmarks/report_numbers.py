@@ -12,7 +12,7 @@ import argparse
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ NUMBER = re.compile(r"[−+-]?\d(?:[\d,]*\d)?(?:\.\d+)?")
 PROSE = {"0", "0.5", "0.95", "1", "15", "50", "95"}
 """Numbers in the template's own sentences: thresholds, levels of confidence, bins, the network's name."""
 IGNORED = {"style", "title", "desc", "svg", "code", "nav", "th"}
+RowsByKey = dict[tuple[Any, ...], list[dict[Hashable, Any]]]
+"""Rows of a table by their values in some of its columns."""
+Tables = dict[tuple[Path, tuple[str, ...]], RowsByKey]
+"""By file and names of these columns; each file is read once for each such choice."""
 VOID = {"meta", "br", "img", "link", "path", "use", "rect"}
 
 
@@ -73,7 +77,7 @@ def disagreements(run: Path) -> tuple[int, list[str]]:
 def _numbers(run: Path, text: str) -> tuple[int, list[str]]:
     """Compare the numbers of one page with the tables."""
     page = Page(text)
-    tables: dict[str, Any] = {}
+    tables: Tables = {}
     wrong = []
     n_compared = 0
     for source, shown in page.sourced:
@@ -94,7 +98,7 @@ def _numbers(run: Path, text: str) -> tuple[int, list[str]]:
     return n_compared, wrong
 
 
-def _values(run: Path, source: dict[str, Any], tables: dict[str, Any]) -> Iterator[float]:
+def _values(run: Path, source: dict[str, Any], tables: Tables) -> Iterator[float]:
     file = run / source["file"]
     if file.suffix == ".json":
         value = json.loads(file.read_text(encoding="utf-8"))
@@ -102,11 +106,21 @@ def _values(run: Path, source: dict[str, Any], tables: dict[str, Any]) -> Iterat
             value = value[step]
         yield float(value.get(source["path"][-1]) or 0)
         return
-    rows = tables.setdefault(file, pd.read_parquet(file))
-    for column, value in source["where"].items():
-        rows = rows[rows[column].isna() if value is None else rows[column] == value]
+    where = tuple(source["where"])
+    if (file, where) not in tables:
+        tables[file, where] = _rows_by_key(pd.read_parquet(file), where)
+    rows = tables[file, where].get(tuple(source["where"].values()), [])
     if len(rows) == 1:
-        yield from (float(value) * source["scale"] for value in rows.iloc[0].reindex(source["columns"]).astype(float))
+        for value in map(rows[0].get, source["columns"]):
+            yield math.nan if pd.isna(value) else float(value) * source["scale"]
+
+
+def _rows_by_key(table: pd.DataFrame, where: tuple[str, ...]) -> RowsByKey:
+    """Return a table's rows by their values in some of its columns; None where a value is missing."""
+    rows: RowsByKey = {}
+    for row in table.to_dict("records"):
+        rows.setdefault(tuple(None if pd.isna(row[column]) else row[column] for column in where), []).append(row)
+    return rows
 
 
 def _figures(run: Path, text: str) -> tuple[int, list[str]]:

@@ -1,7 +1,8 @@
 """Classification metrics: scikit-learn's values, with NaN and a reason where a metric is undefined.
 
 scikit-learn returns 0 (or a warning) for precision without positive predictions or the AUC of one class; here such a
-value is NaN, so that no average hides it.
+value is NaN, so that no average hides it. What the four counts of a confusion matrix determine is computed from them:
+a table has thousands of such values, and each of scikit-learn's functions looks through the labels again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,27 +47,24 @@ def binary_metrics(
 
     Source: Maier-Hein et al., Metrics Reloaded, Nat Methods 2024.
     """
-    no_positive = None if truth.any() else "no image of the class"
-    no_negative = None if (~truth).any() else "no image of another class"
-    no_predicted = None if predicted.any() else "no image predicted as the class"
-    one_class = no_positive or no_negative
-    no_f1 = None if (truth | predicted).any() else "no image of the class and none predicted as it"
-    true_negative, false_positive, false_negative, true_positive = (
-        sk.confusion_matrix(truth, predicted, labels=[False, True]).ravel().tolist()
-    )
+    tp, fp = int((truth & predicted).sum()), int((~truth & predicted).sum())
+    tn, fn = int((~truth & ~predicted).sum()), int((truth & ~predicted).sum())
+    sensitivity = _share(tp, tp + fn, "no image of the class")
+    specificity = _share(tn, tn + fp, "no image of another class")
+    one_class = sensitivity.reason or specificity.reason
     return {
-        "accuracy": _value(lambda: sk.accuracy_score(truth, predicted), None if len(truth) else "no image"),
-        "balanced_accuracy": _value(lambda: sk.balanced_accuracy_score(truth, predicted), one_class),
-        "precision": _value(lambda: sk.precision_score(truth, predicted), no_predicted),
-        "sensitivity": _value(lambda: sk.recall_score(truth, predicted), no_positive),
-        "specificity": _value(lambda: sk.recall_score(truth, predicted, pos_label=False), no_negative),
-        "f1": _value(lambda: sk.f1_score(truth, predicted), no_f1),
+        "accuracy": _share(tp + tn, len(truth), "no image"),
+        "balanced_accuracy": _value(lambda: (sensitivity.value + specificity.value) / 2, one_class),
+        "precision": _share(tp, tp + fp, "no image predicted as the class"),
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "f1": _share(2 * tp, 2 * tp + fp + fn, "no image of the class and none predicted as it"),
         "roc_auc": _value(lambda: sk.roc_auc_score(truth, probability), one_class),
-        "average_precision": _value(lambda: sk.average_precision_score(truth, probability), no_positive),
-        "true_positive": Value(true_positive),
-        "false_positive": Value(false_positive),
-        "true_negative": Value(true_negative),
-        "false_negative": Value(false_negative),
+        "average_precision": _value(lambda: sk.average_precision_score(truth, probability), sensitivity.reason),
+        "true_positive": Value(tp),
+        "false_positive": Value(fp),
+        "true_negative": Value(tn),
+        "false_negative": Value(fn),
     }
 
 
@@ -80,12 +78,15 @@ def rates_at(truth: NDArray[np.bool_], probability: NDArray[np.float64], thresho
         probability: shape (n,), of the class.
         threshold: an image is predicted to belong to the class from this probability up.
     """
-    predicted = probability >= threshold
-    values = binary_metrics(truth, predicted, probability)
-    no_rejected = "every image predicted as the class" if predicted.all() else None
+    values = binary_metrics(truth, probability >= threshold, probability)
+    tn, fn = (int(values[name].value) for name in ("true_negative", "false_negative"))
     named = {"sensitivity": values["sensitivity"], "specificity": values["specificity"], "ppv": values["precision"]}
-    named["npv"] = _value(lambda: sk.precision_score(~truth, ~predicted), no_rejected)
+    named["npv"] = _share(tn, tn + fn, "every image predicted as the class")
     return named | {name: values[name] for name in ("accuracy", "f1", *COUNTS)}
+
+
+def _share(part: int, whole: int, undefined: str) -> Value:
+    return Value(part / whole) if whole else Value(float("nan"), undefined)
 
 
 def _value(compute: Callable[[], float], reason: str | None) -> Value:
