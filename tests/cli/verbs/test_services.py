@@ -1,20 +1,35 @@
-import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import BIN, run_to_the_end
+from cxr.cli.terminal import run_command
+from flows.cli import app
 
 TOKEN = "0123456789abcdef"  # noqa: S105 the tests' own
 
 
-def serve(*words: str, token: str | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "CXR_TOKEN"}
-    environment |= {"CXR_TOKEN": token} if token is not None else {}
-    return run_to_the_end([str(BIN / "cxr"), "serve", *words], environment)
+Ended = tuple[object, str, str]
+"""Exit code, standard output and standard error."""
+
+
+@pytest.fixture
+def serve(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
+    """Run `cxr serve` in this process, which has imported torch: serve("--name=tiny", token=None)."""
+
+    def run(*words: str, token: str | None = None) -> Ended:
+        monkeypatch.delenv("CXR_TOKEN", raising=False)
+        if token is not None:
+            monkeypatch.setenv("CXR_TOKEN", token)
+        with pytest.raises(SystemExit) as end:
+            run_command(partial(app.meta, ["serve", *words]))
+        return end.value.code, *capfd.readouterr()
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -33,22 +48,22 @@ def serve(*words: str, token: str | None = None) -> subprocess.CompletedProcess[
     ],
 )
 def test_a_mistake_ends_at_once_with_a_sentence_and_code_2(
-    words: list[str], token: str | None, sentence: str, home: Path
+    words: list[str], token: str | None, sentence: str, home: Path, serve: Callable[..., Ended]
 ) -> None:
-    ended = serve(*words, "--port=0", f"--models={home / 'models'}", token=token)
-    assert ended.returncode == 2, ended.stderr
-    assert ended.stderr.startswith(sentence)
-    assert len(ended.stderr.splitlines()) == 1
-    assert ended.stdout == ""
-    assert TOKEN not in ended.stderr
+    code, out, err = serve(*words, "--port=0", f"--models={home / 'models'}", token=token)
+    assert code == 2, err
+    assert err.startswith(sentence)
+    assert len(err.splitlines()) == 1
+    assert out == ""
+    assert TOKEN not in err
 
 
-def test_a_port_in_use_is_named(home: Path) -> None:
+def test_a_port_in_use_is_named(home: Path, serve: Callable[..., Ended]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = serve("--name=tiny", f"--port={port}", f"--models={home / 'models'}")
-    assert ended.returncode == 2
-    assert ended.stderr.startswith(f"error: port {port} of '127.0.0.1' cannot be used (Address already in use)")
+        code, _, err = serve("--name=tiny", f"--port={port}", f"--models={home / 'models'}")
+    assert code == 2
+    assert err.startswith(f"error: port {port} of '127.0.0.1' cannot be used (Address already in use)")
 
 
 def test_no_other_verb_loads_a_web_server(tmp_path: Path) -> None:

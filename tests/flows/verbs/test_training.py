@@ -2,12 +2,15 @@ import json
 import os
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from cxr.cli.terminal import run_command
 from cxr.serving import registry
+from flows.cli import app
 from tests.support.processes import BIN, run_to_the_end
 from tests.support.retraining import Site, copy_site
 from tests.support.runs import TABLES
@@ -37,18 +40,27 @@ sys.addaudithook(kill)
     ],
 )
 def test_what_can_be_known_at_once_is_said_before_a_server_starts(
-    words: list[str], sentence: str, sample: Path, tmp_path: Path
+    words: list[str],
+    sentence: str,
+    sample: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "limits.toml").write_text("no_such = 1\n")
-    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    environment |= {"PREFECT_HOME": str(tmp_path / "prefect")}
-    command = [CXR, "train", f"--data={sample}", *words]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    command = ["train", f"--data={sample}", *words]
     if "--weights" not in words[0]:
         command.append("--weights=none")
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    assert result.stderr.startswith(sentence)
-    assert len(result.stderr.splitlines()) == 1, "neither a server nor a log line"
+    with pytest.raises(SystemExit) as end:
+        run_command(partial(app.meta, command))
+    _, err = capfd.readouterr()
+    assert end.value.code == 2
+    assert err.startswith(sentence)
+    assert len(err.splitlines()) == 1, "neither a server nor a log line"
+    assert not list((tmp_path / "prefect").glob("*.db")), "a server makes its database first"
     assert not (tmp_path / "experiments").exists()
 
 
