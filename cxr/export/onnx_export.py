@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cxr.metrics.calibration import Calibration, CalibrationOfFindings
+from cxr.network.acceleration import fold_batch_norm
 from cxr.network.onnx_graph import write_graph
 from cxr.network.resnet import Classifier
 from cxr.recipe import Trainable
@@ -82,7 +83,7 @@ def export_onnx(
     models = [networks.model(fold) for fold in range(networks.n_folds)]
     several = isinstance(calibration, CalibrationOfFindings)
     calibrated = _CalibratedFindings(calibration) if several else _CalibratedClasses(calibration)
-    whole = _WholePath(models, networks.trainable, calibrated).eval()
+    whole = fold_batch_norm(_WholePath(models, networks.trainable, calibrated).eval())  # the exporter takes longer
     example = torch.zeros(2, size, size, dtype=torch.uint8)
     write_graph(whole, example, path, inputs="squares", outputs="probability")
     log.info("exported %s", path.name)

@@ -9,6 +9,7 @@ import logging
 import urllib.error
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -121,19 +122,24 @@ def _read_state(file: Path) -> Mapping[str, Tensor]:
 
 def _as_trunk(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
     """Return the trunk's tensors under torchvision's names; raise WeightsError if one is missing or misshapen."""
-    import torchvision
-
-    with torch.device("meta"):
-        wanted = _trunk_only(torchvision.models.resnet50().state_dict())
+    wanted = _trunk_shapes()
     trunk = _trunk_only({_torchvision_name(name): tensor for name, tensor in state.items()})
     counters = {name: torch.tensor(0) for name in wanted if name.endswith("num_batches_tracked")}
     trunk = counters | trunk  # weights saved before torch 0.4.1 lack the counters
-    wrong = sorted(wanted.keys() ^ trunk.keys()) or sorted(n for n in wanted if wanted[n].shape != trunk[n].shape)
+    wrong = sorted(wanted.keys() ^ trunk.keys()) or sorted(n for n in wanted if wanted[n] != trunk[n].shape)
     if wrong:
         raise WeightsError(
             f"weights file {file} is not a ResNet-50: {len(wrong)} tensors differ, such as {wrong[0]!r}."
         )
     return trunk
+
+
+@cache
+def _trunk_shapes() -> dict[str, torch.Size]:
+    import torchvision
+
+    with torch.device("meta"):
+        return {name: tensor.shape for name, tensor in _trunk_only(torchvision.models.resnet50().state_dict()).items()}
 
 
 def _trunk_only(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
