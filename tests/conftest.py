@@ -52,6 +52,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Ray asks for tokens as soon as it finds one in the home folder, where it may have put it amid a test.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
+# Tables are compared to the bit, which depends on the number of threads, and this on how many folds share the cores.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 
 LONG = (
     "storage/test_object_store",
@@ -334,7 +337,7 @@ def server(server_home: Callable[[Path], Path], new_folder: NewFolder) -> Iterat
 
 @pytest.fixture(scope="session")
 def undisturbed(sample: Path, server_home: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of `cxr train` that was not disturbed.
+    """The folder of a run of `cxr train` that was not disturbed; its two folds were trained at the same time.
 
     Its output is in `stdout`, what it showed on a terminal in `stderr`, and its Prefect server's home, with the
     database, in `prefect`.
@@ -343,7 +346,7 @@ def undisturbed(sample: Path, server_home: Callable[[Path], Path], tmp_path_fact
     def make(folder: Path) -> None:
         server = PrefectServer(server_home(folder / "prefect"))
         try:
-            result = run_on_a_terminal(train_command(sample, folder), server.environment | SECRETS)
+            result = run_on_a_terminal(train_command(sample, folder, devices="cpu,cpu"), server.environment | SECRETS)
         finally:
             server.stop()
         assert result.returncode == 0, result.stderr

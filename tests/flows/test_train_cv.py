@@ -39,6 +39,8 @@ def test_the_command_ends_with_metrics_the_tables_and_a_query(undisturbed: Path)
 def test_a_training_on_a_terminal_shows_bars_and_each_line_once_without_prefects_prefix(undisturbed: Path) -> None:
     shown = (undisturbed / "stderr").read_text()
     lines = [line for line in shown.splitlines() if re.match(r"\d\d:\d\d:\d\d ", line)]
+    ends = [number for number, line in enumerate(lines) if re.search(r"fold \d: epoch 4 of 4", line)]
+    assert sum("epoch 1 of 4" in line for line in lines[: ends[0]]) == 2, "both folds train at the same time"
     for fold in (0, 1):
         for epoch in range(1, 5):
             assert sum(f"fold {fold}: epoch {epoch} of 4" in line for line in lines) == 1

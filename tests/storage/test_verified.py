@@ -154,7 +154,7 @@ def test_a_reader_beside_a_writer_reads_what_was_written_and_never_complains(tmp
 
     with ThreadPoolExecutor(2) as pool:
         readers = [pool.submit(read) for _ in range(2)]
-        for value in range(1, 50):
+        for value in range(1, 150):
             verified.write_text(file, str(value))
         done.set()
         assert min(len(reader.result()) for reader in readers) > 5

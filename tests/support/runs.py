@@ -36,10 +36,17 @@ SMALL = {"preset": "quick", "weights": "none", "size": 32, "folds": 2, "epochs":
 
 
 def train_command(
-    sample: Path, folder: Path, program: Sequence[str] = (str(BIN / "cxr"),), experiments: str | None = None
+    sample: Path,
+    folder: Path,
+    program: Sequence[str] = (str(BIN / "cxr"),),
+    experiments: str | None = None,
+    **changed: object,
 ) -> list[str]:
-    """Return the command of a small training on the drawn images; all but `experiments` goes into `folder`."""
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in PARAMETERS.items()]
+    """Return the command of a small training on the drawn images, with some parameters changed.
+
+    All but `experiments` goes into `folder`.
+    """
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in (PARAMETERS | changed).items()]
     places = [f"--experiments={experiments or folder / 'experiments'}", f"--cache={folder / 'cache'}", "--run-id=run"]
     return [*program, "train", f"--data={sample}", *options, *places]
 
