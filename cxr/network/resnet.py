@@ -5,6 +5,7 @@ top-1 accuracy on ImageNet, but its features transfer worse when the trunk stays
 loss functions lead to less transferable features, NeurIPS 2021).
 """
 
+import copy
 import logging
 import urllib.error
 from collections.abc import Mapping
@@ -195,15 +196,14 @@ class Classifier(nn.Module):
         self.register_buffer("percentiles", torch.tensor(PERCENTILES) if standardise == "percentile" else None)
         self.register_buffer("view_maps", view_maps(test_views))
 
-    @classmethod
-    def from_weights(cls, n_classes: int, state: Mapping[str, Tensor]) -> "Classifier":
+    @staticmethod
+    def from_weights(n_classes: int, state: Mapping[str, Tensor]) -> "Classifier":
         """Return the network with these weights, which it keeps and does not copy.
 
         Raises:
             RuntimeError: they are of another network.
         """
-        with torch.device("meta"):
-            model = cls(n_classes)
+        model = copy.deepcopy(_without_weights(n_classes))
         model.percentiles = state.get("percentiles")
         model.view_maps = state.get("view_maps")
         model.load_state_dict(state, assign=True)
@@ -231,6 +231,13 @@ class Classifier(nn.Module):
         trunk = [module for name, module in self.network.named_children() if name != "fc"]
         pretrained = {"head": [], "layer4": [self.network.layer4], "all": trunk}[trainable]
         return {"head": [self.network.fc], "trunk": pretrained}
+
+
+@cache
+def _without_weights(n_classes: int) -> Classifier:
+    """Return a network on the meta device, to be copied: making one takes three times as long."""
+    with torch.device("meta"):
+        return Classifier(n_classes)
 
 
 @torch.inference_mode()
