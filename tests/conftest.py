@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,26 +58,35 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 
 LONG = (
-    "storage/test_object_store",
+    "flows/test_runs_in_a_bucket",
     "flows/test_train_cv",
+    "storage/test_object_store",
     "test_pipeline",
+    "deployments/test_server",
+    "tasks/test_ray_cluster",
+    "tasks/test_workers",
+    "deployments/test_postgresql",
     "cli/test_damage",
-    "serving/scoring/test_scoring_runs",
     "benchmarks/test_gpu_trial",
     "deployments/test_services",
-    "test_installed_wheel",
-    "tasks/test_workers",
-    "tasks/test_ray_cluster",
-    "deployments/test_server",
-    "deployments/test_postgresql",
     "docs/test_tables",
+    "serving/scoring/test_scoring_runs",
     "export/int8/test_export",
-    "export/test_onnx_export",
-    "test_several_findings",
-    "test_library",
+    "dataset/listing/test_labelled",
     "flows/test_validate_dataset",
+    "app/test_app_browser",
+    "report/run/test_report",
+    "training/test_features",
+    "test_several_findings",
     "test_foreign_names",
+    "data_checks/test_gate",
+    "export/test_onnx_export",
+    "test_installed_wheel",
+    "serving/test_registry",
+    "test_wheel",
     "training/fold/test_loop",
+    "training/test_supervision",
+    "test_library",
 )
 """Test modules that take about a minute or more, the longest first; `test_conftest` checks that each is there."""
 
@@ -333,6 +343,21 @@ def server(server_home: Callable[[Path], Path], new_folder: NewFolder) -> Iterat
         yield server.environment
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def s3_log(new_folder: NewFolder) -> Path:
+    """Where the S3 server writes a line for each request."""
+    return new_folder("s3") / "log"
+
+
+@pytest.fixture(scope="module")
+def s3(s3_log: Path) -> Iterator[Any]:
+    """A client of an S3 server with the bucket `bucket`, which this process and those that it starts use."""
+    from tests.support.s3 import s3_server  # it imports boto3
+
+    with s3_server(s3_log) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

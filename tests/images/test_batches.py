@@ -1,6 +1,6 @@
 """An inbox in an object store: a real S3 server (moto's) as a process of its own."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,7 @@ from cxr.images.synthetic import draw_inbox
 from cxr.pipeline import score_inbox
 from cxr.serving.scoring.pictures import find_picture
 from cxr.storage import files, object_store
-from tests.support.s3 import s3_server
 from tests.support.scoring import table
-from tests.support.shared import NewFolder
 
 pytestmark = pytest.mark.faults
 
@@ -30,18 +28,6 @@ TREE = {
     "other/three.jpeg": b"third",
     ".receiving/half.jpeg": b"half",
 }
-
-
-@pytest.fixture(scope="module")
-def s3_log(new_folder: NewFolder) -> Path:
-    """Where the S3 server writes a line for each request."""
-    return new_folder("s3-inbox") / "log"
-
-
-@pytest.fixture(scope="module")
-def s3(s3_log: Path) -> Iterator[Any]:
-    with s3_server(s3_log) as client:
-        yield client
 
 
 def filled(s3: Any, name: str, tree: dict[str, bytes]) -> Path:

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,10 @@ from cxr.sharing.push import push
 from cxr.storage.model_folder import ModelFolder, PackageFolder
 from tests.support.packages import light_package
 from tests.support.processes import wait_for
-from tests.support.s3 import s3_server
 from tests.support.secrets import assert_no_secret
-from tests.support.shared import NewFolder
 
 pytestmark = pytest.mark.faults
 PLACE = "s3://bucket/models"
-
-
-@pytest.fixture(scope="module")
-def s3(new_folder: NewFolder) -> Iterator[Any]:
-    with s3_server(new_folder("s3") / "log") as client:
-        yield client
 
 
 @pytest.fixture(autouse=True)

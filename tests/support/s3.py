@@ -56,3 +56,9 @@ def s3_server(log_file: Path) -> Iterator[Any]:
     process.kill()
     process.wait()
     process.stdout.close()
+
+
+def relative_files(folder: Path) -> set[str]:
+    """What lies under the folder, but locks."""
+    found = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    return {file for file in found if ".lock" not in file}
