@@ -48,7 +48,7 @@ demo up: setup
 test: setup
 	$(PYTEST) -m "not faults"
 faults: setup
-	$(PYTEST) -m faults
+	$(PYTEST) --numprocesses=4 -m faults
 removals: setup
 	$(BIN)/python -m tests.removals
 containers: setup
