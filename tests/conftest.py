@@ -127,6 +127,13 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty drawn images of another site's patients, as `sample`. Do not write into it."""
+    made = make_once(tmp_path_factory, "elsewhere", lambda place: draw_images(place / "images", n_images=40, seed=5))
+    return made / "images"
+
+
+@pytest.fixture(scope="session")
 def weights_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A ResNet-50 state dict made on the spot, as torchvision saves it."""
 

@@ -12,7 +12,6 @@ import pytest
 from cxr.cli.main import app
 from cxr.config import TrainConfig
 from cxr.errors import PackageError
-from cxr.images.synthetic import draw_images
 from cxr.metrics.classification import COUNTS
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
@@ -65,20 +64,21 @@ def described() -> Tables:
 
 
 @pytest.fixture(scope="module")
-def written(sample: Path, home: Path, scored: Path, retrained: Site, new_folder: NewFolder) -> list[tuple[str, Path]]:
+def written(
+    sample: Path, elsewhere: Path, home: Path, scored: Path, retrained: Site, new_folder: NewFolder
+) -> list[tuple[str, Path]]:
     """Every Parquet file of two runs with all that can be asked of them, of a package and of a scored inbox.
 
     Each with its path as a user sees it.
     """
     place = new_folder("tables")
     train(place, str(sample))
-    draw_images(place / "elsewhere", n_images=40, seed=5)
     experiments = f"--experiments={place / 'experiments'}"
     app(["stress", "first", "--images=8", "--device=cpu", experiments])
     app(["learning-curve", "first", "--share=0.5", "--device=cpu", experiments])
     with suppress(PackageError):  # the table is made even where it shows that the integers are worse
         app(["package", "first", "--name=integers", "--int8", f"--models={place / 'refused'}", experiments])
-    app(["report", "first", "--open-test", f"--external={place / 'elsewhere'}", experiments])
+    app(["report", "first", "--open-test", f"--external={elsewhere}", experiments])
     app(["compare", *RUNS, f"--out={place / 'comparisons' / 'first_second'}", experiments])
     appraise(place)
     image = next(scored.parent.glob("inbox/*/*.jpeg"))

@@ -9,7 +9,7 @@ import pytest
 from cxr.config import ScoreConfig
 from cxr.export.build import make_package
 from cxr.images.decoding import decode_square
-from cxr.images.synthetic import draw_images, draw_inbox
+from cxr.images.synthetic import draw_inbox
 from cxr.recalibration.recalibrate import recalibrate_model
 from cxr.serving.ensemble import Ensemble
 from cxr.serving.package import load_package
@@ -25,13 +25,12 @@ from tests.support.shared import NewFolder
 
 
 @pytest.fixture(scope="module")
-def model(home: Path, new_folder: NewFolder) -> ModelFolder:
+def model(home: Path, elsewhere: Path, new_folder: NewFolder) -> ModelFolder:
     """A model whose version 1 has a graph, and which was recalibrated as version 2."""
     place = new_folder("graph")
     model = ModelFolder.named(place / "models", "tiny")
     made = make_package(load_run(RunFolder(home / "experiments" / "run")), model, onnx=True)
-    draw_images(place / "site", n_images=40, seed=5)
-    images = (place / "site").rglob("*.jpeg")
+    images = elsewhere.rglob("*.jpeg")
     rows = "".join(f"{path},{path.parent.name}\n" for path in images)
     (place / "labels.csv").write_text("path,label\n" + rows)
     recalibrate_model(model, load_package(made), from_table(place / "labels.csv"), cache=place / "cache")

@@ -1,5 +1,6 @@
 """Which labelled images count, of files that a model predicts."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 from cxr.classes import Classes
 from cxr.errors import DataError
 from cxr.images.source import open_source
-from cxr.images.synthetic import draw_images
 from cxr.recalibration.labelled_images import LabelledImages, predict_labelled
 from cxr.recalibration.labels import Labels
 from cxr.serving.package import Package
@@ -26,11 +26,9 @@ def package(home: Path) -> Package:
 
 
 @pytest.fixture(scope="module")
-def site(new_folder: NewFolder) -> Path:
+def site(elsewhere: Path, new_folder: NewFolder) -> Path:
     """Drawn images of another site."""
-    place = new_folder("site")
-    draw_images(place, n_images=40, seed=5)
-    return place
+    return Path(shutil.copytree(elsewhere, new_folder("site"), dirs_exist_ok=True))
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from scipy.special import expit, logit, softmax
 from cxr.errors import ConfigError, DataError, PackageError
 from cxr.export.build import make_package
 from cxr.images.inbox import single_file
-from cxr.images.synthetic import draw_images
 from cxr.metrics.conformal import class_threshold
 from cxr.recalibration.labels import read_labels
 from cxr.recalibration.recalibrate import recalibrate_model
@@ -50,10 +49,10 @@ def copy_into(folder: Path, image: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(new_folder: NewFolder) -> Path:
+def site(elsewhere: Path, new_folder: NewFolder) -> Path:
     """Forty drawn images of another site, with copies and a truncated file, and labels.csv."""
     place = new_folder("site")
-    draw_images(place / "chest_xray", n_images=40, seed=5)
+    shutil.copytree(elsewhere, place / "chest_xray")
     write_labels(place / "labels.csv", sorted((place / "chest_xray").rglob("*.jpeg")))
     return place
 

@@ -6,7 +6,6 @@ import pytest
 
 from cxr.cli.main import app
 from cxr.errors import PackageError
-from cxr.images.synthetic import draw_images
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 
@@ -23,10 +22,10 @@ def test_promoting_the_champion_again_says_so(home: Path, capsys: pytest.Capture
 
 
 def test_a_model_is_recalibrated_promoted_and_rolled_back(
-    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, elsewhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(home / "models", tmp_path / "models", copy_function=os.link)
-    draw_images(tmp_path / "site", n_images=40, seed=5)
+    shutil.copytree(elsewhere, tmp_path / "site")
     images = sorted((tmp_path / "site").rglob("*.jpeg"))
     rows = "".join(f"{path.relative_to(tmp_path / 'site')},{path.parent.name}\n" for path in images)
     (tmp_path / "labels.csv").write_text("path,label\n" + rows)

@@ -106,18 +106,17 @@ def test_three_classes_are_evaluated_by_the_most_probable_one(finished: Finished
     assert disagreements(run.folder.path)[1] == []
 
 
-def test_an_external_test_set_may_have_its_labels_in_a_table(run: Run, tmp_path: Path) -> None:
-    draw_images(tmp_path / "drawn", n_images=40, seed=5)
+def test_an_external_test_set_may_have_its_labels_in_a_table(run: Run, elsewhere: Path, tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     rows = []
-    for image in sorted((tmp_path / "drawn").rglob("*.jpeg")):
+    for image in sorted(elsewhere.rglob("*.jpeg")):
         shutil.copy(image, tmp_path / "site" / image.name)
         rows.append(f"{image.name},{int(image.parent.name == 'PNEUMONIA')},{image.name[:12]}")
     (tmp_path / "site" / "labels.csv").write_text("\n".join(["file,Target,patient", *rows]))
     meaning = ("Target:1=PNEUMONIA", "Target:0=NORMAL")
     labelling = Labelling(labels=("labels.csv",), label_column="Target", value=meaning, patient_column="patient")
     by_table = files.read_table(evaluate_external(run, str(tmp_path / "site"), labelling).predictions)
-    by_folder = files.read_table(evaluate_external(run, str(tmp_path / "drawn")).predictions)
+    by_folder = files.read_table(evaluate_external(run, str(elsewhere)).predictions)
     columns = ["image_id", "label", "probability_PNEUMONIA"]
     one, other = (table[columns].sort_values("image_id", ignore_index=True) for table in (by_table, by_folder))
     pd.testing.assert_frame_equal(one, other)
