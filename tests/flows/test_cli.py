@@ -7,6 +7,7 @@ import pytest
 
 from cxr.config import DataConfig, Execution, RunLocation, TrainConfig
 from data_checks.tolerances import Checking
+from tests.support.command import run_here
 
 CXR = str(Path(sys.executable).with_name("cxr"))
 
@@ -50,11 +51,18 @@ def test_the_command_has_a_flag_for_each_parameter_of_its_flow(verb: str, classe
         (["sample", "images", "--images", "3"], "error: --images must be 40 or more, got 3."),
     ],
 )
-def test_a_mistake_ends_with_a_sentence_and_code_2(words: list[str], sentence: str, tmp_path: Path) -> None:
-    result = cxr(*words, cwd=tmp_path)
-    assert result.returncode == 2
-    assert sentence.replace('"', "") in " ".join((result.stdout + result.stderr).replace('"', "").split())
-    assert "Traceback" not in result.stderr
+def test_a_mistake_ends_with_a_sentence_and_code_2(
+    words: list[str],
+    sentence: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run_here(words, capfd)
+    assert code == 2
+    assert sentence.replace('"', "") in " ".join((out + err).replace('"', "").split())
+    assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
 
 

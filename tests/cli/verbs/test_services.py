@@ -2,32 +2,24 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from cxr.cli.terminal import run_command
-from flows.cli import app
+from tests.support.command import Ended, run_here
 
 TOKEN = "0123456789abcdef"  # noqa: S105 the tests' own
 
 
-Ended = tuple[object, str, str]
-"""Exit code, standard output and standard error."""
-
-
 @pytest.fixture
 def serve(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
-    """Run `cxr serve` in this process, which has imported torch: serve("--name=tiny", token=None)."""
+    """Run `cxr serve` in this process: serve("--name=tiny", token=None)."""
 
     def run(*words: str, token: str | None = None) -> Ended:
         monkeypatch.delenv("CXR_TOKEN", raising=False)
         if token is not None:
             monkeypatch.setenv("CXR_TOKEN", token)
-        with pytest.raises(SystemExit) as end:
-            run_command(partial(app.meta, ["serve", *words]))
-        return end.value.code, *capfd.readouterr()
+        return run_here(["serve", *words], capfd)
 
     return run
 

@@ -2,15 +2,13 @@ import json
 import os
 import signal
 import subprocess
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from cxr.cli.terminal import run_command
 from cxr.serving import registry
-from flows.cli import app
+from tests.support.command import run_here
 from tests.support.processes import BIN, run_to_the_end
 from tests.support.retraining import Site, copy_site
 from tests.support.runs import TABLES
@@ -54,10 +52,8 @@ def test_what_can_be_known_at_once_is_said_before_a_server_starts(
     command = ["train", f"--data={sample}", *words]
     if "--weights" not in words[0]:
         command.append("--weights=none")
-    with pytest.raises(SystemExit) as end:
-        run_command(partial(app.meta, command))
-    _, err = capfd.readouterr()
-    assert end.value.code == 2
+    code, _, err = run_here(command, capfd)
+    assert code == 2
     assert err.startswith(sentence)
     assert len(err.splitlines()) == 1, "neither a server nor a log line"
     assert not list((tmp_path / "prefect").glob("*.db")), "a server makes its database first"
