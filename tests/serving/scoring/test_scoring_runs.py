@@ -32,6 +32,7 @@ from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
 from cxr.storage.scores_folder import ScoresFolder
 from cxr.training.run import load_run
+from tests.support.command import run_here
 from tests.support.disks import disk_of, resize_disk
 from tests.support.images import make_dicom
 from tests.support.scoring import command, score, table
@@ -355,18 +356,15 @@ def test_a_full_disk_is_reported_and_the_next_scoring_run_completes(
     ],
 )
 def test_a_mistake_is_one_sentence_and_writes_nothing(
-    home: Path, tmp_path: Path, words: dict[str, object], sentence: str
+    home: Path, tmp_path: Path, words: dict[str, object], sentence: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "inbox").mkdir()
     usual = {"--name": "tiny", "--models": home / "models", "--out": tmp_path / "scores"}
     options = [f"{name}={value}" for name, value in (usual | words).items()]
-    inbox = tmp_path / "inbox"
-    result = subprocess.run(
-        [BIN / "cxr", "score", inbox, *options], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert result.returncode == 2
-    assert re.search(sentence, " ".join(result.stderr.split()))
-    assert "Traceback" not in result.stderr
+    code, _, err = run_here(["score", str(tmp_path / "inbox"), *options], capfd)
+    assert code == 2
+    assert re.search(sentence, " ".join(err.split()))
+    assert "Traceback" not in err
     assert not list(tmp_path.glob("scores/[!_]*"))
 
 
