@@ -12,9 +12,12 @@ import pytest
 from cxr.cli.main import app
 from cxr.config import TrainConfig
 from cxr.errors import PackageError
+from cxr.evaluation.on_request.learning_curve import learning_curve
+from cxr.evaluation.on_request.stress import stress
 from cxr.metrics.classification import COUNTS
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
+from cxr.training.run import Run
 from data_checks.gate import check_data, check_results
 from data_checks.tolerances import Tolerances
 from tests.support.processes import PROJECT
@@ -72,10 +75,10 @@ def written(
     Each with its path as a user sees it.
     """
     place = new_folder("tables")
-    train(place, str(sample))
+    run = train(place, str(sample))
     experiments = f"--experiments={place / 'experiments'}"
-    app(["stress", "first", "--images=8", "--device=cpu", experiments])
-    app(["learning-curve", "first", "--share=0.5", "--device=cpu", experiments])
+    stress(run, n_images=8)
+    learning_curve(run, [0.5])
     with suppress(PackageError):  # the table is made even where it shows that the integers are worse
         app(["package", "first", "--name=integers", "--int8", f"--models={place / 'refused'}", experiments])
     app(["report", "first", "--open-test", f"--external={elsewhere}", experiments])
@@ -112,8 +115,8 @@ def appraise(place: Path) -> None:
         app(["appraise", str(place / f"{name}.parquet"), *folders])
 
 
-def train(place: Path, data: str) -> None:
-    """Train a small run of clusters, with the data checks; and make another one that predicts the opposite."""
+def train(place: Path, data: str) -> Run:
+    """Train a small run of clusters, with the data checks, and return it; make another that predicts the opposite."""
     config = TrainConfig(data=data, holdout="test", leave_out="cluster", **SMALL)
     first, second = (RunFolder.named(place / "experiments", run_id) for run_id in RUNS)
     run = finish_run(place, first.run_id, config)
@@ -123,6 +126,7 @@ def train(place: Path, data: str) -> None:
     predictions = files.read_table(first.predictions)
     one, other = (f"probability_{name}" for name in CLASSES)
     verified.write_table(second.predictions, predictions.assign(**{one: predictions[other], other: predictions[one]}))
+    return run
 
 
 def heading_of(path: str) -> str:

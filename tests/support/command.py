@@ -15,4 +15,5 @@ def run_here(words: list[str], captured: pytest.CaptureFixture[str]) -> Ended:
     """Run `cxr` with these words to its end, as `main` does."""
     with pytest.raises(SystemExit) as end:
         run_command(partial(app.meta, words))
-    return end.value.code, *captured.readouterr()
+    out, err = captured.readouterr()
+    return end.value.code, out, err
