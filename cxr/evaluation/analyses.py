@@ -66,16 +66,15 @@ def auc_table(images: OutOfFold, metrics: pd.DataFrame) -> pd.DataFrame:
         metrics: the run's table of metrics, which holds the values and the bootstrap intervals.
     """
     rows = []
-    known = metrics[metrics["metric"] == "roc_auc"].set_index(["scope", "class"])
+    of_all_folds = metrics[(metrics["metric"] == "roc_auc") & (metrics["scope"] != "fold")]
+    known = of_all_folds.set_index(["scope", "class"])[["value", "ci_low", "ci_high", "reason"]].to_dict("index")
     for name, truth, column in images.one_vs_rest():
         score = images.probability[:, column]
         of_folds = {"mean": mean_auc_interval(truth, score, images.group, images.fold)} if images.has_folds else {}
         delong = of_folds | {"pooled": auc_interval(truth, score, images.group)}
-        for scope, bounds in delong.items():
-            value, low, high, reason = known.loc[(scope, name), ["value", "ci_low", "ci_high", "reason"]]
-            row = {"class": name, "scope": scope, "value": value, "reason": reason}
-            rows.append(row | {"interval": "bootstrap", "ci_low": low, "ci_high": high})
-            rows.append(row | {"interval": "DeLong", "ci_low": bounds[0], "ci_high": bounds[1]})
+        for scope, (low, high) in delong.items():
+            row = {"class": name, "scope": scope, "interval": "bootstrap"} | known[scope, name]
+            rows += [row, row | {"interval": "DeLong", "ci_low": low, "ci_high": high}]
     columns = ["class", "scope", "interval", "value", "ci_low", "ci_high", "reason"]
     return pd.DataFrame(rows, columns=columns).astype({"reason": "str"})
 

@@ -39,8 +39,8 @@ def figures_of(images: OutOfFold, tables: Tables) -> dict[str, Figure]:
     bounds = pooled[["value", "ci_low", "ci_high"]].to_dict("index")
     auc = f"{display_name('roc_auc')} {format_estimate(*bounds['roc_auc'].values())} %"
     precision = f"{display_name('average_precision')} {format_estimate(*bounds['average_precision'].values())} %"
-    errors = tables["calibration"].set_index(["measure", "stage"])["value"]
-    calibrated = f"ECE {errors['ece', 'before']:.3f} before and {errors['ece', 'after']:.3f} after calibration."
+    error = tables["calibration"].query("measure == 'ece'").set_index("stage")["value"]
+    calibrated = f"ECE {error['before']:.3f} before and {error['after']:.3f} after calibration."
     out_of_fold = ", out of fold" if images.has_folds else ""
     drawn = [
         figures.roc(curves["roc"], tables["operating_points"], auc),

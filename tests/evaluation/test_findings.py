@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 
 from cxr.classes import MACRO
 from cxr.evaluation import analyses
@@ -131,3 +132,9 @@ def test_a_fold_without_a_finding_has_no_auc_of_it() -> None:
     assert np.isnan(auc.loc[("mean", "DeLong"), "value"])
     assert auc.loc[("mean", "DeLong"), "reason"] == "fold 2: no image of the class"
     assert not np.isnan(auc.loc[("pooled", "DeLong"), "ci_low"])
+    assert auc.loc[("pooled", "bootstrap"), "value"] == pytest.approx(
+        roc_auc_score(part.target, part.probability[:, 1])
+    )
+    of_hernia = metrics[(metrics["class"] == "Hernia") & (metrics["metric"] == "roc_auc")].set_index("scope")
+    bounds = ["ci_low", "ci_high"]
+    assert auc.loc[("pooled", "bootstrap"), bounds].tolist() == of_hernia.loc["pooled", bounds].tolist()
