@@ -37,8 +37,8 @@ class PredictionColumns:
         value: What a label means, COLUMN:VALUE=CLASS, such as label:1=PNEUMONIA; of a finding present, absent,
             uncertain or unknown; may be repeated.
         uncertain: What an uncertain finding (-1) means: unknown (mask), positive, or negative.
-        blank: What a blank label means: the image is left out (mask), of several findings for this one alone; or, of a
-            finding, negative. Without it, blank labels are refused.
+        blank: What a blank label means: the image is left out (mask); of several findings, this one is unknown in it
+            (mask) or absent (negative). Without it, blank labels are refused.
         positive: Positive class, where there are two; by default the class of the only probability, or PNEUMONIA.
         probability_column: CLASS=COLUMN, a class or finding and the column with its probability; may be repeated. By
             default probability_CLASS, prob_CLASS, proba_CLASS, or columns that have the classes' own names.
