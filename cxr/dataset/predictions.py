@@ -14,31 +14,18 @@ from typing import Any
 import pandas as pd
 
 from cxr.classes import Classes, Findings
-from cxr.dataset.findings import assign_by_findings, count_by_class, count_findings
-from cxr.dataset.folds import assign_at_random
+from cxr.dataset.findings import count_by_class, count_findings
 from cxr.dataset.listing.labels import order_classes
+from cxr.dataset.prediction_images import IMAGE_ID, facts_of_images, parts_of
 from cxr.dataset.prediction_labels import Labels, find_column, find_labels, named
 from cxr.dataset.prediction_outputs import Outputs, find_outputs, find_outputs_of_findings
 from cxr.errors import ConfigError, DataError
-from cxr.labels.columns import require_column
-from cxr.labels.covariates import subgroup_levels
-from cxr.labels.facts import SUBGROUP
 from cxr.labels.matching import match_files
-from cxr.labels.patients import hash_patients
 from cxr.labels.tables import Table, read_table
 from cxr.prediction_columns import PredictionColumns
 
 PATHS = ("path", "image_path", "filepath", "file_path", "filename", "file_name", "file", "image", "image_name")
-IMAGE_ID = "image_id"
-PATIENTS = ("patient_id", "patient", "group_id")
 """Names of columns that are found by themselves, whatever their letter case."""
-WITHIN = (
-    "calibration and thresholds are judged on other patients than they are fitted to, which takes two or more of each"
-)
-N_PARTS = 5
-"""Parts that images without folds are divided into, for calibration and thresholds; fewer where a class has fewer
-patients."""
-WHOLE = r"\d{1,6}(\.0+)?"
 
 
 @dataclass(frozen=True)
@@ -76,10 +63,10 @@ def read_predictions(file: Path, columns: PredictionColumns, key: Callable[[], b
         raise DataError(f"no row of {source.name!r} has a label: give --label-column, --label-pattern or --labels.")
     known = labels.known[is_known]
     outputs, names = _outputs(replace(source, rows=source.rows[is_known]), labels, known, columns, path, listed)
-    facts, found = _facts(replace(table, rows=table.rows[is_known]), path, columns, key)
+    facts, found = facts_of_images(replace(table, rows=table.rows[is_known]), path, columns, key)
     known.insert(1, "subtype", pd.Series(None, known.index, "str"))
     images = pd.concat([facts, known, outputs.table(names)], axis=1).sort_values("path", ignore_index=True)
-    images.insert(4, "part", _parts(images, names))
+    images.insert(4, "part", parts_of(images, names))
     read = {
         "source": {"name": source.name, "sha256": source.sha256},
         "labels": None if listed is None else {"name": listed.name, "sha256": listed.sha256},
@@ -161,79 +148,6 @@ def _require_one_row_each(paths: pd.Series, column: str) -> None:
             f"{twice.iloc[0]!r} with {(paths == twice.iloc[0]).sum()}: give its mean prediction, or the --path-column "
             "that tells the rows apart."
         )
-
-
-def _facts(
-    table: Table, path: str, columns: PredictionColumns, key: Callable[[], bytes]
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return what is known of each image beside label and outputs, and the columns that it was read from."""
-    rows = table.rows
-    image_id = named(table, IMAGE_ID)
-    ids = rows[path] if image_id is None else rows[image_id]
-    if ids.isna().any() or ids.duplicated().any():
-        raise DataError(f"column {image_id!r} must hold another id for each image: correct it, or take it out.")
-    patient = find_column(table, columns.patient_column, PATIENTS, "--patient-column")
-    fold = find_column(table, columns.fold_column, ("fold",), "--fold-column")
-    split = find_column(table, columns.split_column, ("split",), "--split-column")
-    subgroups = columns.subgroup_column or [str(name) for name in rows if str(name).startswith(SUBGROUP)]
-    groups = ids
-    if patient is not None:
-        hashed = hash_patients(rows[patient], key)
-        groups = hashed.fillna(ids)
-    facts = {"image_id": ids, "path": rows[path], "group_id": groups, "fold": _folds(rows, fold)}
-    facts["split"] = rows[split] if split else pd.Series(None, rows.index, "str")
-    for name in subgroups:
-        require_column(name, [table])
-        facts[SUBGROUP + name.removeprefix(SUBGROUP)] = subgroup_levels(rows[name].rename(name.removeprefix(SUBGROUP)))
-    found = {"patient": patient, "fold": fold, "split": split, "subgroups": list(subgroups)}
-    return pd.DataFrame(facts, index=rows.index), found
-
-
-def _folds(rows: pd.DataFrame, name: str | None) -> pd.Series:
-    """Return the fold of each image; all missing without a column, or with one fold alone."""
-    unknown = pd.Series(pd.NA, rows.index, "Int32")
-    if name is None:
-        return unknown
-    values = rows[name]
-    wrong = values[~values.str.fullmatch(WHOLE).fillna(False).astype(bool)]
-    if len(wrong):
-        raise DataError(
-            f"column {name!r} must number the fold of each image (0, 1, 2, …), got {wrong.iloc[0]!r} in {len(wrong):,} "
-            f"of {len(values):,} rows: correct it, or take it out."
-        )
-    numbers = pd.to_numeric(values).astype("Int32")
-    return unknown if numbers.nunique() == 1 else numbers
-
-
-def _parts(images: pd.DataFrame, names: Classes | Findings) -> pd.Series:
-    """Return the part that each image is calibrated and thresholded without: its fold, or one at random."""
-    has_folds = bool(images["fold"].notna().all())
-    if isinstance(names, Findings):
-        _require_both(images, least=1 if has_folds else 2)
-    if has_folds:
-        return images["fold"].astype("int32")
-    if isinstance(names, Findings):
-        n_parts = min(N_PARTS, images["group_id"].nunique())
-        return pd.Series(assign_by_findings(images, n_parts, seed=0), images.index)
-    n_groups = images.groupby("label")["group_id"].nunique()
-    if n_groups.min() < 2:
-        raise DataError(f"class {n_groups.idxmin()!r} has images of one patient alone: {WITHIN}.")
-    n_parts = min(N_PARTS, int(n_groups.min()))
-    return pd.Series(assign_at_random(images, n_parts, seed=0), images.index)
-
-
-def _require_both(images: pd.DataFrame, least: int) -> None:
-    """Raise DataError if a finding is present, or absent, in images of fewer than `least` patients."""
-    for name, counts in count_findings(images).items():
-        for state in ("present", "absent"):
-            n_images, n_groups = counts[f"n_{state}"], counts[f"n_groups_{state}"]
-            if not n_images:
-                raise DataError(
-                    f"finding {name!r} is {state} in no image, so it cannot be appraised: add images, or leave it "
-                    "out of --label-columns."
-                )
-            if n_groups < least:
-                raise DataError(f"finding {name!r} is {state} in images of one patient alone: {WITHIN}.")
 
 
 def _counts(images: pd.DataFrame, names: Classes | Findings, *, is_named: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from cxr.network.augmentation import augment
 from cxr.network.preprocessing import Preprocessing
 from cxr.storage.image_arrays import ImageArrays
+from cxr.training import features
 from cxr.training.run import Run
 
 RESIDENT_BYTES = 2**30
@@ -18,6 +19,19 @@ RESIDENT_BYTES = 2**30
 
 LEVELS_AT_A_TIME = 256
 """Images whose grey levels are counted together."""
+
+
+def open_batches(
+    run: Run, images: pd.DataFrame, preprocessing: Preprocessing, device: str
+) -> "tuple[SquareBatches | FeatureBatches, list[ImageArrays]]":
+    """Return the batches of a fold's training images, and the store of each view's features.
+
+    There are no views, and the batches are of squares, if no layer is frozen.
+    """
+    views = features.extract(run, device)
+    if views:
+        return FeatureBatches(images, views[: run.config.views], device), views
+    return SquareBatches(run, images, preprocessing, device), views
 
 
 class SquareBatches:

@@ -24,9 +24,8 @@ from cxr.network.matrix_convolution import use_matrices
 from cxr.network.resnet import Classifier, load_pretrained
 from cxr.storage import verified
 from cxr.storage.run_folder import FoldFolder
-from cxr.training import features
 from cxr.training.fold.average import MovingAverage
-from cxr.training.fold.batches import FeatureBatches, SquareBatches
+from cxr.training.fold.batches import open_batches
 from cxr.training.fold.loss import blend, weighted_loss
 from cxr.training.fold.memory import is_out_of_memory
 from cxr.training.fold.objective import Objective
@@ -68,13 +67,7 @@ class FoldTrainer:
         self._start_from_nothing()
         self._set_labels(images)
         self._make_network()
-        self.views = features.extract(run, device)
-        """The store of each view's features; empty if no layer is frozen."""
-        self.inputs = (
-            FeatureBatches(images, self.views[: run.config.views], device)
-            if self.views
-            else SquareBatches(run, images, self.model.preprocessing, device)
-        )
+        self.inputs, self.views = open_batches(run, images, self.model.preprocessing, device)
 
     def _start_from_nothing(self) -> None:
         """Set the counters to those of a fold that has not begun."""
