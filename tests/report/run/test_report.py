@@ -185,6 +185,22 @@ def test_failed_checks_and_a_held_out_test_set_that_is_not_opened_stand_in_the_v
     assert "The 9 images of split test were held out" in words_of(copy.folder)
 
 
+def test_of_a_run_without_a_lock_the_installed_distributions_are_counted_and_not_listed(
+    run: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(run.folder.path, tmp_path / "installed")
+    copy = RunFolder(tmp_path / "installed")
+    record = files.read_json(copy.config)
+    unlocked = {"requirements_lock_sha256": None, "distributions": ["a==1", "b==2"], "distributions_sha256": "f" * 64}
+    verified.write_json(copy.config, record | {"code": record["code"] | unlocked})
+    write_report(load_run(copy))
+    words = words_of(copy)
+    assert "2, listed in config.json" in words
+    assert "distributions, SHA-256" in words
+    assert "requirements lock" not in words
+    assert "a==1" not in words
+
+
 def test_every_number_on_the_page_is_the_tables_and_another_one_is_found_out(run: Run, tmp_path: Path) -> None:
     n_compared, wrong = disagreements(run.folder.path)
     assert wrong == []
