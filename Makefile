@@ -10,12 +10,13 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 IMAGE  := $(foreach extra,dicom dicom-out excel hub int8 listen mlflow onnx page redis s3 serve,--extra $(extra)) --constraint requirements.lock
 OSV    := https://api.osv.dev/v1/vulns/GHSA-462w-v97r-4m45
 
-.PHONY: help setup demo up test faults removals containers check audit docs docs-links bench fuzz gpu-trial lock clean
+.PHONY: help setup demo up test lowest faults removals containers check audit docs docs-links bench fuzz gpu-trial lock clean
 help:
 	@echo "make setup   install everything into .venv"
 	@echo "make demo    run the whole pipeline on synthetic images, in minutes"
 	@echo "make up      start the Prefect server, its deployments, workers, the page and the endpoint; cxr down stops them"
 	@echo "make test    run all tests except those of make faults"
+	@echo "make lowest  run them with the oldest libraries that pyproject.toml allows, in .lowest (7 GB): make lowest TESTS=tests/dataset"
 	@echo "make faults  run the tests that start and kill servers, workers, clusters and buckets"
 	@echo "make removals  take each protection away and check that its test fails; half an hour or more"
 	@echo "make containers  build the images, and train, score, kill, restart, upgrade, back up and restore in containers"
@@ -27,7 +28,7 @@ help:
 	@echo "make gpu-trial  try the GPU of this machine for eight minutes: make gpu-trial DATA=chest_xray.zip"
 	@echo "make fuzz    read damaged images, DICOM files, archives and packages, ten minutes each; what is found is in fuzzing/"
 	@echo "make lock    compile requirements.lock, and the locks of the images in deployments/, from pyproject.toml"
-	@echo "make clean   remove .venv and .uv"
+	@echo "make clean   remove .venv, .lowest and .uv"
 
 setup: .venv/installed
 
@@ -47,6 +48,11 @@ demo up: setup
 	$(BIN)/cxr $@
 test: setup
 	$(PYTEST) -m "not faults"
+lowest: | $(UV)
+	$(UV) venv --quiet --clear --python $(PYTHON) --no-python-downloads .lowest
+	$(UV) pip install --quiet --python .lowest/bin/python --resolution lowest-direct \
+		--requirement pyproject.toml --all-extras --group dev --editable .
+	$(subst $(BIN),.lowest/bin,$(PYTEST)) -m "not faults" $(TESTS)
 faults: setup
 	$(PYTEST) --numprocesses=4 -m faults
 removals: setup
@@ -82,4 +88,4 @@ lock: | $(UV)
 		--excludes deployments/cuda.txt --no-emit-package torch --no-emit-package torchvision
 
 clean:
-	rm -rf .venv .uv
+	rm -rf .venv .lowest .uv
