@@ -1,4 +1,4 @@
-"""What a command prints with --json: one document on standard output, with what verbs print for people.
+"""What a command prints with --json: one document on standard output, with what it prints for people otherwise.
 
 The functions have the names of those in `run_results` and `model_results`. A verb that lists prints an array of rows;
 any other an object with one key for each table, and `files`. Fields are named like the columns of the tables on disk,
