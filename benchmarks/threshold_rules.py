@@ -1,0 +1,104 @@
+"""Which rule for the threshold holds on images unlike those that it was chosen on.
+
+    python -m benchmarks.threshold_rules --place DIR
+
+`DIR` is the `--place` of `python -m benchmarks.recipes --folds clusters`. Each fold of its runs leaves out a cluster of
+acquisition; network, calibration and threshold of a cluster come from the others. Beside the operating points of a
+package stands `worst cluster`: the threshold whose worst cluster among the others has the highest sensitivity +
+specificity. A rule is judged by its own worst cluster.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.recipes import N_FOLDS, ROWS, run_id, seeds_of
+from benchmarks.results import keep
+from cxr.evaluation.out_of_fold import OutOfFold
+from cxr.metrics.calibration import fit_thresholds
+from cxr.storage import verified
+from cxr.storage.run_folder import RunFolder
+from cxr.training.run import load_run
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+def main() -> None:
+    """Judge the rules on every finished run that leaves out clusters, keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--place", type=Path, required=True)
+    place = parser.parse_args().place
+    figures = {}
+    for name in ROWS:
+        for seed in seeds_of(place, name, "clusters"):
+            table = pd.DataFrame(rates(images_of(RunFolder(place / run_id(name, "clusters", seed)))))
+            figures[f"{name}, seed {seed}, by cluster"] = table.to_dict("records")
+            figures[f"{name}, seed {seed}"] = judged(table).to_dict("records")
+    keep("threshold_rules", figures)
+
+
+def images_of(folder: RunFolder) -> OutOfFold:
+    """Return the images of a run, each predicted by the fold that left it out."""
+    parts = [verified.read_table(folder.fold(fold).predictions) for fold in range(N_FOLDS)]
+    return OutOfFold(pd.concat(parts, ignore_index=True), load_run(folder).classes)
+
+
+def rates(images: OutOfFold) -> Iterator[dict[str, Any]]:
+    """Yield sensitivity and specificity of each rule in each cluster, with the threshold that the others chose."""
+    is_positive = images.target == 1
+    for fold, calibration in images.calibrations.items():
+        inside = images.fold == fold
+        probability = calibration.probability(images.logits)[:, 1]
+        others, truth = probability[~inside], is_positive[~inside]
+        rules = dict(fit_thresholds(others, truth, calibration.balanced))
+        for rule, threshold in (rules | {"worst cluster": safest(others, truth, images.fold[~inside])}).items():
+            sensitivity, specificity = at_threshold(probability[inside], is_positive[inside], threshold)
+            yield {
+                "cluster": int(fold),
+                "rule": rule,
+                "threshold": round(float(threshold), 4),
+                "sensitivity": round(sensitivity, 4),
+                "specificity": round(specificity, 4),
+            }
+
+
+def safest(probability: Floats, truth: Bools, cluster: NDArray[np.int64]) -> float:
+    """Return the threshold whose worst cluster has the highest sensitivity + specificity."""
+    thresholds = np.unique(probability)
+    sums = [both_rates(probability[cluster == k], truth[cluster == k], thresholds) for k in np.unique(cluster)]
+    return float(thresholds[np.argmax(np.min(sums, axis=0))])
+
+
+def both_rates(probability: Floats, truth: Bools, thresholds: Floats) -> Floats:
+    """Return sensitivity + specificity at each threshold, shape (n_thresholds,)."""
+    positive, negative = np.sort(probability[truth]), np.sort(probability[~truth])
+    sensitivity = 1 - np.searchsorted(positive, thresholds) / len(positive)
+    return sensitivity + np.searchsorted(negative, thresholds) / len(negative)
+
+
+def at_threshold(probability: Floats, truth: Bools, threshold: float) -> tuple[float, float]:
+    """Return sensitivity and specificity of images that are predicted positive from a threshold up."""
+    predicted = probability >= threshold
+    return float(predicted[truth].mean()), float((~predicted)[~truth].mean())
+
+
+def judged(table: pd.DataFrame) -> pd.DataFrame:
+    """Return for each rule the mean and the worst of its clusters, the best rule first."""
+    scored = table.assign(youden=table["sensitivity"] + table["specificity"] - 1)
+    rules = scored.groupby("rule").agg(
+        worst_youden=("youden", "min"),
+        mean_youden=("youden", "mean"),
+        worst_sensitivity=("sensitivity", "min"),
+        worst_specificity=("specificity", "min"),
+    )
+    return rules.round(4).sort_values("worst_youden", ascending=False).reset_index()
+
+
+if __name__ == "__main__":
+    main()
