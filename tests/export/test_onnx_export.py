@@ -33,7 +33,8 @@ def model(home: Path, elsewhere: Path, new_folder: NewFolder) -> ModelFolder:
     images = elsewhere.rglob("*.jpeg")
     rows = "".join(f"{path},{path.parent.name}\n" for path in images)
     (place / "labels.csv").write_text("path,label\n" + rows)
-    recalibrate_model(model, load_package(made), from_table(place / "labels.csv"), cache=place / "cache")
+    labels = from_table(place / "labels.csv")
+    recalibrate_model(model, load_package(made), labels, images=elsewhere, cache=place / "cache")
     return model
 
 
