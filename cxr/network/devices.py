@@ -22,9 +22,11 @@ PROCESS_GIB = 1.5
 ACTIVATIONS_GIB_PER_IMAGE = 0.11
 """Memory for the backward pass of a whole ResNet-50 in mixed precision, per image of 224 px."""
 IMAGES_THAT_FILL_A_GPU = 320
-"""Images of 224 px that folds side by side may train on in one step of each. On an H200, five folds with batches of 64
-trained 3,850 images/s together, and 3,302 in a second trial, one alone 2,653 and 2,466; more were not tried, nor another
-GPU."""
+"""Images of 224 px that folds side by side may train on in one step of each.
+
+On an H200, five folds with batches of 64 trained 3,850 images/s together, and 3,302 in a second trial; one alone 2,653
+and 2,466. More were not tried, nor another GPU.
+"""
 
 
 def keep_freed_memory() -> None:
