@@ -75,7 +75,7 @@ def test_the_command_answers_many_clients_at_once_loses_none_keeps_nothing_and_e
     assert process.returncode == code
     lines = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
     assert len(lines) == N_CLIENTS * N_REQUESTS + 1
-    assert "GOMP_SPINCOUNT = '1000'" in err, "a busy neighbour would slow each image a hundredfold"
+    assert "GOMP_SPINCOUNT = '3000'" in err, "a busy neighbour would slow each image a hundredfold"
     assert "Mustermann" not in out + err
     assert not list((tmp_path / "empty").iterdir())
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cxr.endpoint.listener import Listener
 
 
-SPINS = "1000"
+SPINS = "3000"
 """How often a thread of libgomp that waits looks for work before it sleeps: 300,000 times by default, and on a busy
 machine it then keeps a core from the very thread that it waits for (docs/decisions/threads-that-sleep-soon.md)."""
 
