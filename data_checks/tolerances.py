@@ -11,7 +11,6 @@ from pathlib import Path
 
 from cxr.config import BLANK_CONTRAST, PHOTOGRAPH_CHROMA
 from cxr.errors import ConfigError
-from cxr.storage.files import require_local
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +94,8 @@ class Tolerances:
 
 
 def _read(path: Path) -> dict[str, float]:
+    from cxr.storage.files import require_local  # it brings pandas, and `cxr --help` reads this module
+
     require_local("--tolerances", path)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -81,3 +81,17 @@ def test_the_core_runs_without_prefect(tmp_path: Path) -> None:
     code = f"import sys; sys.modules['prefect'] = None; from cxr.cli.main import app; app({words})"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120)
     assert len(list((tmp_path / "images").rglob("*.jpeg"))) == 40
+
+
+def test_help_waits_for_no_library_of_tables_networks_or_flows() -> None:
+    code = (
+        "import atexit, sys\n"
+        "heavy = ('pandas', 'torch', 'sklearn', 'prefect', 'great_expectations', 'matplotlib')\n"
+        "atexit.register(lambda: print('imported:', [name for name in heavy if name in sys.modules]))\n"
+        "from cxr.cli.main import main\n"
+        "sys.argv = ['cxr', '--help']\n"
+        "main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert "Usage: cxr" in ended.stdout
+    assert ended.stdout.endswith("imported: []\n")
