@@ -3,10 +3,13 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from cxr.endpoint.service import Service
@@ -21,19 +24,25 @@ JPEG = {"Content-Type": "image/jpeg"}
 N_CLIENTS, N_REQUESTS = 8, 10
 
 
-@pytest.fixture
-def process(home: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+@contextmanager
+def serving(home: Path, place: Path) -> Iterator[subprocess.Popen[str]]:
     """`cxr serve`, started in an empty folder."""
-    places = [f"--models={home / 'models'}", f"--cache={tmp_path / 'cache'}"]
+    places = [f"--models={home / 'models'}", f"--cache={place / 'cache'}"]
     command = [str(BIN / "cxr"), "serve", "--name=tiny", "--port=0", "--device=cpu", "--compile=off", *places]
-    (tmp_path / "empty").mkdir()
+    (place / "empty").mkdir(exist_ok=True)
     environment = os.environ | {"OMP_DISPLAY_ENV": "VERBOSE"}
     with subprocess.Popen(
-        command, cwd=tmp_path / "empty", env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=place / "empty", env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         yield process
         if process.poll() is None:
             process.kill()
+
+
+@pytest.fixture
+def process(home: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    with serving(home, tmp_path) as process:
+        yield process
 
 
 def address_of(process: subprocess.Popen[str]) -> str:
@@ -43,6 +52,32 @@ def address_of(process: subprocess.Popen[str]) -> str:
     assert second == "model    tiny version 1\n"
     (address,) = re.findall(r"^endpoint (http://127\.0\.0\.1:\d+)  \(Ctrl-C ends it\)$", first)
     return address
+
+
+@pytest.mark.faults
+def test_killed_amid_its_answers_it_has_written_nothing_and_started_again_it_answers_the_same(
+    process: subprocess.Popen[str], home: Path, images: list[bytes], tmp_path: Path
+) -> None:
+    files = [("images", (f"{number}.jpeg", images[number % 3], "image/jpeg")) for number in range(60)]
+
+    def ask(address: str) -> list[float]:
+        with client_of(address) as client:
+            return [row["probability_PNEUMONIA"] for row in client.post("/predict", files=files).json()["images"]]
+
+    def written() -> set[Path]:
+        return {path for folder in (tmp_path, home / "models") for path in folder.rglob("*")}
+
+    address = address_of(process)
+    expected, before = ask(address), written()
+    with ThreadPoolExecutor(N_CLIENTS) as pool:
+        answers = [pool.submit(ask, address) for _ in range(N_CLIENTS)]
+        time.sleep(0.2)
+        process.kill()
+        failures = [answer.exception() for answer in answers]
+    assert any(isinstance(failure, httpx.TransportError) for failure in failures), "it was killed amid an answer"
+    assert written() == before
+    with serving(home, tmp_path) as again:
+        assert ask(address_of(again)) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
