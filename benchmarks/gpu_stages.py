@@ -47,7 +47,7 @@ N_SCORED = 4096
 
 @dataclass(frozen=True)
 class Trial:
-    """What every stage is told."""
+    """The options of a trial, which every stage gets."""
 
     data: str
     out: Path

@@ -6,7 +6,7 @@
     python -m benchmarks.gpu_trial --data drawn/ --out trial --device cpu --small
 
 The stages stand in the order of their worth. Each is a process of its own and writes each figure to its JSON under
-`--out` at once, so that what was measured is kept whatever ends the trial; one that fails says why in its JSON. With
+`--out` at once, so that a trial that is stopped keeps its figures; a stage that fails says why in its JSON. With
 `--originals`, images as they come from a hospital, scoring is measured on them too. It needs the core and torch alone,
 no Prefect. `--pack` makes a folder for a machine without a network, with the core, the data and the packages that such
 a machine may lack; there, `bash run.sh` starts the trial.

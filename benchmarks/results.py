@@ -16,7 +16,10 @@ LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless"
 
 
 def keep(benchmark: str, figures: Mapping[str, Any]) -> None:
-    """Print the figures and write them to `benchmarks/results/<benchmark>.json`."""
+    """Print the figures and write them to `benchmarks/results/<benchmark>.json`.
+
+    A library that is not installed has no version: a machine that only trains may lack Prefect.
+    """
     abilities = torch.cpu.get_capabilities()
     machine = {
         "processor": abilities.get("cpu_name", platform.machine()),
@@ -24,7 +27,8 @@ def keep(benchmark: str, figures: Mapping[str, Any]) -> None:
         "bfloat16": [name for name in ("avx512_bf16", "amx_bf16") if abilities.get(name)],
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-    versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
+    installed = {distribution.name.lower(): distribution.version for distribution in importlib.metadata.distributions()}
+    versions = {"python": platform.python_version()} | {name: installed.get(name) for name in LIBRARIES}
     record = {"benchmark": benchmark, "at": now(), "figures": dict(figures), "machine": machine, "versions": versions}
     write_json(Path(__file__).with_name("results") / f"{benchmark}.json", record)
     for name, value in figures.items():

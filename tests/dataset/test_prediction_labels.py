@@ -121,16 +121,28 @@ def test_certain_probabilities_have_a_finite_logit_and_are_counted(tmp_path: Pat
         ({}, {"label_columns": ("Effusion,Hernia",)}, "column 'Hernia' is not in p.csv"),
         ({}, {"label_columns": ("Mass", "Mass=Effusion")}, "--label-columns names finding 'Mass' twice"),
         ({}, {"label_columns": ("Mass", "Tube=Mass")}, "column 'Mass' is given to the findings 'Mass' and 'Tube'"),
-        ({}, NAMED | {"probability_column": ("Mass=probability_Mass", "Effusion=probability_Mass")},
-         "column 'probability_Mass' is given to the findings 'Mass' and 'Effusion': each has a column of its own"),
+        (
+            {},
+            NAMED | {"probability_column": ("Mass=probability_Mass", "Effusion=probability_Mass")},
+            "column 'probability_Mass' is given to the findings 'Mass' and 'Effusion': each has a column of its own",
+        ),
         ({"probability_Mass": None}, NAMED, "finding 'Mass' has labels and no output; there are 'Effusion': give its"),
-        ({}, {"label_columns": ("Mass",), "probability_column": ("Mass=probability_Mass", "Tube=path")},
-         "finding 'Tube' has an output and no label; labels are of 'Mass'"),
+        (
+            {},
+            {"label_columns": ("Mass",), "probability_column": ("Mass=probability_Mass", "Tube=path")},
+            "finding 'Tube' has an output and no label; labels are of 'Mass'",
+        ),
         ({"Mass": None, "finding_Mass": HAS_MASS}, {}, "finding 'Effusion' has an output and no label; labels are"),
-        ({}, NAMED | {"probability_column": ("Mass=Mass", "Effusion=probability_Effusion")},
-         "column 'Mass' holds the label of a finding, and --probability-column names it as an output"),
-        ({"probability_Mass": None, "probability_Effusion": None}, NAMED,
-         "give --probability-column or --logit-column FINDING=COLUMN for each finding."),
+        (
+            {},
+            NAMED | {"probability_column": ("Mass=Mass", "Effusion=probability_Effusion")},
+            "column 'Mass' holds the label of a finding, and --probability-column names it as an output",
+        ),
+        (
+            {"probability_Mass": None, "probability_Effusion": None},
+            NAMED,
+            "give --probability-column or --logit-column FINDING=COLUMN for each finding.",
+        ),
         ({"probability_Mass": [1.2, *MASS[1:]]}, NAMED, "a probability lies between 0 and 1, got 1.2 in column"),
         ({"probability_Mass": [None, *MASS[1:]]}, NAMED, "column 'probability_Mass' must hold one number for each"),
         ({"Mass": 0}, NAMED, "finding 'Mass' is present in no image, so it cannot be appraised: add images, or"),
@@ -143,12 +155,15 @@ def test_certain_probabilities_have_a_finite_logit_and_are_counted(tmp_path: Pat
         ({}, NAMED | {"value": ("label:1=present",)}, "is about another column than the label, 'Effusion', 'Mass'"),
         ({"label": HAS_MASS}, {"blank": "negative"}, "--blank negative is for findings, and each image of 'p.csv' has"),
         ({"label": HAS_MASS}, {"uncertain": "mask"}, "--uncertain mask is for findings"),
-        ({"found": "x"}, {"label_column": "found", "separator": "|", "value": ("found:x=absent",)},
-         "column 'found' names no finding"),
+        (
+            {"found": "x"},
+            {"label_column": "found", "separator": "|", "value": ("found:x=absent",)},
+            "column 'found' names no finding",
+        ),
         ({"mass": HAS_MASS}, {"label_columns": ("Mass,mass",)}, "the findings 'Mass' and 'mass' differ only in letter"),
         ({"logit_Effusion": 0.0, "logit_Mass": 0.0}, NAMED, "no logits of its columns probability_…, as their sigmoid"),
     ],
-)  # fmt: skip
+)
 def test_what_would_have_to_be_guessed_of_findings_is_one_sentence(
     tmp_path: Path, changed: dict[str, object], options: dict[str, object], sentence: str
 ) -> None:
