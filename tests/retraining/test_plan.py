@@ -1,14 +1,15 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from cxr.errors import RunError
 from cxr.retraining.plan import plan_retraining
-from cxr.serving.registry import load_champion
+from cxr.serving.registry import promote
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, load_run
-from tests.support.retraining import Site
+from tests.support.retraining import Site, copy_site
 
 
 def run_in(site: Site) -> Run:
@@ -46,13 +47,22 @@ def test_the_champions_recipe_is_trained_on_its_images_and_on_the_new_ones(retra
     assert {name for name in before if before[name] != after[name]} == changed
 
 
-def test_the_same_labels_lead_to_the_same_run_also_once_its_model_is_champion(retrained: Site) -> None:
-    run = run_in(retrained)
-    champion = load_champion(retrained.path / "models", "tiny")
-    plan = plan_retraining(retrained.config, retrained.location)
-    assert plan.folder.run_id == run.folder.run_id
-    assert plan.champion.version == champion.version
-    other = dataclasses.replace(retrained.config, share=0.6)
-    location = dataclasses.replace(retrained.location, run_id=run.folder.run_id)
+@pytest.fixture
+def copy(retrained: Site, tmp_path: Path) -> Site:
+    return copy_site(retrained, tmp_path)
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_the_same_labels_lead_to_the_same_run_also_once_its_model_is_champion(copy: Site, version: str) -> None:
+    promote(copy.model, version, force=True)
+    plan = plan_retraining(copy.config, copy.location)
+    assert plan.folder.run_id == run_in(copy).folder.run_id
+    assert plan.champion.version == version
+
+
+def test_a_run_that_was_begun_with_other_images_set_aside_is_refused(copy: Site) -> None:
+    promote(copy.model, "1", force=True)
+    other = dataclasses.replace(copy.config, share=0.9)
+    location = dataclasses.replace(copy.location, run_id=run_in(copy).folder.run_id)
     with pytest.raises(RunError, match="was begun with other labels or images"):
         plan_retraining(other, location)

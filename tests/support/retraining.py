@@ -9,10 +9,12 @@ import pandas as pd
 from cxr.config import RetrainConfig, RunLocation
 from cxr.export.build import make_package
 from cxr.feedback.feedback import give_feedback
+from cxr.images.dicom.patient import KEY_BYTES
 from cxr.images.reading import image_id_of
 from cxr.images.synthetic import draw_images
 from cxr.serving import registry
 from cxr.storage import files
+from cxr.storage.cache_folder import CacheFolder
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.scores_folder import ScoresFolder
 from cxr.training.run import Run
@@ -48,8 +50,15 @@ class Site:
 
 
 def make_site(place: Path, run: Run) -> Site:
-    """Make a site whose champion is made of a finished run, which is linked to, not copied."""
+    """Make a site whose champion is made of a finished run, which is linked to, not copied.
+
+    Its key for patient ids is fixed, so that the same patients are set aside each time.
+    """
     site = Site(place)
+    key = CacheFolder(site.location.cache).patient_key
+    key.parent.mkdir()
+    key.touch(mode=0o600)
+    key.write_bytes(bytes(KEY_BYTES))
     (place / "experiments").mkdir()
     (place / "experiments" / run.folder.run_id).symlink_to(run.folder.path)
     registry.promote(site.model, make_package(run, site.model).version)
