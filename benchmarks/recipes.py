@@ -16,7 +16,7 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,8 @@ class Trial:
     device: str
     together: int
     """Folds that train at the same time."""
+    base: Mapping[str, Any] = field(default_factory=lambda: BASE)
+    """What all rows have in common."""
 
     def folder(self, row: str, folds: str, seed: int) -> RunFolder:
         """Return the folder of a row's run."""
@@ -83,7 +85,7 @@ class Trial:
     def begin(self, row: str, folds: str, seed: int) -> None:
         """Begin a row's run, or take it up again."""
         config = TrainConfig(
-            **dict(BASE) | dict(ROWS[row]),
+            **dict(self.base) | dict(ROWS[row]),
             data=self.data,
             weights="none",
             holdout="test",
@@ -133,7 +135,12 @@ def train(trial: Trial, rows: Sequence[tuple[str, str, int]]) -> None:
 
 def run_id(row: str, folds: str, seed: int) -> str:
     """Return the name of a row's run."""
-    return f"{folds}-{re.sub('[^a-z0-9.]+', '-', row)}-seed{seed}"
+    return f"{folds}-{slug(row)}-seed{seed}"
+
+
+def slug(row: str) -> str:
+    """Return the name of a row as part of the name of a folder."""
+    return re.sub("[^a-z0-9.]+", "-", row)
 
 
 def figures_of(place: Path) -> list[dict[str, Any]]:
