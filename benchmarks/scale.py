@@ -4,7 +4,7 @@
 
 Times come from the figures in `benchmarks/results/`, bytes from one chunk of rows that is written here. Steps that grew
 with an exponent below 1 are taken as linear: there, start-up was spread over more images, which ends. Nothing is
-assumed that was not measured, so there is no row for a GPU.
+assumed that was not measured: on a GPU training was, and scoring was not.
 """
 
 import argparse
@@ -32,6 +32,8 @@ NIGHTS = (10**5, 10**6)
 """Images a night: 16 and 160 times as many as were scored in one run."""
 ORIGINAL_BYTES = 220_000
 """Mean size of an original of the Kaggle set, a JPEG; a DICOM image has 10 to 30 MB."""
+FOLDS = 5
+"""That were trained side by side on the GPU, each on the images of the others."""
 TASKS_BESIDE_CHUNKS = 3
 """Open the scoring run, check its one batch, write its report."""
 DATABASES = ("sqlite", "postgresql")
@@ -60,6 +62,9 @@ class Rates:
     n_cores: int
     tasks_per_s: Mapping[str, float]
     """By database: task runs that the Prefect server keeps up with, in the longest trial."""
+    trained: float
+    """Images per second of five folds side by side, from scratch at 224 px, on one GPU."""
+    gpu: str
 
     @property
     def scored(self) -> float:
@@ -115,6 +120,9 @@ def _costs(rates: Rates, image: SourceImage, hours: float) -> dict[str, Callable
         "to train on as many images at 224 px: cache, GB": lambda n: n * image.prepared / GB,
         f"preparing at 64 px, hours of one {machine}": lambda n: rates.grown_s("preparing", n) / HOUR_S,
         "five folds of a head at 64 px, the same": lambda n: rates.grown_s("five folds of a head", n) / HOUR_S,
+        f"an epoch of five folds from scratch at 224 px, hours of one {rates.gpu}": lambda n: (
+            n * (FOLDS - 1) / rates.trained / HOUR_S
+        ),
     }
 
 
@@ -142,8 +150,15 @@ def _read_rates() -> Rates:
         if (file := results / f"orchestrator_{database}.json").exists():
             figures = read_json(file)["figures"]
             tasks_per_s[database] = _kept_up_with(figures)
-    n_cores = scoring["machine"]["n_cores"]
-    return Rates(scoring["figures"], growth["figures"], n_cores, tasks_per_s)
+    trial = read_json(results / "gpu_trial.json")["trials"][-1]
+    return Rates(
+        scoring["figures"],
+        growth["figures"],
+        scoring["machine"]["n_cores"],
+        tasks_per_s,
+        trained=trial["figures"][f"{FOLDS} folds side by side, images/s"],
+        gpu=trial["machine"]["gpu"],
+    )
 
 
 def _kept_up_with(figures: Mapping[str, Any]) -> float:

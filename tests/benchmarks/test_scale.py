@@ -13,6 +13,8 @@ def rates() -> Rates:
         grown | head,
         2,
         {"sqlite": 20.0},
+        trained=1000.0,
+        gpu="GPU",
     )
 
 
@@ -26,6 +28,8 @@ def test_costs_by_hand(rates: Rates) -> None:
     assert costs["hours of Prefect's bookkeeping, sqlite"] == pytest.approx(7035 / 20 / 3600)
     assert costs["preparing at 64 px, hours of one machine of 2 cores"] == pytest.approx(36 * 3600**1.5 / 3600)
     assert costs["five folds of a head at 64 px, the same"] == pytest.approx(36 * 3600 / 3600), "0.5 is not believed"
+    epoch = costs["an epoch of five folds from scratch at 224 px, hours of one GPU"]
+    assert epoch == pytest.approx(5 * 0.8 * 3600 / 3600), "each fold trains on the images of the four others"
 
 
 def test_limits_by_hand(rates: Rates) -> None:
