@@ -1,9 +1,10 @@
 """Layers in 8-bit integers, for CPUs with instructions for them. Needs the extra `cxr[int8]`.
 
 Weights are quantised per channel, activations per tensor, to the range of all but the outermost of their values on
-calibration images. ONNX Runtime builds the graph, and OpenVINO runs it. A sum of integers does not depend on its order,
-so an image has the same output in every batch. Whether rounding this coarse is good enough for a model is judged when
-it is packaged, by `cxr.export.int8.verdict`.
+calibration images; biases then take off what this moves the means by (`cxr.network.bias_correction`). ONNX Runtime
+builds the graph, and OpenVINO runs it. A sum of integers does not depend on its order, so an image has the same output
+in every batch. Whether rounding this coarse is good enough for a model is judged when it is packaged, by
+`cxr.export.int8.verdict`.
 """
 
 import functools
@@ -61,6 +62,8 @@ def quantise(layers: nn.Module, inputs_N: Tensor, path: Path, *, first_in_float:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    from cxr.network.bias_correction import correct_biases
+
     with (
         tempfile.TemporaryDirectory() as scratch,
         files.replacing(path) as temporary,
@@ -82,6 +85,7 @@ def quantise(layers: nn.Module, inputs_N: Tensor, path: Path, *, first_in_float:
             nodes_to_exclude=convolutions_of(plain)[:1] if first_in_float else [],
             extra_options={"CalibPercentile": PERCENTILE, "CalibStridedMinMax": 1},  # the second: batch by batch
         )
+        correct_biases(plain, temporary, inputs_N)
     log.info("%s: 8-bit integers, calibrated on %d images", path.name, len(inputs_N))
 
 

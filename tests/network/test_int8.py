@@ -17,7 +17,7 @@ from tests.support.shared import NewFolder
 needs_int8 = pytest.mark.skipif(int8_hindrance("cpu") is not None, reason=str(int8_hindrance("cpu")))
 
 
-def make_layers() -> nn.Module:
+def make_layers() -> nn.Sequential:
     """A convolution with batch norm, one that strides, and pooling, as in a ResNet's trunk."""
     torch.manual_seed(0)
     norm = nn.BatchNorm2d(8)
@@ -57,6 +57,18 @@ def test_every_convolution_multiplies_integers(graph: Path) -> None:
     assert len(convolutions) == 2
     for convolution in convolutions:
         assert {made_by[name].op_type for name in convolution.input} == {"DequantizeLinear"}
+
+
+@needs_int8
+def test_the_means_of_a_convolutions_channels_are_those_of_float32(images: Tensor, graph: Path) -> None:
+    model = onnx.load(graph)
+    output = [node.output[0] for node in model.graph.node if node.op_type == "Conv"][-1]
+    model.graph.output.append(onnx.ValueInfoProto(name=output))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = torch.tensor(session.run([output], {"x": images[:33].numpy()})[0])
+    with torch.inference_mode():
+        expected = make_layers()[:4](images[:33])
+    torch.testing.assert_close(found.mean((0, 2, 3)), expected.mean((0, 2, 3)), rtol=0, atol=1e-4)
 
 
 @needs_int8
