@@ -9,6 +9,7 @@ Coordinates run from -1 to 1, x to the right and y downwards.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -78,13 +79,16 @@ def draw_chest(body: Body, disease: Disease | None, scene: np.random.Generator) 
         The image, shape (CANVAS_PX, CANVAS_PX), from 0 to 1, bright where dense; and the density of its opacities, of
         the same shape, 0 where there is none and throughout healthy lungs.
     """
+    bones, vessels = _bones(body), _vessels(body.seed)
     breath = scene.uniform(-0.05, 0.05)
     body = replace(body, domes=(body.domes[0] + breath, body.domes[1] + breath))
     lungs = _lungs(body)
     air = lungs[RIGHT] + lungs[LEFT]
     opacities = {"bacteria": _consolidation, "virus": _interstitial, None: _nothing}[disease](lungs, scene)
-    density = _soft_tissue(body) - 0.54 * air + 0.3 * _bones(body) * (0.55 + 0.45 * air)
-    density += (0.17 * _vessels(body, air) + 0.05 * _texture(scene, 5) + 0.06 * _texture(scene, 64)) * air + opacities
+    density = _soft_tissue(body) - 0.54 * air + 0.3 * bones * (0.55 + 0.45 * air)
+    density += (
+        0.17 * vessels * (0.3 + 0.7 * air) + 0.05 * _texture(scene, 5) + 0.06 * _texture(scene, 64)
+    ) * air + opacities
     if disease is None and scene.random() < 0.3:
         density += 0.12 * _blob(scene.uniform(0.25, 0.5) * scene.choice((RIGHT, LEFT)), scene.uniform(-0.3, 0.3), 0.05)
     x, y, zoom, degrees = (scene.uniform(*limits) for limits in ((-0.05, 0.05), (-0.05, 0.05), (1.12, 1.26), (-3, 3)))
@@ -132,28 +136,30 @@ def _soft_tissue(body: Body) -> Floats:
     return density - 0.22 * _filled(_oval(0.34, body.domes[1] + 0.17, 0.14, 0.08), blur_px=4)  # air in the stomach
 
 
+@lru_cache(maxsize=1)
 def _bones(body: Body) -> Floats:
-    """Return the density of ribs, clavicles and vertebrae."""
+    """Return the density of ribs, clavicles and vertebrae; that of the last body is kept, for its next image."""
     pen = _Pen()
     for k in range(N_RIBS):
         y = body.top + body.first_rib + body.rib_gap * k
         reach = min(body.half_width - 0.08, 0.34 + 0.1 * k)
+        back = _curve([(0.1, y), (0.3, y - 0.05), (reach * 0.75, y + 0.3 * body.slope), (reach, y + body.slope)])
+        front = _curve([(reach, y + body.slope), (reach * 0.8, y + 1.6 * body.slope), (0.3, y + 2.3 * body.slope)])
         for side in (RIGHT, LEFT):
-            back = [(0.1, y), (0.3, y - 0.05), (reach * 0.75, y + 0.3 * body.slope), (reach, y + body.slope)]
-            pen.tube([(side * px, py) for px, py in _curve(back)], width=body.rib_width, strength=0.42)
-            front = [(reach, y + body.slope), (reach * 0.8, y + 1.6 * body.slope), (0.3, y + 2.3 * body.slope)]
-            pen.tube([(side * px, py) for px, py in _curve(front)], width=body.rib_width * 1.1, strength=0.22)
+            pen.tube([(side * px, py) for px, py in back], width=body.rib_width, strength=0.42)
+            pen.tube([(side * px, py) for px, py in front], width=body.rib_width * 1.1, strength=0.22)
+    bar = _curve([(0.08, body.top + 0.19), (0.28, body.top + 0.13), (0.48, body.top + 0.08), (0.72, body.top - 0.05)])
     for side in (RIGHT, LEFT):
-        bar = [(0.08, body.top + 0.19), (0.28, body.top + 0.13), (0.48, body.top + 0.08), (0.72, body.top - 0.05)]
-        pen.tube([(side * px, py) for px, py in _curve(bar)], width=0.06, strength=0.6)
+        pen.tube([(side * px, py) for px, py in bar], width=0.06, strength=0.6)
     for y in np.arange(-0.95, 1.0, 0.12):
         pen.box(-0.07, y, 0.07, y + 0.09, strength=0.34)
     return pen.density
 
 
-def _vessels(body: Body, air: Floats) -> Floats:
-    """Return the vessels, which branch from both hila into the lungs and taper."""
-    generator = np.random.default_rng(body.seed)
+@lru_cache(maxsize=1)
+def _vessels(seed: int) -> Floats:
+    """Return the vessels of a body, which branch from both hila into the lungs and taper; kept as `_bones` are."""
+    generator = np.random.default_rng(seed)
     pen = _Pen()
     for side in (RIGHT, LEFT):
         for angle in np.linspace(-1.25, 1.25, 7):
@@ -166,7 +172,7 @@ def _vessels(body: Body, air: Floats) -> Floats:
                 generator,
             )
     hila = _blob(RIGHT * 0.19, -0.02, 0.08) + _blob(LEFT * 0.2, -0.06, 0.07)
-    return np.clip(pen.density + 0.7 * hila, 0, 1) * (0.3 + 0.7 * air)
+    return np.clip(pen.density + 0.7 * hila, 0, 1)
 
 
 def _branch(

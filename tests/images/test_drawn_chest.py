@@ -17,6 +17,7 @@ def test_equal_numbers_draw_an_equal_chest_and_another_view_is_of_the_same_body(
     assert np.abs(first[0] - other_body[0]).mean() > 0.01
     assert (first[0].min(), first[0].max()) >= (0, 0.5)
     assert first[0].max() <= 1
+    np.testing.assert_array_equal(drawn(3, None)[0], first[0], err_msg="another body was drawn in between")
 
 
 @pytest.mark.parametrize("seed", range(5))
