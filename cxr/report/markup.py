@@ -6,13 +6,17 @@ its control characters visible.
 
 import base64
 import io
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 from PIL import Image
 
 from cxr.wording import format_time, visible
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 THUMBNAIL_PX = 112
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
@@ -28,11 +32,16 @@ def render(template: Path, **facts: Any) -> str:
         template: a Jinja template; it may extend and include those beside this module, such as `page.html.j2`.
         facts: the template's variables; a variable that is missing raises UndefinedError.
     """
+    return _environment(template.parent).get_template(template.name).render(on_dark=ON_DARK, **facts)
+
+
+@cache
+def _environment(folder: Path) -> "Environment":
+    """Return what renders the templates of a folder; it is kept, as it keeps each template that it has compiled."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    loader = FileSystemLoader([template.parent, Path(__file__).parent])
     environment = Environment(
-        loader=loader,
+        loader=FileSystemLoader([folder, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_finalize,
@@ -40,7 +49,7 @@ def render(template: Path, **facts: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["when"] = format_time
-    return environment.get_template(template.name).render(on_dark=ON_DARK, **facts)
+    return environment
 
 
 def _finalize(value: Any) -> Any:
