@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import DisjointSet
 
 from cxr.classes import Findings
 from cxr.config import ADDED, KAGGLE_PATIENT, DataConfig
@@ -102,6 +101,8 @@ def group_images(images: pd.DataFrame, near_duplicates: pd.DataFrame) -> pd.Seri
         images: needs image_id and patient_id (missing where an image has none).
         near_duplicates: pairs of images; the two images of a verified pair are put into one group.
     """
+    from scipy.cluster.hierarchy import DisjointSet  # takes a while, and a fold's process does not need it
+
     groups: DisjointSet = DisjointSet()
     for image_id, patient_id in zip(images["image_id"], images["patient_id"], strict=True):
         groups.add(("image", image_id))

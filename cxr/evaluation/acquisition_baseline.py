@@ -11,9 +11,6 @@ chest radiographs, PLoS Med 2018.
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from cxr.classes import MACRO, Classes, Findings
 from cxr.evaluation.findings import label_as_two_classes
@@ -128,6 +125,10 @@ def _out_of_fold(
     features: NDArray[np.float64], truth: NDArray[np.str_], fold: NDArray[np.integer], classes: Classes
 ) -> NDArray[np.float64]:
     """Return each image's probabilities from the regression that was not fitted on its fold, shape (n, n_classes)."""
+    from sklearn.linear_model import LogisticRegression  # takes a second, and scoring does not need it
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     probability = np.zeros((len(truth), len(classes)))
     for held_out in np.unique(fold):
         train = fold != held_out

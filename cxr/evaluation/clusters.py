@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import ks_2samp
 
 from cxr.dataset.clusters import NUMBERS, measure_acquisition
 from cxr.evaluation.analyses import NO_THRESHOLD, operating_points
@@ -58,6 +57,8 @@ def _differences(inside: pd.DataFrame, elsewhere: pd.DataFrame) -> list[dict[str
 
 
 def _difference(inside: pd.Series, elsewhere: pd.Series) -> dict[str, Any]:
+    from scipy.stats import ks_2samp  # takes a second, and only runs of clusters need it
+
     test: Any = ks_2samp(inside, elsewhere, method="asymp")
     values = {"value": _middle(inside), "elsewhere": _middle(elsewhere)}
     return {"measure": inside.name, **values, "effect": float(test.statistic)}

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import metrics as sk
 
 from cxr.classes import MACRO
 
@@ -47,6 +46,8 @@ def binary_metrics(
 
     Source: Maier-Hein et al., Metrics Reloaded, Nat Methods 2024.
     """
+    from sklearn import metrics as sk  # takes a second, and most commands measure nothing
+
     tp, fp = int((truth & predicted).sum()), int((~truth & predicted).sum())
     tn, fn = int((~truth & ~predicted).sum()), int((truth & ~predicted).sum())
     sensitivity = _share(tp, tp + fn, "no image of the class")
@@ -105,6 +106,8 @@ def multiclass_metrics(
 
     Source: one-versus-rest and macro averages as in scikit-learn's user guide, 3.4.4.
     """
+    from sklearn import metrics as sk
+
     per_class = {
         name: binary_metrics(truth == name, predicted == name, probability[:, column])
         for column, name in enumerate(classes)

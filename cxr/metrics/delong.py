@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
+from scipy.special import ndtr, ndtri
 
 from cxr.metrics.bootstrap import CONFIDENCE
 
@@ -33,6 +33,8 @@ def placements(truth: NDArray[np.bool_], score: Floats) -> Placements:
         truth: shape (n,), whether the image belongs to the class.
         score: shape (n,).
     """
+    from scipy.stats import rankdata  # takes a second, and most commands rank nothing
+
     n_positive, n_negative = truth.sum(), (~truth).sum()
     if not (n_positive and n_negative):
         return Placements(float("nan"), np.full(len(truth), np.nan))
@@ -78,7 +80,7 @@ def mean_auc_interval(
 
 
 def _interval(auc: float, variance: float) -> tuple[float, float]:
-    half = norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(variance)
+    half = ndtri((1 + CONFIDENCE) / 2) * np.sqrt(variance)
     return float(np.maximum(auc - half, 0)), float(np.minimum(auc + half, 1))
 
 
@@ -103,7 +105,7 @@ def auc_difference(
     variance = _variance(truth, second.by_image - first.by_image, difference, group)
     if difference == 0 or variance == 0:
         return difference, 1.0 if difference == 0 else 0.0
-    return difference, float(2 * norm.sf(abs(difference) / np.sqrt(variance)))
+    return difference, float(2 * ndtr(-abs(difference) / np.sqrt(variance)))
 
 
 def _variance(truth: NDArray[np.bool_], by_image: Floats, mean: float, group: NDArray[np.int64]) -> float:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import permutation_test
 
 from cxr.classes import Classes, Findings, outputs_of_record
 from cxr.config import ADDED
@@ -143,6 +142,8 @@ def permute_runs(right_before: NDArray[np.bool_], right_after: NDArray[np.bool_]
         right_after: shape (n,), whether the second run does.
         group: shape (n,), index of each image's patient.
     """
+    from scipy.stats import permutation_test  # takes a second, and only comparisons need it
+
     won = np.bincount(group, right_after.astype(float) - right_before)
     changed = won[won != 0]
     if not len(changed):
