@@ -17,7 +17,7 @@ chance explains, or by one step of a metric that takes few values, such as the s
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +57,8 @@ NEAR = 0.02
 NORMAL = 0.16
 """An interval from a variance is symmetric; one from percentiles need not be."""
 EXACT = 1e-6
+DRAWN_TOGETHER = 50
+"""Replicates that each statistic is computed of in turn."""
 Statistic = Callable[[NDArray[np.int64]], list[float]]
 RATES = (0.05, 0.1, 0.3)
 """False positive rates at which the band of the ROC curve is read; the recalls of the other curve are 1 minus these."""
@@ -225,11 +227,13 @@ def _metric(metric: str, truth: Any, predicted: Any, score: Any, inside: NDArray
         "average_precision": lambda t, _, s: sk.average_precision_score(t, s) if t.any() else np.nan,
     }[metric]
 
-    def of(rows: NDArray[np.int64]) -> float:
+    @lru_cache(maxsize=DRAWN_TOGETHER)  # several statistics are of the same metric
+    def of(drawn: bytes) -> float:
+        rows = np.frombuffer(drawn, np.int64)
         kept = rows[inside[rows]]
         return float(compute(truth[kept], predicted[kept], score[kept])) if len(kept) else np.nan
 
-    return of
+    return lambda rows: of(rows.tobytes())
 
 
 def _predictive(value: str, truth: NDArray[np.bool_], point: OperatingPointPredictions, prevalence: float) -> Any:
@@ -280,7 +284,7 @@ def _bootstrap(images: OutOfFold, statistics: dict[str, Any], n_replicates: int)
         (np.arange(len(members)),),
         of_drawn,
         n_resamples=n_replicates,
-        batch=50,
+        batch=DRAWN_TOGETHER,
         vectorized=True,
         method="percentile",
         rng=1,
