@@ -15,7 +15,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-import torchvision
 
 from benchmarks.gpu_pack import PROJECT
 from benchmarks.training import Step, bare_step, images_per_s
@@ -27,6 +26,7 @@ from cxr.evaluation.overview import headline
 from cxr.export.build import make_package
 from cxr.images.inbox import Arrival
 from cxr.images.source import open_source
+from cxr.network.resnet import Classifier
 from cxr.pipeline import cross_validate, score_inbox
 from cxr.serving import registry
 from cxr.serving.predictor import Predictor
@@ -269,7 +269,7 @@ def _decode(data: bytes, size: int) -> int:
 def train_head(trial: Trial, figures: Figures) -> None:
     """Time a frozen trunk with random weights: its features, and the heads of all folds."""
     weights = trial.home / "resnet50.pth"
-    torch.save(torchvision.models.resnet50().state_dict(), weights)
+    torch.save(Classifier(2).network.state_dict(), weights)
     recipe = TrainConfig(data=trial.data, weights=str(weights), trainable="head", size=trial.size, epochs=10)
     config = replace(recipe, folds=2) if trial.small else recipe
     folder = RunFolder.named(trial.home / "experiments", "head")
