@@ -35,6 +35,7 @@ from flows.cli import app as cli
 from tests.support.dicom import draw_study
 from tests.support.disks import disk_of
 from tests.support.findings import hide_subtypes
+from tests.support.integers import bright_config, draw_bright_and_dark
 from tests.support.labels import from_table
 from tests.support.processes import run_on_a_terminal
 from tests.support.ray import RayNode, ray_nodes
@@ -329,6 +330,21 @@ def several(sample: Path, weights_file: str, tmp_path_factory: pytest.TempPathFa
 
     made = make_once(tmp_path_factory, "several", make)
     return load_run(RunFolder.named(made / "experiments", "several"))
+
+
+@pytest.fixture(scope="session")
+def in_integers(weights_file: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run and its model `bright`, whose version 1 scores in 8-bit integers.
+
+    Do not write into it.
+    """
+
+    def make(place: Path) -> None:
+        draw_bright_and_dark(place / "images", seed=0)
+        run = finish_run(place, "run", bright_config(place / "images", weights_file))
+        make_package(run, ModelFolder.named(place / "models", "bright"), int8=True)
+
+    return make_once(tmp_path_factory, "in-integers", make)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +10,6 @@ import pytest
 
 from cxr.cli.main import app
 from cxr.config import TrainConfig
-from cxr.errors import PackageError
 from cxr.evaluation.on_request.learning_curve import learning_curve
 from cxr.evaluation.on_request.stress import stress
 from cxr.metrics.classification import COUNTS
@@ -68,19 +66,23 @@ def described() -> Tables:
 
 @pytest.fixture(scope="module")
 def written(
-    sample: Path, elsewhere: Path, home: Path, scored: Path, retrained: Site, new_folder: NewFolder
+    sample: Path,
+    elsewhere: Path,
+    home: Path,
+    scored: Path,
+    retrained: Site,
+    in_integers: Path,
+    new_folder: NewFolder,
 ) -> list[tuple[str, Path]]:
     """Every Parquet file of two runs with all that can be asked of them, of a package and of a scored inbox.
 
-    Each with its path as a user sees it.
+    What a retraining and 8-bit integers add is from runs of their own. Each with its path as a user sees it.
     """
     place = new_folder("tables")
     run = train(place, str(sample))
     experiments = f"--experiments={place / 'experiments'}"
     stress(run, n_images=8)
     learning_curve(run, [0.5])
-    with suppress(PackageError):  # the table is made even where it shows that the integers are worse
-        app(["package", "first", "--name=integers", "--int8", f"--models={place / 'refused'}", experiments])
     app(["report", "first", "--open-test", f"--external={elsewhere}", experiments])
     app(["compare", *RUNS, f"--out={place / 'comparisons' / 'first_second'}", experiments])
     appraise(place)
@@ -90,8 +92,11 @@ def written(
     roots = {name: place / name for name in ("experiments", "appraisals", "comparisons", "explanations")}
     roots |= {"models": home / "models", "scores": label_scores(home, scored, place)}
     found = [(name, root, path) for name, root in roots.items() for path in root.rglob("*.parquet")]
-    again = retrained.path / "experiments"
-    found += [("experiments", again, path) for path in again.glob("retrain-*/retraining/*.parquet")]
+    for root, pattern in (
+        (retrained.path / "experiments", "retrain-*/retraining/*.parquet"),
+        (in_integers / "experiments", "run/metrics/int8.parquet"),
+    ):
+        found += [("experiments", root, path) for path in root.glob(pattern)]
     return [(f"{name}/{path.relative_to(root).as_posix()}", path) for name, root, path in found]
 
 

@@ -9,14 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from sklearn import metrics as sk
 
 from cxr.cli.app import app as core
-from cxr.config import Execution, ScorePrecision, TrainConfig
-from cxr.dataset.examination import examine
+from cxr.config import ScorePrecision, TrainConfig
 from cxr.errors import ConfigError, PackageError
-from cxr.evaluation.tables import evaluate
 from cxr.export.build import make_package
 from cxr.export.int8.layers import require_int8
 from cxr.images.inbox import Arrival
@@ -30,59 +27,22 @@ from cxr.serving.screening import FileReading, examine_image
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 from cxr.storage.run_folder import RunFolder
-from cxr.training.beginning import begin_run
-from cxr.training.run import Run
-from cxr.training.trainer import train_fold
+from cxr.training.run import Run, load_run
+from tests.support.integers import bright_config, draw_bright_and_dark
 from tests.support.labels import from_table
-from tests.support.shared import NewFolder
+from tests.support.runs import finish_run
 
 needs_int8 = pytest.mark.skipif(int8_hindrance("cpu") is not None, reason=str(int8_hindrance("cpu")))
 
 
-def draw_bright_and_dark(place: Path, seed: int, *, dark_are: str = "NORMAL", subtype: str = "virus") -> None:
-    """Draw 20 dark images of a class and of the subtype, and 20 bright ones of the class PNEUMONIA and virus."""
-    generator = np.random.default_rng(seed)
-    for k in range(40):
-        of_class, of_subtype, darkest = ((dark_are, subtype, 20), ("PNEUMONIA", "virus", 150))[k % 2]
-        image = place / of_class / f"person{k}_{of_subtype}_{k}.png"
-        image.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(generator.integers(darkest, darkest + 90, (48, 48), dtype=np.uint8)).save(image)
+@pytest.fixture(scope="module")
+def bright_or_dark(in_integers: Path) -> Run:
+    return load_run(RunFolder.named(in_integers / "experiments", "run"))
 
 
 @pytest.fixture(scope="module")
-def bright_or_dark(weights_file: str, new_folder: NewFolder) -> Run:
-    """A finished run on images that a network tells apart at sight, so that rounding changes no order of theirs."""
-    place = new_folder("bright_or_dark")
-    draw_bright_and_dark(place / "images", seed=0)
-    return finish(head_config(place / "images", weights_file), RunFolder.named(place, "run"), place / "cache")
-
-
-def head_config(data: Path, weights_file: str) -> TrainConfig:
-    return TrainConfig(
-        data=str(data),
-        weights=weights_file,
-        trainable="head",
-        size=32,
-        folds=2,
-        epochs=20,
-        batch_size=8,
-        learning_rate=3e-3,
-    )
-
-
-def finish(config: TrainConfig, folder: RunFolder, cache: Path) -> Run:
-    examine(config, folder, cache=cache, size=config.size)
-    run = begin_run(config, folder, Execution(cache=cache, devices="cpu"))
-    for fold in range(config.folds):
-        train_fold(run, fold, "cpu")
-    evaluate(run)
-    return run
-
-
-@pytest.fixture(scope="module")
-def package(bright_or_dark: Run, new_folder: NewFolder) -> Package:
-    target = ModelFolder.named(new_folder("models"), "bright")
-    return load_package(make_package(bright_or_dark, target, int8=True))
+def package(in_integers: Path) -> Package:
+    return load_package(ModelFolder.named(in_integers / "models", "bright").version("1"))
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +116,8 @@ def test_a_package_of_several_findings_scores_with_them(
     weights_file: str, readings: list[FileReading], tmp_path: Path
 ) -> None:
     draw_bright_and_dark(tmp_path / "images", seed=0, dark_are="PNEUMONIA", subtype="bacteria")
-    config = replace(head_config(tmp_path / "images", weights_file), task="multi", label_from="subtype")
-    run = finish(config, RunFolder.named(tmp_path, "run"), tmp_path / "cache")
+    config = replace(bright_config(tmp_path / "images", weights_file), task="multi", label_from="subtype")
+    run = finish_run(tmp_path, "run", config)
     package = load_package(make_package(run, ModelFolder.named(tmp_path / "models", "findings"), int8=True))
     assert {row["class"] for row in package.facts["int8"]["judged"]} == {"bacteria", "virus"}
     assert len(package.facts["int8"]["judged"]) == 22
@@ -198,7 +158,7 @@ def test_a_model_that_is_not_shown_to_be_as_good_in_them_is_refused_and_nothing_
         epochs=1,
         batch_size=16,
     )
-    run = finish(config, RunFolder.named(tmp_path / "experiments", "run"), tmp_path / "cache")
+    run = finish_run(tmp_path, "run", config)
     words = ["package", "run", "--name=tiny", f"--experiments={tmp_path / 'experiments'}", "--int8"]
     refusal = r"--int8 is refused: on 76 held-out images .* ROC-AUC of PNEUMONIA by up to \d+\.\d\d points \(0\.20 "
     with pytest.raises(PackageError, match=refusal):
