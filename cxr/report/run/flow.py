@@ -19,7 +19,7 @@ def image_flow(manifest: pd.DataFrame, holdout: str | None, images: OutOfFold) -
     """
     used = manifest[manifest["status"] == "used"]
     is_held_out = (used["split"] == holdout).fillna(False) & (holdout is not None)
-    is_predicted = used["image_id"].isin(images.predictions["image_id"])
+    is_predicted = used["path"].isin(images.predictions["path"])  # identical files may have different labels
     counts = {
         "found": len(manifest),
         "unreadable": (manifest["status"] == "unreadable").sum(),
