@@ -1,7 +1,7 @@
 """The page as Streamlit runs it: its views, and what every view shows."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -45,11 +45,19 @@ def view_of(module: str, folders: Folders) -> Callable[[], None]:
     return show
 
 
+def _follow_link(pages: Mapping[str, st.Page]) -> None:
+    """Open the view that the visitor's address names, once: who goes back from there stays on the first view."""
+    view = st.query_params.get("view", "")
+    if view in pages and "led" not in st.session_state:
+        st.session_state["led"] = True
+        st.switch_page(pages[view])
+
+
 def show(folders: Folders) -> None:
     """Show the chosen view, with links to all of them and the disclaimer above it."""
     st.set_page_config(page_title="cxr", page_icon=draw_icon(), layout="wide")
-    pages = [
-        st.Page(
+    pages = {
+        module: st.Page(
             view_of(module, folders),
             title=module.replace("_", " ").capitalize(),
             icon=f":material/{icon}:",
@@ -57,10 +65,11 @@ def show(folders: Folders) -> None:
             default=module == next(iter(ICONS)),
         )
         for module, icon in ICONS.items()
-    ]
-    chosen = st.navigation(pages, position="hidden")
+    }
+    chosen = st.navigation(list(pages.values()), position="hidden")
+    _follow_link(pages)
     with st.container(horizontal=True, gap="xsmall"):  # Streamlit's own menu covers a narrow screen until it is closed
-        for page in pages:
+        for page in pages.values():
             st.page_link(page, width="content")
     st.warning(DISCLAIMER, icon=":material/science:")
     chosen.run()

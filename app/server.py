@@ -75,7 +75,7 @@ def prepare(folders: Folders, port: int) -> tuple[str, list[str]]:
     port = _free_port(port)
     options = [f"--{name}={value}" for name, value in (OPTIONS | {"server.port": str(port)}).items()]
     options += [f"--server.allowedHosts={host}" for host in HOSTS]
-    script = str(Path(__file__).with_name("main.py"))
+    script = str(Path(__file__).with_name("launcher.py"))
     command = [sys.executable, "-m", "streamlit", "run", script, *options, "--", *folders.as_arguments()]
     return f"http://{ADDRESS}:{port}", command
 

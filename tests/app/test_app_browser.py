@@ -290,6 +290,18 @@ def test_every_view_fits_the_screen_is_legible_in_both_themes_and_carries_the_di
             assert page.evaluate(FAINT) == [], (view, theme)
 
 
+def test_the_address_of_a_view_leads_to_it_without_an_error_and_back_to_the_first(visit: Visit, served: Served) -> None:
+    heading = visit.page.get_by_role("heading", level=1)
+    for view in VIEWS[1:]:
+        address = f"{served.address}/{view.lower().replace(' ', '_')}"
+        visit.page.goto(address)
+        expect(heading).to_have_text(view)
+        visit.settle()
+        assert visit.page.url == address
+    visit.page.go_back()
+    expect(heading).to_have_text(VIEWS[0])
+
+
 def test_a_foreign_name_for_this_machine_is_not_answered(served: Served) -> None:
     port = int(served.address.rsplit(":", 1)[1])
     for host, status in (("127.0.0.1", b"101"), ("evil.example", b"403")):
