@@ -49,7 +49,7 @@ def show(tiles: Sequence[Tile]) -> None:
             st.caption(tile.caption)
     n_missing = sum(tile.picture is None for tile in tiles)
     if n_missing:
-        st.caption(f"{n_missing} of these {len(tiles)} images are not available.")
+        st.caption(f"{n_missing} of these {len(tiles)} images are not available: moved, deleted or changed since.")
 
 
 def show_picture(picture: str | None, alt: str) -> None:

@@ -57,7 +57,9 @@ def markdown(text: object) -> str:
 
 def display_name(name: object) -> str:
     """Return how a person writes a name from a table, such as a metric's or an operating point's."""
-    return _DISPLAY_NAMES.get(str(name), str(name).replace("_", " "))
+    if (metric := str(name).removeprefix("macro ")) != str(name):
+        return f"macro {display_name(metric)}"
+    return _DISPLAY_NAMES.get(metric, metric.replace("_", " "))
 
 
 def describe_referral(fitting: Sequence[str], n_classes: int) -> str:

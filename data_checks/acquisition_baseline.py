@@ -24,7 +24,7 @@ def expectations(limit: Tolerances) -> list["Expectation"]:
     """Return the suite."""
     most = limit.acquisition_auc
     sentence = (
-        f"Acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of at most {most:g}; "
+        f"Acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of at most {most:.0%}; "
         "above that, a model may be reading the scanner instead of the lung."
     )
     return [between("ranking", "warning", sentence, most=most)]

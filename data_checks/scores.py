@@ -44,7 +44,9 @@ def describe(rows: pd.DataFrame, outputs: Classes | Findings) -> pd.DataFrame:
 def expectations(outputs: Classes | Findings, version: str, limit: Tolerances) -> list["Expectation"]:
     """Return the suite."""
     photographs = f"At most {limit.photograph_share:.0%} of the readable images are colour photographs."
-    refused = f"At most {limit.quarantined_share:.0%} of the files are quarantined, texts, archives and the like apart."
+    refused = (
+        f"At most {limit.quarantined_share:.0%} of the files other than texts, archives and the like are quarantined."
+    )
     others = f"At most {limit.other_file_share:.0%} of the files are texts, archives and the like."
     unlike = f"At most {limit.unlike_share:.0%} of the images are unlike the training images."
     return [

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pandas as pd
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -10,7 +11,7 @@ from cxr.config import DataConfig
 from cxr.storage import events
 from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run
-from cxr.verdict import Verdict
+from cxr.verdict import SEVERITIES, Verdict
 from cxr.wording import DISCLAIMER, markdown
 from data_checks import gate
 from data_checks.tolerances import Tolerances
@@ -44,12 +45,23 @@ def _publish(folder: RunFolder, verdicts: Sequence[Verdict], what: str) -> None:
     key = f"{what}-{artifact_key(folder.run_id)}"
     table = expectations_table(verdicts)
     failed = table[~table["passed"]]
-    description = f"{what} of {markdown(folder.run_id)}: {len(table)} expectations, {len(failed)} failed"
+    description = f"{what} of {markdown(folder.run_id)}: {_met(table)}"
     create_table_artifact(table_rows(table), key=f"checks-{key}", description=description)
-    lines = [f"| {r.severity} | {r.table} | {markdown(r.sentence)} | {r.n_unexpected} |" for r in failed.itertuples()]
-    heading = f"# Checks of {what}: {markdown(folder.run_id)}\n\n{len(table)} expectations, {len(failed)} failed.\n\n"
-    columns = "| severity | table | expectation | exceptions |\n| --- | --- | --- | --- |\n"
-    report = f"\n\nReport: {markdown(folder.checks_report)}. {DISCLAIMER}"
-    create_markdown_artifact(
-        heading + columns + "\n".join(lines) + report, key=f"verdict-{key}", description=description
-    )
+    heading = f"# Checks of {what}: {markdown(folder.run_id)}\n\n{_met(table)}.\n\n"
+    report = f"Report: {markdown(folder.checks_report)}. {DISCLAIMER}"
+    create_markdown_artifact(heading + _rows(failed) + report, key=f"verdict-{key}", description=description)
+
+
+def _met(table: pd.DataFrame) -> str:
+    """Return how many expectations are met, and how many of each severity are not."""
+    failed = table.loc[~table["passed"], "severity"].value_counts()
+    counts = ", ".join(f"{failed[severity]} {severity}" for severity in SEVERITIES if severity in failed)
+    return f"{table['passed'].sum()} of {len(table)} expectations are met{f', all but {counts}' if counts else ''}"
+
+
+def _rows(failed: pd.DataFrame) -> str:
+    """Return the expectations that failed as a table in Markdown; nothing if there are none."""
+    if failed.empty:
+        return ""
+    lines = [f"| {r.severity} | {r.table} | {markdown(r.sentence)} | {r.n_unexpected:,} |" for r in failed.itertuples()]
+    return "\n".join(["| severity | table | not met | exceptions |", "| --- | --- | --- | --- |", *lines, "", ""])

@@ -41,7 +41,7 @@ def _headline(folder: RunFolder, table: pd.DataFrame) -> str:
 def _markdown(folder: RunFolder, table: pd.DataFrame) -> str:
     beside = "starting_project" in table and table["starting_project"].notna().any()
     rows = [
-        f"| {markdown(row['metric'])} | {format_estimate(row['mean'], sd=row['sd'], scale=1)} | "
+        f"| {markdown(display_name(row['metric']))} | {format_estimate(row['mean'], sd=row['sd'], scale=1)} | "
         f"{format_estimate(row['pooled'], row['ci_low'], row['ci_high'], scale=1)} |"
         + (f" {format_estimate(row['starting_project'], scale=1)} |" if beside else "")
         for row in table.to_dict("records")

@@ -14,6 +14,7 @@ NAN = float("nan")
         ("half", "0.5"),
         ("sensitivity_95", "sensitivity ≥ 0.95"),
         ("balanced_accuracy", "balanced accuracy"),
+        ("macro roc_auc", "macro ROC-AUC"),
         ("accuracy", "accuracy"),
     ],
 )

@@ -58,8 +58,8 @@ def _matrix(
 ) -> pd.DataFrame:
     """Return the confusion matrix, true classes as rows."""
     columns = {
-        f"predicted {name}": [true_positive, false_positive],
-        f"predicted {other}": [false_negative, true_negative],
+        f"predicted {name}": [f"{true_positive:,}", f"{false_positive:,}"],
+        f"predicted {other}": [f"{false_negative:,}", f"{true_negative:,}"],
     }
     return pd.DataFrame(columns, index=[f"{name} images", f"{other} images"])
 

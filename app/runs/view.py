@@ -113,16 +113,19 @@ def _show_metrics(folder: RunFolder, finding: str | None) -> None:
         },
         index=[display_name(metric) for metric in rows.index],
     )
-    about = "At probability 0.5, before calibration. Intervals are from a bootstrap over patients."
+    about = (
+        "At probability 0.5, before calibration, as the literature reports them; Threshold has the calibrated "
+        "probabilities, which a package predicts with. Intervals are from a bootstrap over patients."
+    )
     if rows["starting_project"].notna().any():
         shown["starting project"] = [format_estimate(value) for value in rows["starting_project"]]
         about += " The starting project is a ResNet-50 in five-fold cross-validation on this data set."
     st.table(shown)
     st.caption(about)
-    st.subheader("Confusion matrix")
+    st.subheader("Confusion matrix at probability 0.5, before calibration")
     classes = results.out_of_fold(folder, finding).classes
     figure = charts.confusion(rows_of(verified.read_table(folder.confusion), finding), classes)
-    _show_chart(figure, "The confusion matrix at probability 0.5")
+    _show_chart(figure, "The confusion matrix at probability 0.5, before calibration")
 
 
 def _show_curves(folder: RunFolder, finding: str | None) -> None:

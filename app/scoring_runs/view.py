@@ -43,7 +43,7 @@ def show(folders: Folders) -> None:
 
 def _show_scoring_run(folder: ScoresFolder, started_at: Sequence[str]) -> str | None:
     """Show the scoring run and the batch that the visitor chooses; return the name of the batch, if there is one."""
-    st.subheader("One scoring run")
+    st.subheader("Scoring run")
     chosen = st.selectbox("Scoring run (UTC)", started_at, format_func=format_folder_time, width=420)
     record = files.read_record(folder.scoring_run(chosen).record)
     batches = [batch for batch in record["batches"] if batch["decision"] != "nothing new"]
@@ -130,9 +130,9 @@ def _failed_checks(batch: Mapping[str, Any]) -> list[Finding]:
 
 def _show_rows(folder: ScoresFolder, batches: Sequence[str], opened: str | None) -> None:
     """Show the scores of the batch that the visitor chooses, at first of the one that is opened above."""
-    st.subheader("All rows of a batch")
+    st.subheader("Rows of a batch")
     first = batches.index(opened) if opened in batches else 0
-    batch = st.selectbox("Batch to read", batches, index=first, format_func=visible, width=420)
+    batch = st.selectbox("Batch whose rows are shown", batches, index=first, format_func=visible, width=420)
     rows = scores.read_batch(folder, batch)
     probabilities = [name for name in map(str, rows.columns) if name.startswith("probability_")]
     decided = [name for name in map(str, rows.columns) if name == "predicted_label" or name.startswith("called_")]

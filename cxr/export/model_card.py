@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cxr import __version__
-from cxr.wording import DISCLAIMER, format_estimate, markdown
+from cxr.wording import DISCLAIMER, display_name, format_estimate, markdown
 
 LICENCE = "apache-2.0"
 LIMITS = (
@@ -33,5 +33,6 @@ def model_card(facts: Mapping[str, Any]) -> str:
     )
     environment.filters["yaml"] = json.dumps  # JSON strings are YAML strings
     environment.filters["text"] = markdown
+    environment.globals["display_name"] = display_name
     environment.globals["format_estimate"] = format_estimate
     return environment.get_template(name).render(**facts, cxr_version=__version__)

@@ -25,7 +25,7 @@ SECTIONS = (
     ("performance", "Performance"),
     ("calibration", "Calibration"),
     ("operating-points", "Operating points"),
-    ("referral", "Refer"),
+    ("referral", "Referral"),
     ("folds", "Folds"),
     ("subgroups", "Subgroups"),
     ("most-confident-errors", "Most confident errors"),

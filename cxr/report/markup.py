@@ -49,12 +49,20 @@ def _environment(folder: Path) -> "Environment":
         lstrip_blocks=True,
     )
     environment.filters["when"] = format_time
+    environment.filters["command"] = _command
     return environment
 
 
 def _finalize(value: Any) -> Any:
     """Return what a template writes for a value: text becomes visible, markup stays as it is."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _command(line: str) -> Markup:
+    """Return a command as code; a line of the page never ends within the hyphens of an option."""
+    option = Markup('<span class="keep">{}</span>')
+    words = [option.format(visible(word)) if word.startswith("--") else visible(word) for word in line.split(" ")]
+    return Markup("<code>{}</code>").format(Markup(" ").join(words))
 
 
 def thumbnail(picture: Image.Image, size_px: int = THUMBNAIL_PX) -> str:

@@ -126,8 +126,12 @@ def _refusal(chroma: float, contrast: float) -> UnreadableError | None:
     """Return why an image is no radiograph; None if it may be one."""
     if chroma > PHOTOGRAPH_CHROMA:
         return UnreadableError(
-            "colour_photograph", f"its pixels lie {chroma:.0f} levels from grey, at most {PHOTOGRAPH_CHROMA:g}"
+            "colour_photograph",
+            f"on average its pixels are {chroma:.0f} levels away from grey; at most {PHOTOGRAPH_CHROMA:g} are allowed",
         )
     if contrast < BLANK_CONTRAST:
-        return UnreadableError("blank", f"its grey levels spread by {contrast:.1f}, at least {BLANK_CONTRAST:g}")
+        return UnreadableError(
+            "blank",
+            f"the standard deviation of its grey levels is {contrast:.1f}; at least {BLANK_CONTRAST:g} is needed",
+        )
     return None

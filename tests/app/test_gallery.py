@@ -30,4 +30,4 @@ def test_images_are_shown_a_page_at_a_time() -> None:
 
 
 def test_an_image_that_is_not_available_is_said_to_be_so() -> None:
-    assert "1 of these 3 images are not available." in texts(shown(3))
+    assert "1 of these 3 images are not available: moved, deleted or changed since." in texts(shown(3))

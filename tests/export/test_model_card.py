@@ -11,6 +11,7 @@ from cxr.export.model_card import model_card
 from cxr.storage import files
 from cxr.storage.model_folder import ModelFolder
 from cxr.training.run import Run
+from cxr.wording import display_name
 
 
 def read_card(text: str) -> tuple[dict[str, Any], list[str]]:
@@ -37,11 +38,11 @@ def test_the_card_is_yaml_and_markdown_with_the_metrics_of_the_run(head: Run, mo
     values = {entry["type"]: entry["value"] for entry in result["metrics"]}
     assert values == pytest.approx({row.metric: 100 * row.value for row in rows.itertuples()}, abs=0.00501)
     for row in rows.itertuples():
-        assert cells[cells.index(row.metric) + 2] == (
+        assert cells[cells.index(display_name(row.metric)) + 2] == (
             f"{100 * row.value:.1f} [{100 * row.ci_low:.1f}, {100 * row.ci_high:.1f}]"
         )
     for point, threshold in facts["thresholds"].items():
-        assert cells[cells.index(point) + 1] == f"{threshold:.4f}"
+        assert cells[cells.index(display_name(point)) + 1] == f"{threshold:.4f}"
 
 
 def test_the_card_of_a_run_that_left_out_clusters_says_that_its_figures_are_pessimistic(
@@ -71,12 +72,12 @@ def test_a_metric_that_is_undefined_is_a_dash_in_the_card(head: Run, models: Pat
     undefined = dict.fromkeys(("mean", "sd", "pooled", "ci_low", "ci_high")) | {"metric": "roc_auc"}
     meta, cells = read_card(model_card(facts | {"metrics": [undefined]}))
     assert meta["model-index"][0]["results"][0]["metrics"][0]["value"] is None
-    assert cells[:3] == ["roc_auc", "–", "–"]
+    assert cells[:3] == ["ROC-AUC", "–", "–"]
 
 
 def test_for_more_than_two_classes_the_card_has_macro_averages_and_no_thresholds(three: Run, models: Path) -> None:
     card = make_package(three, ModelFolder.named(models, "three")).card.read_text()
     meta, cells = read_card(card)
     assert "macro roc_auc" in {entry["type"] for entry in meta["model-index"][0]["results"][0]["metrics"]}
-    assert "youden" not in cells
+    assert "Youden" not in cells
     assert "classifies chest X-rays as NORMAL or bacteria or virus" in card

@@ -49,7 +49,7 @@ def test_images_that_are_gone_are_counted(changed: tuple[Folders, RunFolder], tm
     table = files.read_table(run.table("label_suspects"))
     n_shown = min(PER_PAGE, int(table["is_suspect"].sum()))
     view = section(folders)
-    assert f"{n_shown} of these {n_shown} images are not available." in texts(view)
+    assert f"{n_shown} of these {n_shown} images are not available: moved, deleted or changed since." in texts(view)
     assert not view.image
 
 

@@ -105,4 +105,4 @@ def test_files_that_left_the_inbox_have_no_pictures(folders: Folders, tmp_path: 
     files.write_json(run.record, files.read_json(run.record) | {"inbox": str(tmp_path / "gone")})
     view = opened("scoring_runs", copy)
     assert not pictures(view)
-    assert "6 of these 6 images are not available." in texts(view)
+    assert "6 of these 6 images are not available: moved, deleted or changed since." in texts(view)

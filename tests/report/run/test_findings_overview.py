@@ -40,6 +40,6 @@ def test_the_overview_has_each_finding_at_the_operating_point_of_a_package_besid
         value, low, high = 100 * points.loc[(name, "sensitivity"), ["value", "ci_low", "ci_high"]].to_numpy(float)
         assert not np.isnan(value)
         assert f"60.0 [50.0, 70.0] {value:.1f} [{low:.1f}, {high:.1f}]" in words
-    assert "Not surely better than acquisition alone: virus." in words
+    assert "Not shown to be better than acquisition alone: virus." in words
     assert "Figure 1. Training loss" in words
     assert "config, SHA-256" in words

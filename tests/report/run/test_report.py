@@ -140,8 +140,8 @@ def test_the_first_screen_has_headline_figures_a_verdict_two_figures_and_then_th
     auc = files.read_table(run.folder.figures / "acquisition.parquet").set_index("model")["value"] * 100
     assert f"a regression reaches a ROC-AUC of {auc['acquisition']:.1f} [" in words
     assert f"networks minus acquisition: {auc['difference']:+.1f} [".replace("-", "−") in words
-    assert "There is no held-out and no external test set" in words
-    assert "The data were not checked." in words
+    assert "There is no held-out or external test set" in words
+    assert "The data were not checked: see images and folds." in words
     assert "Published results" not in words, "these are not the images of the Kaggle set"
     assert page.words.count("Figure 1.") == 1
 
