@@ -75,8 +75,8 @@ def prepare(folders: Folders, port: int) -> tuple[str, list[str]]:
     port = _free_port(port)
     options = [f"--{name}={value}" for name, value in (OPTIONS | {"server.port": str(port)}).items()]
     options += [f"--server.allowedHosts={host}" for host in HOSTS]
-    script = str(Path(__file__).with_name("launcher.py"))
-    command = [sys.executable, "-m", "streamlit", "run", script, *options, "--", *folders.as_arguments()]
+    streamlit, script = (str(Path(__file__).with_name(name)) for name in ("streamlit_server.py", "launcher.py"))
+    command = [sys.executable, streamlit, "run", script, *options, "--", *folders.as_arguments()]
     return f"http://{ADDRESS}:{port}", command
 
 
