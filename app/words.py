@@ -118,7 +118,7 @@ def meaning(classes: Classes, prediction: Prediction, reference: pd.DataFrame, f
     prevalence = prevalence_of(facts)
     share = float((reference["label"] == name).mean()) if prevalence is None else prevalence
     return (
-        f"Calibrated: of 100 images with this probability, about {n_of_100} are {escape(name)}, where {share:.0%} of "
+        f"Calibrated: of 100 images with this probability, about {n_of_100} are {escape(name)}, where {share:.1%} of "
         f"all images are (calibration and thresholds: {escape(describe_origin(facts))})."
     )
 

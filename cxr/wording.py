@@ -62,6 +62,11 @@ def display_name(name: object) -> str:
     return _DISPLAY_NAMES.get(metric, metric.replace("_", " "))
 
 
+def percent(share: float) -> str:
+    """Return a share that somebody chose, such as a limit, in percent with all its digits: 0.025 as `2.5%`."""
+    return f"{100 * share:g}%"
+
+
 def describe_referral(fitting: Sequence[str], n_classes: int) -> str:
     """Return why an image is referred, such as `the image fits both classes, NORMAL and PNEUMONIA`.
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from cxr.wording import percent
 from data_checks.expect import between
 from data_checks.suite import Table
 from data_checks.tolerances import Tolerances
@@ -24,7 +25,7 @@ def expectations(limit: Tolerances) -> list["Expectation"]:
     """Return the suite."""
     most = limit.acquisition_auc
     sentence = (
-        f"Acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of at most {most:.0%}; "
+        f"Acquisition alone (size, brightness, mode) ranks the classes with a ROC-AUC of at most {percent(most)}; "
         "above that, a model may be reading the scanner instead of the lung."
     )
     return [between("ranking", "warning", sentence, most=most)]

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from cxr.wording import percent
 from data_checks.expect import between, one_of
 from data_checks.suite import Table
 from data_checks.tolerances import Tolerances
@@ -44,7 +45,7 @@ def expectations(limit: Tolerances) -> list["Expectation"]:
         "Size, grey levels, features and scores are distributed as in the model's out-of-fold images "
         f"(a distance of at most {limit.drift_effect:g}, unless chance explains it)."
     )
-    novel = f"At most {limit.novel_share:.0%} of the images are unlike all that the model was trained on."
+    novel = f"At most {percent(limit.novel_share)} of the images are unlike all that the model was trained on."
     accuracy = (
         f"The estimated accuracy is at most {limit.accuracy_loss:g} below that of the model's out-of-fold images."
     )

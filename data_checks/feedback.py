@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cxr.classes import Classes
+from cxr.wording import percent
 from data_checks.expect import all_of, between, matching, one_of, present, unique
 from data_checks.suite import Table
 from data_checks.tolerances import Tolerances
@@ -45,7 +46,7 @@ def expectations(classes: Classes, limit: Tolerances) -> list["Expectation"]:
         classes: of the model.
         limit: what is still acceptable.
     """
-    corrected = f"At most {limit.corrected_share:.0%} of the labels are corrections."
+    corrected = f"At most {percent(limit.corrected_share)} of the labels are corrections."
     return [
         unique("key", "critical", "Every entry says one thing of an image."),
         matching("image_id", "critical", "Every image is named by the hash of its content.", r"^[0-9a-f]{64}$"),

@@ -6,6 +6,7 @@ import pandas as pd
 
 from cxr.config import DataConfig
 from cxr.dataset.folds import trace_images
+from cxr.wording import percent
 from data_checks.expect import all_of, between, one_of, present
 from data_checks.suite import Table
 from data_checks.tolerances import Tolerances
@@ -67,7 +68,7 @@ def expectations(config: DataConfig, n_classes: int, limit: Tolerances) -> list[
 
 def _balance(limit: Tolerances) -> list["Expectation"]:
     share = f"The share of a class in a fold is within {limit.prevalence_gap:g} of its share in all folds."
-    size = f"The size of every fold is within {limit.fold_size_gap:.0%} of the mean size."
+    size = f"The size of every fold is within {percent(limit.fold_size_gap)} of the mean size."
     return [
         between("prevalence_gap", "warning", share, most=limit.prevalence_gap),
         between("size_gap", "warning", size, most=limit.fold_size_gap),

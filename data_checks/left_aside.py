@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cxr.dataset.listing.file_kinds import MADE_BY_SYSTEMS, OTHER_FORMAT
+from cxr.wording import percent
 from data_checks.expect import absent, one_of
 from data_checks.suite import Table
 from data_checks.tolerances import Tolerances
@@ -37,9 +38,12 @@ def describe(left_aside: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
 
 def expectations(limit: Tolerances) -> list["Expectation"]:
     """Return the suite."""
-    many = f"At least {limit.readable_share:.0%} of the images are in a format that cxr reads: convert the others."
+    many = f"At least {percent(limit.readable_share)} of the images are in a format that cxr reads: convert the others."
     every = "Every image is in a format that cxr reads (JPEG, PNG, DICOM); others are left out."
-    few = f"At most {limit.left_aside_share:.0%} of the files are left aside: hidden, or of another kind than images."
+    few = (
+        f"At most {percent(limit.left_aside_share)} of the files are left aside: hidden, or of another kind than "
+        "images."
+    )
     none = "No file is left aside."
     return [
         one_of("image", "critical", many, [READ], mostly=limit.readable_share),

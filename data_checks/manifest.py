@@ -12,6 +12,7 @@ import pandas as pd
 from cxr.classes import Findings
 from cxr.dataset.known_patients import NOBODY, most_images_of_a_patient
 from cxr.dataset.patients import SHARED
+from cxr.wording import percent
 from data_checks.expect import absent, all_of, between, matching, one_of, present, unique
 from data_checks.suite import Table
 from data_checks.tolerances import Tolerances
@@ -102,7 +103,7 @@ def _labels(
 ) -> list["Expectation"]:
     enough = f"Every class has at least {n_folds} patients, one for each fold: use fewer folds or more images."
     filled = "Every class folder holds at least one usable image: fill the folder or remove it."
-    common = f"Every class makes up at least {limit.class_share:.0%} of the used images."
+    common = f"Every class makes up at least {percent(limit.class_share)} of the used images."
     return [
         between("labels_of_these_bytes", "critical", "Identical bytes have one label: remove the wrong copy.", most=1),
         *([all_of("used_label", "critical", filled, class_folders)] if class_folders else []),
@@ -113,10 +114,10 @@ def _labels(
 
 
 def _pixels(limit: Tolerances) -> list["Expectation"]:
-    many_readable = f"At least {limit.readable_share:.0%} of the files can be read."
-    few_blank = f"At most {limit.blank_share:.0%} of the images are blank."
-    dark = f"At most {limit.dark_share:.0%} of an image is black."
-    bright = f"At most {limit.bright_share:.0%} of an image is saturated."
+    many_readable = f"At least {percent(limit.readable_share)} of the files can be read."
+    few_blank = f"At most {percent(limit.blank_share)} of the images are blank."
+    dark = f"At most {percent(limit.dark_share)} of an image is black."
+    bright = f"At most {percent(limit.bright_share)} of an image is saturated."
     large = f"Every image is at least {limit.min_side_px:g} pixels wide and high."
     shape = f"The longer side of an image is at most {limit.max_aspect:g} times the shorter one."
     bits = "All images have the same bits per pixel; an exception has another origin, which may give away its label."

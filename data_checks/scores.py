@@ -7,6 +7,7 @@ import pandas as pd
 from cxr.classes import Classes, Findings
 from cxr.errors import Reason
 from cxr.images.other_files import OTHER_FILE
+from cxr.wording import percent
 from data_checks.expect import absent, between, one_of, present, unique
 from data_checks.suite import Table
 from data_checks.tolerances import Tolerances
@@ -43,12 +44,13 @@ def describe(rows: pd.DataFrame, outputs: Classes | Findings) -> pd.DataFrame:
 
 def expectations(outputs: Classes | Findings, version: str, limit: Tolerances) -> list["Expectation"]:
     """Return the suite."""
-    photographs = f"At most {limit.photograph_share:.0%} of the readable images are colour photographs."
+    photographs = f"At most {percent(limit.photograph_share)} of the readable images are colour photographs."
     refused = (
-        f"At most {limit.quarantined_share:.0%} of the files other than texts, archives and the like are quarantined."
+        f"At most {percent(limit.quarantined_share)} of the files other than texts, archives and the like are "
+        "quarantined."
     )
-    others = f"At most {limit.other_file_share:.0%} of the files are texts, archives and the like."
-    unlike = f"At most {limit.unlike_share:.0%} of the images are unlike the training images."
+    others = f"At most {percent(limit.other_file_share)} of the files are texts, archives and the like."
+    unlike = f"At most {percent(limit.unlike_share)} of the images are unlike the training images."
     return [
         unique("key", "critical", "Every file has exactly one row."),
         one_of("status", "critical", "Every file is scored or quarantined.", ["ok", "quarantined"]),

@@ -2,7 +2,16 @@ import pytest
 from markdown_it import MarkdownIt
 
 from cxr.errors import ConfigError, FoldFailedError, UnreadableError
-from cxr.wording import display_name, format_estimate, format_folder_time, format_p, format_time, markdown, visible
+from cxr.wording import (
+    display_name,
+    format_estimate,
+    format_folder_time,
+    format_p,
+    format_time,
+    markdown,
+    percent,
+    visible,
+)
 
 NAN = float("nan")
 
@@ -28,6 +37,10 @@ def test_a_value_is_shown_with_its_interval_or_its_standard_deviation() -> None:
     assert format_estimate(0.9123, sd=0.0049) == "91.2 ± 0.5"
     assert format_estimate(1234.5678, scale=1, decimals=2) == "1,234.57"
     assert format_estimate(0.0123, -0.0456, 0.0702, sign=True) == "+1.2 [-4.6, +7.0]"
+
+
+def test_a_share_that_somebody_chose_is_in_percent_with_all_its_digits() -> None:
+    assert [percent(share) for share in (0.2, 0.07, 0.005, 0.125, 0.985)] == ["20%", "7%", "0.5%", "12.5%", "98.5%"]
 
 
 def test_what_is_undefined_is_a_dash() -> None:

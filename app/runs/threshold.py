@@ -35,7 +35,7 @@ def show(folder: RunFolder, finding: str | None) -> None:
         st.table(_matrix(words.escape(name), other, *(int(rates[cell].value) for cell in CELLS)))
         st.caption(
             "Out of fold, with probabilities calibrated on the other folds, as in a packaged model. "
-            f"PPV and NPV hold where {truth.mean():.0%} of the images are {words.escape(name)}, as here."
+            f"PPV and NPV hold where {truth.mean():.1%} of the images are {words.escape(name)}, as here."
         )
         _show_operating_points(folder, finding)
     with right:

@@ -146,7 +146,7 @@ def show_recalibration(package: "Package") -> None:
         print_table(shown, 100)
     if origin["prevalence"] is not None and origin["stated_prevalence"] is None:
         say(
-            f"{origin['prevalence']:.0%} of the labelled images are {visible(package.classes.positive)}: where it is "
+            f"{origin['prevalence']:.1%} of the labelled images are {visible(package.classes.positive)}: where it is "
             "rarer or more frequent, give --prevalence"
         )
     say(DISCLAIMER)

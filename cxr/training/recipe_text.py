@@ -7,21 +7,22 @@ from pathlib import Path
 from cxr.augmentation import POLICIES, Augmentation
 from cxr.config import TrainConfig
 from cxr.recipe import PRESETS
+from cxr.wording import percent
 
 CHANGES = {
-    "rotation": "rotation by up to {:g}°",
-    "zoom_in": "zoom to {:.0%} of the side",
-    "zoom_out": "zoom to {:.0%} of the side",
-    "aspect": "aspect by up to e^±{:g}",
-    "shift": "shift by up to {:.0%}",
-    "gamma": "gamma by up to e^±{:g}",
-    "contrast": "contrast by a factor of up to 1 ± {:g}",
-    "brightness": "brightness by up to ±{:.0%}",
-    "blur": "blur of {:.0%} of the images",
-    "noise": "noise of up to {:.0%}",
-    "erase": "a square erased in {:.0%} of the images",
+    "rotation": "rotation by up to {0:g}°",
+    "zoom_in": "zoom to {1} of the side",
+    "zoom_out": "zoom to {1} of the side",
+    "aspect": "aspect by up to e^±{0:g}",
+    "shift": "shift by up to {1}",
+    "gamma": "gamma by up to e^±{0:g}",
+    "contrast": "contrast by a factor of up to 1 ± {0:g}",
+    "brightness": "brightness by up to ±{1}",
+    "blur": "blur of {1} of the images",
+    "noise": "noise of up to {1}",
+    "erase": "a square erased in {1} of the images",
 }
-"""What each limit of an augmentation means, with its value."""
+"""What each limit of an augmentation means, with its value as it is and in percent."""
 DECLINES = {
     "one-cycle": "a one-cycle learning rate up to {:g}",
     "cosine": "a learning rate of {:g} that falls as a cosine",
@@ -77,7 +78,7 @@ def _augmentation(config: TrainConfig) -> str:
 def _changes(policy: Augmentation) -> list[str]:
     unchanged = Augmentation()
     return [
-        text.format(getattr(policy, name))
+        text.format(getattr(policy, name), percent(getattr(policy, name)))
         for name, text in CHANGES.items()
         if getattr(policy, name) != getattr(unchanged, name)
     ]
@@ -93,7 +94,8 @@ def _optimisation(config: TrainConfig) -> str:
     small = f", the first {config.half_size_epochs} of them on half the side" if config.progressive else ""
     return (
         f"{epochs}, fixed in advance{small}; batches of {config.batch_size}, {weighted}{smoothed}, AdamW "
-        f"with a weight decay of {config.weight_decay:g}, and {rate}, warmed up over {config.warm_up:.0%} of the steps."
+        f"with a weight decay of {config.weight_decay:g}, and {rate}, warmed up over {percent(config.warm_up)} of the "
+        "steps."
     )
 
 

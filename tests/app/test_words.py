@@ -67,10 +67,10 @@ def test_the_meaning_of_a_probability_names_the_prevalence() -> None:
     reference = pd.DataFrame({"label": ["PNEUMONIA"] * 3 + ["NORMAL"]})
     known = prediction({"PNEUMONIA": 0.876, "NORMAL": 0.124})
     sentence = words.meaning(TWO, known, reference, {})
-    assert "of 100 images with this probability, about 88 are PNEUMONIA, where 75% of all images are" in sentence
+    assert "of 100 images with this probability, about 88 are PNEUMONIA, where 75.0% of all images are" in sentence
     origin = {"source": "out_of_fold", "prevalence": 0.75, "stated_prevalence": 0.2}
     sentence = words.meaning(TWO, known, reference, {"thresholds_from": origin})
-    assert "where 20% of all images are" in sentence
+    assert "where 20.0% of all images are" in sentence
 
 
 @pytest.mark.parametrize(
