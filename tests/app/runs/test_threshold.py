@@ -21,7 +21,7 @@ def test_the_threshold_moves_the_matrix_to_what_scikit_learn_gives(folders: Fold
     predicted = (run.calibrated[:, 1] >= threshold).astype(int)
     expected = confusion_matrix(truth, predicted, labels=[1, 0])
     matrix = view.table[0].value
-    assert matrix.to_numpy().tolist() == expected.tolist()
+    assert matrix.to_numpy().tolist() == [[f"{n:,}" for n in row] for row in expected.tolist()]
     assert matrix.columns.tolist() == ["predicted PNEUMONIA", "predicted NORMAL"]
     shown = {metric.label: metric.value for metric in view.metric}
     assert shown["Sensitivity"] == f"{100 * recall_score(truth, predicted):.1f} %"
