@@ -1,5 +1,6 @@
 """Images and runs that several tests share: drawn, seeded, made once."""
 
+import gc
 import io
 import logging
 import os
@@ -57,6 +58,9 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 # Tables are compared to the bit, which depends on the number of threads, and this on how many folds share the cores.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# Collecting imports all modules and makes a million objects that stay: Python would look through them again and again.
+gc.disable()
+
 
 LONG = (
     "flows/test_runs_in_a_bucket",
@@ -96,6 +100,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the modules that take minutes, so that the processes that share the modules end together."""
     place = {Path(__file__).parent / f"{name}.py": k for k, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path, len(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage again, but not among what is there before the first test."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
