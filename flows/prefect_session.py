@@ -3,8 +3,9 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Empty
 
 from cxr.errors import ConfigError, CxrError, FoldFailedError, RunError
 
@@ -36,6 +37,7 @@ def prefect_session() -> Iterator[None]:
         try:
             yield
         except TransportError as error:
+            _give_up_events()
             raise RunError(
                 f"Prefect's server no longer answers ({error}). Finished work is kept: the same command goes on from "
                 "here once the server is up again."
@@ -47,6 +49,19 @@ def prefect_session() -> Iterator[None]:
                 "Prefect's server did not start in time: this machine is too busy. Rerun the same command, or start "
                 "the server once for all commands (`cxr up`)."
             ) from error
+
+
+def _give_up_events() -> None:
+    """Drop the events that wait for a server that is gone.
+
+    At its end the process would try each of them for seven seconds, minutes in all, and print an error for it.
+    """
+    from prefect.events.worker import EventsWorker
+
+    for worker in tuple(EventsWorker._instances.values()):  # a worker that ends takes itself out
+        with suppress(Empty):
+            while True:
+                worker._queue.get_nowait()
 
 
 @contextmanager

@@ -421,6 +421,13 @@ REMOVALS = (
         "tests/deployments/test_server.py::test_a_run_whose_server_stays_away_says_so_in_one_sentence_and_the_same_command_finishes_it",
     ),
     Removal(
+        "a command whose server is gone waits for minutes for the events that it still has to send",
+        "flows/prefect_session.py",
+        "            _give_up_events()\n",
+        "",
+        "tests/deployments/test_server.py::test_a_run_whose_server_stays_away_says_so_in_one_sentence_and_the_same_command_finishes_it",
+    ),
+    Removal(
         "the server is absent at the start: found out late",
         "flows/prefect_session.py",
         "if address is not None and not answers(address, patience_s):",
