@@ -512,6 +512,13 @@ REMOVALS = (
         SERVICES + "down_amid_a_training_leaves_no_process_and_no_batch_is_lost",
     ),
     Removal(
+        "stop: a fold that was asked to stop counts as killed",
+        "cxr/training/supervision.py",
+        "        _stopped.add(child)\n",
+        "",
+        CROSS + "the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables",
+    ),
+    Removal(
         "down: what a killed worker left goes on",
         "deployments/services.py",
         "        end(left, left)\n",

@@ -41,6 +41,7 @@ def test_the_plain_core_stopped_killed_and_started_twice_gives_the_flows_tables(
     log = (tmp_path / "log").read_text()
     assert "fold 0: stopped after epoch" in log
     assert log.endswith("stopped: rerun the same command to resume\n")
+    assert "it starts again" not in log
     assert "Traceback" not in log
 
     process, _ = start_and_wait_for_epoch_2(1, command, tmp_path, environment)

@@ -176,6 +176,7 @@ def _stop(number: int, _: object) -> NoReturn:
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, signal.SIG_DFL)  # a second Ctrl-C ends the process at once
     _end_children()
+    logging.disable()  # what other threads still have to say is no news
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.show_cursor()
     console.print("\nstopped: rerun the same command to resume", style="red", markup=False)
@@ -183,14 +184,15 @@ def _stop(number: int, _: object) -> NoReturn:
 
 
 def _end_children() -> None:
-    """Terminate all descendants, wait for the folds to save their state, and kill those that do not end."""
+    """Let the folds save their state, terminate all other descendants, and kill those that do not end."""
     import psutil
 
     family = psutil.Process().children(recursive=True)
+    folds = supervision.stop_children()
     for process in family:
-        process.terminate()
-    folds = [process for process in family if process.pid in supervision.running()]
-    psutil.wait_procs(folds, timeout=FOLDS_STOP_IN_S)
+        if process.pid not in folds:
+            process.terminate()
+    supervision.wait_for_children(FOLDS_STOP_IN_S)
     _, alive = psutil.wait_procs(family, timeout=OTHERS_STOP_IN_S)
     for process in alive:
         process.kill()

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,16 +135,20 @@ def _ending(code: int, last_line: str) -> str:
     return f"ended with exit code {code}: {last_line}"
 
 
-def running() -> set[int]:
-    """Return the process ids of the folds that this process has started and that still run."""
-    return {child.pid for child in tuple(_running)}
-
-
-def stop_children() -> None:
-    """Ask every fold's process to stop; it is not started again."""
-    for child in tuple(_running):
+def stop_children() -> set[int]:
+    """Ask every fold's process to stop; it is not started again. Return their process ids."""
+    asked = tuple(_running)
+    for child in asked:
         _stopped.add(child)
         child.terminate()
+    return {child.pid for child in asked}
+
+
+def wait_for_children(timeout_s: float) -> None:
+    """Wait until every fold's process has ended and all that it had to say is logged, or until the time is up."""
+    deadline = time.monotonic() + timeout_s
+    while _running and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _forward(line: str, log: logging.Logger | logging.LoggerAdapter) -> str:
