@@ -154,7 +154,7 @@ def compute(trial: Trial, runs: Sequence[tuple[str, int]], arms: Sequence[str], 
     twins = dict.fromkeys(ARMS[name].twin for name in arms)
     recipes.train(trial, [(twin, *run) for run in runs for twin in twins])
     starts = [start for run in runs for start in starts_of(trial, *run, epochs)]
-    with ProcessPoolExecutor(trial.together, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(trial.together, get_context("spawn"), recipes.end_with_parent) as pool:
         for begun in [pool.submit(trial.begin, "base", *run) for run in runs]:
             begun.result()
         finish(pool, "pretrained", Start.pretrain, [(start,) for start in starts])

@@ -13,12 +13,14 @@ from networks that have not seen it.
 """
 
 import argparse
+import os
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -123,7 +125,7 @@ def main() -> None:
 
 def train(trial: Trial, rows: Sequence[tuple[str, str, int]]) -> None:
     """Train the folds of all rows, several at the same time, each row before the next."""
-    with ProcessPoolExecutor(trial.together, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(trial.together, get_context("spawn"), end_with_parent) as pool:
         pool.submit(trial.begin, *rows[0]).result()  # the first one reads the images
         for begun in [pool.submit(trial.begin, *row) for row in rows[1:]]:
             begun.result()
@@ -131,6 +133,17 @@ def train(trial: Trial, rows: Sequence[tuple[str, str, int]]) -> None:
         for trained in as_completed(started):
             trained.result()
             print("trained: {}, left out {}, seed {}, fold {}".format(*started[trained]), flush=True)
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it is killed: nothing trains on unseen."""
+
+    def wait() -> None:
+        if parent := parent_process():
+            parent.join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
 
 
 def run_id(row: str, folds: str, seed: int) -> str:

@@ -13,6 +13,7 @@ measured.
 """
 
 import argparse
+import math
 import os
 import statistics
 import sys
@@ -173,7 +174,7 @@ def _round(home: Path, models: list[str], number: int, n_images: int, device: st
     for model in models:
         rates = _rates(home, model, number, device)
         seconds, gib = score_as_process(home, "inbox", f"scores-{model}-{number}", device, model=model)
-        rates["rate but reading"] = 1 / (1 / rates["rate"] - 1 / rates["reading"])
+        rates["rate but reading"] = _without(rates["reading"], rates["rate"])
         figures |= {f"{model} {name}": value for name, value in rates.items()}
         figures |= {f"{model} process": seconds, f"{model} GiB": gib}
     figures["nothing"] = score_as_process(home, "none", "nothing", device)[0]
@@ -184,12 +185,21 @@ def _round(home: Path, models: list[str], number: int, n_images: int, device: st
     return figures
 
 
+def _without(part: float, whole: float) -> float:
+    """Return the rate of the rest of some work, given the rates of a part and of the whole, on the same cores.
+
+    NaN where the part alone is not the faster of the two: then the two overlap, and no rest can be told apart.
+    """
+    return 1 / (1 / whole - 1 / part) if part > whole else math.nan
+
+
 def _median(rounds: list[dict[str, float]], name: str) -> float:
     return round(statistics.median(figures[name] for figures in rounds), 1)
 
 
-def _ratio(rounds: list[dict[str, float]], numerator: str, denominator: str) -> float:
-    return round(statistics.median(figures[numerator] / figures[denominator] for figures in rounds), 2)
+def _ratio(rounds: list[dict[str, float]], numerator: str, denominator: str) -> float | None:
+    ratios = [figures[numerator] / figures[denominator] for figures in rounds]
+    return None if any(map(math.isnan, ratios)) else round(statistics.median(ratios), 2)
 
 
 def _config(home: Path, model: str, out: str, device: str) -> ScoreConfig:
