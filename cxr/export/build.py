@@ -17,6 +17,10 @@ from cxr.storage import files, verified
 from cxr.storage.model_folder import ModelFolder, PackageFolder
 from cxr.training.run import Run, require_complete
 
+INT8 = "biases corrected"
+"""How 8-bit integers are made, in a package's identity. Older packages have `judged`, with the biases as they were, or
+true, with the thresholds of float32."""
+
 
 def make_package(
     run: Run,
@@ -60,7 +64,7 @@ def make_package(
         "run": run.config_hash,
         "operating_point": operating_point,
         "onnx": onnx,
-        "int8": "judged" if int8 else False,  # packages of before, with the thresholds of float32, have true
+        "int8": INT8 if int8 else False,
         "weights": [verified.sha256_of(run.folder.fold(fold).weights) for fold in range(run.config.folds)],
     }
     if prevalence is not None:  # otherwise the identity is that of packages made before there was the option

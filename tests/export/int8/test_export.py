@@ -71,6 +71,11 @@ def test_a_package_made_with_8_bit_integers_scores_with_them_alone(
 
 
 @needs_int8
+def test_a_package_says_how_its_integers_were_made_so_that_older_ones_are_made_anew(package: Package) -> None:
+    assert package.facts["identity"]["int8"] == "biases corrected"
+
+
+@needs_int8
 def test_calibration_thresholds_and_metrics_are_those_of_the_integers(bright_or_dark: Run, package: Package) -> None:
     images = bright_or_dark.images().sort_values("path", ignore_index=True)
     run = load_int8(package.networks.int8_graph("shared", 0))
