@@ -21,7 +21,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save
@@ -29,13 +28,11 @@ from safetensors.torch import save
 from benchmarks import recipes
 from benchmarks.barlow_twins import BarlowTwins, new_network
 from benchmarks.linear_probe import probe
-from benchmarks.recipes import FOLDS, N_FOLDS, Trial
+from benchmarks.recipes import FOLDS, N_FOLDS, Trial, estimates, images_of, require_same_images
 from benchmarks.results import keep
-from benchmarks.threshold_rules import images_of
 from cxr.config import Execution
 from cxr.dataset.examination import examine
 from cxr.evaluation.out_of_fold import OutOfFold
-from cxr.metrics.estimates import Estimates, average_estimates, estimate
 from cxr.network.resnet import Classifier, load_pretrained
 from cxr.storage import files, verified
 from cxr.storage.run_folder import RunFolder
@@ -220,9 +217,7 @@ def differences(before: OutOfFold, after: OutOfFold) -> Iterator[dict[str, Any]]
     Raises:
         RuntimeError: they are not of the same images in the same folds.
     """
-    same = ["image_id", "fold", "group_id", "label"]
-    if not before.predictions[same].equals(after.predictions[same]):
-        raise RuntimeError("a comparison needs the same images in the same folds.")
+    require_same_images(before, after)
     then, now = estimates(before), estimates(after)
     for part, metric in ((part, metric) for part in then for metric in METRICS):
         gain, low, high = now[part].difference(metric, then[part])
@@ -236,17 +231,6 @@ def differences(before: OutOfFold, after: OutOfFold) -> Iterator[dict[str, Any]]
         rounded = {name: round(float(value), 4) for name, value in values.items()}
         verdict = "gain" if low > 0 else "loss" if high < 0 else "neither"
         yield {"images": part, "metric": metric} | rounded | {"beyond the interval": verdict}
-
-
-def estimates(images: OutOfFold) -> dict[str, Estimates]:
-    """Return the metrics at a logit of 0 by fold, in the mean over folds and over all images, on the same draws."""
-    margin, truth = images.logits[:, 1] - images.logits[:, 0], images.target == 1
-
-    def of(rows: np.ndarray) -> Estimates:
-        return estimate(truth[rows], margin[rows] > 0, margin[rows], images.replicates.part(rows))
-
-    by_fold = {f"fold {fold}": of(images.fold == fold) for fold in np.unique(images.fold)}
-    return by_fold | {"mean of the folds": average_estimates(by_fold), "pooled": of(np.full(len(truth), True))}
 
 
 if __name__ == "__main__":

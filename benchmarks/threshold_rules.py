@@ -18,14 +18,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.recipes import N_FOLDS, ROWS, run_id, seeds_of
+from benchmarks.recipes import N_FOLDS, ROWS, finished_folds, images_of, run_id, seeds_of
 from benchmarks.results import keep
 from cxr.config import OperatingPoint
 from cxr.evaluation.out_of_fold import OutOfFold
 from cxr.metrics.calibration import fit_thresholds
-from cxr.storage import verified
 from cxr.storage.run_folder import RunFolder
-from cxr.training.run import load_run
 
 DEFAULT: OperatingPoint = "youden"
 Floats = NDArray[np.float64]
@@ -40,18 +38,15 @@ def main() -> None:
     figures = {}
     for name in ROWS:
         for seed in seeds_of(place, name, "clusters"):
-            images = images_of(RunFolder(place / run_id(name, "clusters", seed)))
+            folder = RunFolder(place / run_id(name, "clusters", seed))
+            if len(finished_folds(folder)) < N_FOLDS:
+                continue
+            images = images_of(folder)
             table = pd.DataFrame(rates(images, np.arange(len(images.target))))
             rules = judged(table).round(4).merge(gains(images), on="rule")
             figures[f"{name}, seed {seed}, by cluster"] = table.round(4).to_dict("records")
             figures[f"{name}, seed {seed}"] = rules.to_dict("records")
     keep("threshold_rules", figures)
-
-
-def images_of(folder: RunFolder) -> OutOfFold:
-    """Return the images of a run, each predicted by the fold that left it out."""
-    parts = [verified.read_table(folder.fold(fold).predictions) for fold in range(N_FOLDS)]
-    return OutOfFold(pd.concat(parts, ignore_index=True), load_run(folder).classes)
 
 
 def rates(images: OutOfFold, rows: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
