@@ -50,7 +50,7 @@ def error_bars(rows: pd.DataFrame, value: str, scale: float = 1) -> dict[str, An
 
 
 def gauge(name: str, probability: float, by_fold: Sequence[float], threshold: float | None) -> go.Figure:
-    """Return an image's probability, that of each fold, and the threshold, on one line from 0 to 100 %.
+    """Return an image's probability, that of each fold, and the threshold, on one line from 0 to 100%.
 
     Args:
         name: the class.

@@ -50,6 +50,6 @@ def _choose_values(column: pd.Series, label: str, key: str) -> pd.Series:
 
 
 def _choose_range(column: pd.Series, label: str, key: str) -> pd.Series:
-    """Return whether each image's probability lies in the range that the visitor chooses, from 0 to 100 % at first."""
-    low, high = st.slider(label, 0, 100, (0, 100), format="%d %%", key=key, width=WIDTH_PX)
+    """Return whether each image's probability lies in the range that the visitor chooses, from 0 to 100% at first."""
+    low, high = st.slider(label, 0, 100, (0, 100), format="%d%%", key=key, width=WIDTH_PX)
     return column.between(low / 100, high / 100)

@@ -98,7 +98,7 @@ def answer(fitting: Sequence[str], n_classes: int, level: float) -> str:
         n_classes: that the model has.
         level: the share of each class that may be wrongly excluded.
     """
-    promise = f"a class is wrongly excluded from at most about {100 * level:g} % of its own images"
+    promise = f"a class is wrongly excluded from at most about {100 * level:g}% of its own images"
     if len(fitting) != 1:
         return f"**{referral(fitting, n_classes)}.** A person should look at it; {promise}."
     return f"Answer: **{escape(fitting[0])}**, the only class that fits the image; {promise}."
@@ -157,7 +157,7 @@ def cautions(reading: FileReading, prediction: Prediction, reference: pd.DataFra
         )
     elif is_novel(prediction.novelty, reference):
         sentences.append(
-            "This may not be a chest image: it is farther from the training images than 99 % of the images that the "
+            "This may not be a chest image: it is farther from the training images than 99% of the images that the "
             "model was evaluated on."
         )
     if outside := outlying(reading.measures, reference):

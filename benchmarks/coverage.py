@@ -1,4 +1,4 @@
-"""Coverage: how often a 95 % interval contains the true value, on simulated patients with several images each.
+"""Coverage: how often a 95% interval contains the true value, on simulated patients with several images each.
 
     python -m benchmarks.coverage
 

@@ -42,7 +42,7 @@ def main() -> None:
         "scaled / whole": round(statistics.median(np.divide(seconds["whole"], seconds["scaled"]).tolist()), 2),
         "mean difference, grey levels": round(float(difference.mean()), 2),
         "largest mean difference of an image": round(float(difference.mean(axis=(1, 2)).max()), 2),
-        "99.9 % of pixels differ by at most": float(np.quantile(difference, 0.999)),
+        "99.9% of pixels differ by at most": float(np.quantile(difference, 0.999)),
     }
     keep("decoding", figures)
 

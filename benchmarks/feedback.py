@@ -2,15 +2,15 @@
 
     python -m benchmarks.feedback
 
-Scores are normal, with a ROC-AUC of 95 % and a package that promises 94 % at least. Each week some patients are
-labelled, 30 % of them with the finding, an image each, for two years. False alarms are counted where the ROC-AUC is
-just what was promised, and where it is 95 %; the delay where it falls by 3 or 5 points to 92 or 90 %, in the first week
-or in the 27th. Beside it stand two rules that know nothing of the number of looks: the 95 % interval of the week, or
+Scores are normal, with a ROC-AUC of 95% and a package that promises 94% at least. Each week some patients are
+labelled, 30% of them with the finding, an image each, for two years. False alarms are counted where the ROC-AUC is
+just what was promised, and where it is 95%; the delay where it falls by 3 or 5 points to 92 or 90%, in the first week
+or in the 27th. Beside it stand two rules that know nothing of the number of looks: the 95% interval of the week, or
 that of all weeks so far, lies below the promise (DeLong's, as `cxr.metrics.delong` computes it).
 
-Then a model of three classes, of 50, 30 and 20 % of the patients, each of which promises 94 % against the rest: how
+Then a model of three classes, of 50, 30 and 20% of the patients, each of which promises 94% against the rest: how
 often any class is called broken where all keep what they promise just so, with the wealth shared and with all of it for
-each class; and how late a fall of the rarest class to 90 % is found.
+each class; and how late a fall of the rarest class to 90% is found.
 """
 
 from collections.abc import Iterator
@@ -144,7 +144,7 @@ def false_alarms_of_classes(per_week: int) -> dict[str, float]:
 
 
 def delay_of_a_class(per_week: int) -> dict[str, Any]:
-    """Return the median delay of a fall of the rarest class to 90 % from the first week on, and what else is found."""
+    """Return the median delay of a fall of the rarest class to 90% from the first week on, and what else is found."""
     generator = np.random.default_rng(0)
     fallen = (USUAL, USUAL, USUAL - 0.05)
     share = 1 / len(SHARES_OF_CLASSES)

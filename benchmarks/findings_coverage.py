@@ -1,4 +1,4 @@
-"""Coverage with several findings: how often a 95 % interval contains the true value, of a finding and of their mean.
+"""Coverage with several findings: how often a 95% interval contains the true value, of a finding and of their mean.
 
     python -m benchmarks.findings_coverage
 

@@ -3,9 +3,9 @@
     python -m benchmarks.label_suspects --data chest_xray_224.zip
     python -m benchmarks.label_suspects --data chest_xray_224.zip --classifier network --place DIR
 
-In a copy of the set, 3 % of the images outside the split `test`, drawn at random, lie in the folder of another class.
+In a copy of the set, 3% of the images outside the split `test`, drawn at random, lie in the folder of another class.
 A classifier is cross-validated on that copy, by patient; `test` is held out and never opened. Of the planted errors,
-the share among the first 3 % of the label suspects counts, beside what the probabilities before calibration would have
+the share among the first 3% of the label suspects counts, beside what the probabilities before calibration would have
 given. What was wrong in the set already counts as right. Both are compared once more on simulated images of a rare
 class.
 
@@ -145,16 +145,16 @@ def found_in(images: OutOfFold, planted: set[str]) -> dict[str, Any]:
     before = pd.Series(rank_labels(images.probability, images.target).rank, images.predictions["path"])
     was_first = table["path"].map(before) <= is_first.sum()
     by_class = {
-        f"found in the first 3 %, in {name}": share(is_first, is_planted & (table["label"] == name))
+        f"found in the first 3%, in {name}": share(is_first, is_planted & (table["label"] == name))
         for name in images.classes
     }
     return {
         "images": len(table),
         "planted": int(is_planted.sum()),
         "ROC-AUC, labels with errors": round(roc_auc_score(images.target, images.probability[:, 1]), 4),
-        "found in the first 3 %": share(is_first, is_planted),
+        "found in the first 3%": share(is_first, is_planted),
         **by_class,
-        "found in the first 3 %, before calibration": share(was_first, is_planted),
+        "found in the first 3%, before calibration": share(was_first, is_planted),
         "suspects": int(table["is_suspect"].sum()),
         "found among the suspects": share(table["is_suspect"], is_planted),
         "planted, of the suspects": share(is_planted, table["is_suspect"]),
@@ -169,7 +169,7 @@ def share(found: pd.Series, among: pd.Series) -> float:
 def found_in_simulations() -> dict[str, float]:
     """Return the share of planted errors among the first images, where one of two classes is rare."""
     shares = np.mean([_simulate(seed) for seed in range(N_SIMULATIONS)], axis=0)
-    names = ("rare class, simulated: found in the first 3 %", "rare class, before calibration")
+    names = ("rare class, simulated: found in the first 3%", "rare class, before calibration")
     return dict(zip(names, np.round(shares, 3).tolist(), strict=True))
 
 

@@ -43,11 +43,11 @@ KINDS = {
     "brighter by 30 levels": (75, lambda image: _levels(image, lambda v: v + 30)),
     "contrast × 0.8": (75, lambda image: _levels(image, lambda v: v * 0.8)),
     "gamma 1.3": (75, lambda image: _levels(image, lambda v: 255 * (v / 255) ** 1.3)),
-    "cropped 1 % a side": (75, lambda image: _crop(image, 0.01, 0.01, 0.01, 0.01)),
-    "cropped 2 % a side": (75, lambda image: _crop(image, 0.02, 0.02, 0.02, 0.02)),
-    "cropped 4 % a side": (75, lambda image: _crop(image, 0.04, 0.04, 0.04, 0.04)),
-    "cropped 3 % left and top": (75, lambda image: _crop(image, 0.03, 0.03, 0, 0)),
-    "cropped 2 %, smaller, brighter": (
+    "cropped 1% a side": (75, lambda image: _crop(image, 0.01, 0.01, 0.01, 0.01)),
+    "cropped 2% a side": (75, lambda image: _crop(image, 0.02, 0.02, 0.02, 0.02)),
+    "cropped 4% a side": (75, lambda image: _crop(image, 0.04, 0.04, 0.04, 0.04)),
+    "cropped 3% left and top": (75, lambda image: _crop(image, 0.03, 0.03, 0, 0)),
+    "cropped 2%, smaller, brighter": (
         60,
         lambda image: _levels(_crop(image, 0.02, 0.02, 0.02, 0.02).resize((180, 180)), lambda v: v + 15),
     ),

@@ -111,7 +111,7 @@ def _rates(score: NDArray[np.float64], truth: NDArray[np.bool_], thresholds: Map
 
 
 def summary(rates: pd.DataFrame, kind: str) -> dict[str, str]:
-    """Return `mean ± sd [2.5 %, 97.5 %]` over the repetitions of each rate, in percent."""
+    """Return `mean ± sd [2.5%, 97.5%]` over the repetitions of each rate, in percent."""
     of_kind = 100 * rates[rates["kind"] == kind].drop(columns="kind").dropna(axis=1)
     bounds = of_kind.quantile([0.025, 0.975])
     return {

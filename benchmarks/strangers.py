@@ -7,7 +7,7 @@ each fold, the measure of novelty is fitted on the training images as `cxr packa
 images are split in halves by patient; each half is judged at the limit that the other half sets. *Strangers:* stand-ins
 (`benchmarks/stranger_images.py`), judged at the limit that all held-out images set. Both are given for the two parts of
 the measure as well, each with a limit of its own. Limits from few images are drawn at random 500 times: how often do
-they flag more than 1 % of the others?
+they flag more than 1% of the others?
 
 `--place` keeps the run, and resumes it if it was killed.
 """
@@ -95,7 +95,7 @@ def measure(run: Run) -> dict[str, Any]:
     return {
         "real images": len(images),
         **{f"flagged, {kind}": of_kind.to_dict() for kind, of_kind in shares.iterrows()},
-        **{f"limits of {n} images that flag over 1 %": round(float(pd.DataFrame(few)[n].mean()), 3) for n in N_FEW},
+        **{f"limits of {n} images that flag over 1%": round(float(pd.DataFrame(few)[n].mean()), 3) for n in N_FEW},
     }
 
 
@@ -147,7 +147,7 @@ def _limit(distance: NDArray[np.float64]) -> float:
 
 
 def _share_too_low(distance: NDArray[np.float64], n: int, seed: int) -> float:
-    """Return how often a limit from n images flags more than 1 % of the others."""
+    """Return how often a limit from n images flags more than 1% of the others."""
     generator = np.random.default_rng(seed)
     is_over = []
     for _ in range(N_REPETITIONS):

@@ -245,7 +245,7 @@ class RetrainConfig:
         name: Name of the model; its champion's run is repeated on more images.
         share: Share of the patients labelled since that is set aside: neither model is trained on them, and both are
             compared on them.
-        margin: How much lower the ROC-AUC of the new version may be, with 95 % confidence, for it to become champion.
+        margin: How much lower the ROC-AUC of the new version may be, with 95% confidence, for it to become champion.
         out: Folder of the scores, beside which the labels are kept.
         models: Folder that holds all packaged models.
     """

@@ -224,7 +224,7 @@ class RunTables:
         return self.table("predictions")
 
     def metrics(self) -> pd.DataFrame:
-        """Return the metrics of each fold and pooled, one row per value, from 0 to 1, with 95 % intervals."""
+        """Return the metrics of each fold and pooled, one row per value, from 0 to 1, with 95% intervals."""
         return self.table("metrics")
 
     def summary(self) -> pd.DataFrame:
@@ -296,7 +296,7 @@ def compare(runs: Sequence[RunTables]) -> "Comparison":
 
     Returns:
         The comparison. `n_images` counts the images in common. `metrics` is a data frame with one row per run, class
-        and metric: `value`, from 0 to 1, `difference` from the first run (NaN for that run itself), its 95 % interval
+        and metric: `value`, from 0 to 1, `difference` from the first run (NaN for that run itself), its 95% interval
         `ci_low` and `ci_high`, and `test` and `p_value` where there is a test. `changed` is a data frame of the images
         that the runs do not predict alike.
 

@@ -51,7 +51,7 @@ class Recipe:
         size: Side of the square that each image is scaled to, in pixels, 32 to 1024.
         standardise: Stretch each image's grey levels from its 2nd to its 98th percentile (percentile), or leave them
             (none); a packaged model does the same.
-        test_views: Where the network predicts, average its logits over the image and its four corners at 90 % of the
+        test_views: Where the network predicts, average its logits over the image and its four corners at 90% of the
             side (zoom), also over their mirror images (zoom-and-flip), or take the image alone (none).
         epochs: Passes over the training images, 1 to 1000; fixed: nothing is selected on the held-out fold.
         progressive: Share of the epochs, the first ones, in which images have half the side, 0 to 0.9.

@@ -107,8 +107,9 @@ def format_estimate(
     scale: float = 100,
     decimals: int = 1,
     sign: bool = False,
+    unit: str = "",
 ) -> str:
-    """Return `value`, `value ± sd` or `value [low, high]`, such as `91.2 [89.0, 93.1]`.
+    """Return `value`, `value ± sd` or `value [low, high]`, such as `91.2 [89.0, 93.1]` or `91.2% [89.0, 93.1]`.
 
     A value that is None or NaN gives a dash; a NaN interval gives `value [–]`, a NaN standard deviation `value ± –`.
 
@@ -120,6 +121,7 @@ def format_estimate(
         scale: multiplies all of them; 100 shows shares in percent.
         decimals: digits after the point.
         sign: write + before a positive number.
+        unit: of the numbers, such as %; it stands behind the value alone.
     """
 
     def digits(number: float) -> str:
@@ -128,9 +130,10 @@ def format_estimate(
 
     if value is None or math.isnan(value):
         return DASH
+    estimate = digits(value) + unit
     if low is not None and high is not None:
         is_defined = not (math.isnan(low) or math.isnan(high))
-        return f"{digits(value)} [{digits(low)}, {digits(high)}]" if is_defined else f"{digits(value)} [{DASH}]"
+        return f"{estimate} [{digits(low)}, {digits(high)}]" if is_defined else f"{estimate} [{DASH}]"
     if sd is not None:
-        return f"{digits(value)} ± {DASH if math.isnan(sd) else digits(sd)}"
-    return digits(value)
+        return f"{estimate} ± {DASH if math.isnan(sd) else digits(sd)}"
+    return estimate

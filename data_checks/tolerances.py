@@ -54,9 +54,9 @@ class Tolerances:
     other_file_share: float = 0.9
     """Where nearly all files are texts or archives, the images may be packed in them, or lie elsewhere."""
     unlike_share: float = 0.05
-    """At most 1 % of ordinary images are unlike the training images; more are other views, or of something else."""
+    """At most 1% of ordinary images are unlike the training images; more are other views, or of something else."""
     novel_share: float = 0.1
-    """A batch is held if, with 99.9 % confidence, more of its images are novel; 1 % of ordinary images are."""
+    """A batch is held if, with 99.9% confidence, more of its images are novel; 1% of ordinary images are."""
     drift_images: float = 20
     """With fewer images, only a drastic change could be detected."""
     drift_effect: float = 0.3

@@ -34,8 +34,8 @@ def evaluate_folds(run: Run) -> Run:
 def _headline(folder: RunFolder, table: pd.DataFrame) -> str:
     """Return the run's name and its ROC-AUC, as the description of an artifact."""
     row = table[table["metric"].str.endswith("roc_auc")].iloc[0]
-    value = format_estimate(row["pooled"], row["ci_low"], row["ci_high"], scale=1)
-    return f"run {markdown(folder.run_id)}: {markdown(display_name(row['metric']))} {value} %, out of fold"
+    value = format_estimate(row["pooled"], row["ci_low"], row["ci_high"], scale=1, unit="%")
+    return f"run {markdown(folder.run_id)}: {markdown(display_name(row['metric']))} {value}, out of fold"
 
 
 def _markdown(folder: RunFolder, table: pd.DataFrame) -> str:
@@ -49,7 +49,7 @@ def _markdown(folder: RunFolder, table: pd.DataFrame) -> str:
     return "\n".join(
         [
             f"# Run {markdown(folder.run_id)}: out-of-fold metrics, %",
-            "| metric | mean ± sd over folds | pooled [95 %] |" + (" starting project |" if beside else ""),
+            "| metric | mean ± sd over folds | pooled [95%] |" + (" starting project |" if beside else ""),
             "| --- | --- | --- |" + (" --- |" if beside else ""),
             *rows,
             "",

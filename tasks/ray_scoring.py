@@ -68,7 +68,7 @@ class Stream:
         self.networks.waiting = waiting = Waiting()
         with events.stage(self._run.folder.events, "score", batch=batch.name) as stage:
             stage.n_images = sum(self._score(batch.name, todo))
-        log.info("batch %r: the networks waited for images %.0f %% of the time", batch.name, 100 * waiting.share)
+        log.info("batch %r: the networks waited for images %.0f%% of the time", batch.name, 100 * waiting.share)
 
     def _score(self, batch: str, todo: Sequence[list[Arrival]]) -> Iterator[int]:
         """Stage the rows of the chunks, in order; yield how many each has. Chunks are asked about ahead."""

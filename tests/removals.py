@@ -1386,7 +1386,7 @@ REMOVALS = (
         RECALIBRATION + "referral_is_dropped_and_says_so_where_the_labelled_images_have_too_few_patients",
     ),
     Removal(
-        "a limit of novelty without a margin: more than 1 % of real images are flagged",
+        "a limit of novelty without a margin: more than 1% of real images are flagged",
         "cxr/serving/novelty.py",
         "stats.binom.ppf(CONFIDENCE, n,",
         "stats.binom.ppf(0.5, n,",

@@ -161,7 +161,7 @@ def test_packaging_with_another_level_is_another_version(package: Package, place
 
 def test_the_card_says_what_is_promised_and_what_is_not(package: Package) -> None:
     card = " ".join(package.folder.card.read_text().split())
-    assert "of each class at most 30 % are wrongly excluded" in card
+    assert "of each class at most 30% are wrongly excluded" in card
     assert "no theorem covers that" in card
     for name, threshold in package.facts["refer"]["thresholds"].items():
         assert f"| {name} | {threshold:.4f} | {package.facts['refer']['n_patients'][name]} |" in card

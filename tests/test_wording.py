@@ -1,3 +1,8 @@
+import re
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
 import pytest
 from markdown_it import MarkdownIt
 
@@ -12,8 +17,11 @@ from cxr.wording import (
     percent,
     visible,
 )
+from tests.support.legibility import SPACED_PERCENT
+from tests.support.processes import PROJECT
 
 NAN = float("nan")
+READ = {"app", "cxr", "data_checks", "deployments", "docs", "flows", "tasks"}
 
 
 @pytest.mark.parametrize(
@@ -37,10 +45,32 @@ def test_a_value_is_shown_with_its_interval_or_its_standard_deviation() -> None:
     assert format_estimate(0.9123, sd=0.0049) == "91.2 ± 0.5"
     assert format_estimate(1234.5678, scale=1, decimals=2) == "1,234.57"
     assert format_estimate(0.0123, -0.0456, 0.0702, sign=True) == "+1.2 [-4.6, +7.0]"
+    assert format_estimate(0.9123, 0.8901, 0.9312, unit="%") == "91.2% [89.0, 93.1]"
+    assert format_estimate(NAN, unit="%") == "–"
 
 
 def test_a_share_that_somebody_chose_is_in_percent_with_all_its_digits() -> None:
     assert [percent(share) for share in (0.2, 0.07, 0.005, 0.125, 0.985)] == ["20%", "7%", "0.5%", "12.5%", "98.5%"]
+
+
+def texts_that_people_read() -> Iterator[Path]:
+    """Templates, pages of the documentation, and sources, whose strings are messages, captions and `--help`."""
+    yield from (PROJECT / "README.md", PROJECT / "CHANGELOG.md")
+    for folder in sorted(READ):
+        found = ((PROJECT / folder).rglob(f"*.{ending}") for ending in ("py", "j2", "md", "toml", "yaml"))
+        yield from (path for path in chain.from_iterable(found) if "_build" not in path.parts)
+
+
+def test_no_space_stands_before_a_percent_sign_anywhere() -> None:
+    for text in ("with 95 % confidence", "at {{ level }}&nbsp;%<"):
+        assert re.search(SPACED_PERCENT, text)
+    assert not re.search(SPACED_PERCENT, "95% of 5, 20 and 50%; `k // 2 % 2`; {{ a }} %} {% if b == 1 %}; ROC-AUC, %")
+    spaced = [
+        f"{path.relative_to(PROJECT)}: {found[0]}"
+        for path in texts_that_people_read()
+        for found in re.finditer(rf".{{0,40}}{SPACED_PERCENT}", path.read_text())
+    ]
+    assert spaced == []
 
 
 def test_what_is_undefined_is_a_dash() -> None:

@@ -63,6 +63,6 @@ def choose_threshold(model: LoadedModel) -> Decision:
         format_func=lambda point: f"{words.point_label(point)}: {package.thresholds[point]:.1%}",
         help=f"Where these thresholds come from: {words.escape(describe_origin(package.facts))}. At *balanced*, a "
         "network's two outputs are equal; *Youden* has the largest sum of sensitivity and specificity; the last two "
-        "reach 95 % of one or of the other.",
+        "reach 95% of one or of the other.",
     )
     return Decision(model, point, package.thresholds[point])

@@ -162,7 +162,7 @@ def forest(table: pd.DataFrame, level: str, metrics: Sequence[str]) -> go.Figure
             marker={"color": colours()[k % 7], "symbol": SYMBOLS[k % 7], "size": 8},
             error_x=error_bars(rows, "value", 100),
             text=[names[line] for line in lines],
-            hovertemplate=f"%{{text}}<br>{display_name(metric)} %{{x:.1f}} %<extra></extra>",
+            hovertemplate=f"%{{text}}<br>{display_name(metric)} %{{x:.1f}}%<extra></extra>",
         )
     figure.update_yaxes(
         tickvals=list(range(len(levels))), ticktext=names, range=[len(levels) - 0.5, -0.5], automargin=True

@@ -76,7 +76,7 @@ def differences(rows: pd.DataFrame, run_id: str, other: str) -> pd.DataFrame:
     columns = {
         f"{words.escape(run_id)}, %": [format_estimate(value) for value in first["value"]],
         f"{words.escape(other)}, %": [format_estimate(value) for value in second["value"]],
-        f"{words.escape(other)} minus {words.escape(run_id)}, points [95 %]": [
+        f"{words.escape(other)} minus {words.escape(run_id)}, points [95%]": [
             format_estimate(*values, sign=True) for values in intervals
         ],
         "p": [format_p(p) + ("" if pd.isna(p) else f" ({test})") for p, test in tests],

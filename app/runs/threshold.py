@@ -28,7 +28,7 @@ def show(folder: RunFolder, finding: str | None) -> None:
     rates = rates_at(truth, probability, threshold)
     with st.container(horizontal=True):
         for metric, label in RATES.items():
-            st.metric(label, f"{format_estimate(rates[metric].value)} %", border=True, help=rates[metric].reason)
+            st.metric(label, format_estimate(rates[metric].value, unit="%"), border=True, help=rates[metric].reason)
     left, right = st.columns(2, gap="large")
     with left:
         other = words.escape(images.classes[0]) if images.classes.is_binary else "another class"

@@ -109,7 +109,7 @@ def _show_metrics(folder: RunFolder, finding: str | None) -> None:
     shown = pd.DataFrame(
         {
             "mean ± sd over folds": [format_estimate(value, sd=sd) for value, sd in rows[["mean", "sd"]].to_numpy()],
-            "pooled [95 %]": [format_estimate(*values) for values in rows[["pooled", "ci_low", "ci_high"]].to_numpy()],
+            "pooled [95%]": [format_estimate(*values) for values in rows[["pooled", "ci_low", "ci_high"]].to_numpy()],
         },
         index=[display_name(metric) for metric in rows.index],
     )
@@ -134,7 +134,7 @@ def _show_curves(folder: RunFolder, finding: str | None) -> None:
     with left:
         st.subheader("ROC")
         figure = charts.curve(curves["roc"], "false_positive_rate", "sensitivity", diagonal=True)
-        _show_chart(figure, "The ROC curve with its 95 % band")
+        _show_chart(figure, "The ROC curve with its 95% band")
         st.subheader("Calibration")
         figure = charts.calibration(results.table("reliability", folder, finding))
         _show_chart(figure, "Observed shares against predicted probabilities")
@@ -144,7 +144,7 @@ def _show_curves(folder: RunFolder, finding: str | None) -> None:
         _show_chart(figure, "Precision against recall")
         st.subheader("Calibration errors")
         _show_calibration_errors(folder, finding)
-    st.caption("Bands: 95 %, from a bootstrap over patients. Thin lines: folds. All predictions are out of fold.")
+    st.caption("Bands: 95%, from a bootstrap over patients. Thin lines: folds. All predictions are out of fold.")
 
 
 def _show_calibration_errors(folder: RunFolder, finding: str | None) -> None:

@@ -88,9 +88,9 @@ def _show_verdict(of: str, row: dict[str, Any]) -> None:
     reason = f" ({visible(row['reason'])})" if row["reason"] else ""
     say(f"{of}: {row['verdict']}{reason}")
     if row["promised"] is not None:
-        auc = format_estimate(row["roc_auc"], row["ci_low"], row["ci_high"])
-        promised = format_estimate(row["promised"])
-        say(f"  ROC-AUC {auc} %, promised {promised} % at least; evidence of less {_evidence(row)}, sure from 20")
+        auc = format_estimate(row["roc_auc"], row["ci_low"], row["ci_high"], unit="%")
+        promised = format_estimate(row["promised"], unit="%")
+        say(f"  ROC-AUC {auc}, promised {promised} at least; evidence of less {_evidence(row)}, sure from 20")
 
 
 def _evidence(row: dict[str, Any]) -> str:
@@ -135,7 +135,7 @@ def show_recalibration(package: "Package") -> None:
         say(f"left out {left_out}")
     if origin["operating_points"]:
         title = "on the labelled images, %: before; and after, where a bootstrap replicate did not draw them"
-        columns = ("operating point", "threshold [95 %]", "sensitivity", "after", "specificity", "after")
+        columns = ("operating point", "threshold [95%]", "sensitivity", "after", "specificity", "after")
         shown = new_table(columns, left=("operating point",), title=title)
         for row in origin["operating_points"]:
             threshold = format_estimate(row["threshold"], row["ci_low"], row["ci_high"], scale=1, decimals=3)

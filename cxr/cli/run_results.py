@@ -30,7 +30,7 @@ def show_results(folder: "RunFolder") -> None:
     title = f"{folder.run_id}: out-of-fold metrics, %"
     metrics = headline(folder)
     beside = () if metrics["starting_project"].isna().all() else ("starting project",)
-    table = new_table(("metric", "mean ± sd", "pooled [95 %]", *beside), left=("metric",), title=title)
+    table = new_table(("metric", "mean ± sd", "pooled [95%]", *beside), left=("metric",), title=title)
     for row in metrics.to_dict("records"):
         mean = format_estimate(row["mean"], sd=row["sd"], scale=1)
         pooled = format_estimate(row["pooled"], row["ci_low"], row["ci_high"], scale=1)
@@ -60,7 +60,7 @@ def show_appraisal(folder: "AppraisalFolder") -> None:
     record = verified.read_record(folder.record)
     rows = headline_of(verified.read_table(folder.table("summary")), outputs_of_appraisal(record))
     has_folds = record["n_folds"] is not None
-    columns = ("metric", *(("mean ± sd",) if has_folds else ()), "pooled [95 %]")
+    columns = ("metric", *(("mean ± sd",) if has_folds else ()), "pooled [95%]")
     table = new_table(columns, left=("metric",), title=f"{folder.name}: {record['images']['used']:,} images, %")
     for row in rows.to_dict("records"):
         mean = (format_estimate(row["mean"], sd=row["sd"], scale=1),) if has_folds else ()
@@ -104,8 +104,8 @@ def show_sets(descriptions: "Iterable[Description]") -> None:
 def _show_worst_cluster(table: "pd.DataFrame") -> None:
     aucs = table[table["metric"] == "roc_auc"].dropna(subset="value").sort_values("value")
     for row in aucs.head(1).to_dict("records"):
-        auc = format_estimate(row["value"], row["ci_low"], row["ci_high"])
-        say(f"each fold left out a cluster of images acquired alike; worst: cluster {row['fold']}, ROC-AUC {auc} %")
+        auc = format_estimate(row["value"], row["ci_low"], row["ci_high"], unit="%")
+        say(f"each fold left out a cluster of images acquired alike; worst: cluster {row['fold']}, ROC-AUC {auc}")
 
 
 def show_checks(folder: "RunFolder") -> None:
@@ -157,7 +157,7 @@ def show_comparison(comparison: "Comparison", folder: "ComparisonFolder") -> Non
     say(f"{comparison.n_images:,} images in common" + (f" ({others}, left out)" if others else ""))
     if comparison.is_unlike:
         say("the folds of these runs leave out different things (--leave-out): not all differences are the models'")
-    shown = new_table(("run", "metric", "value, %", "difference, points [95 %]", "p"), left=("run", "metric"))
+    shown = new_table(("run", "metric", "value, %", "difference, points [95%]", "p"), left=("run", "metric"))
     overall = comparison.metrics[comparison.metrics["class"].isna() | (comparison.metrics["class"] == "macro")]
     rows = overall if len(overall) else comparison.metrics
     for row in rows.to_dict("records"):

@@ -7,7 +7,7 @@ then, for the few pairs that are similar there, at 256 px, where the fine textur
 similar outlines; texture between 1.5 and 6 px is specific to an image.
 
 Why these numbers: in the Kaggle set (5,856 images) the texture of two different images never correlates above 0.81, and
-the texture of a copy (JPEG quality 15, half size, gamma 1.3, crops up to 5 %) never below 0.94. The images of a
+the texture of a copy (JPEG quality 15, half size, gamma 1.3, crops up to 5%) never below 0.94. The images of a
 verified pair stay in one fold; no claim is made that they are of one patient.
 """
 

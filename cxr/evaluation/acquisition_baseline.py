@@ -64,7 +64,7 @@ def _of_classes(manifest: pd.DataFrame, folds: pd.DataFrame, classes: Classes) -
 def compare_with_networks(images: OutOfFold, manifest: pd.DataFrame) -> pd.DataFrame:
     """Return the ROC-AUC of the networks and of acquisition alone on the same images, and the difference.
 
-    Columns: class, model (`networks`, `acquisition` or `difference`), value, ci_low and ci_high (95 %; all three from
+    Columns: class, model (`networks`, `acquisition` or `difference`), value, ci_low and ci_high (95%; all three from
     the same draws of the patients), reason (why the value is NaN).
 
     Args:

@@ -1,7 +1,7 @@
 """Analyses behind the report: curves, calibration, operating points and predictive values.
 
 All are computed from the out-of-fold table. Whatever is fitted (calibration, thresholds) is fitted on the other folds
-and applied unchanged to the fold that is evaluated. Intervals are 95 %, from a bootstrap over groups of images
+and applied unchanged to the fold that is evaluated. Intervals are 95%, from a bootstrap over groups of images
 (patients).
 
 Source: Van Calster et al., Calibration: the Achilles heel of predictive analytics, BMC Med 2019; Maier-Hein et al.,

@@ -35,7 +35,7 @@ def measure_images(
 
 
 def drift_reference_table(measures: pd.DataFrame) -> pd.DataFrame:
-    """Return the 5 %, 50 % and 95 % quantile of each acquisition measure: measure, quantile, value.
+    """Return the 5%, 50% and 95% quantile of each acquisition measure: measure, quantile, value.
 
     Args:
         measures: of the run's images, as `measure_images` returns them.

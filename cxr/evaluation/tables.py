@@ -173,7 +173,7 @@ def metrics_table(predictions: pd.DataFrame, outputs: Classes | Findings) -> pd.
     """Return one row per scope, fold, class and metric.
 
     Columns: scope (`fold`, `mean` over folds, or `pooled`), fold (missing except in scope `fold`), class (as in
-    `estimates_by_class`), metric, value, ci_low and ci_high (95 %, from a bootstrap over groups; NaN for counts, which
+    `estimates_by_class`), metric, value, ci_low and ci_high (95%, from a bootstrap over groups; NaN for counts, which
     have no mean), n (images; of a finding, those where it is known), reason (why a value is NaN).
 
     Args:

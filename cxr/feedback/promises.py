@@ -1,4 +1,4 @@
-"""What a package promises: the lower bound of the 95 % interval of the ROC-AUC in its package.json.
+"""What a package promises: the lower bound of the 95% interval of the ROC-AUC in its package.json.
 
 Of more than two classes, that of each class against the rest is a promise.
 """

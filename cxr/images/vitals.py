@@ -28,7 +28,7 @@ BORDER_SHARE = 0.05
 SAME_IMAGE_BITS = 20
 """Two images are the same if their fingerprints differ in at most this many bits."""
 CROPS_PX = {"phash": 0, "phash_crop_2": 5, "phash_crop_4": 10}
-"""Pixels cropped from each side (0, 2 and 4 %), by the column that holds the hash."""
+"""Pixels cropped from each side (0, 2 and 4%), by the column that holds the hash."""
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def average_replicates(by_class: Sequence[dict[str, Floats]]) -> dict[str, Float
 
 
 def percentile_interval(replicates: Floats) -> tuple[float, float]:
-    """Return the bounds of the middle 95 % of the replicates; undefined replicates are left out, NaN if all are."""
+    """Return the bounds of the middle 95% of the replicates; undefined replicates are left out, NaN if all are."""
     tail = 100 * (1 - CONFIDENCE) / 2
     defined = replicates[~np.isnan(replicates)]
     if not len(defined):

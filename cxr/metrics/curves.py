@@ -1,6 +1,6 @@
 """Curves with bands: ROC, precision-recall, reliability and net benefit.
 
-Bands are pointwise 95 % intervals from a bootstrap over groups of images (patients).
+Bands are pointwise 95% intervals from a bootstrap over groups of images (patients).
 
 Source: Fawcett, An introduction to ROC analysis, Pattern Recognit Lett 2006; Davis & Goadrich, ICML 2006
 (precision is not interpolated between two recalls); Vickers & Elkin, Decision curve analysis, Med Decis
@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Curve:
-    """Values at the points of `x`, with the pointwise 95 % band around them; all of shape (len(x),)."""
+    """Values at the points of `x`, with the pointwise 95% band around them; all of shape (len(x),)."""
 
     x: Floats
     y: Floats

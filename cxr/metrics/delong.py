@@ -46,7 +46,7 @@ def placements(truth: NDArray[np.bool_], score: Floats) -> Placements:
 
 
 def auc_interval(truth: NDArray[np.bool_], score: Floats, group: NDArray[np.int64]) -> tuple[float, float]:
-    """Return the 95 % interval of the ROC-AUC, clipped to 0 and 1; NaN where its variance is undefined.
+    """Return the 95% interval of the ROC-AUC, clipped to 0 and 1; NaN where its variance is undefined.
 
     Args:
         truth: shape (n,), whether the image belongs to the class.
@@ -60,7 +60,7 @@ def auc_interval(truth: NDArray[np.bool_], score: Floats, group: NDArray[np.int6
 def mean_auc_interval(
     truth: NDArray[np.bool_], score: Floats, group: NDArray[np.int64], fold: NDArray[np.int64]
 ) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of the folds' ROC-AUCs, clipped to 0 and 1; NaN where a fold's is undefined.
+    """Return the 95% interval of the mean of the folds' ROC-AUCs, clipped to 0 and 1; NaN where a fold's is undefined.
 
     No group may be in two folds: their variances are added.
 

@@ -38,7 +38,7 @@ def compare(images: pd.DataFrame, reference: pd.DataFrame, outputs: Classes | Fi
 
     In the groups `acquisition`, `features` and `scores`, `value` and `reference` are medians, `effect` is the KS
     distance, and `p_value` is corrected. In the group `novel_images`, `value` is the share of novel images in the
-    batch, `reference` the expected share, and `effect` the lower bound of the batch's share at a confidence of 99.9 %
+    batch, `reference` the expected share, and `effect` the lower bound of the batch's share at a confidence of 99.9%
     (Clopper and Pearson). In the group `accuracy`, `value` is the estimated accuracy of the batch, `reference` that of
     the reference images, and `effect` the difference; of findings, the mean of theirs. Undefined values are NaN.
 
@@ -97,7 +97,7 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def is_novel(novelty: float, reference: pd.DataFrame) -> bool:
-    """Return whether an image is more novel than 99 % of the reference: it may be no chest radiograph at all.
+    """Return whether an image is more novel than 99% of the reference: it may be no chest radiograph at all.
 
     Args:
         novelty: of the image.

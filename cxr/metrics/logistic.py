@@ -71,7 +71,7 @@ def _clustered_covariance(
 def logistic_recalibration(
     truth: NDArray[np.bool_], probability: Floats, group: NDArray[np.int64]
 ) -> dict[str, tuple[float, float, float]]:
-    """Return slope and intercept of a logistic regression of the truth on the log odds, each with its 95 % interval.
+    """Return slope and intercept of a logistic regression of the truth on the log odds, each with its 95% interval.
 
     All is NaN if only one class occurs; the bounds are NaN where `fit_logistic` knows no covariance.
 
@@ -93,7 +93,7 @@ def logistic_recalibration(
 
 
 def calibration_curve(truth: NDArray[np.bool_], probability: Floats, group: NDArray[np.int64]) -> Curve:
-    """Return the observed share of the class as a smooth function of the predicted probability, with its 95 % band.
+    """Return the observed share of the class as a smooth function of the predicted probability, with its 95% band.
 
     A logistic regression of the truth on a restricted cubic spline of the log odds, read off between the lowest and the
     highest probability, within ENDS. The band is pointwise, from the covariance with images of a group as one

@@ -27,7 +27,7 @@ from cxr.metrics.calibration import ABOVE_ONE, Calibration, shift_threshold, shi
 Floats = NDArray[np.float64]
 
 SLOPE_SD = 0.5
-"""Standard deviation of the prior of the slope's logarithm: 95 % lie between 0.4 and 2.7."""
+"""Standard deviation of the prior of the slope's logarithm: 95% lie between 0.4 and 2.7."""
 BIAS_SD = 2.0
 """Standard deviation of the prior of each class's bias: the log odds of two classes move by 2.8."""
 N_DRAWS = 500
@@ -83,7 +83,7 @@ class Recalibrated:
     thresholds: dict[OperatingPoint, float]
     """On the new probabilities; empty for more than two classes."""
     intervals: dict[OperatingPoint, tuple[float, float]]
-    """95 %, from a bootstrap that refits the map and the thresholds."""
+    """95%, from a bootstrap that refits the map and the thresholds."""
     rates: dict[OperatingPoint, dict[str, float]]
     """Sensitivity and specificity on the images that a replicate did not draw, over all replicates."""
     errors: dict[str, float]
@@ -131,7 +131,7 @@ def expected_thresholds(
 
     `youden` is the share of positive images: where a probability equals the prevalence, one more positive image is
     gained for each negative one that is lost, as shares of their classes. `sensitivity_95` is the highest probability
-    from which up 95 % of the positive images are expected, `specificity_95` the lowest below which 95 % of the
+    from which up 95% of the positive images are expected, `specificity_95` the lowest below which 95% of the
     negative ones are.
 
     Args:

@@ -19,7 +19,7 @@ METHOD = (
     "the log probabilities of each fold times one slope plus a bias per class, softmax, averaged over folds; slope and "
     f"biases of maximum a posteriori likelihood, with normal priors of standard deviation {SLOPE_SD:g} for the "
     f"logarithm of the slope and {BIAS_SD:g} for each bias; thresholds from the fitted probabilities; intervals of "
-    f"95 % from {N_DRAWS} bootstrap replicates of the patients, each fitted anew, and rates and errors of the images "
+    f"95% from {N_DRAWS} bootstrap replicates of the patients, each fitted anew, and rates and errors of the images "
     "that a replicate did not draw"
 )
 

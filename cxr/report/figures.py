@@ -55,7 +55,7 @@ def roc(table: pd.DataFrame, points: pd.DataFrame, auc: str) -> Figure:
 
     out_of_fold = ", out of fold" if table["fold"].notna().any() else ""
     description = f"Sensitivity against false positive rate{out_of_fold}; {auc}."
-    caption = f"ROC curve, {'out of fold and ' if out_of_fold else ''}before calibration, with 95 % band"
+    caption = f"ROC curve, {'out of fold and ' if out_of_fold else ''}before calibration, with 95% band"
     caption += "; thin lines are folds" if out_of_fold else ""
     if len(points):
         part = "fold" if out_of_fold else "part"
@@ -76,7 +76,7 @@ def precision_recall(table: pd.DataFrame, description: str) -> Figure:
         axes.set(xlabel="Recall (sensitivity)", ylabel="Precision", xlim=(0, 1.01), ylim=(bottom, 1.01))
         axes.legend(loc="lower left")
 
-    return draw("precision_recall", "Precision against recall with 95 % band", description, table, plot)
+    return draw("precision_recall", "Precision against recall with 95% band", description, table, plot)
 
 
 def _curves(axes: "Axes", curves: pd.DataFrame, x: str, y: str) -> None:
@@ -112,7 +112,7 @@ def calibration(table: pd.DataFrame, description: str) -> Figure:
         axes.set(xlabel="Predicted probability", ylabel="Observed share", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.legend(loc="lower right")
 
-    caption = "Calibration: smooth curves with 95 % bands, and bins of equally many images with 95 % intervals"
+    caption = "Calibration: smooth curves with 95% bands, and bins of equally many images with 95% intervals"
     return draw("calibration", caption, description, table, plot)
 
 
@@ -148,7 +148,7 @@ def net_benefit(table: pd.DataFrame) -> Figure:
     description = (
         "Net benefit by threshold probability: of the model, and of predicting all images or none as positive."
     )
-    return draw("decision_curve", "Decision curve with 95 % band", description, table, plot)
+    return draw("decision_curve", "Decision curve with 95% band", description, table, plot)
 
 
 def scores(
@@ -212,7 +212,7 @@ def acquisition(table: pd.DataFrame) -> Figure:
     named = table.assign(metric="roc_auc", line=table["model"].map(MODELS))
     if table["class"].nunique() > 1:
         named["line"] = table["class"] + ", " + named["line"]
-    caption = "ROC-AUC of the networks and of acquisition alone on the same images, with 95 % intervals"
+    caption = "ROC-AUC of the networks and of acquisition alone on the same images, with 95% intervals"
     drawn = forest("acquisition", caption, named, "line", ("roc_auc",))
     return replace(drawn, table=table)
 
@@ -312,7 +312,7 @@ def robustness(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
         f"{display_name(change)} at its strongest: {display_name(metric)} {rows['value'].iloc[-1]:.1%}"
         for (change, metric), rows in shown.groupby(["change", "metric"], sort=False)
     )
-    caption = "Metrics on degraded images, with 95 % intervals; – is the unchanged image"
+    caption = "Metrics on degraded images, with 95% intervals; – is the unchanged image"
     return draw("robustness", caption, description, table, plot, width=6.6, height=4.4, grid=(2, 3))
 
 
@@ -344,5 +344,5 @@ def learning(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     description = "; ".join(
         f"{row.n_images:,.0f} images: {display_name(metrics[0])} {row.pooled:.1%}" for row in shown.itertuples()
     )
-    caption = "Metrics by number of training images, with 95 % intervals"
+    caption = "Metrics by number of training images, with 95% intervals"
     return draw("learning_curve", caption, description, table, plot)

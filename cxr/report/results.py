@@ -37,8 +37,10 @@ def figures_of(images: OutOfFold, tables: Tables) -> dict[str, Figure]:
     positive = metrics["class"] == images.classes.headline
     pooled = metrics[(metrics["scope"] == "pooled") & positive].set_index("metric")
     bounds = pooled[["value", "ci_low", "ci_high"]].to_dict("index")
-    auc = f"{display_name('roc_auc')} {format_estimate(*bounds['roc_auc'].values())} %"
-    precision = f"{display_name('average_precision')} {format_estimate(*bounds['average_precision'].values())} %"
+    auc = f"{display_name('roc_auc')} {format_estimate(*bounds['roc_auc'].values(), unit='%')}"
+    precision = (
+        f"{display_name('average_precision')} {format_estimate(*bounds['average_precision'].values(), unit='%')}"
+    )
     error = tables["calibration"].query("measure == 'ece'").set_index("stage")["value"]
     calibrated = f"ECE {error['before']:.3f} before and {error['after']:.3f} after calibration."
     out_of_fold = ", out of fold" if images.has_folds else ""
@@ -53,7 +55,7 @@ def figures_of(images: OutOfFold, tables: Tables) -> dict[str, Figure]:
             _mean_threshold(tables["operating_points"]),
         ),
     ]
-    at = f"95 % intervals; sensitivity and specificity are {WITHOUT_THRESHOLD[images.is_binary]}"
+    at = f"95% intervals; sensitivity and specificity are {WITHOUT_THRESHOLD[images.is_binary]}"
     if images.has_folds:
         by_fold = metrics[(metrics["scope"] == "fold") & positive]
         by_fold = by_fold.assign(level="fold " + by_fold["fold"].astype("string"))

@@ -1,6 +1,6 @@
 """The new model beside the champion, on the images that neither was trained on: packaged, and promoted if no worse.
 
-The rule: the new version becomes champion if the lower bound of the paired 95 % interval of the ROC-AUC's difference
+The rule: the new version becomes champion if the lower bound of the paired 95% interval of the ROC-AUC's difference
 (new less champion, patients drawn with replacement, the same for both) is no lower than the margin allows, and
 `cxr promote` does not find it worse on the images that both predicted out of fold. Otherwise it stays a challenger.
 Nothing is chosen on these images: calibration and thresholds of both come from others.

@@ -24,7 +24,7 @@ class Difference:
     """The second less the first."""
     ci_low: float
     ci_high: float
-    """95 % interval of the difference, over groups."""
+    """95% interval of the difference, over groups."""
     n_images: int
     n_groups: int
 

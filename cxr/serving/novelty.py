@@ -118,10 +118,10 @@ class ImageNovelty:
 def novelty_limit(distance: NDArray[np.float64]) -> float | None:
     """Return the distance beyond which an image is unlike the training images; None from fewer than two distances.
 
-    With a confidence of 95 %, at most 1 % of images like these lie beyond it (an upper tolerance limit). Of 299
-    distances or more, it is one of them, whatever their distribution. Fewer say nothing about 1 % by themselves: the
+    With a confidence of 95%, at most 1% of images like these lie beyond it (an upper tolerance limit). Of 299
+    distances or more, it is one of them, whatever their distribution. Fewer say nothing about 1% by themselves: the
     limit is then that of a normal distribution of their logarithms, or the largest distance if that is more. Measured,
-    more than 1 % exceed it more often than in 5 % of cases (docs/decisions/strangers-are-flagged.md).
+    more than 1% exceed it more often than in 5% of cases (docs/decisions/strangers-are-flagged.md).
 
     Args:
         distance: of images that the network was not trained on, shape (n,).

@@ -22,7 +22,7 @@ def describe_origin(facts: Mapping[str, Any]) -> str:
         whose = " of where it was made" if "pulled" in facts else ""
         sentence = f"{sum(origin['n_images'].values())} labelled images, from version {origin['version']}{whose}"
     stated = origin["stated_prevalence"]
-    return sentence if stated is None else f"{sentence}, for a prevalence of {100 * stated:g} %"
+    return sentence if stated is None else f"{sentence}, for a prevalence of {100 * stated:g}%"
 
 
 def recalibrated_from(facts: Mapping[str, Any]) -> str | None:

@@ -31,8 +31,8 @@ DECLINES = {
 
 VIEWS = {
     "none": "",
-    "zoom": "the image and its four corners at 90 % of the side",
-    "zoom-and-flip": "the image, its four corners at 90 % of the side, and the mirror images of these five",
+    "zoom": "the image and its four corners at 90% of the side",
+    "zoom-and-flip": "the image, its four corners at 90% of the side, and the mirror images of these five",
 }
 """What a network's logits are averaged over."""
 

@@ -90,7 +90,7 @@ def retrain(
 
     The champion's recipe is trained on its own images and on these, less a share of the patients, on whose images the
     new version and the champion are compared. It becomes champion if its ROC-AUC is lower by no more than the margin,
-    with 95 % confidence. Exit code 0 if it is the champion, 1 if it stays a challenger. If the process is killed, rerun
+    with 95% confidence. Exit code 0 if it is the champion, 1 if it stays a challenger. If the process is killed, rerun
     the same command to resume it.
 
     Example: cxr retrain --name pneumonia

@@ -260,7 +260,7 @@ def test_a_run_is_shown_and_the_threshold_moves_its_matrix_by_keyboard(visit: Vi
     names = ("Sensitivity", "Specificity", "PPV", "NPV")
     for k, (name, value) in enumerate(zip(names, values, strict=True)):
         expect(metrics.nth(k)).to_contain_text(name)
-        expect(metrics.nth(k)).to_contain_text("–" if np.isnan(value) else f"{100 * value:.1f} %")
+        expect(metrics.nth(k)).to_contain_text("–" if np.isnan(value) else f"{100 * value:.1f}%")
 
 
 def test_a_click_on_any_cell_of_a_row_opens_its_run(visit: Visit) -> None:

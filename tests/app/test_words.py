@@ -123,7 +123,7 @@ def test_refused_files_are_one_list() -> None:
 
 
 def test_an_answer_says_which_class_fits_or_why_a_person_should_look() -> None:
-    promise = "a class is wrongly excluded from at most about 10 % of its own images."
+    promise = "a class is wrongly excluded from at most about 10% of its own images."
     assert words.answer(["a_b"], 2, 0.1) == rf"Answer: **a\_b**, the only class that fits the image; {promise}"
     neither = f"**Refer: the image fits neither class.** A person should look at it; {promise}"
     assert words.answer([], 2, 0.1) == neither

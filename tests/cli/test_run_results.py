@@ -47,7 +47,7 @@ def test_a_runs_results_are_in_percent_with_a_dash_for_what_is_undefined(
     clusters = [cluster | {"fold": fold, "value": value} for fold, value in enumerate((0.95, 0.8123, NAN))]
     verified.write_table(folder.table("cluster_metrics"), pd.DataFrame(clusters))
     run_results.show_results(folder)
-    assert any(line.endswith("worst: cluster 1, ROC-AUC 81.2 [70.0, 90.0] %") for line in printed())
+    assert any(line.endswith("worst: cluster 1, ROC-AUC 81.2% [70.0, 90.0]") for line in printed())
 
 
 def test_checks_are_counted_by_severity_and_what_failed_is_named(

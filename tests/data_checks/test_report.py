@@ -71,7 +71,7 @@ def test_the_counts_are_those_of_the_tables(examined: tuple[RunFolder, DataConfi
     manifest = pd.read_parquet(examined[0].manifest)
     used = manifest[manifest["status"] == "used"]
     for label, n in used["label"].value_counts().items():
-        assert f'<td>{label}</td><td class="n">{n}</td><td class="n">{100 * n / len(used):.1f}&nbsp;%</td>' in text
+        assert f'<td>{label}</td><td class="n">{n}</td><td class="n">{100 * n / len(used):.1f}%</td>' in text
     groups = pd.read_parquet(examined[0].folds)["group_id"].nunique()
     assert f"<b>{groups}</b> groups (patients)" in text
     assert r"first group of &#39;^(person\d+|" in text, "a pattern is shown as it is written"

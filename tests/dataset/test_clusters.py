@@ -17,7 +17,7 @@ SCANNERS = (
     {"width": 1900, "height": 1200, "mean": 150, "contrast": 40, "border": 60, "bytes_per_pixel": 0.21},
     {"width": 700, "height": 900, "mean": 60, "contrast": 70, "border": 100, "bytes_per_pixel": 0.30},
 )
-"""What the images of each scanner are like on average; each scatters by 5 %."""
+"""What the images of each scanner are like on average; each scatters by 5%."""
 
 
 def draw_manifest(shares: dict[str, tuple[float, ...]], n_images: int = 400, seed: int = 0) -> pd.DataFrame:

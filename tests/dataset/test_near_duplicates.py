@@ -23,8 +23,8 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "brighter": lambda image: image.point([min(level + 30, 255) for level in range(256)]),
     "darker": lambda image: image.point([level * 4 // 5 for level in range(256)]),
     "gamma": lambda image: image.point([round(255 * (level / 255) ** 0.8) for level in range(256)]),
-    "cropped by 2 %": lambda image: crop(image, 0.02),
-    "cropped by 3 %": lambda image: crop(image, 0.03),
+    "cropped by 2%": lambda image: crop(image, 0.02),
+    "cropped by 3%": lambda image: crop(image, 0.03),
 }
 
 

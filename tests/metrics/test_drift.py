@@ -240,5 +240,5 @@ def test_an_image_is_unusual_where_none_of_the_reference_was_like_it() -> None:
     strange = image | {"width": reference["width"].max() + 1, "border": reference["border"].min() - 1}
     assert outlying(strange, reference) == ["width", "border"]
     n_novel = sum(is_novel(value, reference) for value in reference["novelty"])
-    assert n_novel == 2, "1 % of the reference"
+    assert n_novel == 2, "1% of the reference"
     assert not is_novel(float("nan"), reference)

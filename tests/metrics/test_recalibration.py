@@ -113,7 +113,7 @@ def test_expected_thresholds_by_hand() -> None:
     probability = np.array([0.95, 0.95, 0.8, 0.3, 0.04, 0.02, 0.02, 0.02])
     truth = np.array([1, 1, 1, 0, 0, 0, 0, 0], bool)
     found = expected_thresholds(probability, truth, np.ones(8), 0.4)
-    # expected positives from the top: 1.90, 2.70, 3.00 of 3.10 (96.8 %); negatives: 0.10, 0.30 of 4.90 (6.1 %)
+    # expected positives from the top: 1.90, 2.70, 3.00 of 3.10 (96.8%); negatives: 0.10, 0.30 of 4.90 (6.1%)
     expected = {"half": 0.5, "balanced": 0.4, "youden": 3 / 8, "sensitivity_95": 0.3, "specificity_95": 0.95}
     assert found == pytest.approx(expected)
     twice = expected_thresholds(probability, truth, np.array([1, 1, 1, 1, 1, 9, 9, 9]), 0.4)

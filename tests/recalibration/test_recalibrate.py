@@ -181,7 +181,7 @@ def test_it_is_promoted_without_a_comparison_rolled_back_and_listed(model: Model
     made = recalibrate_model(model, load_package(model.version("1")), from_table(site / "labels.csv"), prevalence=0.1)
     verdict = registry.promote(model, made.version)
     n_images = sum(load_package(made).facts["thresholds_from"]["n_images"].values())
-    origin = f"{n_images} labelled images, from version 1, for a prevalence of 10 %"
+    origin = f"{n_images} labelled images, from version 1, for a prevalence of 10%"
     assert verdict == (
         "it has the champion's networks, which rank images alike; its thresholds: "
         f"{origin}; the champion's: out of fold"
@@ -233,7 +233,7 @@ def test_a_run_is_packaged_for_a_stated_prevalence(head: Run, original: Package,
     assert package.threshold == 0.5
     origin = {"source": "out_of_fold", "prevalence": pytest.approx(own), "stated_prevalence": 0.02}
     assert package.facts["thresholds_from"] == origin
-    assert f"a stated prevalence of 2 % PNEUMONIA, not for the {100 * own:.1f} %" in " ".join(
+    assert f"a stated prevalence of 2% PNEUMONIA, not for the {100 * own:.1f}%" in " ".join(
         package.folder.card.read_text().split()
     )
     assert make_package(head, model, prevalence=0.02, operating_point="half").version == "1"

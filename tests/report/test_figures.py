@@ -85,9 +85,9 @@ POINTS = pd.DataFrame(
 
 @pytest.mark.parametrize(("sensitivity", "n_axes"), [(0.95, 2), (0.5, 1)])
 def test_the_corner_of_a_roc_curve_is_enlarged_only_if_the_curve_is_in_it(sensitivity: float, n_axes: int) -> None:
-    figure = figures.roc(curve(sensitivity), POINTS, "ROC-AUC 91.0 %")
+    figure = figures.roc(curve(sensitivity), POINTS, "ROC-AUC 91.0%")
     assert len(set(re.findall(r'id="roc-axes_(\d+)"', figure.svg))) == n_axes
-    assert "ROC-AUC 91.0 %" in figure.description
+    assert "ROC-AUC 91.0%" in figure.description
     assert "0.5" in texts(figure), "the operating point is in the legend"
 
 

@@ -1,5 +1,6 @@
 """The HTML reports as a browser shows them: narrow, wide and on paper, light and dark."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from cxr.storage.run_folder import RunFolder
 from cxr.training.run import Run, load_run
 from data_checks.gate import check_data
 from data_checks.tolerances import Tolerances
-from tests.support.legibility import CUT_OFF, FAINT, UNNAMED
+from tests.support.legibility import CUT_OFF, FAINT, SPACED_PERCENT, UNNAMED
 from tests.support.runs import Finished, small_config
 from tests.support.shared import NewFolder
 from tests.support.tables_of_others import appraised
@@ -72,6 +73,7 @@ def test_a_report_is_legible_in_both_themes_fits_a_telephone_and_paper_and_asks_
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], "the page scrolls sideways"
     assert page.evaluate(FAINT) == []
     assert page.evaluate(UNNAMED) == []
+    assert re.findall(f".*{SPACED_PERCENT}", page.inner_text("body")) == []
     for size, medium in ((WIDE, "screen"), (PAPER, "print")):
         page.set_viewport_size(size)  # pyright: ignore[reportArgumentType]
         page.emulate_media(media=medium)  # pyright: ignore[reportArgumentType]

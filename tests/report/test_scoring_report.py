@@ -130,8 +130,8 @@ def test_the_report_says_what_later_labels_say_of_the_version_that_scores(home: 
     scoring_run, outcomes = score_inbox(tmp_path / "inbox", config, lambda *_: [])
     page = scoring_run.folder.report.read_text()
     assert "Labels that came later: surely below" in page
-    auc = format_estimate(verdict["roc_auc"], verdict["ci_low"], verdict["ci_high"])
-    assert f"ROC-AUC {auc} %; the package promises {format_estimate(verdict['promised'])} % at least" in page
+    auc = format_estimate(verdict["roc_auc"], verdict["ci_low"], verdict["ci_high"], unit="%")
+    assert f"ROC-AUC {auc}; the package promises {format_estimate(verdict['promised'])}% at least" in page
     assert re.findall(r"<tr><td>(all|\d+-W\d+)</td><td class=\"n\">(\d+)</td>", page) == [
         ("all", "400"),
         ("2026-W45", "400"),
@@ -149,8 +149,8 @@ def test_the_report_has_a_row_for_each_of_three_classes(labelled_three: Path, tm
     verdicts = pd.read_parquet(tmp_path / "scores" / "_feedback" / "three" / "verdicts.parquet").set_index("class")
     together = verdicts.loc["macro"]
     assert f"Labels that came later: {together['verdict']}" in page
-    auc = format_estimate(together["roc_auc"], together["ci_low"], together["ci_high"])
-    assert f"ROC-AUC {auc} %, the mean over the classes" in page
+    auc = format_estimate(together["roc_auc"], together["ci_low"], together["ci_high"], unit="%")
+    assert f"ROC-AUC {auc}, the mean over the classes" in page
     for name, row in verdicts.drop("macro").iterrows():
         assert re.search(f"<tr><td>{name}</td><td>{row['verdict']}.*{format_estimate(row['promised'])}", page)
 

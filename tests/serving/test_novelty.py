@@ -123,7 +123,7 @@ def test_the_limit_is_the_lowest_distance_beyond_which_at_most_one_percent_lie_w
     rank = np.sort(distance).tolist().index(novelty_limit(distance)) + 1
 
     def confidence(rank: int) -> float:
-        """That of the share beyond the distance of this rank, which has a beta distribution, being 1 % or less."""
+        """That of the share beyond the distance of this rank, which has a beta distribution, being 1% or less."""
         return float(stats.beta.cdf(0.01, n - rank + 1, rank))
 
     assert confidence(rank) >= 0.95 > confidence(rank - 1)
@@ -131,7 +131,7 @@ def test_the_limit_is_the_lowest_distance_beyond_which_at_most_one_percent_lie_w
 
 @pytest.mark.parametrize(("n", "factor"), [(10, 3.981), (20, 3.295), (30, 3.064)])
 def test_the_limit_of_few_distances_is_that_of_a_normal_distribution_of_their_logarithms(n: int, factor: float) -> None:
-    """The factors are those of the published tables, for 99 % of the population and a confidence of 95 %."""
+    """The factors are those of the published tables, for 99% of the population and a confidence of 95%."""
     logs = np.random.default_rng(n).uniform(1, 3, n)
     assert np.log(novelty_limit(np.exp(logs))) == pytest.approx(logs.mean() + factor * logs.std(ddof=1), abs=2e-3)
 

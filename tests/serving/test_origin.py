@@ -18,11 +18,11 @@ LABELLED = {
     ("origin", "sentence", "version", "prevalence"),
     [
         (OUT_OF_FOLD, "out of fold", None, 0.73),
-        (OUT_OF_FOLD | {"stated_prevalence": 0.055}, "out of fold, for a prevalence of 5.5 %", None, 0.055),
+        (OUT_OF_FOLD | {"stated_prevalence": 0.055}, "out of fold, for a prevalence of 5.5%", None, 0.055),
         (LABELLED, "25 labelled images, from version 1", "1", 0.2),
         (
             LABELLED | {"stated_prevalence": 0.1},
-            "25 labelled images, from version 1, for a prevalence of 10 %",
+            "25 labelled images, from version 1, for a prevalence of 10%",
             "1",
             0.1,
         ),

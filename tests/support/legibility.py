@@ -1,4 +1,4 @@
-"""Scripts that a browser runs on a page: what is cut off, which texts are faint, which figures have no alternative."""
+"""What a page must not have: faint texts, tables that are cut off, figures without an alternative, 95 % for 95%."""
 
 FAINT = """
 () => {
@@ -39,3 +39,5 @@ CUT_OFF = """
     .map(e => `${e.scrollWidth} of ${e.clientWidth} px: ${e.getAttribute('aria-label')}`)
 """
 """Tables and figures that are wider than their place."""
+SPACED_PERCENT = r"(?:[0-9)}\]]|</span>)(?: |\u00a0|&nbsp;)%(?!\}|\{(?!%|\{ )|[\w=(]| [\d(]| [a-z_.]+[)\]:])"
+"""A percent sign behind a number and a space; of code and templates no operator, and no end of a block."""

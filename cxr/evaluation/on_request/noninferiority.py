@@ -1,6 +1,6 @@
 """Whether predictions are no worse than other predictions of the same images, by more than a margin.
 
-Both are judged on the same draws of patients. A metric holds if, with 95 % confidence (one-sided), it is lower by no
+Both are judged on the same draws of patients. A metric holds if, with 95% confidence (one-sided), it is lower by no
 more than its margin: that no difference is seen is not enough, where there are too few patients to see one.
 
 Source: Piaggio et al., Reporting of noninferiority and equivalence randomized trials, JAMA 2012; Chen, Petrick &
@@ -34,7 +34,7 @@ def judge(before: OutOfFold | FindingsOutOfFold, after: OutOfFold | FindingsOutO
 
     Columns: class (or finding), operating_point (missing for roc_auc, which has none), metric (`roc_auc`, pooled over
     the folds; `sensitivity`, `specificity`), before, before_ci_low, before_ci_high, after, after_ci_low, after_ci_high,
-    difference, lower_bound (of the difference, one-sided, 95 %), margin, holds (whether the bound is above the negative
+    difference, lower_bound (of the difference, one-sided, 95%), margin, holds (whether the bound is above the negative
     margin; not if it is NaN), share_changed (of images that are called otherwise at the operating point).
 
     Args:

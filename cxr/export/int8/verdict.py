@@ -45,10 +45,10 @@ def require_noninferior(
     used = judged[judged["operating_point"].isin([operating_point, MOST_PROBABLE])]
     changed = float(used["share_changed"].max())
     n_images = len(exact.predictions)
-    log.info("8-bit integers call %.2f %% of %s images otherwise", 100 * changed, f"{n_images:,}")
+    log.info("8-bit integers call %.2f%% of %s images otherwise", 100 * changed, f"{n_images:,}")
     if not judged["holds"].all():
         raise PackageError(
-            f"--int8 is refused: on {n_images:,} held-out images 8-bit integers may lower, at 95 % confidence, "
+            f"--int8 is refused: on {n_images:,} held-out images 8-bit integers may lower, at 95% confidence, "
             f"{_failures(judged)} (all figures: {str(run.folder.table('int8'))!r}): package the run without --int8."
         )
     return {"n_images": n_images, "share_changed": changed, "judged": json.loads(judged.to_json(orient="records"))}

@@ -8,7 +8,7 @@ Every step maps a stored value to a level and looks at no neighbour, so the step
 that may occur (65,536 for 16 bits) and the image is looked up. This costs one byte a pixel instead of eight.
 
 Levels are spread from the darkest to the brightest that occurs, padding left out. Where neither a window nor a
-table says what is of interest, lone extremes are clipped first: at most 1 % of the pixels, beyond a gap that is
+table says what is of interest, lone extremes are clipped first: at most 1% of the pixels, beyond a gap that is
 wider than all the rest (see `robust_range`).
 
 Source: DICOM PS3.3 C.7.6.3.1.2 (photometric interpretation), C.7.5.1.1.2 (padding), C.11.1 (modality),
@@ -109,8 +109,8 @@ def spread(levels: NDArray[np.float32], is_shown: NDArray[np.bool_]) -> NDArray[
 def robust_range(levels: NDArray[np.float32], counts: NDArray[np.int64]) -> tuple[float, float]:
     """Return the darkest and brightest level, lone extremes left out.
 
-    Lone are at most 1 % of the pixels, at one end, beyond a gap without any pixel that is wider than the range of
-    the other 99 % and what lies between. A marker of 65,535 on a 12-bit image is lone, and the image keeps all 256
+    Lone are at most 1% of the pixels, at one end, beyond a gap without any pixel that is wider than the range of
+    the other 99% and what lies between. A marker of 65,535 on a 12-bit image is lone, and the image keeps all 256
     levels instead of 16. No tail of an ordinary histogram is: without such a gap the range is the extremes', to
     the bit. A marker that is not cut off takes half the range at most.
 

@@ -55,7 +55,7 @@ def cautions_of(
 
 
 def is_surely_better(comparison: pd.DataFrame) -> bool:
-    """Return whether the networks' ROC-AUC is above that of acquisition alone in every class, at 95 %.
+    """Return whether the networks' ROC-AUC is above that of acquisition alone in every class, at 95%.
 
     A difference whose interval is unknown is not sure.
     """

@@ -20,7 +20,7 @@ def test_a_run_and_its_copy_do_not_differ(folders: Folders, tmp_path: Path) -> N
     view.segmented_control[0].set_value("Compare").run()
     view.selectbox[0].set_value("other").run()
     assert not view.exception
-    shown = view.table[0].value["other minus one, points [95 %]"].str.replace("\N{NO-BREAK SPACE}", " ")
+    shown = view.table[0].value["other minus one, points [95%]"].str.replace("\N{NO-BREAK SPACE}", " ")
     assert set(shown) == {"+0.0 [+0.0, +0.0]"}
     assert not view.image
 
@@ -79,4 +79,4 @@ def test_differences_are_in_points_and_name_their_test() -> None:
     table = differences(rows, "a", "b")
     row = table.loc["ROC-AUC"].str.replace("\N{NO-BREAK SPACE}", " ")
     assert row.tolist() == ["90.0", "95.0", "+5.0 [+1.0, +9.0]", "0.012 (DeLong)"]
-    assert table.columns[2] == "b minus a, points [95 %]"
+    assert table.columns[2] == "b minus a, points [95%]"

@@ -24,11 +24,11 @@ def test_the_threshold_moves_the_matrix_to_what_scikit_learn_gives(folders: Fold
     assert matrix.to_numpy().tolist() == [[f"{n:,}" for n in row] for row in expected.tolist()]
     assert matrix.columns.tolist() == ["predicted PNEUMONIA", "predicted NORMAL"]
     shown = {metric.label: metric.value for metric in view.metric}
-    assert shown["Sensitivity"] == f"{100 * recall_score(truth, predicted):.1f} %"
-    assert shown["Specificity"] == f"{100 * recall_score(truth, predicted, pos_label=0):.1f} %"
+    assert shown["Sensitivity"] == f"{100 * recall_score(truth, predicted):.1f}%"
+    assert shown["Specificity"] == f"{100 * recall_score(truth, predicted, pos_label=0):.1f}%"
     for name, positive in (("PPV", 1), ("NPV", 0)):
         value = precision_score(truth, predicted, pos_label=positive, zero_division=np.nan)
-        assert shown[name] == ("– %" if np.isnan(value) else f"{100 * value:.1f} %")
+        assert shown[name] == ("–" if np.isnan(value) else f"{100 * value:.1f}%")
 
 
 def test_operating_points_are_shown_with_their_thresholds(folders: Folders) -> None:

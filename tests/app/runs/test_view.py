@@ -14,7 +14,7 @@ def test_a_run_shows_its_metrics_and_every_section(folders: Folders) -> None:
     shown = view.table[0].value
     row = summary.loc["roc_auc"] * 100
     interval = f"{row['pooled']:.1f} [{row['ci_low']:.1f}, {row['ci_high']:.1f}]"
-    assert shown.loc["ROC-AUC", "pooled [95 %]"].replace("\N{NO-BREAK SPACE}", " ") == interval
+    assert shown.loc["ROC-AUC", "pooled [95%]"].replace("\N{NO-BREAK SPACE}", " ") == interval
     for section in ("Curves", "Folds and subgroups", "Errors", "Label suspects", "Training", "Compare"):
         view.segmented_control[0].set_value(section).run()
         assert not view.exception, section

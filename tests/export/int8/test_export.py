@@ -113,7 +113,7 @@ def test_how_they_were_judged_stands_in_run_package_and_card(bright_or_dark: Run
     card = " ".join(package.folder.card.read_text().split())
     assert "This package scores in 8-bit integers alone." in card
     changed = 100 * package.facts["int8"]["share_changed"]
-    assert f"On 40 images, {changed:.2f} % are called otherwise than in float32." in card
+    assert f"On 40 images, {changed:.2f}% are called otherwise than in float32." in card
 
 
 @needs_int8

@@ -376,7 +376,7 @@ def test_an_image_that_is_inverted_by_one_tag_and_not_by_the_other_is_not_guesse
 
 def test_a_marker_of_65535_does_not_blacken_an_image_of_12_bits() -> None:
     pixels = RAMP.copy()
-    pixels[2:8, 2:12] = 65535  # 0.8 % of the pixels
+    pixels[2:8, 2:12] = 65535  # 0.8% of the pixels
     square = levels(pixels, BitsStored=16, HighBit=15)
     is_marker = pixels == 65535
     assert (square[is_marker] == 255).all()
@@ -398,7 +398,7 @@ def test_a_marker_is_clipped_at_either_end(photometric: str) -> None:
         (range(100), [1] * 100, (0, 99)),  # no tail is lone
         ([*range(100), 250], [10] * 100 + [5], (0, 99)),  # gap 151, the rest spans 89
         ([*range(100), 180], [10] * 100 + [5], (0, 180)),  # gap 81: the marker takes less than half
-        ([*range(100), 60_000], [10] * 100 + [11], (0, 60_000)),  # 1.1 % is more than a marker
+        ([*range(100), 60_000], [10] * 100 + [11], (0, 60_000)),  # 1.1% is more than a marker
         ([*range(100), 30_000, 60_000], [10] * 100 + [4, 5], (0, 99)),  # marker with a soft edge
         ([-5000, *range(100), 5000], [5] + [10] * 100 + [5], (0, 99)),  # both ends
     ],

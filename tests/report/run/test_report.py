@@ -113,7 +113,7 @@ def test_the_summary_shows_the_tables_numbers(run: Run, page: Page) -> None:
     for row in files.read_table(run.folder.table("operating_points")).itertuples():
         assert row.value != row.value or f"{100 * row.value:.1f} [{100 * row.ci_low:.1f}, " in text
     assert "Not done" in text
-    assert "Pooled [95 %]" in text
+    assert "Pooled [95%]" in text
     assert "\\x" not in text, "no character is shown as an escape"
     for row in files.read_table(run.folder.table("auc")).itertuples():
         assert f"{100 * row.value:.2f} [{100 * row.ci_low:.2f}, {100 * row.ci_high:.2f}]" in text
@@ -209,7 +209,7 @@ def test_every_number_on_the_page_is_the_tables_and_another_one_is_found_out(run
     report = tmp_path / "altered" / "report.html"
     text = report.read_text()
     auc = f"{100 * files.read_table(run.folder.summary).set_index('metric').loc['roc_auc', 'pooled']:.1f}"
-    report.write_text(text.replace(f">{auc} [", ">99.9 [").replace("</h1>", "</h1><p>It finds 97.3 %.</p>"))
+    report.write_text(text.replace(f">{auc} [", ">99.9 [").replace("</h1>", "</h1><p>It finds 97.3%.</p>"))
     _, wrong = disagreements(tmp_path / "altered")
     assert any("99.9" in sentence for sentence in wrong)
     assert any("no source for 97.3" in sentence for sentence in wrong)
