@@ -9,7 +9,7 @@ from rich.console import Console
 from cxr.classes import Classes, Findings
 from cxr.cli.tables import Files, add_row, new_table, print_table, say_files
 from cxr.cli.terminal import say
-from cxr.wording import DASH, DISCLAIMER, format_estimate, format_p
+from cxr.wording import DASH, DISCLAIMER, display_name, format_estimate, format_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,11 @@ def show_results(folder: "RunFolder") -> None:
         mean = format_estimate(row["mean"], sd=row["sd"], scale=1)
         pooled = format_estimate(row["pooled"], row["ci_low"], row["ci_high"], scale=1)
         add_row(
-            table, row["metric"], mean, pooled, *(format_estimate(row["starting_project"], scale=1) for _ in beside)
+            table,
+            display_name(row["metric"]),
+            mean,
+            pooled,
+            *(format_estimate(row["starting_project"], scale=1) for _ in beside),
         )
     print_table(table, 80)
     if verified.exists(folder.table("cluster_metrics")):
@@ -64,7 +68,8 @@ def show_appraisal(folder: "AppraisalFolder") -> None:
     table = new_table(columns, left=("metric",), title=f"{folder.name}: {record['images']['used']:,} images, %")
     for row in rows.to_dict("records"):
         mean = (format_estimate(row["mean"], sd=row["sd"], scale=1),) if has_folds else ()
-        add_row(table, row["metric"], *mean, format_estimate(row["pooled"], row["ci_low"], row["ci_high"], scale=1))
+        pooled = format_estimate(row["pooled"], row["ci_low"], row["ci_high"], scale=1)
+        add_row(table, display_name(row["metric"]), *mean, pooled)
     print_table(table, 80)
     unit = unit_of(record["n_patients"])
     say(
@@ -164,7 +169,7 @@ def show_comparison(comparison: "Comparison", folder: "ComparisonFolder") -> Non
         value = format_estimate(row["value"], decimals=2)
         difference = format_estimate(row["difference"], row["ci_low"], row["ci_high"], decimals=2, sign=True)
         p = format_p(row["p_value"]) + ("" if math.isnan(row["p_value"]) else f" ({row['test']})")
-        add_row(shown, str(row["run"]), str(row["metric"]), value, difference, p)
+        add_row(shown, str(row["run"]), display_name(row["metric"]), value, difference, p)
     print_table(shown, 100)
     say(f"changed  {comparison.changed['image_id'].nunique():,} images are predicted differently")
     say(f"tables   {folder.metrics}")

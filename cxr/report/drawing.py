@@ -60,13 +60,13 @@ class Figure:
         return self.draw_svg()
 
 
-def legible(name: object) -> str:
+def legible(name: object, longest: int = MAX_NAME) -> str:
     """Return a name as a figure shows it: XML takes no control characters, and a legend leaves out `_names`.
 
-    A long name is cut in its middle, as it would leave no room for the axes.
+    A longer name is cut in its middle, as it would leave no room for the axes.
     """
     text = visible(name)
-    text = text if len(text) <= MAX_NAME else f"{text[: MAX_NAME - 12]}…{text[-11:]}"
+    text = text if len(text) <= longest else f"{text[: longest - 12]}…{text[-11:]}"
     return f" {text}" if text.startswith("_") else text
 
 

@@ -23,6 +23,10 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PERCENT = 100
 MODELS = {"networks": "networks", "acquisition": "acquisition alone", "difference": "difference"}
 """What a figure calls the models of the acquisition-only baseline."""
+MAX_LINE = 64
+"""Characters of the name of a line with values: a class and a subgroup."""
+FEW_LINES = 15
+"""As many lines stand apart; more are closer together, so that they fit on a sheet of paper with what is about them."""
 CORNER = 0.2
 """The part of a ROC curve that is enlarged: false positive rates up to 0.2, sensitivities from 0.8."""
 
@@ -93,27 +97,43 @@ def _curves(axes: "Axes", curves: pd.DataFrame, x: str, y: str) -> None:
 def calibration(table: pd.DataFrame, description: str) -> Figure:
     """Return the smooth calibration curves with their bands and the bins, before and after calibration.
 
+    Of one class both stages are in one panel; of several classes each has a panel.
+
     Args:
         table: columns class, stage, kind (`bin` or `smooth`), predicted, observed, ci_low and ci_high.
         description: of the figure.
     """
 
-    def plot(axes: "Axes", points: pd.DataFrame) -> None:
-        axes.plot([0, 1], [0, 1], ":", color=INK, linewidth=0.8)
-        for k, ((name, stage), rows) in enumerate(points.groupby(["class", "stage"], sort=False)):
-            bins, curve = (rows[rows["kind"] == kind] for kind in ("bin", "smooth"))
-            style = _line_style(k, legible(f"{name}, {stage}"), with_line=False)
-            bars = axes.errorbar(bins["predicted"], bins["observed"], yerr=_error_bars(bins, "observed"), **style)
-            colour = bars.lines[0].get_color()
-            axes.plot(curve["predicted"], curve["observed"], DASHES[k % len(DASHES)], color=colour)
-            axes.fill_between(
-                curve["predicted"], curve["ci_low"], curve["ci_high"], color=colour, alpha=0.15, linewidth=0
-            )
-        axes.set(xlabel="Predicted probability", ylabel="Observed share", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        axes.legend(loc="lower right")
-
     caption = "Calibration: smooth curves with 95% bands, and bins of equally many images with 95% intervals"
-    return draw("calibration", caption, description, table, plot)
+    if table["class"].nunique() == 1:
+        return draw("calibration", caption, description, table, _both_stages)
+    n_stages = table["stage"].nunique()
+    return draw("calibration", caption, description, table, _each_stage, height=3.2 * n_stages, grid=(n_stages, 1))
+
+
+def _both_stages(axes: "Axes", points: pd.DataFrame) -> None:
+    _calibrated(axes, points, points["class"] + ", " + points["stage"])
+
+
+def _each_stage(panels: Any, points: pd.DataFrame) -> None:
+    """Give each stage a panel: both of several classes in one would cover each other."""
+    for axes, (stage, rows) in zip(np.atleast_1d(panels), points.groupby("stage", sort=False), strict=True):
+        _calibrated(axes, rows, rows["class"])
+        axes.set_title(f"{stage} calibration", fontsize=9)
+
+
+def _calibrated(axes: "Axes", points: pd.DataFrame, series: pd.Series) -> None:
+    """Plot the bins and the smooth curve of each series; the columns of `points` are those of `calibration`."""
+    axes.plot([0, 1], [0, 1], ":", color=INK, linewidth=0.8)
+    for k, (name, rows) in enumerate(points.groupby(series, sort=False)):
+        bins, curve = (rows[rows["kind"] == kind] for kind in ("bin", "smooth"))
+        style = _line_style(k, legible(name), with_line=False)
+        bars = axes.errorbar(bins["predicted"], bins["observed"], yerr=_error_bars(bins, "observed"), **style)
+        colour = bars.lines[0].get_color()
+        axes.plot(curve["predicted"], curve["observed"], DASHES[k % len(DASHES)], color=colour)
+        axes.fill_between(curve["predicted"], curve["ci_low"], curve["ci_high"], color=colour, alpha=0.15, linewidth=0)
+    axes.set(xlabel="Predicted probability", ylabel="Observed share", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.legend(loc="lower right")
 
 
 def _error_bars(rows: pd.DataFrame, value: str, scale: float = 1) -> list[pd.Series]:
@@ -154,21 +174,21 @@ def net_benefit(table: pd.DataFrame) -> Figure:
 def scores(
     table: pd.DataFrame, what: str = "out-of-fold probabilities", threshold: tuple[str, float] | None = None
 ) -> Figure:
-    """Return the histograms of probabilities by true class.
+    """Return the histograms of probabilities by true class; of more than two classes, of the true class alone.
 
     Args:
         table: as `cxr.evaluation.analyses.score_table` returns it.
         what: the probabilities are of which kind, such as out-of-fold probabilities.
         threshold: of an operating point, to be marked: its name and where it is; None for none.
     """
-    series = table["label"] + " images"
+    shown, caption = table, "Calibrated probabilities by true class"
     if table["class"].nunique() > 1:
-        series += ", probability of " + table["class"]
+        shown, caption = table[table["class"] == table["label"]], "Calibrated probabilities of the true class"
     drawn = histogram(
         "scores",
-        "Calibrated probabilities by true class",
-        f"Histograms of calibrated {what} by true class, 20 bins.",
-        table.assign(series=series),
+        caption,
+        f"Histograms of calibrated {what}{caption.removeprefix('Calibrated probabilities')}, 20 bins.",
+        shown.assign(series=shown["label"] + " images"),
         axis="Calibrated probability",
         share="Share of the true class",
         mark=Mark(f"threshold, {threshold[0]}", threshold[1]) if threshold else None,
@@ -230,7 +250,7 @@ def forest(name: str, caption: str, table: pd.DataFrame, level: str, metrics: Se
     from matplotlib.ticker import MaxNLocator
 
     levels = table[level].unique().tolist()
-    labels = [legible(row_name) for row_name in levels]
+    labels = [legible(row_name, MAX_LINE) for row_name in levels]
     if "n" in table:
         n_images = table.groupby(level)["n"].max()
         labels = [f"{label} (n = {n_images[row_name]:,})" for label, row_name in zip(labels, levels, strict=True)]
@@ -259,7 +279,7 @@ def forest(name: str, caption: str, table: pd.DataFrame, level: str, metrics: Se
     )
     size = {
         "width": 1.4 + 0.075 * max(map(len, labels), default=0) + 2.2 * len(metrics),
-        "height": 0.9 + 0.3 * len(levels),
+        "height": 0.9 + (0.3 if len(levels) <= FEW_LINES else 0.2) * len(levels),
     }
     return draw(name, caption, description, table, plot, **size, grid=(1, len(metrics)))
 

@@ -126,7 +126,7 @@ def undefined(tables: Tables) -> list[str]:
     places = [
         metrics.assign(place=metrics["fold"].map("fold {}".format).where(metrics["fold"].notna(), "all images")),
         tables["operating_points"].assign(place=lambda t: "operating point " + t["operating_point"].map(display_name)),
-        tables["subgroups"].assign(place=lambda t: t["subgroup"] + " " + t["level"]),
+        tables["subgroups"].assign(place=lambda t: t["subgroup"] + " (" + t["level"] + ")"),
     ]
     rows = pd.concat(places)
     rows = rows[rows["value"].isna() | (rows["ci_low"].isna() & ~rows["metric"].isin(COUNTS))].fillna({"class": ""})

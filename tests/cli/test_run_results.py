@@ -29,13 +29,13 @@ def test_a_runs_results_are_in_percent_with_a_dash_for_what_is_undefined(
     verified.write_table(folder.manifest, pd.DataFrame({"path": ["N/1.png"]}))
     run_results.show_results(folder)
     lines = printed()
-    assert "roc_auc 98.8 ± 1.2 98.0 [97.0, 99.0]" in lines
-    assert "f1 – –" in lines
+    assert "ROC-AUC 98.8 ± 1.2 98.0 [97.0, 99.0]" in lines
+    assert "F1 – –" in lines
     monkeypatch.setattr(published, "FILE_NAMES_SHA256", hashlib.sha256(b"N/1.png").hexdigest())
     run_results.show_results(folder)
     lines = printed()
-    assert "roc_auc 98.8 ± 1.2 98.0 [97.0, 99.0] 97.5" in lines
-    assert "f1 – – 93.9" in lines
+    assert "ROC-AUC 98.8 ± 1.2 98.0 [97.0, 99.0] 97.5" in lines
+    assert "F1 – – 93.9" in lines
     assert "checks none: `cxr validate` checks the images" in lines
     assert not any(line.startswith("report") for line in lines)
     folder.report.touch()

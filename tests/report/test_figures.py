@@ -56,6 +56,17 @@ def test_a_forest_describes_every_defined_value_and_draws_undefined_ones_nowhere
     assert "fold 1 (n = 12)" in texts(figures.forest("folds", "Folds", rows.assign(n=12), "level", ("sensitivity",)))
 
 
+def test_many_lines_keep_their_names_and_fit_on_a_sheet_of_paper() -> None:
+    lines = [f"NORMAL, image size: {k} of 39, to 1,115,370 px" for k in range(39)]
+    metrics = ("roc_auc", "sensitivity", "specificity")
+    rows = pd.DataFrame([(line, metric) for line in lines for metric in metrics], columns=["level", "metric"])
+    rows = rows.assign(value=0.5, ci_low=0.4, ci_high=0.6)
+    figure = figures.forest("subgroups", "Subgroups", rows, "level", metrics)
+    assert set(lines) <= set(texts(figure))
+    width, height = map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', figure.svg)[0])
+    assert height < width, "half of a sheet, where the width is that of the sheet"
+
+
 @pytest.mark.parametrize("value", [0.0, 0.999, 1.0])
 def test_the_axis_of_a_share_ends_at_its_bounds(value: float) -> None:
     row = {"level": "fold 0", "metric": "sensitivity", "value": value, "ci_low": value, "ci_high": value}
@@ -149,10 +160,23 @@ def test_calibration_shows_a_curve_only_where_there_is_one() -> None:
     assert both.svg.count("fill-opacity: 0.15") == without.svg.count("fill-opacity: 0.15") + 1, "the band"
 
 
+def test_each_stage_of_the_calibration_of_several_classes_has_a_panel() -> None:
+    points = pd.DataFrame({"class": ["a", "b"] * 2, "stage": ["before"] * 2 + ["after"] * 2, "kind": "bin"})
+    points = points.assign(predicted=0.4, observed=0.5, ci_low=0.3, ci_high=0.7)
+    shown = texts(figures.calibration(points, "words"))
+    assert [shown.count(text) for text in ("before calibration", "after calibration", "a", "b")] == [1, 1, 2, 2]
+
+
 def test_scores_of_one_class_do_not_repeat_its_name() -> None:
     table = pd.DataFrame({"class": "sick", "label": ["sick", "sick", "well", "well"], "low": [0.0, 0.5] * 2})
     table = table.assign(high=[0.5, 1.0] * 2, share=[0.1, 0.9, 0.8, 0.2])
     assert {"sick images", "well images"} <= set(texts(figures.scores(table)))
     assert "threshold, Youden: 0.4" in texts(figures.scores(table, threshold=("Youden", 0.4)))
     both = pd.concat([table, table.assign(**{"class": "well"})])
-    assert "sick images, probability of well" in texts(figures.scores(both))
+    assert texts(figures.scores(both)).count("sick images") == 1
+    first, second = (
+        figures.scores(both).svg,
+        figures.scores(both.assign(share=both["share"].where(both["class"] == both["label"], 0.5))).svg,
+    )
+    assert first == second, "of several classes only the probability of the true class is drawn"
+    assert figures.scores(both).table.equals(both), "the file has all of them"

@@ -15,6 +15,7 @@ import pandas as pd
 
 from cxr import __version__
 from cxr.classes import Classes, Findings
+from cxr.config import TrainConfig
 from cxr.evaluation.acquisition_baseline import compare_with_networks
 from cxr.evaluation.findings import FindingsOutOfFold, tables_of
 from cxr.evaluation.out_of_fold import OutOfFold
@@ -176,6 +177,7 @@ def _results(run: Run, images: OutOfFold, tables: Tables, subject: _Subject) -> 
     return {
         "classes": images.classes,
         "positive": images.classes.headline,
+        "labels": _labels(run.config),
         "has_int8": "int8" in tables,
         "undefined": undefined(tables),
         "most_confident_errors": gallery(run, tables["most_confident_errors"], subject.columns),
@@ -183,6 +185,15 @@ def _results(run: Run, images: OutOfFold, tables: Tables, subject: _Subject) -> 
         "suspects": suspects(run, ranked),
         "suspect_paths": set(ranked.loc[ranked["is_suspect"], "path"]),
     }
+
+
+def _labels(config: TrainConfig) -> dict[str, str]:
+    """Return what the labels are, and where a wrong one is corrected."""
+    if config.reads_tables:
+        return {"are": "what tables or paths say", "corrected_in": "in the tables"}
+    if config.label_from == "subtype":
+        return {"are": "the subtypes in file names", "corrected_in": "by renaming their files"}
+    return {"are": "the names of folders", "corrected_in": "by moving their files to the right folder"}
 
 
 def _published(run: Run, images: OutOfFold, subject: _Subject) -> dict[str, Any]:

@@ -40,6 +40,14 @@ FIGURES = {
     "decision_curve",
     "acquisition",
 }
+MEASURES = {
+    "aspect": "width over height",
+    "dark_share": "black pixels",
+    "bright_share": "saturated pixels",
+    "mean": "mean grey level",
+    "border": "mean grey level of the border",
+}
+"""What the page calls measures of images."""
 
 
 class Page(HTMLParser):
@@ -325,6 +333,9 @@ def test_three_classes_have_a_report_that_says_what_does_not_apply(finished: Fin
     app(["report", "three", "--experiments", str(tmp_path)])
     text = (tmp_path / "three" / "report.html").read_text()
     assert "Not applicable: operating points are defined for two classes; this run has 3." in text
+    assert "Labels are the subtypes in file names; nobody" in text
+    assert "correct the labels that are\nwrong by renaming their files" in text
+    assert "distinguishes NORMAL, bacteria and virus." in text
     assert disagreements(tmp_path / "three")[1] == []
 
 
@@ -342,7 +353,8 @@ def test_a_run_of_clusters_shows_each_the_worst_and_what_sets_them_apart(finishe
     )
     assert f"{100 * worst['value']:.1f} [{100 * worst['ci_low']:.1f}, {100 * worst['ci_high']:.1f}]cluster" in text
     first = files.read_table(begun.folder.table("clusters")).query("rank == 1")
-    assert all(measure.replace("_", " ") in text for measure in first["measure"])
+    assert all(MEASURES.get(measure, measure.replace("_", " ")) in text for measure in first["measure"])
+    assert "dark share" not in text
     assert "Each fold left out a cluster of images acquired alike" in text
     assert "--leave-out cluster" in command_of(begun.config, "clusters")
     assert files.read_json(begun.folder.certificate)["leave_out"] == "cluster"
