@@ -39,6 +39,12 @@ ENDED_BADLY = _events("Failed", "Crashed", "Held", "SurelyBelow")
 OWES_NOTHING = _events("Completed", "Cancelled", "Scheduled", "AwaitingConcurrencySlot", "Paused") | ENDED_BADLY
 
 
+def has_pool(name: str) -> bool:
+    """Return whether the server has a work pool."""
+    with get_client(sync_client=True) as client:
+        return any(pool.name == name for pool in client.read_work_pools())
+
+
 def create_pools(purposes: Mapping[str, str]) -> None:
     """Create the work pools that do not exist yet, for workers that start a process for each run; describe them all.
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -45,7 +46,7 @@ POOLS = {
     GPU_POOL: "Single folds of a run with --runner workers, on any machine: one worker for each GPU, or for a CPU. "
     "Not needed on a single machine.",
 }
-"""The work pools, and what each is for. The second is there without a GPU too, for the workers of other machines."""
+"""The work pools, and what each is for. `cxr up` creates the second only on a machine with a GPU."""
 LOCK = "services"
 RUN = "prefect.engine"
 """An argument of the process in which a worker runs a flow."""
@@ -144,9 +145,12 @@ def up(
     with _only_one(server.folder):
         if server.process and (other := files.read_json(server.record)["address"]) != address:
             raise RunError(f"the server is up at {other}: type `cxr down` first to start it at {address}.")
+        gpus = visible_gpus()
         done = [_start_server(server, address, port, environment)]
-        done += deploy(environment, silent_for_s=silent_for_s, notify=notify, retrain=retrain)
-        for companion in companions(visible_gpus(), page_port, endpoint_port, model):
+        done += deploy(
+            environment, silent_for_s=silent_for_s, notify=notify, retrain=retrain, folds_on_workers=bool(gpus)
+        )
+        for companion in companions(gpus, page_port, endpoint_port, model):
             service = Service(server.folder, companion.name)
             if service.process:
                 done.append(f"{companion.name} is up already")
@@ -242,6 +246,7 @@ def deploy(
     silent_for_s: int = SILENT_FOR_S,
     notify: str | None = None,
     retrain: bool | None = None,
+    folds_on_workers: bool = True,
 ) -> list[str]:
     """Register pools, automations and deployments at the server that `environment` names.
 
@@ -250,6 +255,8 @@ def deploy(
         silent_for_s: as for `up`.
         notify: as for `up`.
         retrain: as for `up`.
+        folds_on_workers: with the pool for single folds and its deployment; False leaves out both, unless the pool is
+            there already.
 
     Returns:
         A sentence for each thing that the server does by itself from now on.
@@ -262,13 +269,15 @@ def deploy(
 
     described = _described_deployments()
     with talking_to_server(environment):
-        server.create_pools(POOLS)
+        folds_on_workers = folds_on_workers or server.has_pool(GPU_POOL)
+        server.create_pools({name: POOLS[name] for name in POOLS if folds_on_workers or name != GPU_POOL})
         done = server.set_automations_up(silent_for_s, notify)
         retrain = server.starts_retrainings() if retrain is None else retrain
-    command = [PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", str(described)]
     # prefect.yaml asks for both; a systemd unit or a container has no PWD
     here = {"PWD": str(Path.cwd()), "TZ": environment.get("TZ") or get_localzone_name() or "UTC"}
-    ended = subprocess.run(command, env={**environment, **here}, capture_output=True, text=True, check=False)
+    with described_for(described, folds_on_workers) as file:
+        command = [PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+        ended = subprocess.run(command, env={**environment, **here}, capture_output=True, text=True, check=False)
     if ended.returncode:
         lines = (ended.stderr or ended.stdout).strip().splitlines()
         raise RunError(f"`prefect deploy --all` failed: {lines[-1] if lines else 'it printed nothing'}")
@@ -276,6 +285,22 @@ def deploy(
         with talking_to_server(environment):
             done.append(server.set_retraining_up())
     return done
+
+
+@contextmanager
+def described_for(described: Path, folds_on_workers: bool) -> Iterator[Path]:
+    """Provide the file that describes the deployments, without those of the pool for single folds if so asked."""
+    if folds_on_workers:
+        yield described
+        return
+    import yaml  # Prefect's own; another of its parts reads the file that this writes
+
+    description = yaml.safe_load(described.read_text(encoding="utf-8"))
+    kept = [each for each in description["deployments"] if each.get("work_pool", {}).get("name") != GPU_POOL]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / described.name
+        file.write_text(yaml.safe_dump(description | {"deployments": kept}), encoding="utf-8")
+        yield file
 
 
 def _described_deployments() -> Path:

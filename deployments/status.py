@@ -167,4 +167,4 @@ def _describe_runs(latest: Sequence[RunState], coming: Sequence[RunState]) -> It
         if run.failure:
             yield _line("", run.failure)
     for run in coming:
-        yield _line("next", f"{run.at:%Y-%m-%d %H:%M} UTC  {run.flow} {run.name}")
+        yield _line("next", f"{run.at:%Y-%m-%d %H:%M} UTC  {run.flow}")  # its name is chosen when it begins

@@ -1,17 +1,25 @@
 """A flow's parameters from the dataclasses that own them: one name, type, default and sentence for every front end.
 
 Prefect validates a flow's parameters one by one, and draws a form with a field for each. A flow that took a dataclass
-would get a field of JSON.
+would get a field of JSON. So the fields stand one below the other, and the first of each group has its heading, that of
+`--help`, in bold before its sentence.
 """
 
 import dataclasses
 import inspect
+import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from textwrap import dedent, indent
 from typing import Any, TypeVar, get_type_hints
 
+from cxr.cli.groups import OF_CLASS
+from data_checks.tolerances import Checking
+
 Result = TypeVar("Result")
+HEADINGS = {owner: group.name for owner, group in OF_CLASS.items()} | {Checking: "Data checks"}
+"""The heading of the parameters that a dataclass declares; those of any other begin the form, without one."""
 
 
 def flat_parameters(function: Callable[..., Result]) -> Callable[..., Result]:
@@ -69,6 +77,18 @@ def _described(function: Callable[..., Any], records: Mapping[str, Any]) -> str:
     """Return the function's docstring; its `Args` include the `Attributes` of the dataclasses and of their bases."""
     text, _, own = (inspect.getdoc(function) or "").partition("\nArgs:\n")
     classes = dict.fromkeys(base for record in records.values() for base in reversed(record.__mro__))
-    attributes = [inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2] for base in classes]
-    lines = [indent(dedent(part.rstrip()), "    ") for part in (own, *attributes) if part]
+    parts = [(HEADINGS.get(base), _attributes(base)) for base in classes if _attributes(base)]
+    groups = itertools.groupby(parts, key=lambda part: part[0])
+    attributes = [_headed(heading, "\n".join(text for _, text in group)) for heading, group in groups]
+    lines = [indent(part, "    ") for part in (dedent(own.rstrip()), *attributes) if part]
     return "\n".join([text.rstrip(), "", "Args:", *lines])
+
+
+def _attributes(record: type) -> str:
+    """Return the lines under `Attributes` in a class's docstring; empty without any."""
+    return dedent(inspect.cleandoc(record.__doc__ or "").partition("Attributes:\n")[2].rstrip())
+
+
+def _headed(heading: str | None, attributes: str) -> str:
+    """Return the lines of attributes, with the heading in bold before the first one's sentence."""
+    return re.sub(r"\A(\w+): ", rf"\1: **{heading}.** ", attributes) if heading else attributes

@@ -29,6 +29,8 @@ def up(
 ) -> None:
     """Start Prefect's server, deployments, workers, the page and the endpoint here; what is up stays as it is.
 
+    Without a GPU here, the pool cxr-gpu and train-fold/default are left out; `cxr deploy` adds them.
+
     Example: cxr up
 
     Args:

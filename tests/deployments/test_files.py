@@ -16,7 +16,7 @@ from app.server import ADDRESS
 from benchmarks.orchestrator import REDIS
 from cxr import __version__
 from cxr.cli.verbs.services import listen
-from deployments.services import CPU_POOL, ENDPOINT_PORT, GPU_POOL, MODEL, PAGE_PORT, PREFECT_DEFAULTS
+from deployments.services import CPU_POOL, ENDPOINT_PORT, GPU_POOL, MODEL, PAGE_PORT, PREFECT_DEFAULTS, described_for
 from tests.support.commands import assert_are_settings, assert_is_understood
 from tests.support.processes import PROJECT
 
@@ -218,6 +218,19 @@ def test_every_deployment_names_a_flow_that_is_imported_from_the_project() -> No
         flow = getattr(importlib.import_module(module), name)
         assert deployment["work_pool"]["name"] in (CPU_POOL, GPU_POOL)
         assert set(deployment.get("parameters", {})) <= set(flow.parameters.properties)
+
+
+def test_without_a_gpu_the_pool_for_single_folds_has_no_deployment_and_all_others_are_as_described() -> None:
+    file = PROJECT / "prefect.yaml"
+    with described_for(file, True) as same:
+        assert same == file
+    with described_for(file, False) as other:
+        left = yaml.safe_load(other.read_text())
+    whole = yaml.safe_load(file.read_text())
+    (single_folds,) = [each for each in whole["deployments"] if each not in left["deployments"]]
+    assert single_folds["entrypoint"].endswith(".train_fold")
+    whole["deployments"].remove(single_folds)
+    assert left == whole
 
 
 def test_the_endpoint_has_the_model_of_the_nightly_deployment_and_waits_for_it() -> None:

@@ -149,8 +149,13 @@ def test_status_shows_what_is_up_and_the_server_wants_the_password(machine: Mach
         "UI  ",
     ):
         assert line in shown
-    assert "pool            cxr-gpu: " in shown
-    assert ("worker-cxr-gpu  none   no GPU on this machine" in shown) == (torch.cuda.device_count() == 0)
+    has_gpu = torch.cuda.device_count() > 0
+    assert ("pool            cxr-gpu: " in shown) == has_gpu
+    assert ("worker-cxr-gpu  none   no GPU on this machine" in shown) == (not has_gpu)
+    with machine.client() as client:
+        deployments = [deployment.work_pool_name for deployment in client.read_deployments()]
+    assert deployments.count("cxr-gpu") == has_gpu
+    assert deployments.count("cxr-cpu") == 5
     assert asked(machine.port, None) == 401
     assert asked(machine.port, f"cxr:{SECRET}") == 200
 

@@ -38,7 +38,7 @@ def test_pools_and_runs_are_a_line_each() -> None:
         "pool            cxr-cpu: unknown",
         "pool            cxr-gpu: unknown",
         "run             2026-11-26 02:00 UTC  Completed  score-batch brave-owl",
-        "next            2026-11-26 02:00 UTC  score-batch shy-fox",
+        "next            2026-11-26 02:00 UTC  score-batch",
     ]
 
 

@@ -1,5 +1,6 @@
 """The forms of the flows: their fields are those of the dataclasses, and nothing else."""
 
+import re
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,22 @@ def test_a_field_is_described_by_the_sentence_of_the_command_line(
     described = parameter_schema(flow).properties
     sentences = " ".join(" ".join((base.__doc__ or "") for base in record.__mro__) for record in classes).split()
     for name in {field.name for record in classes for field in fields(record)}:
-        description = described[name]["description"].split()
+        description = re.sub(r"^\*\*.+?\*\* ", "", described[name]["description"]).split()
         assert len(description) > 1
         assert " ".join([f"{name}:", *description]) in " ".join(sentences), name
+
+
+def test_the_first_field_of_each_group_has_the_heading_of_the_command_line() -> None:
+    fields_of_form = parameter_schema(train_cv).properties.items()
+    headed = {name: re.findall(r"^\*\*(.+?)\.\*\*", field["description"]) for name, field in fields_of_form}
+    assert {name: heading for name, (heading,) in ((n, h) for n, h in headed.items() if h)} == {
+        "data": "Images and folds",
+        "labels": "Tables of labels",
+        "preset": "Recipe",
+        "run_id": "Where it is computed and kept",
+        "tolerances": "Data checks",
+    }
+    assert not any("**" in field["description"] for field in parameter_schema(score_batch).properties.values())
 
 
 def test_the_inbox_comes_first_and_limits_may_be_typed_into_the_form() -> None:
