@@ -148,7 +148,7 @@ def _chart(images: pd.DataFrame, name: str, labels: Sequence[str], limit: Tolera
         shares_of(counts, edges),
         axis=title,
         share="Share of the class",
-        mark=Mark("least", getattr(limit, tolerance)) if tolerance else None,
+        mark=Mark("smallest allowed", getattr(limit, tolerance)) if tolerance else None,
         width=4,
         height=2.6,
     )

@@ -65,6 +65,8 @@ def histogram(
         height: in inches.
     """
 
+    from matplotlib.ticker import MaxNLocator
+
     def plot(axes: "Axes", bins: pd.DataFrame) -> None:
         for k, (series, rows) in enumerate(bins.groupby("series", sort=False)):
             x, y = ([*rows[first], rows[last].iloc[-1]] for first, last in (("low", "high"), ("share", "share")))
@@ -74,6 +76,7 @@ def histogram(
             axes.axvline(mark.value, color=INK, linestyle=":", linewidth=1, label=f"{mark.name}: {mark.value:.3g}")
         axes.set(xlabel=axis, ylabel=share, ylim=(0, None))
         axes.margins(x=0.01)
+        axes.xaxis.set_major_locator(MaxNLocator(6))  # numbers of five digits would touch each other
         axes.legend()
 
     return draw(name, caption, description, table, plot, width=width, height=height)

@@ -83,4 +83,4 @@ def test_a_chart_has_axes_with_units_and_marks_the_limit(examined: tuple[RunFold
     assert ">Contrast: standard deviation of grey levels<" in text
     varying = [name for name in ("width", "height") if pd.read_parquet(examined[0].manifest)[name].nunique() > 1]
     assert not re.search(r"\de\+\d", text), "no number is a power of ten"
-    assert text.count(">least: 123<") == len(varying) > 0
+    assert text.count(">smallest allowed: 123<") == len(varying) > 0
