@@ -54,6 +54,10 @@ def test_the_page_shows_every_count_and_a_picture_of_what_can_be_shown(
         assert f">{written}<" in page
     n_shown = len(outcome.nearest) + len(outcome.disagreeing) + len(outcome.unlike_training)
     assert len(re.findall(r'<img src="data:image/jpeg;base64,[^"]+" alt="image ', page)) == n_shown
+    for row in outcome.nearest:
+        assert f"probability of PNEUMONIA {100 * row['probability']:.1f}%, the folds differ" in page
+    assert "<figcaption>Probability of PNEUMONIA: this batch beside the model's images, out of fold.</" in page
+    assert "<h3>Quarantined: 6 files</h3>" in page
     for row in outcome.quarantined:
         assert row["reason"].replace("_", " ") in page
 
