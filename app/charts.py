@@ -87,10 +87,13 @@ def _add_marks(figure: go.Figure, name: str, values: dict[str, float], marker: d
         name=name,
         text=[f"{label}: {value:.1%}" for label, value in values.items()],
         hoverinfo="text",
+        cliponaxis=False,
     )
 
 
-def by_week(title: str, weeks: Sequence[Mapping[str, Any]], metric: str, line: float | None) -> go.Figure:
+def by_week(
+    title: str, weeks: Sequence[Mapping[str, Any]], metric: str, line: float | None, line_name: str
+) -> go.Figure:
     """Return a metric by week with its intervals.
 
     Args:
@@ -98,6 +101,7 @@ def by_week(title: str, weeks: Sequence[Mapping[str, Any]], metric: str, line: f
         weeks: as `cxr.feedback.summary.by_week` returns them, oldest first, without that of all weeks.
         metric: of the weeks, shown times 100.
         line: where a line is drawn, before it is multiplied; None for none.
+        line_name: what the line stands for.
     """
     rows = pd.DataFrame([row[metric] for row in weeks], columns=["value", "ci_low", "ci_high"])
     figure = new_figure("Week of scoring", title, height=260)
@@ -106,12 +110,13 @@ def by_week(title: str, weeks: Sequence[Mapping[str, Any]], metric: str, line: f
         y=100 * rows["value"],
         error_y=error_bars(rows, "value", 100),
         mode="markers+lines",
-        marker={"color": COLOURS[0], "size": 8},
+        marker={"color": colours()[0], "size": 8},
         text=[f"{row['n_images']:,} images" for row in weeks],
         hovertemplate="%{x}: %{y:.1f}, %{text}<extra></extra>",
     )
     if line is not None:
-        figure.add_hline(y=100 * line, line={"color": GREY, "dash": "dash"})
+        dashes = {"color": GREY, "dash": "dash"}
+        figure.add_hline(y=100 * line, line=dashes, annotation_text=line_name, annotation_position="top left")
     figure.update_xaxes(type="category")
     return figure
 

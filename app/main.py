@@ -21,6 +21,12 @@ from cxr.wording import DISCLAIMER, markdown  # noqa: E402
 ICONS = {"classify": "pulmonology", "runs": "monitoring", "scoring_runs": "bedtime", "models": "deployed_code"}
 
 
+# Streamlit draws the axes of figures in a grey that is faint on white; so they get the colour of the text.
+STYLE = """<style>
+.js-plotly-plot :is(.xtick text, .ytick text, .annotation text, .xtitle, .ytitle) {fill: currentColor !important}
+</style>"""
+
+
 def draw_icon() -> Image.Image:
     """Return a pair of lungs for the browser's tab; an icon by name would be fetched from the network."""
     picture = Image.new("L", (64, 64), 40)
@@ -68,6 +74,7 @@ def show(folders: Folders) -> None:
     }
     chosen = st.navigation(list(pages.values()), position="hidden")
     _follow_link(pages)
+    st.html(STYLE)
     with st.container(horizontal=True, gap="xsmall"):  # Streamlit's own menu covers a narrow screen until it is closed
         for page in pages.values():
             st.page_link(page, width="content")

@@ -26,7 +26,8 @@ OPTIONS = {
     "client.showErrorDetails": "none",
     "client.toolbarMode": "viewer",
     "logger.hideWelcomeMessage": "true",
-    "theme.light.primaryColor": "#0072b2",
+    "theme.light.primaryColor": "#00629b",  # the reports' blue, darker: it is text on a tint of itself
+    "theme.light.textColor": "#111111",  # captions have 60% of it: a contrast of 5 where the default has 3.9
     "theme.dark.primaryColor": "#56b4e9",
 }
 HOSTS = (ADDRESS, "localhost")

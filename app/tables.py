@@ -24,6 +24,10 @@ NAMES = {
     "made_at": "Made (UTC)",
     "model_version": "Version",
     "judged_at": "Judged (UTC)",
+    "effect": "Difference, 0 to 1",
+    "elsewhere": "In the others",
+    "n": "Images",
+    "n_groups": "Patients",
     "n_images": "Images",
     "n_images_in_group": "Images of the patient",
     "n_patients": "Patients",
@@ -43,6 +47,7 @@ NAMES = {
     "thresholds": "Calibration and thresholds",
     "trainable": "Trained layers",
     "unlike_training": "Unlike the training images",
+    "value": "In the cluster",
 }
 """Headings of columns whose own names say too little."""
 PREFIXES = {"probability_": "Probability", "predicted_": "Predicted", "called_": "Predicted"}
@@ -50,8 +55,8 @@ PREFIXES = {"probability_": "Probability", "predicted_": "Predicted", "called_":
 FORMATS: dict[str, str] = dict.fromkeys(
     ("accuracy", "ci_high", "ci_low", "f1", "promised", "roc_auc", "sensitivity", "specificity"), "%.1f"
 )
-FORMATS |= dict.fromkeys(("fold_spread", "novelty", "probability"), "%.3f") | {"self_confidence": "%.4f"}
-COUNTS = ("images", "n_images", "other_files", "quarantined")
+FORMATS |= dict.fromkeys(("effect", "fold_spread", "novelty", "probability"), "%.3f") | {"self_confidence": "%.4f"}
+COUNTS = ("images", "n", "n_groups", "n_images", "other_files", "quarantined")
 """Of images or files."""
 TIMES = ("at", "begun_at", "judged_at", "made_at", "scored_at")
 

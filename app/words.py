@@ -24,6 +24,16 @@ POINTS = {
     "specificity_95": "few false alarms",
 }
 """What each operating point is chosen for."""
+MEASURES = {
+    "aspect": "width over height",
+    "border": "brightness of the border",
+    "bright_share": "share of white",
+    "chroma": "colour",
+    "dark_share": "share of black",
+    "mean": "brightness",
+    "pixels": "size in pixels",
+}
+"""What is measured of an image, where the measure's own name says too little."""
 UNLIKE_TRAINING = "Unlike the training images"
 NO_CHEST = "Not a chest image"
 REFERRED = "Refer"
@@ -56,10 +66,28 @@ def other_body_part(stated: str) -> str:
     )
 
 
+def measure_name(measure: str) -> str:
+    """Return what is measured of an image in plain words."""
+    return MEASURES.get(measure, display_name(measure))
+
+
+def chance(probability: float) -> str:
+    """Return a probability in percent with one digit; one that would be rounded to 0 or 100% as a bound.
+
+    Args:
+        probability: 0 to 1.
+    """
+    if 0 < probability < 0.0005:
+        return "< 0.1%"
+    if 0.9995 <= probability < 1:
+        return "> 99.9%"
+    return f"{probability:.1%}"
+
+
 def probability(classes: Classes, prediction: Prediction) -> str:
     """Return the probability of the class that is shown."""
     name = shown_class(classes, prediction)
-    return f"{escape(name)}: {prediction.probability[name]:.1%}"
+    return f"{escape(name)}: {chance(prediction.probability[name])}"
 
 
 def shown_class(classes: Classes, prediction: Prediction) -> str:
@@ -70,9 +98,11 @@ def shown_class(classes: Classes, prediction: Prediction) -> str:
 def conclusion(classes: Classes, prediction: Prediction, predicted: str, point: str | None, threshold: float) -> str:
     """Return the predicted class, and why it is predicted."""
     name = shown_class(classes, prediction)
-    share = f"**{prediction.probability[name]:.1%}**"
+    share = f"**{chance(prediction.probability[name])}**"
     if point is None:
-        return f"{escape(name)} is the most probable of {len(classes)} classes, with a probability of {share}."
+        ranked = sorted(classes, key=prediction.probability.__getitem__, reverse=True)
+        others = ", ".join(f"{escape(other)} {chance(prediction.probability[other])}" for other in ranked[1:])
+        return f"{escape(name)} is the most probable of {len(classes)} classes, with {share}; {others}."
     side = "at or above" if predicted == name else "below"
     return (
         f"The probability of {escape(name)} is {share}, {side} the threshold of {threshold:.1%} "
@@ -114,31 +144,38 @@ def meaning(classes: Classes, prediction: Prediction, reference: pd.DataFrame, f
         facts: the contents of the model's package.json.
     """
     name = shown_class(classes, prediction)
-    n_of_100 = round(100 * prediction.probability[name])
+    how_many = _of_100(prediction.probability[name])
     prevalence = prevalence_of(facts)
     share = float((reference["label"] == name).mean()) if prevalence is None else prevalence
     return (
-        f"Calibrated: of 100 images with this probability, about {n_of_100} are {escape(name)}, where {share:.1%} of "
+        f"Calibrated: of 100 images with this probability, {how_many} are {escape(name)}, where {share:.1%} of "
         f"all images are (calibration and thresholds: {escape(describe_origin(facts))})."
     )
+
+
+def _of_100(probability: float) -> str:
+    """Return how many of 100 images a probability means: never none, nor all of them."""
+    n_images = round(100 * probability)
+    return {0: "fewer than 1", 100: "more than 99"}.get(n_images, f"about {n_images}")
 
 
 def agreement(classes: Classes, prediction: Prediction, threshold: float) -> str:
     """Return how far the folds agree."""
     values = prediction.by_fold[shown_class(classes, prediction)]
     n_folds = len(values)
-    range_ = f"{min(values):.1%} to {max(values):.1%}"
+    lowest, highest = chance(min(values)), chance(max(values))
+    spread = f"are {lowest}" if lowest == highest else f"range from {lowest} to {highest}"
     if classes.is_binary:
         n_above = sum(value >= threshold for value in values)
         n_together = max(n_above, n_folds - n_above)
         if n_together < n_folds:
             return (
                 f"The folds disagree: {n_together} of {n_folds} are on one side of the threshold; "
-                f"their probabilities range from {range_}."
+                f"their probabilities {spread}."
             )
     if prediction.fold_spread <= CLOSE:
-        return f"The {n_folds} folds agree: their probabilities range from {range_}."
-    return f"The {n_folds} folds are not equally sure: their probabilities range from {range_}."
+        return f"The {n_folds} folds agree: their probabilities {spread}."
+    return f"The {n_folds} folds are not equally sure: their probabilities {spread}."
 
 
 def cautions(reading: FileReading, prediction: Prediction, reference: pd.DataFrame) -> list[str]:
@@ -161,7 +198,7 @@ def cautions(reading: FileReading, prediction: Prediction, reference: pd.DataFra
             "model was evaluated on."
         )
     if outside := outlying(reading.measures, reference):
-        *others, last = (name.replace("_", " ") for name in outside)
+        *others, last = (measure_name(name) for name in outside)
         names = f"{', '.join(others)} and {last}" if others else last
         sentences.append(
             f"In {names} it is outside the range of all {len(reference):,} images that the model was evaluated on."

@@ -29,10 +29,9 @@ def show(decision: Decision, scored: Sequence[Scored]) -> None:
 
 
 def _show_card(decision: Decision, item: Scored, *, is_opened: bool) -> None:
-    gallery.show_picture(item.image.picture, f"Image {item.image.name}")
     st.markdown(f"**{item.headline}**")
-    for caution in prediction.cautions(decision.model, item):
-        st.warning(caution)
+    prediction.show_cautions(decision.model, item)
+    gallery.show_picture(item.image.picture, f"Image {item.image.name}")
     if not item.is_stranger:
         st.markdown(words.probability(decision.model.package.classes, item.prediction))
     st.caption(words.escape(item.image.name))

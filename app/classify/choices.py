@@ -54,7 +54,7 @@ def choose_threshold(model: LoadedModel) -> Decision:
         return Decision(model, None, 0.5)
     points: list[OperatingPoint] = list(package.thresholds)
     name = words.escape(package.classes[1])
-    point: OperatingPoint = st.segmented_control(
+    point: OperatingPoint = st.pills(
         f"Predict {name} from which probability on?",
         points,
         required=True,

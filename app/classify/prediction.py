@@ -50,11 +50,13 @@ class Scored:
         return words.escape(self.predicted)
 
 
-def cautions(model: LoadedModel, scored: Scored) -> list[str]:
-    """Return what speaks against trusting a prediction, in Markdown."""
+def show_cautions(model: LoadedModel, scored: Scored) -> None:
+    """Show what speaks against trusting a prediction, in one box; nothing if nothing does."""
     stated = scored.image.body_part
     of_header = [] if stated is None else [words.other_body_part(stated)]
-    return of_header + words.cautions(scored.image.reading, scored.prediction, model.reference)
+    cautions = of_header + words.cautions(scored.image.reading, scored.prediction, model.reference)
+    if cautions:
+        st.warning("\n\n".join(cautions))
 
 
 def show(decision: Decision, scored: Scored) -> None:
@@ -63,8 +65,7 @@ def show(decision: Decision, scored: Scored) -> None:
     The prediction of an image that the model does not know is folded up: an unusual patient may be among these.
     """
     st.caption(words.escape(scored.image.name))
-    for caution in cautions(decision.model, scored):
-        st.warning(caution)
+    show_cautions(decision.model, scored)
     st.header(scored.headline, anchor=False)
     if not scored.is_stranger:
         _show_prediction(decision, scored)
@@ -78,7 +79,7 @@ def _show_prediction(decision: Decision, scored: Scored) -> None:
     classes = decision.model.package.classes
     prediction = scored.prediction
     threshold = decision.threshold
-    left, right = st.columns(2, gap="large")
+    left, right = st.columns(2, gap="medium")
     with left:
         st.markdown(words.conclusion(classes, prediction, scored.predicted, decision.point, threshold))
         referral = decision.model.package.referral
@@ -100,7 +101,7 @@ def _show_prediction(decision: Decision, scored: Scored) -> None:
 @st.fragment
 def _show_map(model: LoadedModel, image: Upload, predicted: str) -> None:
     """Show the image beside where the networks looked; moving the slider redraws these pictures and nothing else."""
-    left, right = st.columns(2, gap="large")
+    left, right = st.columns(2, gap="medium")
     with left:
         targets = model.package.classes if model.finding is None else (model.finding,)
         target = st.segmented_control(
@@ -116,7 +117,7 @@ def _show_map(model: LoadedModel, image: Upload, predicted: str) -> None:
         opacity = st.slider("Opacity of the map", 0.0, 1.0, 0.5, 0.05)
     heat = uploads.look(model, image, target)
     name = words.escape(target)
-    left, right = st.columns(2, gap="large")
+    left, right = st.columns(2, gap="medium")
     with left:
         st.image(image.grey, "The image", width="stretch", alt="The image")
     with right:
@@ -125,7 +126,10 @@ def _show_map(model: LoadedModel, image: Upload, predicted: str) -> None:
         st.image(laid_over, f"{map_method(model.package.size)} for {name}", width="stretch", alt=alt)
         if not heat.any():
             st.caption(f"Nothing in the image speaks for {name}.")
-    st.caption("The map shows where the networks looked. It does not show why, or that there is a finding.")
+    st.caption(
+        "The map shows where the networks looked: the brighter, the more. It does not show why, or that there is a "
+        "finding."
+    )
     picture = _file_name(image, "png")
     st.download_button(
         "Picture (PNG)", lambda: uploads.as_png(image, heat, opacity), picture, "image/png", on_click="ignore"

@@ -25,7 +25,7 @@ LONG_LIST = 10
 def show(folders: Folders) -> None:
     """Show the view."""
     st.title("Classify")
-    left, right = st.columns([2, 3], gap="large")
+    left, right = st.columns([2, 3], gap="medium")
     with left:
         model = choices.choose_model(folders)
     if model is None:

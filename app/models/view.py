@@ -96,4 +96,4 @@ def _show_card(model: ModelFolder, version: str) -> None:
     with st.container(border=True):
         card = FRONT_MATTER.sub("", verified.read_bytes(model.version(version).card).decode())
         st.markdown(DIGEST.sub(r"\1…", HEADING.sub(r"##\1", card)).replace("![", "!\\["))
-        st.caption(f"Hashes are shortened here; `{version}/README.md` in the model's folder has them in full.")
+        st.markdown(f"Hashes are shortened here; `{version}/README.md` in the model's folder has them in full.")

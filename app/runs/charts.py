@@ -12,6 +12,8 @@ from cxr.wording import display_name
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
+ROW_PX = 52
+"""Height of a line with its name above."""
 HIDDEN: dict[str, Any] = {"showlegend": False, "hoverinfo": "skip"}
 
 
@@ -142,6 +144,8 @@ def training(table: pd.DataFrame) -> go.Figure:
 def forest(table: pd.DataFrame, level: str, metrics: Sequence[str]) -> go.Figure:
     """Return values with intervals in percent, a line for each level, a symbol for each metric.
 
+    The name of a level stands above its line: beside it, long names leave no room on a telephone.
+
     Args:
         table: with the columns metric, value, ci_low, ci_high, and that of the levels.
         level: the column of the levels.
@@ -149,7 +153,7 @@ def forest(table: pd.DataFrame, level: str, metrics: Sequence[str]) -> go.Figure
     """
     levels = table[level].unique().tolist()
     names = [escape(str(name)) for name in levels]
-    figure = new_figure("%", "", height=110 + 42 * len(levels))
+    figure = new_figure("%", "", height=110 + ROW_PX * len(levels))
     for k, metric in enumerate(metrics):
         rows = table[table["metric"] == metric]
         offset = 0.2 * (k - (len(metrics) - 1) / 2)
@@ -164,8 +168,11 @@ def forest(table: pd.DataFrame, level: str, metrics: Sequence[str]) -> go.Figure
             text=[names[line] for line in lines],
             hovertemplate=f"%{{text}}<br>{display_name(metric)} %{{x:.1f}}%<extra></extra>",
         )
+    for line, name in enumerate(names):
+        above = {"y": line - 0.25, "yanchor": "bottom", "x": 0, "xref": "paper", "xanchor": "left"}
+        figure.add_annotation(text=name, showarrow=False, **above)
     figure.update_yaxes(
-        tickvals=list(range(len(levels))), ticktext=names, range=[len(levels) - 0.5, -0.5], automargin=True
+        tickvals=list(range(len(levels))), showticklabels=False, range=[len(levels) - 0.5, -0.75], zeroline=False
     )
     return figure
 

@@ -22,7 +22,7 @@ def show(folder: RunFolder, finding: str | None) -> None:
 
 def _describe(row: dict[Any, Any]) -> tuple[str, str]:
     title = f"{words.escape(row['label'])}, predicted {words.escape(row['predicted'])}"
-    return title, f"probability {row['probability']:.1%}, fold {row['fold']}  \n{words.escape(row['path'])}"
+    return title, f"probability {words.chance(row['probability'])}, fold {row['fold']}  \n{words.escape(row['path'])}"
 
 
 SECTION = Section(

@@ -29,9 +29,9 @@ def show(folder: RunFolder, finding: str | None) -> None:
     with st.container(horizontal=True):
         for metric, label in RATES.items():
             st.metric(label, format_estimate(rates[metric].value, unit="%"), border=True, help=rates[metric].reason)
-    left, right = st.columns(2, gap="large")
+    left, right = st.columns(2, gap="medium")
     with left:
-        other = words.escape(images.classes[0]) if images.classes.is_binary else "another class"
+        other = words.escape(images.classes[0]) if images.classes.is_binary else "any other class"
         st.table(_matrix(words.escape(name), other, *(int(rates[cell].value) for cell in CELLS)))
         st.caption(
             "Out of fold, with probabilities calibrated on the other folds, as in a packaged model. "
@@ -61,7 +61,7 @@ def _matrix(
         f"predicted {name}": [f"{true_positive:,}", f"{false_positive:,}"],
         f"predicted {other}": [f"{false_negative:,}", f"{true_negative:,}"],
     }
-    return pd.DataFrame(columns, index=[f"{name} images", f"{other} images"])
+    return pd.DataFrame(columns, index=[f"images of {name}", f"images of {other}"])
 
 
 def _show_operating_points(folder: RunFolder, finding: str | None) -> None:

@@ -35,6 +35,10 @@ def show(folders: Folders) -> None:
         return
     st.caption("Click a row to open its run.")
     row = table.iloc[tables.choose_row(table, "runs", "All runs, the newest first, with their pooled metrics")]
+    st.caption(
+        "At probability 0.5, before calibration; of the positive class, or means over more than two classes or over "
+        "findings."
+    )
     folder = RunFolder.existing(str(row["run"]), folders.experiments)
     st.header(words.escape(folder.run_id), anchor=False)
     if verified.exists(folder.summary):
@@ -57,6 +61,12 @@ def _comparable(folder: RunFolder, experiments: Path, runs: Sequence[str]) -> li
 def _show_run(folder: RunFolder, experiments: Path, all_runs: list[str]) -> None:
     finding = _choose_finding(folder)
     _offer_reports(folder, finding)
+    if _left_out_clusters(folder):
+        st.warning(
+            "Each fold left out a cluster of images acquired unlike those that its network was trained on. So all "
+            "figures are pessimistic for images like the training images; do not compare them with those of a run "
+            "whose folds left out patients at random."
+        )
     sections: dict[str, Callable[[RunFolder, str | None], None]] = {
         "Metrics": _show_metrics,
         "Threshold": threshold.show,
@@ -70,7 +80,7 @@ def _show_run(folder: RunFolder, experiments: Path, all_runs: list[str]) -> None
         ),
     }
     names = list(sections)
-    section = st.segmented_control(
+    section = st.pills(  # a segmented control that wraps lacks some of its borders
         "Section", names, default=names[0], required=True, wrap=True, label_visibility="collapsed"
     )
     sections[section](folder, finding)
@@ -96,7 +106,7 @@ def _offer_reports(folder: RunFolder, finding: str | None) -> None:
                 read = partial(verified.read_bytes, report)
                 st.download_button(f"{label} (HTML)", read, report.name, "text/html", on_click="ignore")
     if not verified.exists(folder.report):
-        st.caption("The run has no report yet: `cxr report` writes it.")
+        st.markdown("The run has no report yet: `cxr report` writes it.")
 
 
 def _show_chart(figure: Any, alt: str) -> None:
@@ -130,7 +140,7 @@ def _show_metrics(folder: RunFolder, finding: str | None) -> None:
 
 def _show_curves(folder: RunFolder, finding: str | None) -> None:
     curves = results.table("curves", folder, finding)
-    left, right = st.columns(2, gap="large")
+    left, right = st.columns(2, gap="medium")
     with left:
         st.subheader("ROC")
         figure = charts.curve(curves["roc"], "false_positive_rate", "sensitivity", diagonal=True)
@@ -164,7 +174,7 @@ def _show_parts(folder: RunFolder, finding: str | None) -> None:
     st.subheader("Folds")
     _show_chart(charts.forest(by_fold, "level", FOLD_METRICS), "Metrics of each fold with intervals")
     _show_levels(by_fold, "level", "Fold")
-    if verified.exists(folder.table("clusters")):
+    if _left_out_clusters(folder):
         _show_clusters(verified.read_table(folder.table("clusters")))
     st.subheader("Subgroups")
     subgroups = results.table("subgroups", folder, finding)
@@ -174,12 +184,18 @@ def _show_parts(folder: RunFolder, finding: str | None) -> None:
     _show_levels(subgroups, "line", "Subgroup")
 
 
+def _left_out_clusters(folder: RunFolder) -> bool:
+    """Return whether each fold of a run left out a cluster of images acquired alike, rather than patients at random."""
+    return verified.exists(folder.table("clusters"))
+
+
 def _show_clusters(table: pd.DataFrame) -> None:
-    st.caption("Each fold left out a cluster of images acquired alike, unlike those that its network was trained on.")
-    st.subheader("What sets the clusters apart")
-    tables.show(table, "In what the images of each cluster differ from the others of their class")
+    st.subheader("How clusters differ")
+    shown = table.assign(measure=table["measure"].map(words.measure_name))
+    tables.show(shown, "In what the images of each cluster differ from the others of their class")
     st.caption(
-        "Medians (of a category, shares) in the cluster and elsewhere, the largest difference of each class first."
+        "Medians (of a category, shares) in the cluster and in the others, of images of the same class; the largest "
+        "difference first. 0: the two do not differ; 1: they do not overlap (Kolmogorov-Smirnov)."
     )
 
 

@@ -45,7 +45,7 @@ def _describe(row: Mapping[str, Any], probability_of: str | None) -> tuple[str, 
     if row.get("unlike_training"):
         return words.UNLIKE_TRAINING, "  \n".join(lines)
     name = "probability" if probability_of is None else words.escape(probability_of)
-    facts = f"{name}: {row['probability']:.1%}; the folds differ by {100 * row['fold_spread']:.1f} points"
+    facts = f"{name}: {words.chance(row['probability'])}; the folds differ by {100 * row['fold_spread']:.1f} points"
     title = words.REFERRED if row.get("answer") == REFER else words.escape(row["predicted_label"])
     return title, "  \n".join([facts, *lines])
 

@@ -253,7 +253,7 @@ def test_a_run_is_shown_and_the_threshold_moves_its_matrix_by_keyboard(visit: Vi
     predicted = (run.calibrated[:, 1] >= 0.4).astype(int)
     (tp, fn), (fp, tn) = confusion_matrix(run.target, predicted, labels=[1, 0])
     matrix = visit.page.get_by_test_id("stTable").first.locator("tbody tr")
-    expect(matrix).to_have_text([f"PNEUMONIA images{tp}{fn}", f"NORMAL images{fp}{tn}"])
+    expect(matrix).to_have_text([f"images of PNEUMONIA{tp}{fn}", f"images of NORMAL{fp}{tn}"])
     metrics = visit.page.get_by_test_id("stMetric")
     values = [recall_score(run.target, predicted, pos_label=k) for k in (1, 0)]
     values += [precision_score(run.target, predicted, pos_label=k, zero_division=np.nan) for k in (1, 0)]

@@ -20,6 +20,16 @@ def test_the_histogram_of_a_batch_has_bins_from_0_to_1() -> None:
     assert list(bars.y) == [3, 0, 1, 2]
 
 
+def test_a_week_has_its_value_and_the_line_says_what_it_stands_for() -> None:
+    week = {"week": "2026-W48", "n_images": 40, "roc_auc": (0.9, 0.8, 1.0)}
+    figure = charts.by_week("ROC-AUC, %", [week], "roc_auc", 0.85, "promised at least")
+    (dots,) = figure.data
+    assert (list(dots.x), list(dots.y)) == (["2026-W48"], [90])
+    (line,), (name,) = figure.layout.shapes, figure.layout.annotations
+    assert (line.y0, name.text) == (85, "promised at least")
+    assert not charts.by_week("ROC-AUC, %", [week], "roc_auc", None, "promised at least").layout.annotations
+
+
 def test_error_bars_reach_from_the_value_to_its_bounds() -> None:
     rows = pd.DataFrame({"value": [0.5], "ci_low": [0.4], "ci_high": [0.75]})
     bars = charts.error_bars(rows, "value", 100)

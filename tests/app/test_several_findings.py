@@ -33,7 +33,7 @@ def test_a_run_shows_the_metrics_of_the_finding_that_is_chosen(folders: Folders,
         shown = view.table[0].value.loc["ROC-AUC", "pooled [95%]"].replace("\N{NO-BREAK SPACE}", " ")
         assert shown == f"{row['pooled']:.1f} [{row['ci_low']:.1f}, {row['ci_high']:.1f}]"
     for section in ("Threshold", "Curves", "Folds and subgroups", "Errors", "Label suspects", "Training", "Compare"):
-        view.segmented_control[0].set_value(section).run()
+        view.pills[0].set_value(section).run()
         assert not view.exception, section
 
 

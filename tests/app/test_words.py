@@ -60,7 +60,25 @@ def test_of_more_classes_the_most_probable_one_is_shown() -> None:
     known = prediction({"NORMAL": 0.2, "bacteria": 0.5, "virus": 0.3})
     assert words.shown_class(THREE, known) == "bacteria"
     sentence = words.conclusion(THREE, known, "bacteria", None, 0.5)
-    assert sentence == "bacteria is the most probable of 3 classes, with a probability of **50.0%**."
+    assert sentence == "bacteria is the most probable of 3 classes, with **50.0%**; virus 30.0%, NORMAL 20.0%."
+
+
+@pytest.mark.parametrize(
+    ("probability", "shown", "of_100"),
+    [
+        (0.9996, "> 99.9%", "more than 99"),
+        (0.9994, "99.9%", "more than 99"),
+        (0.9, "90.0%", "about 90"),
+        (0.0004, "< 0.1%", "fewer than 1"),
+    ],
+)
+def test_no_image_is_said_to_be_certain(probability: float, shown: str, of_100: str) -> None:
+    known = prediction({"NORMAL": 1 - probability, "PNEUMONIA": probability}, {"PNEUMONIA": [probability] * 2})
+    assert words.probability(TWO, known) == f"PNEUMONIA: {shown}"
+    assert f"is **{shown}**, " in words.conclusion(TWO, known, "PNEUMONIA", "half", 0.5)
+    assert words.agreement(TWO, known, 0.5).endswith(f"their probabilities are {shown}.")
+    reference = pd.DataFrame({"label": ["PNEUMONIA", "NORMAL"]})
+    assert f"of 100 images with this probability, {of_100} are PNEUMONIA" in words.meaning(TWO, known, reference, {})
 
 
 def test_the_meaning_of_a_probability_names_the_prevalence() -> None:

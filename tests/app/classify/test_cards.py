@@ -14,7 +14,7 @@ NAMES = ["healthy lungs", "one dense patch"]
 @pytest.fixture
 def view(folders: Folders) -> AppTest:
     view = opened("classify", folders)
-    view.pills[0].set_value(NAMES).run()
+    view.pills[-1].set_value(NAMES).run()
     assert not view.exception
     return view
 
@@ -42,6 +42,10 @@ def test_a_card_has_what_speaks_against_its_image_in_place_of_a_class(view: AppT
     assert texts(view).count(f"**{words.UNLIKE_TRAINING}**") == 2
     cautions = [warning.value for warning in view.warning]
     assert sum("unlike the images that the model was trained on" in caution for caution in cautions) == 2
+    assert len(cautions) == 2, "one box for each image"
+    warning, picture = view.warning[0].type, view.image[0].type
+    shown = [element.type for element in view.main if element.type in (warning, picture)]
+    assert shown == [warning, picture] * 2, "the warning is above the picture"
     assert "PNEUMONIA:" not in texts(view)
     view.button[0].click().run()
     assert pictures(view)[:2] == [first.picture, first.picture], "the opened image is beside its card"

@@ -48,7 +48,7 @@ def test_the_packages_own_operating_point_is_chosen_first(model: LoadedModel) ->
     view = chosen("choose_threshold", model)
     decision = view.session_state["chosen"]
     assert (decision.point, decision.threshold) == ("youden", model.package.thresholds["youden"])
-    view.segmented_control[0].set_value("half").run()
+    view.pills[0].set_value("half").run()
     decision = view.session_state["chosen"]
     assert (decision.point, decision.threshold) == ("half", 0.5)
-    assert "out of fold" in view.segmented_control[0].help
+    assert "out of fold" in view.pills[0].help

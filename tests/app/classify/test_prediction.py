@@ -8,11 +8,11 @@ from tests.support.images import make_dicom
 
 def test_an_image_is_shown_with_its_map_and_the_class_of_the_map_can_be_changed(folders: Folders) -> None:
     view = opened("classify", folders)
-    view.pills[0].set_value(["one dense patch"]).run()
+    view.pills[-1].set_value(["one dense patch"]).run()
     (image,) = view.session_state["images"].values()
     predicted = view.header[0].value
     assert list(image.maps) == [predicted]
-    target = view.segmented_control[1]
+    target = view.segmented_control[0]
     (other,) = set(target.options) - {predicted}
     target.set_value(other).run()
     assert not view.exception
@@ -22,7 +22,7 @@ def test_an_image_is_shown_with_its_map_and_the_class_of_the_map_can_be_changed(
 
 def test_a_download_is_named_by_the_content_of_the_image(folders: Folders) -> None:
     view = opened("classify", folders)
-    view.pills[0].set_value(["healthy lungs"]).run()
+    view.pills[-1].set_value(["healthy lungs"]).run()
     (image,) = view.session_state["images"].values()
     from app.classify.prediction import _file_name
 
@@ -33,7 +33,7 @@ def test_a_download_is_named_by_the_content_of_the_image(folders: Folders) -> No
 
 def test_an_image_unlike_the_training_images_has_no_class_as_its_headline(folders: Folders) -> None:
     view = opened("classify", folders)
-    view.pills[0].set_value(["healthy lungs"]).run()
+    view.pills[-1].set_value(["healthy lungs"]).run()
     (image,) = view.session_state["images"].values()
     image.prediction = replace(image.prediction, unlike_training=True)
     view.run()
@@ -47,7 +47,7 @@ def test_an_image_unlike_the_training_images_has_no_class_as_its_headline(folder
 
 def test_a_referred_image_says_why_in_place_of_a_class(folders: Folders) -> None:
     view = opened("classify", folders)
-    view.pills[0].set_value(["healthy lungs"]).run()
+    view.pills[-1].set_value(["healthy lungs"]).run()
     (image,) = view.session_state["images"].values()
     for fitting, why in (((), "neither class"), (("NORMAL", "PNEUMONIA"), "both classes, NORMAL and PNEUMONIA")):
         image.prediction = replace(image.prediction, fitting=fitting)

@@ -23,7 +23,7 @@ def test_images_are_scored_and_a_file_that_is_none_gets_a_sentence(folders: Fold
     assert f"**{held.prediction.probability['PNEUMONIA']:.1%}**" in shown
     assert f"the threshold of {model.package.threshold:.1%} (best of both rates, Youden)" in shown
     assert view.header[0].value == held.prediction.predicted
-    view.pills[0].set_value(["healthy lungs"]).run()
+    view.pills[-1].set_value(["healthy lungs"]).run()
     assert len(view.session_state["images"]) == 3
     assert view.session_state["images"][next(iter(view.session_state["images"]))] is held, "it is not scored again"
     view.file_uploader[0].clear().run()
@@ -33,12 +33,12 @@ def test_images_are_scored_and_a_file_that_is_none_gets_a_sentence(folders: Fold
 
 def test_the_operating_point_changes_the_predicted_class_and_not_the_probability(folders: Folders) -> None:
     view = opened("classify", folders)
-    view.pills[0].set_value(["healthy lungs", "one dense patch"]).run()
+    view.pills[-1].set_value(["healthy lungs", "one dense patch"]).run()
     package = load_champion(folders.models, "tiny")
     images = view.session_state["images"].values()
     probability = np.array([image.prediction.probability["PNEUMONIA"] for image in images])
     for point, threshold in package.thresholds.items():
-        view.segmented_control[0].set_value(point).run()
+        view.pills[0].set_value(point).run()
         cards = [element.value for element in view.markdown][:4]
         predicted = [f"**{package.classes[int(p >= threshold)]}**" for p in probability]
         assert cards[::2] == predicted
@@ -47,7 +47,7 @@ def test_the_operating_point_changes_the_predicted_class_and_not_the_probability
 
 def test_thresholds_have_plain_names(folders: Folders) -> None:
     package = load_champion(folders.models, "tiny")
-    labels = opened("classify", folders).segmented_control[0].options
+    labels = opened("classify", folders).pills[0].options
     values = [f"{value:.1%}" for value in package.thresholds.values()]
     assert [label.rsplit(": ", 1)[1] for label in labels] == values
     assert labels[3].startswith("few missed, sensitivity ≥ 0.95: ")

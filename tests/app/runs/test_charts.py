@@ -50,7 +50,7 @@ def test_a_forest_has_a_line_per_level_and_a_symbol_per_metric() -> None:
     assert list(sensitivity.x) == [90, 80]
     assert list(sensitivity.y) == pytest.approx([-0.1, 0.9])
     assert list(specificity.y) == pytest.approx([0.1, 1.1])
-    assert figure.layout.yaxis.ticktext == ("fold 0", "fold 1")
+    assert [(name.text, name.y) for name in figure.layout.annotations] == [("fold 0", -0.25), ("fold 1", 0.75)]
 
 
 def test_the_other_charts_show_the_columns_of_their_tables() -> None:

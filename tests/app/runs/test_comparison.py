@@ -17,7 +17,7 @@ def test_a_run_and_its_copy_do_not_differ(folders: Folders, tmp_path: Path) -> N
         shutil.copytree(folders.experiments / "run", tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors"))
     view = opened("runs", Folders(tmp_path, folders.models, folders.scores, folders.cache))
     open_run(view, "one")
-    view.segmented_control[0].set_value("Compare").run()
+    view.pills[0].set_value("Compare").run()
     view.selectbox[0].set_value("other").run()
     assert not view.exception
     shown = view.table[0].value["other minus one, points [95%]"].str.replace("\N{NO-BREAK SPACE}", " ")
@@ -53,7 +53,7 @@ def test_images_that_two_runs_predict_differently_are_shown(folders: Folders, tm
     verified.write_table(predictions, table)
     view = opened("runs", Folders(tmp_path, folders.models, folders.scores, folders.cache))
     open_run(view, "one")
-    view.segmented_control[0].set_value("Compare").run()
+    view.pills[0].set_value("Compare").run()
     assert not view.exception
     assert "different classes for **3 images**" in texts(view)
     assert len(pictures(view)) == 3

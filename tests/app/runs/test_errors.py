@@ -20,7 +20,7 @@ def run(folders: Folders) -> OutOfFold:
 @pytest.fixture
 def view(folders: Folders) -> AppTest:
     view = opened("runs", folders)
-    view.segmented_control[0].set_value("Errors").run()
+    view.pills[0].set_value("Errors").run()
     assert not view.exception
     return view
 

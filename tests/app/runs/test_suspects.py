@@ -21,7 +21,7 @@ def changed(folders: Folders, tmp_path: Path) -> tuple[Folders, RunFolder]:
 
 def section(folders: Folders) -> AppTest:
     view = opened("runs", folders)
-    view.segmented_control[0].set_value("Label suspects").run()
+    view.pills[0].set_value("Label suspects").run()
     assert not view.exception
     return view
 

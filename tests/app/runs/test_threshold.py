@@ -13,7 +13,7 @@ from tests.app.support import opened
 @pytest.mark.parametrize("threshold", [0.0, 0.355, 1.0])
 def test_the_threshold_moves_the_matrix_to_what_scikit_learn_gives(folders: Folders, threshold: float) -> None:
     view = opened("runs", folders)
-    view.segmented_control[0].set_value("Threshold").run()
+    view.pills[0].set_value("Threshold").run()
     view.slider[0].set_value(threshold).run()
     folder = RunFolder.named(folders.experiments, "run")
     run = OutOfFold(files.read_table(folder.predictions), Classes(files.read_record(folder.config)["classes"]))
@@ -33,7 +33,7 @@ def test_the_threshold_moves_the_matrix_to_what_scikit_learn_gives(folders: Fold
 
 def test_operating_points_are_shown_with_their_thresholds(folders: Folders) -> None:
     view = opened("runs", folders)
-    view.segmented_control[0].set_value("Threshold").run()
+    view.pills[0].set_value("Threshold").run()
     points = view.table[1].value
     assert points.index[0] == "even odds, 0.5"
     assert points["threshold"].iloc[0] == "0.500"

@@ -10,13 +10,14 @@ from tests.support.runs import Finished
 
 def test_a_run_shows_its_metrics_and_every_section(folders: Folders) -> None:
     view = opened("runs", folders)
+    assert not view.warning
     summary = files.read_table(RunFolder.named(folders.experiments, "run").summary).set_index("metric")
     shown = view.table[0].value
     row = summary.loc["roc_auc"] * 100
     interval = f"{row['pooled']:.1f} [{row['ci_low']:.1f}, {row['ci_high']:.1f}]"
     assert shown.loc["ROC-AUC", "pooled [95%]"].replace("\N{NO-BREAK SPACE}", " ") == interval
     for section in ("Curves", "Folds and subgroups", "Errors", "Label suspects", "Training", "Compare"):
-        view.segmented_control[0].set_value(section).run()
+        view.pills[0].set_value(section).run()
         assert not view.exception, section
     assert "no other run" in view.info[0].value
 
@@ -34,11 +35,15 @@ def test_a_run_of_clusters_says_what_sets_them_apart(folders: Folders, finished:
     folder = finished(leave_out="cluster").folder
     view = opened("runs", Folders(folder.path.parent, folders.models, folders.scores, folders.cache))
     assert view.dataframe[0].value["leave_out"].tolist() == ["cluster"]
-    view.segmented_control[0].set_value("Folds and subgroups").run()
+    (warning,) = [warning.value for warning in view.warning]
+    assert "do not compare them with those of a run whose folds left out patients at random" in warning
+    view.pills[0].set_value("Folds and subgroups").run()
     assert not view.exception
-    assert "What sets the clusters apart" in texts(view)
+    assert "How clusters differ" in texts(view)
     shown = next(table.value for table in view.dataframe if "measure" in table.value)
     assert len(shown) == len(files.read_table(folder.table("clusters")))
+    assert "share of black" in set(shown["measure"])
+    assert not any("_" in measure for measure in shown["measure"])
 
 
 def test_the_newest_run_is_open_and_a_click_on_a_row_opens_another(folders: Folders, tmp_path: Path) -> None:
@@ -51,7 +56,7 @@ def test_the_newest_run_is_open_and_a_click_on_a_row_opens_another(folders: Fold
     assert view.header[0].value == "new"
     open_run(view, "old")
     assert view.header[0].value == "old"
-    view.segmented_control[0].set_value("Training").run()
+    view.pills[0].set_value("Training").run()
     assert view.header[0].value == "old", "it stays open"
 
 
