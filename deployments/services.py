@@ -293,7 +293,7 @@ def described_for(described: Path, folds_on_workers: bool) -> Iterator[Path]:
     if folds_on_workers:
         yield described
         return
-    import yaml  # Prefect's own; another of its parts reads the file that this writes
+    import yaml
 
     description = yaml.safe_load(described.read_text(encoding="utf-8"))
     kept = [each for each in description["deployments"] if each.get("work_pool", {}).get("name") != GPU_POOL]

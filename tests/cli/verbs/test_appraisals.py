@@ -80,7 +80,7 @@ def test_the_command_of_the_guide_for_several_findings_has_a_line_and_a_page_for
     assert values["Effusion", "roc_auc"] == AUC
     assert values["Mass", "roc_auc"] == 1
     assert values["macro", "roc_auc"] == (AUC + 1) / 2
-    assert "macro roc_auc" in out
+    assert "macro ROC-AUC" in out
     assert [path.name for path in sorted(place.glob("appraisals/findings/report*.html"))] == [
         "report-1-Effusion.html",
         "report-2-Mass.html",
