@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cxr.application import quick_imports
 from cxr.verdict import SEVERITIES, Finding, Verdict
 from cxr.wording import visible
 
@@ -47,7 +48,8 @@ def open_context(data_docs: Path | None = None) -> "EphemeralDataContext":
         data_docs: folder for the pages that `build_pages` writes; None for no pages.
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when the package is imported
-    import great_expectations as gx
+    with quick_imports():
+        import great_expectations as gx
 
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)  # sets its own level

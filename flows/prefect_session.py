@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty
 
+from cxr.application import quick_imports
 from cxr.errors import ConfigError, CxrError, FoldFailedError, RunError
 
 RETRY = "Task run failed with "
@@ -115,9 +116,10 @@ def require_named_server(patience_s: float = 0) -> str | None:
         RunError: the server does not answer.
     """
     _require_home()
-    from prefect.settings import get_current_settings
+    with quick_imports():
+        from prefect.settings import get_current_settings
 
-    from deployments.services import answers
+        from deployments.services import answers
 
     address = get_current_settings().api.url
     if address is not None and not answers(address, patience_s):

@@ -1,5 +1,7 @@
 """The application is found beside the core or within it, ahead of anybody else's packages of the same names."""
 
+import gc
+import importlib
 import os
 import subprocess
 import sys
@@ -44,3 +46,30 @@ def test_prefect_finds_the_flows_ahead_of_somebody_elses_packages(tmp_path: Path
 def test_it_has_no_attribute_besides() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'train'"):
         _ = application.train
+
+
+def test_garbage_is_not_searched_for_during_a_quick_import_nor_later_among_what_is_there_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "imported_quickly.py").write_text("import gc\nwas_searched_for = gc.isenabled()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    frozen = gc.get_freeze_count()
+    with application.quick_imports():
+        from imported_quickly import was_searched_for
+    assert not was_searched_for
+    assert gc.isenabled()
+    assert (found := gc.get_freeze_count()) > frozen
+    with application.quick_imports():
+        import imported_quickly  # noqa: F401
+    assert gc.get_freeze_count() <= found, "nothing was imported: garbage that is there now can still be found"
+
+
+def test_garbage_is_searched_for_again_after_an_import_that_failed_unless_it_was_not_before() -> None:
+    for was_enabled in (True, False):
+        (gc.enable if was_enabled else gc.disable)()
+        try:
+            with pytest.raises(ModuleNotFoundError), application.quick_imports():
+                importlib.import_module("there_is_no_such_module")
+            assert gc.isenabled() == was_enabled
+        finally:
+            gc.enable()

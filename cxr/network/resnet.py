@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,11 +21,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from cxr.application import quick_imports
 from cxr.errors import WeightsError
 from cxr.network.preprocessing import Preprocessing
 from cxr.network.views import view_maps
 from cxr.recipe import Standardise, TestViews, Trainable
 from cxr.storage.files import sha256_of
+
+if TYPE_CHECKING:
+    from torchvision.models import ResNet
 
 log = logging.getLogger(__name__)
 
@@ -137,10 +142,15 @@ def _as_trunk(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
 
 @cache
 def _trunk_shapes() -> dict[str, torch.Size]:
-    import torchvision
-
     with torch.device("meta"):
-        return {name: tensor.shape for name, tensor in _trunk_only(torchvision.models.resnet50().state_dict()).items()}
+        return {name: tensor.shape for name, tensor in _trunk_only(_resnet50().state_dict()).items()}
+
+
+def _resnet50(*, zero_init_residual: bool = False) -> "ResNet":
+    with quick_imports():  # takes seconds, and a package with compiled graphs does not need it
+        from torchvision.models import resnet50
+
+    return resnet50(zero_init_residual=zero_init_residual)
 
 
 def _trunk_only(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -184,10 +194,8 @@ class Classifier(nn.Module):
         *,
         zero_init_residual: bool = False,
     ) -> None:
-        import torchvision  # takes seconds, and a package with compiled graphs does not need it
-
         super().__init__()
-        self.network = torchvision.models.resnet50(zero_init_residual=zero_init_residual)
+        self.network = _resnet50(zero_init_residual=zero_init_residual)
         if pretrained is not None:
             self.network.load_state_dict(pretrained.state, strict=False)
         self.network.fc = nn.Linear(self.network.fc.in_features, n_classes)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from cxr.application import quick_imports
 from cxr.cli import groups
 from cxr.cli.app import Json, app
 from cxr.config import ScoreConfig
@@ -65,7 +66,8 @@ def _check_scores(*batch: Any, limit: Tolerances) -> list[Verdict]:
 def _score_as_flow(inbox: Path, config: ScoreConfig, limit: Tolerances) -> bool:
     """Run the flow score-batch; return whether a batch is held."""
     with prefect_session():
-        from flows.score_batch import score_batch
+        with quick_imports():
+            from flows.score_batch import score_batch
 
         state = score_batch(inbox, **asdict(config), tolerances=asdict(limit), return_state=True)
         if not state.is_completed() and state.name != "Held":

@@ -7,6 +7,7 @@ from typing import Annotated, cast
 
 from cyclopts import Group, Parameter
 
+from cxr.application import quick_imports
 from cxr.cli import groups
 from cxr.cli.app import Json, app
 from cxr.cli.verbs.training import require_possible
@@ -39,7 +40,8 @@ def validate(
     limits = _as_values(checks)
     require_possible(config, location)
     with prefect_session():
-        from flows.validate_dataset import validate_dataset
+        with quick_imports():
+            from flows.validate_dataset import validate_dataset
 
         folder = RunFolder.named(location.experiments, location.run_id or config.default_run_id)
         try:
@@ -70,8 +72,9 @@ def train(
     limits = _as_values(checks)
     require_possible(config, execution)
     with prefect_session():
-        from flows.train_cv import train_cv
-        from tasks.training import require_address
+        with quick_imports():
+            from flows.train_cv import train_cv
+            from tasks.training import require_address
 
         require_address(execution)
         path = cast(Path, train_cv(**asdict(config), **asdict(execution), **asdict(limits)))
@@ -102,8 +105,9 @@ def retrain(
     limits = _as_values(checks)
     require_retrainable(config, execution)
     with prefect_session():
-        from flows.retrain import retrain as flow
-        from tasks.training import require_address
+        with quick_imports():
+            from flows.retrain import retrain as flow
+            from tasks.training import require_address
 
         require_address(execution)
         folder = RunFolder(cast(Path, flow(**asdict(config), **asdict(execution), **asdict(limits))))

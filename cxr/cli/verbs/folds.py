@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from cxr.application import quick_imports
 from cxr.cli import groups
 from cxr.cli.app import Device, Experiments, Json, app
 from cxr.cli.verbs.runs import locked_run
@@ -31,11 +32,12 @@ def train_fold(
     from cxr.storage.run_folder import RunFolder
 
     folder = RunFolder.existing(run, experiments)
-    from cxr.cli import terminal
-    from cxr.network.devices import keep_freed_memory, resolve_device
-    from cxr.training import supervision
-    from cxr.training.run import load_run
-    from cxr.training.trainer import train_fold
+    with quick_imports():
+        from cxr.cli import terminal
+        from cxr.network.devices import keep_freed_memory, resolve_device
+        from cxr.training import supervision
+        from cxr.training.run import load_run
+        from cxr.training.trainer import train_fold
 
     keep_freed_memory()
     stop = supervision.StopRequest()
