@@ -5,7 +5,9 @@ on a CPU, but for what only a GPU has.
 """
 
 import os
+import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -50,14 +52,29 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.fixture(scope="module")
+def examined(place: Path) -> Callable[[int], Path]:
+    """Examines the drawn images once for each size; returns the folder of a run that may begin."""
+
+    @cache
+    def of_size(size: int) -> Path:
+        config = TrainConfig(data=str(place / "images"), **(SMALL | {"size": size}))
+        folder = RunFolder.named(place / "examined", str(size))
+        examine(config, folder, cache=place / "cache", size=size)
+        return folder.path
+
+    return of_size
+
+
 @pytest.fixture
-def begin(place: Path, request: pytest.FixtureRequest) -> Begin:
+def begin(place: Path, examined: Callable[[int], Path], request: pytest.FixtureRequest) -> Begin:
     """Begins a run whose folds are trained here."""
 
     def begun(name: str = "run", **options: object) -> Run:
         config = TrainConfig(data=str(place / "images"), **(SMALL | options))
         folder = RunFolder.named(place / request.node.name.partition("[")[0], name)
-        examine(config, folder, cache=place / "cache", size=config.size)
+        if not folder.path.exists():
+            shutil.copytree(examined(config.size), folder.path)
         return begin_run(config, folder, Execution(cache=place / "cache", devices=DEVICE))
 
     return begun
