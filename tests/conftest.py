@@ -24,6 +24,7 @@ from cxr.dicom_results.results import write_and_send
 from cxr.export.build import make_package
 from cxr.feedback.feedback import give_feedback
 from cxr.images.synthetic import draw_images, draw_inbox
+from cxr.network.devices import keep_freed_memory
 from cxr.retraining.outcome import conclude
 from cxr.retraining.plan import plan_retraining
 from cxr.serving import registry
@@ -57,6 +58,9 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 
 # Tables are compared to the bit, which depends on the number of threads, and this on how many folds share the cores.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# As in a fold's process: a hundred small trainings would have the same pages zeroed again in each step.
+keep_freed_memory()
 
 # Collecting imports all modules and makes a million objects that stay: Python would look through them again and again.
 gc.disable()
