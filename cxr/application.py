@@ -38,24 +38,27 @@ def load(name: str) -> ModuleType:
     """Import a module of the application: the one place where the core reaches up."""
     if sys.path[0] != str(folder()):
         sys.path.insert(0, str(folder()))
-    with quick_imports():
+    with quick_imports(to_stay=True):
         return importlib.import_module(name)
 
 
 @contextmanager
-def quick_imports() -> Iterator[None]:
+def quick_imports(*, to_stay: bool = False) -> Iterator[None]:
     """Import large packages inside the block without Python's searches for garbage among what they make.
 
     Prefect and Great Expectations make a million objects that stay. Python would search all of them again each time
-    that their number has grown by a quarter. What is there when the block has imported something is not searched later
-    either, nor at the process's end, which alone takes more than a second.
+    that their number has grown by a quarter.
+
+    Args:
+        to_stay: if the block has imported something, never search what is there at its end, also not when the process
+            ends, which alone takes more than a second. For programs of our own: what is garbage by then stays as well.
     """
     was_enabled, n_modules = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        if len(sys.modules) > n_modules:
+        if to_stay and len(sys.modules) > n_modules:
             gc.freeze()
             atexit.register(_free_for_triton)
         if was_enabled:

@@ -48,7 +48,7 @@ def open_context(data_docs: Path | None = None) -> "EphemeralDataContext":
         data_docs: folder for the pages that `build_pages` writes; None for no pages.
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when the package is imported
-    with quick_imports():
+    with quick_imports(to_stay=True):
         import great_expectations as gx
 
     logging.getLogger("great_expectations").setLevel(logging.WARNING)

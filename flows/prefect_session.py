@@ -116,7 +116,7 @@ def require_named_server(patience_s: float = 0) -> str | None:
         RunError: the server does not answer.
     """
     _require_home()
-    with quick_imports():
+    with quick_imports(to_stay=True):
         from prefect.settings import get_current_settings
 
         from deployments.services import answers

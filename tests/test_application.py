@@ -48,19 +48,20 @@ def test_it_has_no_attribute_besides() -> None:
         _ = application.train
 
 
-def test_garbage_is_not_searched_for_during_a_quick_import_nor_later_among_what_is_there_at_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("to_stay", [True, False])
+def test_garbage_is_not_searched_for_during_a_quick_import_nor_later_among_what_is_to_stay(
+    to_stay: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "imported_quickly.py").write_text("import gc\nwas_searched_for = gc.isenabled()\n")
+    (tmp_path / f"imported_{to_stay}.py").write_text("import gc\nwas_searched_for = gc.isenabled()\n")
     monkeypatch.syspath_prepend(tmp_path)
     frozen = gc.get_freeze_count()
-    with application.quick_imports():
-        from imported_quickly import was_searched_for
-    assert not was_searched_for
+    with application.quick_imports(to_stay=to_stay):
+        imported = importlib.import_module(f"imported_{to_stay}")
+    assert not imported.was_searched_for
     assert gc.isenabled()
-    assert (found := gc.get_freeze_count()) > frozen
-    with application.quick_imports():
-        import imported_quickly  # noqa: F401
+    assert ((found := gc.get_freeze_count()) > frozen) == to_stay
+    with application.quick_imports(to_stay=to_stay):
+        importlib.import_module(f"imported_{to_stay}")
     assert gc.get_freeze_count() <= found, "nothing was imported: garbage that is there now can still be found"
 
 

@@ -66,7 +66,7 @@ def _check_scores(*batch: Any, limit: Tolerances) -> list[Verdict]:
 def _score_as_flow(inbox: Path, config: ScoreConfig, limit: Tolerances) -> bool:
     """Run the flow score-batch; return whether a batch is held."""
     with prefect_session():
-        with quick_imports():
+        with quick_imports(to_stay=True):
             from flows.score_batch import score_batch
 
         state = score_batch(inbox, **asdict(config), tolerances=asdict(limit), return_state=True)

@@ -40,7 +40,7 @@ def validate(
     limits = _as_values(checks)
     require_possible(config, location)
     with prefect_session():
-        with quick_imports():
+        with quick_imports(to_stay=True):
             from flows.validate_dataset import validate_dataset
 
         folder = RunFolder.named(location.experiments, location.run_id or config.default_run_id)
@@ -72,7 +72,7 @@ def train(
     limits = _as_values(checks)
     require_possible(config, execution)
     with prefect_session():
-        with quick_imports():
+        with quick_imports(to_stay=True):
             from flows.train_cv import train_cv
             from tasks.training import require_address
 
@@ -105,7 +105,7 @@ def retrain(
     limits = _as_values(checks)
     require_retrainable(config, execution)
     with prefect_session():
-        with quick_imports():
+        with quick_imports(to_stay=True):
             from flows.retrain import retrain as flow
             from tasks.training import require_address
 

@@ -32,7 +32,7 @@ def train_fold(
     from cxr.storage.run_folder import RunFolder
 
     folder = RunFolder.existing(run, experiments)
-    with quick_imports():
+    with quick_imports(to_stay=True):
         from cxr.cli import terminal
         from cxr.network.devices import keep_freed_memory, resolve_device
         from cxr.training import supervision
