@@ -293,7 +293,7 @@ def shown(view: str, folders: Folders) -> Outcome:
         open_run(page, "run")
     for section in SECTIONS:
         if view == "runs" and not page.error:
-            page.segmented_control[0].set_value(section).run()
+            page.pills[0].set_value(section).run()
     assert not page.exception
     error = "".join(f"error: {element.value}\n".replace("\\", "") for element in page.error)
     return (2 if error else 0), "", error

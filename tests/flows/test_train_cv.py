@@ -25,7 +25,7 @@ def train(sample: Path, folder: Path, server: dict[str, str]) -> subprocess.Comp
 def test_the_command_ends_with_metrics_the_tables_and_a_query(undisturbed: Path) -> None:
     out = (undisturbed / "stdout").read_text()
     run = undisturbed / "experiments" / "run"
-    for words in ("roc_auc", "mean ± sd", "not a medical device", f"tables   {run / 'metrics'}"):
+    for words in ("ROC-AUC", "mean ± sd", "not a medical device", f"tables   {run / 'metrics'}"):
         assert words in out
     assert "starting project" not in out, "that one is of other images"
     assert "\x1b" not in out, "colours belong on a terminal"
@@ -136,7 +136,7 @@ def test_the_deployment_on_a_server_and_a_worker_gives_the_same_tables(
     assert "roc_auc" in shown["metrics-run"]
     assert "| roc" in shown["summary-run"].lower()
     described = {artifact.key: artifact.description or "" for artifact in artifacts}
-    assert described["summary-run"].endswith("%, out of fold")
+    assert re.fullmatch(r"run run: ROC\\-AUC [\d.]+% \[[\d.]+, [\d.]+\], out of fold", described["summary-run"])
     assert all(described.values()), "each artifact says what it is"
     assert "Every file can be read" in shown["verdict-data-run"]
     assert "least_probability" in shown["checks-results-run"]

@@ -208,7 +208,7 @@ def test_the_page_shows_a_run_in_a_bucket(copied: RunFolder, tmp_path: Path) -> 
     places = Folders(Path("s3://bucket/copied"), *(tmp_path / name for name in ("models", "scores", "cache")))
     view = opened("runs", Folders.from_arguments(places.as_arguments()))
     assert "Confusion matrix" in texts(view)
-    view.segmented_control[0].set_value("Curves").run()
+    view.pills[0].set_value("Curves").run()
     assert not view.exception
     assert not list(tmp_path.iterdir())
 
