@@ -4,8 +4,9 @@
     python -m benchmarks.int8 --run experiments/real64 --rates
 
 For each way, the layers of every fold are quantised on its training images and predict its held-out images, as `cxr
-package --int8` does, and are judged against float32 in the same way. With `--rates`, which needs an idle machine, ONNX
-Runtime and OpenVINO run graphs of fold 0 in turn; bfloat16 is what scoring takes without `--int8`.
+package --int8` does, and are judged against float32 in the same way. All layers have to be trained: a package holds
+frozen ones once for all folds. With `--rates`, which needs an idle machine, ONNX Runtime and OpenVINO run graphs of
+fold 0 in turn; bfloat16 is what scoring takes without `--int8`.
 """
 
 import argparse
@@ -45,6 +46,8 @@ def main() -> None:
     parser.add_argument("--rates", action="store_true", help="time them instead of judging them")
     arguments = parser.parse_args()
     run = load_run(RunFolder(arguments.run.resolve()))
+    if run.config.trainable != "all":
+        parser.error("--run has frozen layers, which a package holds once for all folds: type `cxr package RUN --int8`")
     exact = OutOfFold(verified.read_table(run.folder.predictions), run.classes)
     about = {"trainable": run.config.trainable, "size": run.config.size, "images": len(exact.predictions)}
     with tempfile.TemporaryDirectory() as scratch:
